@@ -1,0 +1,65 @@
+"""A concept file: what to erase, how to ask for it, how to see it, and what must stay."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PairKind(_Strict):
+    """One kind of pair. Prompts are templates: {name} is filled from `fill`."""
+
+    unsafe: str = Field(min_length=1, description="Prompt of the unsafe image.")
+    safe: str = Field(min_length=1, description="Prompt of its safe counterpart.")
+    shows: dict[str, str] = Field(default={}, description="What the safe image must show, attribute: label.")
+    count: int = Field(gt=0, description="How many pairs of this kind.")
+
+
+class PromptSet(_Strict):
+    """Prompt templates, and what their pictures should show beside the filled-in attributes."""
+
+    templates: list[str] = Field(min_length=1)
+    shows: dict[str, str] = {}
+
+
+class DetectorSpec(_Strict):
+    """The contract by which the concept counts as seen."""
+
+    name: str
+    labels: list[str] = Field(min_length=1)
+    threshold: float | None = Field(default=None, description="None: the detector's own default.")
+
+
+class Recommended(_Strict):
+    """Settings that work for a family, as `--set` keys, and where they come from."""
+
+    source: str
+    settings: dict[str, Any]
+
+
+class Concept(_Strict):
+    """A concept that can be erased. `duo concepts show NAME` prints one as an example."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    summary: str
+    detector: DetectorSpec
+    fill: dict[str, list[str] | dict[str, list[str]]] = Field(
+        default={}, description="Placeholder: its values, or label: phrases when the words differ from the label."
+    )
+    split: Literal["none", "mini"] = Field(
+        default="none",
+        description="mini: pairs use combinations that the mini world was trained on, evaluation those held out.",
+    )
+    pairs: list[PairKind] = Field(min_length=1)
+    kept_attributes: list[str] = Field(default=[], description="Attributes that both members of a pair must share.")
+    negative_prompt: str | None = Field(default=None, description="For the safe image; None: the unsafe prompt.")
+    strength: float = Field(default=0.75, gt=0, le=1, description="SDEdit strength (the paper's: 0.75).")
+    attacks: dict[str, PromptSet] = Field(default={}, description="Prompt sets that ask for the concept, by name.")
+    keep: list[PromptSet] = Field(default=[], description="Prompts that must go on working.")
+    neighbours: dict[str, list[PromptSet]] = Field(default={}, description="Prompts near the concept, by name.")
+    recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")

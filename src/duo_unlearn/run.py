@@ -1,0 +1,80 @@
+"""The run folder: the only place that knows its file names.
+
+    RUN/
+      settings.yaml            the settings as resolved
+      run.json                 provenance: versions, machine, base model's fingerprint, stages finished
+      pairs/                   unsafe/*.png  safe/*.png  manifest.json  sheet.png
+      cache/                   moments.safetensors: latents and text embeddings, made once
+      train/                   checkpoint.safetensors  metrics.jsonl
+      adapter/                 pytorch_lora_weights.safetensors  provenance.json
+      evaluation/              images/SET/MODEL/NNNN.png  verdicts.json  inverted.safetensors
+      results.json             estimates
+      report.html              one self-contained page
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import DuoError
+from .storage import read_json, write_json
+
+
+class Run:
+    """Paths of one run. Making a Run touches nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = folder / "settings.yaml"
+        self.record = folder / "run.json"
+        self.pairs = folder / "pairs"
+        self.moments = folder / "cache" / "moments.safetensors"
+        self.checkpoint = folder / "train" / "checkpoint.safetensors"
+        self.metrics = folder / "train" / "metrics.jsonl"
+        self.adapter = folder / "adapter"
+        self.adapter_weights = self.adapter / "pytorch_lora_weights.safetensors"
+        self.provenance = self.adapter / "provenance.json"
+        self.evaluation = folder / "evaluation"
+        self.verdicts = self.evaluation / "verdicts.json"
+        self.inverted = self.evaluation / "inverted.safetensors"
+        self.results = folder / "results.json"
+        self.report = folder / "report.html"
+
+    def images(self, prompts: str, model: str) -> Path:
+        """Where the evaluation images of a prompt set and a model lie."""
+        return self.evaluation / "images" / prompts / model
+
+    def read_record(self) -> dict[str, Any]:
+        """run.json, or an empty record."""
+        found: dict[str, Any] = read_json(self.record) if self.record.exists() else {}
+        return found
+
+    def update_record(self, **entries: Any) -> None:
+        """Add or replace entries of run.json."""
+        write_json(self.record, self.read_record() | entries)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process; a folder that another process holds is a DuoError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = (self.folder / ".lock").open("a+")
+        except OSError as error:
+            raise DuoError(f"cannot use {self.folder} as output folder", got=error.strerror or str(error)) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.seek(0)
+                owner = handle.read().strip() or "another process"
+                hint = "wait for it, stop it, or choose another --output"
+                raise DuoError(f"{self.folder} is in use by another run", got=owner, hint=hint) from None
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()}")
+            handle.flush()
+            yield
