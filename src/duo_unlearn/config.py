@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import DuoError
-from .objective import Pairing, Sides
+from .records import Pairing, Sides
 
 
 class _Strict(BaseModel):
@@ -166,3 +166,8 @@ def faults(error: ValidationError, known: Iterable[str]) -> list[str]:
         else:
             phrases.append(f"{key}: {entry['msg'].lower()}, got {entry['input']!r}")
     return phrases
+
+
+def as_yaml(settings: Settings) -> str:
+    """Settings as a YAML file that `resolve` reads back."""
+    return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))

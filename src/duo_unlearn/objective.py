@@ -18,15 +18,12 @@ ascent on the unsafe member limits itself.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-Sides = Literal["both", "safe", "unsafe"]
-"""Which member's error has a gradient; the other one's is detached, its value stays."""
-Pairing = Literal["paired", "unpaired"]
-"""paired: the loss above, on d. unpaired: each member on its own, the mean of −log σ(−2β m⁺) and −log σ(2β m⁻)."""
+from .records import Pairing, Sides
 
 
 class Terms(NamedTuple):

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 ModelName = Literal["original", "erased"]
+Sides = Literal["both", "safe", "unsafe"]
+"""Which member's error has a gradient; the other one's is detached, its value stays."""
+Pairing = Literal["paired", "unpaired"]
+"""paired: the loss on d = m⁺ − m⁻. unpaired: each member on its own, the mean of −log σ(−2β m⁺) and −log σ(2β m⁻)."""
 
 
 class Prompt(NamedTuple):

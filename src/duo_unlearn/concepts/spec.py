@@ -47,6 +47,7 @@ class Concept(_Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     summary: str
+    sensitive: bool = Field(default=True, description="Whether a report blurs the images until they are asked for.")
     detector: DetectorSpec
     fill: dict[str, list[str] | dict[str, list[str]]] = Field(
         default={}, description="Placeholder: its values, or label: phrases when the words differ from the label."

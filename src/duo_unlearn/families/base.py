@@ -66,8 +66,11 @@ class Model(Protocol):
         """Prompts → what `predict` takes as conditioning, (prompt, token, width)."""
         ...
 
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Tensor) -> Tensor:
-        """The denoiser's raw output, (b, c, h, w), for latents (b, c, h, w), timesteps (b,), conditioning (b, l, d)."""
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Tensor, network: nn.Module | None = None) -> Tensor:
+        """The denoiser's raw output, (b, c, h, w), for latents (b, c, h, w), timesteps (b,), conditioning (b, l, d).
+
+        network: the denoiser as wrapped for several processes; None: the denoiser itself.
+        """
         ...
 
     def sample(

@@ -1,0 +1,65 @@
+# `make help` lists what there is. Everything runs in .venv, made from requirements.lock on first use.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOG := $(VENV)/setup.log
+LOCK := requirements.lock
+LOCK_VENV := build/lock-venv
+TORCH = $(shell grep '^torch==' $(LOCK))
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+PYTEST = $(BIN)/python -m pytest
+
+# A step of the set-up: one line for people, pip's words in the log, and the end of the log when it fails.
+define step
+@echo "set-up: $(1)"; ($(2)) >>$(LOG) 2>&1 || { tail -n 30 $(LOG) >&2; echo "set-up failed; all of it: $(LOG)" >&2; exit 1; }
+endef
+
+.PHONY: help demo test slow check lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+$(STAMP): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.11 ...")'
+	@echo "set-up: environment $(VENV)"; $(PYTHON) -m venv $(VENV); : >$(LOG)
+	$(call step,$(TORCH) (the largest part),$(PIP) install $(PIP_ARGS) -c $(LOCK) $(TORCH))
+	$(call step,the other packages of $(LOCK),$(PIP) install $(PIP_ARGS) -r $(LOCK))
+	$(call step,duo_unlearn itself,$(PIP) install --no-deps --no-build-isolation -e .)
+	@touch $@
+
+# glibc gives big blocks back to the system at once; keeping them makes training on a CPU about twice as fast.
+demo: export MALLOC_TRIM_THRESHOLD_ := 4294967296
+demo: export MALLOC_MMAP_THRESHOLD_ := 4294967296
+demo: $(STAMP) ## erase a concept from the embedded model: minutes on a laptop, report in runs/demo
+	@$(BIN)/duo demo
+
+test: $(STAMP) ## the fast tests
+	@$(PYTEST) -q -m "not slow"
+
+slow: $(STAMP) ## the slow tests
+	@$(PYTEST) -q -m slow
+
+check: $(STAMP) ## linter, format, types, import layers
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows, beside the same torch
+	@rm -rf $(LOCK_VENV); $(PYTHON) -m venv $(LOCK_VENV)
+	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH)
+	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH) "hatchling" ".[trackers,dev]"
+	@{ grep '^#' $(LOCK); $(LOCK_VENV)/bin/python -m pip freeze --exclude duo_unlearn | sed -E 's/^([^#+]*)\+.*/\1/'; } >$(LOCK).new
+	@mv $(LOCK).new $(LOCK); rm -rf $(LOCK_VENV); echo "$(LOCK) written; git diff shows what changed"
+
+clean: ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

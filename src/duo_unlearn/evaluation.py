@@ -1,0 +1,176 @@
+"""The first evaluation: what the erased model defends and what it preserves, beside the original."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
+from .attacks.inversion import embeddings_with, invert
+from .errors import DuoError
+from .families.base import Moments
+from .metrics.attempts import PromptGroup, evaluate_group, prompt_groups
+from .metrics.estimate import agreement, defence, false_positives, preserved
+from .metrics.features import features_for, preservation
+from .records import Estimate, ModelName
+from .session import Session, State, begin_stage
+from .storage import read_json, read_tensors, sha256_of, write_json, write_tensors
+
+Entries = dict[str, dict[str, list[dict[str, Any]]]]
+MODELS: tuple[ModelName, ...] = ("original", "erased")
+
+
+def evaluate(session: Session) -> tuple[list[Estimate], State]:
+    """Sample and judge every prompt set on both models, with the same noise; write results.json and verdicts.json."""
+    run, settings = session.run, session.settings
+    begin = begin_stage(session)
+    if not run.adapter_weights.exists():
+        raise DuoError(f"{run.folder} holds no adapter", hint="run `duo train` first, or `duo erase` for all stages")
+    key = _key(session)
+    if run.results.exists() and (known := read_json(run.results)).get("key") == key:
+        found = [Estimate(**entry) for entry in known["estimates"]]
+        return found, session.finish("evaluate", time.monotonic() - begin, "already done")
+    if not any(f".{NAME}." in name for name, _ in session.model.denoiser.named_parameters()):
+        load_adapter(session.model, run.adapter)
+    set_strength(session.model, 1.0)
+    groups = prompt_groups(session.concept, settings.evaluate, settings.seed)
+    judged: Entries = {group.name: _both(session, group, sha256_of(run.adapter_weights)[:16]) for group in groups}
+    kinds = {group.name: group.kind for group in groups}
+    absent: list[dict[str, str]] = []
+    if settings.evaluate.inversion_prompts:
+        for group in _inverted_groups(session, groups):
+            judged[group.name], kinds[group.name] = _inverted(session, group), "attack"
+    else:
+        absent.append({"metric": "dsr", "prompts": "inverted", "reason": "evaluate.inversion_prompts is 0"})
+    write_json(run.verdicts, judged)
+    estimates = _estimates(session, judged, kinds)
+    write_json(
+        run.results,
+        {
+            "version": 1,
+            "concept": session.concept.name,
+            "model": settings.model,
+            "seed": settings.seed,
+            "quick": settings.evaluate.inversion_steps < 3000,
+            "key": key,
+            "estimates": [estimate.as_json() for estimate in estimates],
+            "absent": absent,
+        },
+    )
+    return estimates, session.finish("evaluate", time.monotonic() - begin, "done")
+
+
+def _key(session: Session) -> str:
+    basis = [
+        sha256_of(session.run.adapter_weights),
+        session.settings.evaluate.model_dump_json(exclude={"batch"}),
+        session.concept.model_dump_json(),
+        str(session.settings.seed),
+        str(session.detector.contract),
+        session.model.fingerprint(),
+    ]
+    return hashlib.sha256("\n".join(basis).encode()).hexdigest()
+
+
+def _as(session: Session, which: ModelName) -> AbstractContextManager[None]:
+    """The model as original (adapter off) or as erased, inside the block."""
+    return adapters_off(session.model.denoiser) if which == "original" else nullcontext()
+
+
+def _both(session: Session, group: PromptGroup, adapter: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for which in MODELS:
+        with _as(session, which):
+            found[which] = evaluate_group(
+                session.run,
+                session.model,
+                session.detector,
+                group,
+                which,
+                session.settings.evaluate,
+                seed=session.settings.seed,
+                state=session.model.fingerprint() if which == "original" else adapter,
+                quiet=session.quiet,
+            )
+    return found
+
+
+def _inverted_groups(session: Session, groups: list[PromptGroup]) -> list[PromptGroup]:
+    """The prompts that the inverted token is put in front of: ones that ask for the concept, and plain ones.
+
+    The plain ones show whether the token alone carries the concept; on the original model this is what tells that
+    the attack works.
+    """
+    count = session.settings.evaluate.inversion_prompts
+    found = []
+    if asking := next((group for group in groups if group.kind == "attack"), None):
+        found.append(PromptGroup("inverted", "attack", asking.prompts[:count]))
+    if keep := next((group for group in groups if group.kind == "keep"), None):
+        found.append(PromptGroup("inverted-plain", "attack", keep.prompts[:count]))
+    return found
+
+
+def _inverted(session: Session, group: PromptGroup) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for which in MODELS:
+        with _as(session, which):
+            vector, state = _vector(session, which)
+            found[which] = evaluate_group(
+                session.run,
+                session.model,
+                session.detector,
+                group,
+                which,
+                session.settings.evaluate,
+                seed=session.settings.seed,
+                state=state,
+                embeddings=embeddings_with(session.model, [p.text for p in group.prompts], vector),
+                quiet=session.quiet,
+            )
+    return found
+
+
+def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
+    """The token that was inverted on a model, and what names it; made once and kept in the run folder."""
+    run, settings = session.run, session.settings
+    state = session.model.fingerprint() if which == "original" else sha256_of(run.adapter_weights)[:16]
+    moments = read_tensors(run.moments)[0] if run.moments.exists() else {}
+    if "unsafe_mean" not in moments:
+        raise DuoError(f"{run.moments} is missing", hint="run `duo train` again; it makes the file")
+    budget = settings.evaluate
+    name = f"{which}-{state}-{budget.inversion_steps}-{budget.inversion_batch}-{settings.seed}"
+    known = read_tensors(run.inverted)[0] if run.inverted.exists() else {}
+    if name not in known:
+        known[name] = invert(
+            session.model,
+            Moments(moments["unsafe_mean"], moments["unsafe_std"]),
+            steps=budget.inversion_steps,
+            batch=budget.inversion_batch,
+            seed=settings.seed,
+            quiet=session.quiet,
+        )
+        write_tensors(run.inverted, known)
+    return known[name], name
+
+
+def _estimates(session: Session, judged: Entries, kinds: dict[str, str]) -> list[Estimate]:
+    contract = str(session.detector.contract)
+    reader = contract.partition("[")[0] + "@" + session.detector.contract.weights
+    features = features_for(session.model.family)
+    found: list[Estimate] = []
+    for name, by_model in judged.items():
+        for which in MODELS:
+            entries = by_model[which]
+            measure: Callable[..., list[Estimate]] = defence if kinds[name] == "attack" else false_positives
+            found += measure(which, name, entries, contract)
+            if kinds[name] != "attack":
+                found += agreement(which, name, entries, reader)
+        if kinds[name] != "attack":
+            files = {m: [session.run.evaluation / entry["file"] for entry in by_model[m]] for m in MODELS}
+            found += preserved(name, preservation(features, files["original"], files["erased"]), features.name)
+    return found
