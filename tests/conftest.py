@@ -1,0 +1,21 @@
+"""What all tests share: no network, no window, and a run folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports huggingface_hub, which reads it once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from duo_unlearn.run import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose folder does not exist yet."""
+    return Run(tmp_path / "run")
