@@ -13,8 +13,9 @@ from typing import Any, Final
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ..errors import DuoError
 from ..progress import clock, progress
-from ..storage import sha256_of, write_bytes, write_json, write_text
+from ..storage import read_json, sha256_of, write_bytes, write_json, write_text
 from . import quality
 from .bundle import load_clip, load_judge
 from .quality import GUIDANCE, STEPS, Figure, Figures
@@ -146,6 +147,24 @@ def write_card(
     write_text(model_folder / README, _readme(card, figures))
 
 
+def measure_and_write(model_folder: Path, *, count: int = 600, seed: int = 1, quiet: bool = False) -> list[str]:
+    """Measure a model folder, write its card into it, and give the bars that it misses.
+
+    The recipe is recipe.json beside the folder, where `duo mini fit` leaves it, or else that of the folder's old card,
+    whose training times stay too. DuoError: neither is there.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    old = read_json(model_folder / CARD) if (model_folder / CARD).exists() else {}
+    beside = model_folder.parent / "recipe.json"
+    if not beside.exists() and "recipe" not in old:
+        hint = "measure the model/ folder that `duo mini fit` made, where it made it"
+        raise DuoError(f"the recipe of {model_folder} is not known", got=f"no {beside}", hint=hint)
+    recipe = read_json(beside) if beside.exists() else old["recipe"]
+    figures = measure(model_folder, count=count, seed=seed, device=device, quiet=quiet)
+    write_card(model_folder, figures, recipe, old.get("seconds"))
+    return failed_bars(figures)
+
+
 def _shown(name: str, value: float) -> str:
     return f"{value:.2f} dB" if "psnr" in name else f"{100 * value:.1f} %"
 
@@ -173,7 +192,8 @@ def _readme(card: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
     failed = card["failed"]
     verdict = "Every bar is met."
     if failed:
-        verdict = f"**{len(failed)} of {len(THRESHOLDS)} bars are missed:**\n\n" + "\n".join(f"* {line}" for line in failed)
+        lines = "\n".join(f"* {line}" for line in failed)
+        verdict = f"**{len(failed)} of {len(THRESHOLDS)} bars are missed:**\n\n{lines}"
     return _README.format(
         date=card["date"],
         seed=card["seed"],

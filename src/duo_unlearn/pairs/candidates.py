@@ -1,0 +1,68 @@
+"""Candidates for pairs: their prompts and seeds, each a pure function of (seed, kind, attempt), and how many to try."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ..concepts.spec import Concept
+from ..concepts.store import Accept, choose_fill, fill_template, splitter
+from ..errors import DuoError
+from .manifest import KindTries
+
+FIRST_GUESS: Final = 1.3
+"""Candidates a missing pair, before any acceptance was observed."""
+MOST_FILLS: Final = 1000
+
+
+class Candidate(NamedTuple):
+    """One attempt at a pair. seed: of the noise of both images. kind: index into the concept's kinds of pairs."""
+
+    kind: int
+    attempt: int
+    seed: int
+    unsafe_prompt: str
+    safe_prompt: str
+    negative_prompt: str
+
+
+def make_candidate(concept: Concept, kind: int, attempt: int, seed: int) -> Candidate:
+    """The attempt-th candidate of a kind; both prompts share their words. DuoError if no combination is allowed."""
+    rng = random.Random(f"{seed}/pairs/{kind}/{attempt}")
+    image_seed = rng.randrange(1 << 31)
+    spec, accept = concept.pairs[kind], splitter(concept, held_out=False)
+    words = _allowed_words(concept, kind, rng, accept)
+    unsafe, safe = fill_template(spec.unsafe, words), fill_template(spec.safe, words)
+    return Candidate(kind, attempt, image_seed, unsafe, safe, concept.negative_prompt or unsafe)
+
+
+def _allowed_words(concept: Concept, kind: int, rng: random.Random, accept: Accept) -> dict[str, str]:
+    # "item=sword" of the detector says what an unsafe picture shows; labels of other detectors name no attribute.
+    attribute, _, label = concept.detector.labels[0].partition("=")
+    concept_shows = {attribute: label} if label else {}
+    for _ in range(MOST_FILLS):
+        words, labels = choose_fill(concept, rng)
+        if accept(labels | concept_shows) and accept(labels | concept.pairs[kind].shows):
+            return words
+    raise DuoError(
+        f"the concept {concept.name} has a kind of pair whose every combination of words is held out for evaluation",
+        got=concept.pairs[kind].safe,
+        hint="give its placeholders more values under fill:",
+    )
+
+
+def still_needed(record: KindTries, tries: int) -> int:
+    """How many more candidates a kind should try now, from its acceptance so far, within tries × wanted in all."""
+    missing, left = record.wanted - record.kept, tries * record.wanted - record.tries
+    a_pair = (record.tries + FIRST_GUESS) / (record.kept + 1)
+    return max(0, min(math.ceil(missing * a_pair), left)) if missing else 0
+
+
+def next_round(concept: Concept, records: Sequence[KindTries], *, tries: int, most: int, seed: int) -> list[Candidate]:
+    """The next candidates of all kinds together, at most `most`, in the order of kinds and attempts."""
+    numbers = [
+        (kind, record.tries + i) for kind, record in enumerate(records) for i in range(still_needed(record, tries))
+    ]
+    return [make_candidate(concept, kind, attempt, seed) for kind, attempt in numbers[:most]]

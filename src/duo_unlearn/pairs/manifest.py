@@ -1,0 +1,203 @@
+"""The pairs folder: manifest.json beside unsafe/ and safe/, read with every entry checked.
+
+{"version": 1, "concept": name or null, "settings": {…}, "pairs": [Pair, …], "tries": [KindTries, …]}
+partial.json has the same form; it stands for a folder whose making has not ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from ..config import faults
+from ..errors import DuoError
+from ..records import Pair
+from ..storage import read_json, sha256_of, write_json
+
+VERSION: Final = 1
+MANIFEST, PARTIAL = "manifest.json", "partial.json"
+NOT_COMPARED: Final = ("tries", "source")
+"""Settings that do not decide what a pair is: how long to go on, and where a copy came from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KindTries:
+    """How the search for one kind of pair went. tries: candidates judged; rejected: reason → how many of them."""
+
+    unsafe_prompt: str
+    safe_prompt: str
+    wanted: int
+    kept: int = 0
+    tries: int = 0
+    rejected: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Manifest(NamedTuple):
+    """What a pairs folder holds. finished: manifest.json, not partial.json."""
+
+    concept: str | None
+    settings: dict[str, Any]
+    pairs: list[Pair]
+    tries: list[KindTries]
+    finished: bool
+
+
+def _form_of(record: type, optional: Iterable[str] = ()) -> type[BaseModel]:
+    """A strict pydantic model with a dataclass's fields, so that unknown keys and wrong types are found."""
+    hints, fields = get_type_hints(record), dataclasses.fields(record)
+    spec: dict[str, Any] = {}
+    for field in fields:
+        hint, default = hints[field.name], field.default
+        if default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            spec[field.name] = (hint | None, None) if field.name in optional else (hint, ...)
+        else:
+            spec[field.name] = (hint, {} if default is dataclasses.MISSING else default)
+    return create_model(record.__name__, __config__=ConfigDict(extra="forbid", strict=True), **spec)
+
+
+_PAIR, _TRIES = _form_of(Pair), _form_of(KindTries)
+_BROUGHT_PAIR = _form_of(Pair, ("name", "unsafe_sha256", "safe_sha256"))
+
+
+class _ManifestForm(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: int = VERSION
+    concept: str | None = None
+    settings: dict[str, Any] = {}
+    pairs: list[dict[str, Any]]
+    tries: list[dict[str, Any]] = []
+
+
+def _checked(form: type[BaseModel], content: object, what: str) -> Any:
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        hint = "restore the manifest, or make or import the pairs again"
+        raise DuoError(f"{what} has faults", got="; ".join(faults(error, form.model_fields)), hint=hint) from error
+
+
+def _read_form(path: Path) -> _ManifestForm:
+    form: _ManifestForm = _checked(_ManifestForm, read_json(path), str(path))
+    if form.version != VERSION:
+        raise DuoError(f"{path} has an unknown version", got=str(form.version), hint="update duo_unlearn")
+    return form
+
+
+def _repeated(names: Iterable[str], path: Path) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DuoError(f"{path} names a pair twice", got=name, hint="give each pair a name of its own")
+        seen.add(name)
+
+
+def read_brought(path: Path) -> list[dict[str, Any]]:
+    """The pairs of a manifest that a user brought: Pair's fields, of which name and hashes may be None."""
+    found = []
+    for index, entry in enumerate(_read_form(path).pairs):
+        fields = _checked(_BROUGHT_PAIR, entry, f"pair {index + 1} in {path}").model_dump()
+        fields["name"] = fields["name"] or Path(fields["unsafe"]).stem
+        if Path(fields["name"]).name != fields["name"] or fields["name"].startswith("."):
+            raise DuoError(f"{path}: a pair's name must be a plain file name", got=repr(fields["name"]))
+        found.append(fields)
+    _repeated((fields["name"] for fields in found), path)
+    return found
+
+
+def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
+    """manifest.json or partial.json of a pairs folder, every entry checked and every file's hash.
+
+    DuoError for unknown keys, wrong types, a name used twice, a file that is missing, changed or outside the folder.
+    """
+    path = folder / name
+    if not path.exists():
+        raise DuoError(f"there are no pairs in {folder}", got=f"no {name}", hint="run `duo pairs` first")
+    form = _read_form(path)
+    pairs = [
+        Pair(**_checked(_PAIR, entry, f"pair {i + 1} in {path}").model_dump()) for i, entry in enumerate(form.pairs)
+    ]
+    tries = [
+        KindTries(**_checked(_TRIES, entry, f"tries {i + 1} in {path}").model_dump())
+        for i, entry in enumerate(form.tries)
+    ]
+    _repeated((pair.name for pair in pairs), path)
+    _check_files(folder, path, pairs)
+    return Manifest(form.concept, form.settings, pairs, tries, name == MANIFEST)
+
+
+def _check_files(folder: Path, path: Path, pairs: Sequence[Pair]) -> None:
+    files = [(p.unsafe, p.unsafe_sha256) for p in pairs] + [(p.safe, p.safe_sha256) for p in pairs]
+    outside = [file for file, _ in files if Path(file).is_absolute() or ".." in Path(file).parts]
+    if outside:
+        raise DuoError(f"{path} names a file outside its folder", got=outside[0], hint="import the pairs instead")
+    if missing := [file for file, _ in files if not (folder / file).is_file()]:
+        hint = "restore them, or make the pairs in a new folder"
+        raise DuoError(f"files of {path} are missing", got=", ".join(missing), hint=hint)
+    if changed := [file for file, digest in files if sha256_of(folder / file) != digest]:
+        hint = "restore them, or import the folder as your own pairs"
+        raise DuoError(
+            f"images in {folder} are not those of its manifest (SHA-256 differs)", got=", ".join(changed), hint=hint
+        )
+
+
+def load_pairs(folder: Path) -> list[Pair]:
+    """The pairs of a folder, dropped ones too, with their files checked (see `read_manifest`)."""
+    return read_manifest(folder).pairs
+
+
+def save_manifest(
+    folder: Path,
+    *,
+    concept: str | None,
+    settings: Mapping[str, Any],
+    pairs: Sequence[Pair],
+    tries: Sequence[KindTries] = (),
+    name: str = MANIFEST,
+) -> None:
+    """Write manifest.json (or partial.json) atomically, pairs sorted by name."""
+    content = {
+        "version": VERSION,
+        "concept": concept,
+        "settings": dict(settings),
+        "pairs": [dataclasses.asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.name)],
+        "tries": [dataclasses.asdict(kind) for kind in tries],
+    }
+    write_json(folder / name, content)
+
+
+def claim(folder: Path, concept: str | None, settings: Mapping[str, Any]) -> Manifest | None:
+    """What an earlier run with the same concept and settings left in a folder; None where the folder is new.
+
+    A folder with pairs of other settings, or with images that no manifest speaks of, is a DuoError.
+    """
+    for name in (PARTIAL, MANIFEST):
+        if (folder / name).exists():
+            found = read_manifest(folder, name)
+            _compare(folder, {"concept": found.concept, **found.settings}, {"concept": concept, **settings})
+            return found
+    strays = [file for side in ("unsafe", "safe") for file in sorted((folder / side).glob("*"))]
+    if strays:
+        hint = "choose another output folder; to use these images, give the folder as pairs.folder"
+        raise DuoError(f"{folder} holds images that no manifest speaks of", got=str(strays[0]), hint=hint)
+    return None
+
+
+def _compare(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    keys = [key for key in {**there, **now} if key not in NOT_COMPARED and there.get(key) != now.get(key)]
+    if keys:
+        got = "; ".join(f"{key} {there.get(key)!r} there, {now.get(key)!r} now" for key in keys)
+        hint = "choose another output folder, or set these back"
+        raise DuoError(f"{folder} holds pairs that were made with other settings", got=got, hint=hint)
+
+
+def set_keep(folder: Path, name: str, keep: bool, reason: str | None = None) -> None:
+    """Keep a pair or drop it from training; the reason stands beside the pair, and nothing is deleted."""
+    manifest = read_manifest(folder)
+    if name not in {pair.name for pair in manifest.pairs}:
+        raise DuoError(f"there is no such pair in {folder}", got=name, hint=f"`{MANIFEST}` lists the names")
+    pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name == name else p for p in manifest.pairs]
+    save_manifest(folder, concept=manifest.concept, settings=manifest.settings, pairs=pairs, tries=manifest.tries)

@@ -1,0 +1,149 @@
+"""What a run folder holds for its report: every part may be absent, and then is None or empty, never an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ..config import known_keys, read_yaml
+from ..errors import DuoError
+from ..records import Estimate, Pair
+from ..run import Run
+from ..storage import read_json
+
+
+T = TypeVar("T")
+
+
+class Absent(NamedTuple):
+    """A number that the evaluation could not give, and why."""
+
+    metric: str
+    prompts: str
+    reason: str
+
+
+class Setting(NamedTuple):
+    """A setting as resolved: dotted name, value, meaning ("" where unknown)."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+class Contents(NamedTuple):
+    """The parts of a run. record: run.json; curves: the lines of metrics.jsonl, in order of step.
+
+    verdicts: prompt set → model → one entry an image, as in verdicts.json.
+    """
+
+    concept: str | None
+    model: str | None
+    seed: int | None
+    quick: bool
+    estimates: list[Estimate]
+    absent: list[Absent]
+    verdicts: dict[str, dict[str, list[dict[str, Any]]]]
+    pairs: list[Pair]
+    curves: list[dict[str, float]]
+    settings: list[Setting]
+    record: dict[str, Any]
+
+
+def read_contents(run: Run) -> Contents:
+    """Read what the run folder has. A file that is there but broken is a DuoError."""
+    results = _mapping(run.results)
+    raw = read_yaml(run.settings, "settings") if run.settings.exists() else {}
+    record = _mapping(run.record)
+    seed = results.get("seed", raw.get("seed"))
+    return Contents(
+        concept=_text(results.get("concept") or raw.get("concept")),
+        model=_text(results.get("model") or raw.get("model")),
+        seed=seed if isinstance(seed, int) else None,
+        quick=bool(results.get("quick", False)),
+        estimates=[_record(Estimate, entry, run.results) for entry in results.get("estimates", [])],
+        absent=[Absent(*(str(e.get(key, "")) for key in Absent._fields)) for e in results.get("absent", [])],
+        verdicts=_mapping(run.verdicts),
+        pairs=_pairs(run.pairs / "manifest.json"),
+        curves=_curves(run.metrics),
+        settings=_settings(raw),
+        record=record,
+    )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as dotted names and readable values, in order."""
+    rows: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", readable(value)))
+    return rows
+
+
+def readable(value: Any) -> str:
+    """A value as a person writes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(readable, value)) or "none"
+    if isinstance(value, Mapping):
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DuoError(f"{path} must hold a JSON object", got=type(content).__name__, hint="run `duo evaluate` again")
+    return content
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _record(kind: type[T], entry: Any, path: Path) -> T:
+    """A record from its JSON object; keys that the record does not know are left out."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    try:
+        return kind(**{key: value for key, value in entry.items() if key in names})
+    except (TypeError, AttributeError) as error:
+        raise DuoError(f"{path} has an entry that does not make one {kind.__name__}", got=str(entry)[:120]) from error
+
+
+def _pairs(path: Path) -> list[Pair]:
+    if not path.exists():
+        return []
+    content = read_json(path)
+    entries = content.get("pairs", []) if isinstance(content, dict) else content
+    return [_record(Pair, entry, path) for entry in entries]
+
+
+def _curves(path: Path) -> list[dict[str, float]]:
+    """The lines that are whole: a killed training may leave half a line at the end."""
+    if not path.exists():
+        return []
+    lines: list[dict[str, float]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            lines.append({k: float(v) for k, v in entry.items() if isinstance(v, int | float) and math.isfinite(v)})
+    return sorted(lines, key=lambda entry: entry["step"])
+
+
+def _settings(raw: Mapping[str, Any]) -> list[Setting]:
+    meanings = known_keys()
+    return [Setting(name, value, meanings.get(name, "")) for name, value in flatten(raw)]

@@ -1,0 +1,105 @@
+"""The report: one HTML page that holds everything it shows, without a script and without the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from ..progress import clock
+from ..run import Run
+from ..storage import write_text
+from . import summary
+from .contents import Contents, flatten, read_contents, readable
+from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
+from .pictures import LIMIT, grids, pair_cells
+
+TEMPLATE: Final = "page.html.j2"
+NEIGHBOUR_NOTE: Final = "A red frame on keep and neighbour prompts is a false positive of the detector or a stray concept."
+
+
+class Stage(NamedTuple):
+    """A stage of the run and how long it took; None: not recorded."""
+
+    name: str
+    duration: str | None
+    finished: str | None
+
+
+def write_report(run: Run) -> Path:
+    """Write run.report from the run folder alone, and give its path.
+
+    The same folder gives the same bytes. Parts that the run does not have are stated as absent; a file that is there
+    but broken is a DuoError, and a picture that is missing or broken is marked in its place.
+    """
+    contents = read_contents(run)
+    page = _environment().get_template(TEMPLATE).render(_values(run, contents))
+    write_text(run.report, page.lstrip())
+    return run.report
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "set_name": summary.set_name,
+        "metric_name": summary.metric_name,
+        "interval": summary.interval,
+        "figure_of": lambda e: summary.figure(e.metric, e.value),
+    }
+    return environment
+
+
+def _values(run: Run, contents: Contents) -> dict[str, Any]:
+    """What the template shows."""
+    table = summary.table(contents.estimates)
+    all_grids = grids(run, contents)
+    attack_grids = [grid for grid in all_grids if grid.prompts in summary.ATTACK_SETS]
+    defence, agreement = defence_plot(contents.estimates), agreement_plot(contents.estimates)
+    return {
+        "contents": contents,
+        # Without a word from the run, pictures are taken to be sensitive.
+        "sensitive": contents.record.get("sensitive") is not False,
+        "verdict": summary.verdict(contents),
+        "table": table,
+        "interval_plots": [_marked(plot) for plot in (defence, agreement) if plot is not None],
+        "attack_grids": attack_grids,
+        "other_grids": [grid for grid in all_grids if grid not in attack_grids],
+        "neighbour_note": NEIGHBOUR_NOTE,
+        "pairs": pair_cells(run, contents),
+        "dropped": sum(not pair.keep for pair in contents.pairs),
+        "curves": [_marked(plot) for plot in curve_plots(contents.curves)],
+        "buckets": BUCKETS,
+        "limit": LIMIT,
+        "stages": _stages(contents.record.get("stages")),
+        "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),
+        "attacks": summary.untested_attacks(contents.estimates),
+        "missing": summary.missing_sets(contents),
+    }
+
+
+def _marked(plot: Plot) -> dict[str, Any]:
+    # Only `figures.inline_svg` makes these, and it escapes every text.
+    return {"svg": Markup(plot.svg), "caption": plot.caption}
+
+
+def _stages(entries: Any) -> list[Stage]:
+    if not isinstance(entries, Mapping):
+        return []
+    return [_stage(str(name), entry) for name, entry in entries.items()]
+
+
+def _stage(name: str, entry: Any) -> Stage:
+    if not isinstance(entry, Mapping):
+        return Stage(name, None, readable(entry))
+    seconds, finished = entry.get("seconds"), entry.get("finished")
+    duration = clock(seconds) if isinstance(seconds, int | float) else None
+    return Stage(name, duration, None if finished is None else readable(finished))
