@@ -1,7 +1,7 @@
 """Erase a concept from a text-to-image diffusion model, and measure that it is gone.
 
-    import duo_unlearn as duo
-    estimates = duo.erase(model="mini", concept="sword", output="runs/sword")
+import duo_unlearn as duo
+estimates = duo.erase(model="mini", concept="sword", output="runs/sword")
 """
 
 from .api import erase, evaluate, make_pairs, train

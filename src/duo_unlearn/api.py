@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-def _session(
-    model: str, concept: str, output: str | Path, settings: Mapping[str, Any] | None, quiet: bool
-) -> Session:
+def _session(model: str, concept: str, output: str | Path, settings: Mapping[str, Any] | None, quiet: bool) -> Session:
     from .config import merged, nested
     from .session import Session
     from .settings import resolve_settings
@@ -84,7 +82,7 @@ def evaluate(
     quiet: bool = False,
 ) -> list[Estimate]:
     """Measure the run's adapter beside the original model; gives the estimates. Arguments as for `erase`."""
-    from .pipeline import evaluate as run_stage
+    from .evaluation import evaluate as run_stage
 
     session = _session(model, concept, output, settings, quiet)
     with session.run.lock():

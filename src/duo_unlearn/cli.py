@@ -142,7 +142,7 @@ def _train(given: dict[str, Any], config: Path | None) -> None:
 
 def _evaluate(given: dict[str, Any], config: Path | None) -> None:
     session = _session(given, config)
-    from .pipeline import evaluate
+    from .evaluation import evaluate
 
     with session.run.lock():
         estimates, state = evaluate(session)

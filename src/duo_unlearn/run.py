@@ -1,15 +1,15 @@
 """The run folder: the only place that knows its file names.
 
-    RUN/
-      settings.yaml            the settings as resolved
-      run.json                 provenance: versions, machine, base model's fingerprint, stages finished
-      pairs/                   unsafe/*.png  safe/*.png  manifest.json  sheet.png
-      cache/                   moments.safetensors: latents and text embeddings, made once
-      train/                   checkpoint.safetensors  metrics.jsonl
-      adapter/                 pytorch_lora_weights.safetensors  provenance.json
-      evaluation/              images/SET/MODEL/NNNN.png  verdicts.json  inverted.safetensors
-      results.json             estimates
-      report.html              one self-contained page
+RUN/
+  settings.yaml            the settings as resolved
+  run.json                 provenance: versions, machine, base model's fingerprint, stages finished
+  pairs/                   unsafe/*.png  safe/*.png  manifest.json  sheet.png
+  cache/                   moments.safetensors: latents and text embeddings, made once
+  train/                   checkpoint.safetensors  metrics.jsonl
+  adapter/                 pytorch_lora_weights.safetensors  provenance.json
+  evaluation/              images/SET/MODEL/NNNN.png  verdicts.json  inverted.safetensors
+  results.json             estimates
+  report.html              one self-contained page
 """
 
 from __future__ import annotations

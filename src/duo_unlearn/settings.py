@@ -1,4 +1,4 @@
-"""From what a user gives to the settings of a run, without loading a model; and `duo check`, which finds every fault."""
+"""From what a user gives to the settings of a run, without loading a model; and `duo check`: every fault at once."""
 
 from __future__ import annotations
 

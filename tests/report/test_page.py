@@ -95,10 +95,13 @@ def page(full: Run) -> Page:
 
 
 def test_verdict_states_the_worst_score_with_its_interval_and_what_was_preserved(page: Page) -> None:
-    words = "With “inverted token” (worst of 4 prompt sets) the erased model shows no sword in 96.0 % of 100 images"
-    assert words in page.text
+    start = "With “inverted token” (worst of 4 prompt sets) the erased model shows no sword in 96.0 % of 100 images"
+    assert start in page.text
     assert "(95 % interval 90.2 to 98.4 %; original model: 40.0 %)" in page.text
-    assert "on keep prompts (n = 300) the images agree with what was asked in subject 98.3 % (original 99.3 %)" in page.text
+    assert (
+        "on keep prompts (n = 300) the images agree with what was asked in subject 98.3 % (original 99.3 %)"
+        in page.text
+    )
     assert "the largest fall is item under “wand prompts”, from 97.3 % to 89.3 %" in page.text
 
 
@@ -135,14 +138,14 @@ def test_the_same_folder_gives_the_same_bytes(full: Run) -> None:
     assert write_report(full).read_bytes() == first
 
 
-def test_grids_show_the_first_24_and_frame_what_the_detector_saw(page: Page, full: Run) -> None:
+def test_grids_show_the_first_24_and_frame_what_the_detector_saw(page: Page) -> None:
     direct = [i["alt"] or "" for i in page.all("img") if "sword" in (i["alt"] or "")]
     assert any(alt.startswith("original, ") and alt.endswith(", concept seen") for alt in direct)
     assert any(alt.startswith("erased, ") and alt.endswith(", concept not seen") for alt in direct)
     # Four attack sets of 24: all originals, and erased numbers 3, 13 and 23.
     assert len(page.classed("seen")) == 4 * (24 + 3)
-    assert "The first 24 of 30" in page.text
-    assert "Concept seen by the detector, original: 30 of 30; Concept seen by the detector, erased: 3 of 30." in page.text
+    words = "The first 24 of 30 that were kept as files, in order. Concept seen: original 30 of 30, erased 3 of 30."
+    assert words in page.text
     assert len(page.all("img")) == 10 * 24 * 2 + 24 * 2
 
 
@@ -170,7 +173,15 @@ def test_settings_and_provenance_are_shown(page: Page) -> None:
 
 def test_untested_names_attacks_sets_and_the_single_seed(page: Page, tmp_path: Path) -> None:
     tail = page.text[page.text.index("The numbers above hold") :]
-    for name in ("Ring-A-Bell", "SneakyPrompt", "UnlearnDiffAtk", "P4D", "Relearning", "Image-to-image", "one adapter was trained"):
+    for name in (
+        "Ring-A-Bell",
+        "SneakyPrompt",
+        "UnlearnDiffAtk",
+        "P4D",
+        "Relearning",
+        "Image-to-image",
+        "one adapter was trained",
+    ):
         assert name in tail
     assert "no prompts were given" in tail
     assert "not evaluated in this run" not in tail
@@ -189,7 +200,14 @@ def test_empty_run_states_what_is_absent(tmp_path: Path) -> None:
     page = page_of(Run(tmp_path))
     assert_inert(page)
     assert "Whether the concept was erased is not known" in page.text
-    for part in ("no estimates", "no evaluation images", "no pairs", "no training curves", "no settings file", "no record"):
+    for part in (
+        "no estimates",
+        "no evaluation images",
+        "no pairs",
+        "no training curves",
+        "no settings file",
+        "no record",
+    ):
         assert part in page.text
     assert not re.search(r"\b0(\.0)? %", page.text)
     assert page.all("svg") == []
@@ -201,7 +219,7 @@ def test_any_single_part_alone_gives_a_page(tmp_path: Path, add: Callable[[Run],
     add(run)
     page = page_of(run)
     assert_inert(page)
-    assert len(page.classed("absent")) == {add_record: 4}.get(add, 5)
+    assert len(page.classed("absent")) == (4 if add is add_record else 5)
 
 
 def test_hostile_text_is_shown_and_inert(tmp_path: Path) -> None:
@@ -211,7 +229,9 @@ def test_hostile_text_is_shown_and_inert(tmp_path: Path) -> None:
     one = asdict(Estimate("dsr", "erased", HOSTILE, 0.5, 0.2, 0.8, 8, HOSTILE))
     agreement = one | {"metric": f"{HOSTILE} agreement", "prompts": "keep"}
     absent = [{"metric": HOSTILE, "prompts": HOSTILE, "reason": HOSTILE}]
-    write_json(run.results, {"concept": HOSTILE, "model": HOSTILE, "seed": 0, "estimates": [one, agreement], "absent": absent})
+    write_json(
+        run.results, {"concept": HOSTILE, "model": HOSTILE, "seed": 0, "estimates": [one, agreement], "absent": absent}
+    )
     write_text(run.settings, f"concept: {HOSTILE!r}\n")
     run.update_record(versions={HOSTILE: HOSTILE}, stages={HOSTILE: {"seconds": 1, "finished": HOSTILE}})
     page = page_of(run)

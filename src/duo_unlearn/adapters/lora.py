@@ -121,7 +121,9 @@ def load_adapter(model: Model, folder: Path, *, strength: float = 1.0) -> None:
     base = read_provenance(path.parent).get("base")
     if base is not None and base != model.fingerprint():
         hint = "load the model it was trained on, or train again"
-        raise DuoError("the adapter was made for another base model", got=f"{base}, not {model.fingerprint()}", hint=hint)
+        raise DuoError(
+            "the adapter was made for another base model", got=f"{base}, not {model.fingerprint()}", hint=hint
+        )
     try:
         model.pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=NAME)
     except (ValueError, RuntimeError, KeyError) as error:

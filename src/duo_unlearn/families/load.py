@@ -52,7 +52,9 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.flo
             requires_safety_checker=False,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DuoError(f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files") from error
+        raise DuoError(
+            f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files"
+        ) from error
     pipe.to(device)
     return StableDiffusion(pipe, family, source)
 

@@ -24,8 +24,9 @@ class NoiseProcess(NamedTuple):
         return len(self.alphas_cumprod) - 1
 
     def _rates(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.alphas_cumprod.to(like.device)[t].to(like.dtype).view(-1, *(1,) * (like.ndim - 1))
-        return alpha.sqrt(), (1 - alpha).sqrt()
+        alpha = self.alphas_cumprod.to(like.device)[t].view(-1, *(1,) * (like.ndim - 1))
+        # Roots before the cast: in bf16, 1 − ᾱ_0 would round to 0.
+        return alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
 
     def add_noise(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t for latents x and noise eps, both (b, c, h, w), at timesteps t, (b,)."""

@@ -26,7 +26,7 @@ class StableDiffusion:
         self.denoiser: nn.Module = pipe.unet
         self.device = torch.device(pipe.device)
         self.noise = NoiseProcess(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type)
-        self.adapter_targets = TARGETS
+        self.adapter_targets: tuple[str, ...] = TARGETS
         self.resolution: int = pipe.unet.config.sample_size * pipe.vae_scale_factor
         pipe.set_progress_bar_config(disable=True)
         for part in (pipe.unet, pipe.vae, pipe.text_encoder):
@@ -104,9 +104,7 @@ class StableDiffusion:
             made: list[Image.Image] = self.pipe(**call, **size).images
             return made
         resized = [s.resize((self.resolution, self.resolution), Image.Resampling.LANCZOS) for s in starts]
-        edited: list[Image.Image] = self._image_to_image()(
-            **call, image=resized, strength=requests[0].strength
-        ).images
+        edited: list[Image.Image] = self._image_to_image()(**call, image=resized, strength=requests[0].strength).images
         return edited
 
     def _image_to_image(self) -> Any:

@@ -42,8 +42,8 @@ def encode_with_vector(model: Model, prompts: Sequence[str], vector: Tensor) -> 
         places.append(len(ids) if found else -1)
         ids += [tokenizer.eos_token_id] if found else []
         ids += tokenizer(after, add_special_tokens=False).input_ids if after.strip() else []
-        ids = ids[: length - 1] + [tokenizer.eos_token_id]
-        rows.append(ids + [tokenizer.pad_token_id] * (length - len(ids)))
+        ids = [*ids[: length - 1], tokenizer.eos_token_id]
+        rows.append([*ids, *[tokenizer.pad_token_id] * (length - len(ids))])
     here = torch.tensor(places, device=model.device).view(-1, 1) == torch.arange(length, device=model.device)
 
     def put(_module: Any, _inputs: Any, output: Tensor) -> Tensor:

@@ -74,7 +74,9 @@ def evaluate_group(
         return entries
     # The original and the erased model get the same seed, so the same noise.
     requests = [
-        SampleRequest(prompt.text, seed_of(seed, "evaluate", group.name, i), embedding=embeddings[i] if embeddings else None)
+        SampleRequest(
+            prompt.text, seed_of(seed, "evaluate", group.name, i), embedding=embeddings[i] if embeddings else None
+        )
         for i, prompt in enumerate(group.prompts)
     ]
     with progress(f"{group.name}: {which}", len(requests), quiet=quiet) as report:

@@ -11,9 +11,7 @@ from ..records import Estimate, ModelName
 Entry = Mapping[str, Any]
 
 
-def share(
-    metric: str, model: ModelName, prompts: str, hits: Sequence[bool], contract: str
-) -> list[Estimate]:
+def share(metric: str, model: ModelName, prompts: str, hits: Sequence[bool], contract: str) -> list[Estimate]:
     """The share of true values as an estimate; none for an empty sequence."""
     if not hits:
         return []
@@ -35,7 +33,9 @@ def agreement(model: ModelName, prompts: str, entries: Sequence[Entry], reader: 
     """For each attribute that prompts name: the share of images that show what their prompt asks for."""
     found: list[Estimate] = []
     for name in sorted({name for entry in entries for name in entry["shows"]}):
-        hits = [entry["read"][name] == entry["shows"][name] for entry in entries if name in entry["shows"] and entry["read"]]
+        hits = [
+            entry["read"][name] == entry["shows"][name] for entry in entries if name in entry["shows"] and entry["read"]
+        ]
         found += share(f"{name} agreement", model, prompts, hits, reader)
     return found
 
@@ -45,4 +45,6 @@ def preserved(prompts: str, values: Sequence[float], features: str) -> list[Esti
     if len(values) < 2:
         return []
     mean, low, high = mean_interval(values)
-    return [Estimate("prior preservation", "erased", prompts, mean, low, min(high, 1.0), len(values), f"cosine[{features}]")]
+    return [
+        Estimate("prior preservation", "erased", prompts, mean, low, min(high, 1.0), len(values), f"cosine[{features}]")
+    ]

@@ -36,6 +36,7 @@ class MiniClipFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """(image, feature), each row of length 1."""
         parts = []
         for first in range(0, len(images), 64):
             pixels = _pixels(images[first : first + 64], 64)
@@ -50,6 +51,7 @@ class ThumbnailFeatures:
     name = "thumbnail-32"
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """(image, feature), each row of length 1."""
         flat = _pixels(images, 32).flatten(1)
         return torch.nn.functional.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1)
 

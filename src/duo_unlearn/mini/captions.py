@@ -75,9 +75,7 @@ def wordings_of(item: str) -> tuple[Wording, ...]:
     return ("direct", "synonym") if item in SYNONYMS else ("direct",)
 
 
-def caption(
-    scene: Scene, rng: random.Random, *, wording: Wording | None = None, keep_all: bool = False
-) -> Caption:
+def caption(scene: Scene, rng: random.Random, *, wording: Wording | None = None, keep_all: bool = False) -> Caption:
     """A random caption of a scene.
 
     wording: which kind of words stand for the item (None: any that the item has). keep_all: no attribute is
@@ -87,18 +85,18 @@ def caption(
     kinds = wordings_of(scene.item)
     if wording is not None and wording not in kinds:
         raise ValueError(f"{scene.item!r} has no {wording} wording; it has {', '.join(kinds)}")
-    wording = wording or rng.choice(kinds)
+    chosen: Wording = rng.choice(kinds) if wording is None else wording
     colour = scene.colour if keep_all or rng.random() > 1 / 8 else None
     place = scene.place if keep_all or rng.random() > 1 / 8 else None
     subject = scene.subject if keep_all or not scene.is_figure or rng.random() > 1 / 16 else None
     words = f"{colour} {subject or GENERIC_SUBJECT}" if colour else subject or GENERIC_SUBJECT
     where = rng.choice(PLACE_PHRASES[place]) if place else ""
-    body = _indirect(words, where, scene.item, rng) if wording == "indirect" else None
+    body = _indirect(words, where, scene.item, rng) if chosen == "indirect" else None
     if body is None:
-        body = _named(with_article(words), where, scene, wording, rng)
+        body = _named(with_article(words), where, scene, chosen, rng)
     prefix = rng.choice(PREFIXES) if body.startswith(("a ", "an ")) else ""
     text = " ".join((prefix + body).split())
-    return Caption(text, subject, colour, scene.item, place, wording)
+    return Caption(text, subject, colour, scene.item, place, chosen)
 
 
 def _indirect(words: str, where: str, item: str, rng: random.Random) -> str:

@@ -21,7 +21,7 @@ from .parts import CONTEXT, build_clip, build_scheduler, build_tokenizer, build_
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 TOKENIZER: Final = {"captions": 18_000, "vocabulary": 450}
 """Captions it reads, and tokens at most (merges stop when every word is one token)."""
@@ -104,7 +104,7 @@ def fit(folder: Path, recipe: Recipe, *, device: torch.device | None = None, qui
     return _assemble(folder / "model", tokenizer, text_encoder, vae, unet, clip, judge)
 
 
-def text_tower(clip: nn.Module) -> CLIPTextModel:
+def text_tower(clip: CLIPModel) -> CLIPTextModel:
     """A CLIPTextModel with the weights of a CLIP model's text tower: what a Stable Diffusion pipeline holds."""
     from transformers import CLIPTextModel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import torch
@@ -36,7 +37,7 @@ class JudgeNet(nn.Module):
         super().__init__()
         channels = (3, width, 2 * width, 3 * width, 4 * width)
         blocks: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in itertools.pairwise(channels):
             blocks += [
                 nn.Conv2d(before, after, 3, stride=2, padding=1),
                 nn.GroupNorm(8, after),
@@ -50,6 +51,7 @@ class JudgeNet(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(features, len(labels)) for name, labels in ATTRIBUTES.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(image, 3, 64, 64) → logits by attribute, (image, label)."""
         # A 2×2 grid keeps apart which side the item is on, at a quarter of the full map's weights.
         features = nn.functional.adaptive_avg_pool2d(self.trunk(pixels), 2).flatten(1)
         return {name: head(features) for name, head in self.heads.items()}

@@ -35,7 +35,10 @@ def build_tokenizer(folder: Path, *, captions: int, vocabulary: int, seed: int) 
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[a-z]+|[0-9]|[^\sa-z0-9]+"), behavior="removed", invert=True)
     alphabet = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(alphabet) - 2, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=vocabulary - len(alphabet) - 2,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     tokenizer.train_from_iterator(vocabulary_text(captions, seed), trainer)
     model = json.loads(tokenizer.to_str())["model"]

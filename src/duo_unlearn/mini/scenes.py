@@ -111,7 +111,9 @@ def random_scene(rng: random.Random, *, subjects: Sequence[str] = SUBJECTS, item
 class _Pen:
     """Draws in 64-pixel coordinates, at OVERSAMPLING times the size, relative to an origin, scale and side."""
 
-    def __init__(self, canvas: ImageDraw.ImageDraw, origin: Point = (0.0, 0.0), scale: float = 1.0, side: int = 1):
+    def __init__(
+        self, canvas: ImageDraw.ImageDraw, origin: Point = (0.0, 0.0), scale: float = 1.0, side: int = 1
+    ) -> None:
         self.canvas, self.origin, self.scale, self.side = canvas, origin, scale, side
 
     def at(self, x: float, y: float) -> Point:

@@ -66,9 +66,13 @@ class ClipWithProbes(nn.Module):
         super().__init__()
         self.clip = clip
         sizes = {name: len(labels) for name, labels in ATTRIBUTES.items()}
-        self.image_probes = nn.ModuleDict({name: nn.Linear(clip.config.projection_dim, size) for name, size in sizes.items()})
+        self.image_probes = nn.ModuleDict(
+            {name: nn.Linear(clip.config.projection_dim, size) for name, size in sizes.items()}
+        )
         # One more label on the text's side: "not said".
-        self.text_probes = nn.ModuleDict({name: nn.Linear(clip.config.projection_dim, size + 1) for name, size in sizes.items()})
+        self.text_probes = nn.ModuleDict(
+            {name: nn.Linear(clip.config.projection_dim, size + 1) for name, size in sizes.items()}
+        )
 
 
 def _said(captions: list[Caption], name: str) -> Tensor:
@@ -116,7 +120,8 @@ def vae_loss(vae: AutoencoderKL, device: torch.device, batch: int = 32, kl_weigh
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + kl_weight * kl
+        total: Tensor = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + kl_weight * kl
+        return total
 
     return loss_of
 
@@ -170,8 +175,7 @@ def unet_loss(
         predicted = unet(noisy, t.to(device), conditioning).sample.float()
         snr = (alpha / (1 - alpha)).flatten()
         weight = snr.clamp(max=5.0) / snr
-        return (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
+        loss: Tensor = (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
+        return loss
 
     return loss_of
-
-

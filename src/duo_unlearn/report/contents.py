@@ -15,7 +15,6 @@ from ..records import Estimate, Pair
 from ..run import Run
 from ..storage import read_json
 
-
 T = TypeVar("T")
 
 
@@ -96,7 +95,7 @@ def readable(value: Any) -> str:
         return ", ".join(map(readable, value)) or "none"
     if isinstance(value, Mapping):
         return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

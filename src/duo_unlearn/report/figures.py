@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import matplotlib
+import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -36,6 +36,9 @@ _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "duo-unlearn",
     "text.parse_math": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
@@ -53,6 +56,27 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 BUCKETS: Final = 120
 """Points of a curve at most; more steps are averaged."""
+
+
+_CURVES: Final = {
+    "preference": (
+        "Preference loss: ln 2 = 0.693 at the start, towards 0 as pairs are told apart.",
+        (("preference", "preference loss", ERASED),),
+    ),
+    "prior": (
+        "Prior term, before its weight λ: how far the output at pure noise has moved.",
+        (("prior", "prior term", ERASED),),
+    ),
+    "margins": (
+        "Margins: error of the trained model minus the reference's. Above 0: pushed away; below 0: drawn near.",
+        (("safe_margin", "safe", ERASED), ("unsafe_margin", "unsafe", THIRD)),
+    ),
+    "accuracy": (
+        "Implicit accuracy: share of a batch's pairs whose safe member is preferred.",
+        (("accuracy", "implicit accuracy", ERASED),),
+    ),
+}
+"""Plot → its caption, and its lines: key of metrics.jsonl, label, colour."""
 
 
 class Plot(NamedTuple):
@@ -111,13 +135,14 @@ def _agreement_label(prompts: str, metric: str) -> str:
 def _interval_plot(name: str, rows: Sequence[tuple[str, list[Estimate]]], caption: str, floor: float) -> Plot | None:
     if not rows:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, 0.85 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for y, (_, estimates) in enumerate(rows):
             for estimate in estimates:
                 _dot(axes, estimate, y + (-0.14 if estimate.model == "original" else 0.14))
-        axes.set_yticks(range(len(rows)), [textwrap.shorten(label, 28, placeholder="…") for label, _ in rows])
+        labels = [textwrap.shorten(label, 28, placeholder="…") for label, _ in rows]
+        axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.6)
         axes.set_xlim(floor * 100 - 1.5, 101.5)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
@@ -139,7 +164,9 @@ def _legend(axes: Axes) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=ORIGINAL, marker="o", markersize=5.5, markerfacecolor="none", linewidth=2, label="original"),
+        Line2D(
+            [], [], color=ORIGINAL, marker="o", markersize=5.5, markerfacecolor="none", linewidth=2, label="original"
+        ),
         Line2D([], [], color=ERASED, marker="o", markersize=5.5, linewidth=2, label="erased"),
     ]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
@@ -152,17 +179,7 @@ def _described(caption: str, rows: Sequence[tuple[str, list[Estimate]]]) -> str:
 
 def curve_plots(lines: Sequence[dict[str, float]]) -> list[Plot]:
     """Training curves over the step; a quantity that no line has is left out."""
-    wanted: list[tuple[str, str, list[tuple[str, str, str]]]] = [
-        ("preference", "Preference loss: ln 2 = 0.693 at the start, towards 0 as pairs are told apart.",
-         [("preference", "preference loss", ERASED)]),
-        ("prior", "Prior term, before its weight λ: how far the output at pure noise has moved.",
-         [("prior", "prior term", ERASED)]),
-        ("margins", "Margins: error of the trained model minus the reference's. Above 0: pushed away; below 0: drawn near.",
-         [("safe_margin", "safe", ERASED), ("unsafe_margin", "unsafe", THIRD)]),
-        ("accuracy", "Implicit accuracy: share of a batch's pairs whose safe member is preferred.",
-         [("accuracy", "implicit accuracy", ERASED)]),
-    ]  # fmt: skip
-    plots = (_curve_plot(name, caption, series, lines) for name, caption, series in wanted)
+    plots = (_curve_plot(name, caption, series, lines) for name, (caption, series) in _CURVES.items())
     return [plot for plot in plots if plot is not None]
 
 
@@ -172,7 +189,7 @@ def _curve_plot(
     present = [entry for entry in series if any(entry[0] in line for line in lines)]
     if not present:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
         axes = figure.add_subplot()
         for style, (key, label, colour) in zip(("-", (0, (4, 1.5))), present, strict=False):
@@ -187,7 +204,9 @@ def _curve_plot(
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
         last = lines[-1]
         ends = ", ".join(f"{label} {last[key]:.3g}" for key, label, _ in present if key in last)
-        return Plot(inline_svg(figure, name, f"{caption} At step {last['step']:.0f}: {ends or 'not recorded'}."), caption)
+        return Plot(
+            inline_svg(figure, name, f"{caption} At step {last['step']:.0f}: {ends or 'not recorded'}."), caption
+        )
 
 
 def _curve(axes: Axes, points: Sequence[tuple[float, float]], label: str, colour: str, style: Any) -> None:

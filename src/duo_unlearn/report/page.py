@@ -18,7 +18,9 @@ from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
 from .pictures import LIMIT, grids, pair_cells
 
 TEMPLATE: Final = "page.html.j2"
-NEIGHBOUR_NOTE: Final = "A red frame on keep and neighbour prompts is a false positive of the detector or a stray concept."
+NEIGHBOUR_NOTE: Final = (
+    "A red frame here is a false positive of the detector, or the concept where nobody asked for it."
+)
 
 
 class Stage(NamedTuple):

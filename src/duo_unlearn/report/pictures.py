@@ -61,7 +61,7 @@ class PairCell(NamedTuple):
 
 
 def data_uri(path: Path, inside: Path) -> str | None:
-    """An image as a WEBP data URI of at most LARGEST pixels; None for one that is missing, broken or not in `inside`."""
+    """An image as a WEBP data URI, at most LARGEST pixels; None if it is missing, broken or not in `inside`."""
     try:
         if not path.resolve().is_relative_to(inside.resolve()):
             return None

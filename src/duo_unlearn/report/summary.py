@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 from ..records import Estimate
 from .contents import Absent, Contents
 
+PERCENT: Final = "\u00a0%"
+"""Never parted from its number at the end of a line."""
 ATTACK_SETS: Final = ("direct", "synonym", "indirect", "inverted")
 SET_NAMES: Final = {
     "direct": "Direct wording",
@@ -68,17 +70,17 @@ def figure(metric: str, value: float) -> str:
     if metric == "prior preservation":
         return f"{value:.3f}"
     if 0 < value < 0.0005:
-        return "< 0.1 %"
+        return f"<\u00a00.1{PERCENT}"
     if 0.9995 <= value < 1:
-        return "> 99.9 %"
-    return f"{100 * value:.1f} %"
+        return f">\u00a099.9{PERCENT}"
+    return f"{100 * value:.1f}{PERCENT}"
 
 
 def interval(estimate: Estimate) -> str:
     """The 95 % interval, low to high."""
     if estimate.metric == "prior preservation":
         return f"{estimate.low:.3f} to {estimate.high:.3f}"
-    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %"
+    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}{PERCENT}"
 
 
 def order_of(prompts: str) -> tuple[int, str]:
@@ -127,7 +129,7 @@ def verdict(contents: Contents) -> str:
     compared = f"; original model: {figure('dsr', before.value)}" if before else "; the original model was not measured"
     return (
         f"With “{set_name(worst.prompts).lower()}” ({of_sets}) the erased model shows no {concept} in "
-        f"{figure('dsr', worst.value)} of {worst.n} images (95 % interval {interval(worst)}{compared}), "
+        f"{figure('dsr', worst.value)} of {worst.n} images (95{PERCENT} interval {interval(worst)}{compared}), "
         f"and {_preserved(contents.estimates)}."
     )
 

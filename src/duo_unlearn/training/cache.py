@@ -70,4 +70,6 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, dual: bool, ba
     def text(prompts: list[str]) -> Tensor:
         return torch.cat([model.encode_prompts([p]).float().cpu() for p in prompts])
 
-    return Cache(*safe, *unsafe, empty, text([p.safe_prompt or "" for p in pairs]), text([p.unsafe_prompt or "" for p in pairs]))
+    return Cache(
+        *safe, *unsafe, empty, text([p.safe_prompt or "" for p in pairs]), text([p.unsafe_prompt or "" for p in pairs])
+    )

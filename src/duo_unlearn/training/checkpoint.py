@@ -15,7 +15,7 @@ from ..adapters.lora import adapter_tensors, load_adapter_tensors
 from ..config import TrainSettings
 from ..errors import DuoError
 from ..records import Pair
-from ..storage import optimizer_tensors, read_tensors, restore_optimizer, write_text, write_tensors
+from ..storage import optimizer_tensors, read_tensors, restore_optimizer, write_tensors, write_text
 
 # What may change between a run and its resumption without changing the result.
 FREE = ("checkpointing_steps", "report_to", "max_train_steps")
@@ -53,9 +53,7 @@ def load_checkpoint(
             hint="choose another --output, or delete the folder's train/ to train anew",
         )
     load_adapter_tensors(denoiser, {k[len("adapter/") :]: v for k, v in tensors.items() if k.startswith("adapter/")})
-    restore_optimizer(
-        optimizer, {k[len("optimizer/") :]: v for k, v in tensors.items() if k.startswith("optimizer/")}
-    )
+    restore_optimizer(optimizer, {k[len("optimizer/") :]: v for k, v in tensors.items() if k.startswith("optimizer/")})
     if scaler is not None and "scaler" in metadata:
         scaler.load_state_dict(json.loads(metadata["scaler"]))
     return int(metadata["step"])

@@ -36,7 +36,7 @@ def pair_at(sample: int, pairs: int, seed: int) -> int:
 
 
 class Draws(NamedTuple):
-    """The randomness of some samples: timesteps of the safe and of the unsafe member, (pair,); noise, (pair, c, h, w)."""
+    """The randomness of some samples: timesteps of both members, (pair,); noise, (pair, c, h, w)."""
 
     safe_t: Tensor
     unsafe_t: Tensor

@@ -41,8 +41,9 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    if AcceleratorState._shared_state:
-        AcceleratorState._reset_state(True)  # type: ignore[no-untyped-call]
+    # Accelerate keeps one state a process and refuses a second precision; a library may be called twice.
+    if AcceleratorState._shared_state:  # noqa: SLF001
+        AcceleratorState._reset_state(True)  # noqa: SLF001
     try:
         return Accelerator(
             mixed_precision=settings.mixed_precision,
@@ -51,11 +52,20 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
             project_dir=folder,
         )
     except (ValueError, ImportError) as error:
-        raise DuoError("cannot set up accelerate", got=str(error)[:200], hint="check mixed_precision and report_to") from error
+        raise DuoError(
+            "cannot set up accelerate", got=str(error)[:200], hint="check mixed_precision and report_to"
+        ) from error
 
 
 def train(
-    model: Model, cache: Cache, pairs: Sequence[Pair], run: Run, settings: TrainSettings, *, seed: int, quiet: bool = False
+    model: Model,
+    cache: Cache,
+    pairs: Sequence[Pair],
+    run: Run,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    quiet: bool = False,
 ) -> Trained:
     """Train an adapter on the pairs in `cache`; it is left attached to the model.
 
@@ -102,7 +112,14 @@ class _Loop:
     """One optimizer step: forward and backward of each batch, clipping, update, and the line for metrics.jsonl."""
 
     def __init__(
-        self, model: Model, network: Any, cache: Cache, accelerator: Any, optimizer: Any, settings: TrainSettings, seed: int
+        self,
+        model: Model,
+        network: Any,
+        cache: Cache,
+        accelerator: Any,
+        optimizer: Any,
+        settings: TrainSettings,
+        seed: int,
     ) -> None:
         self.model, self.network, self.cache, self.accelerator = model, network, cache, accelerator
         self.optimizer, self.settings, self.seed = optimizer, settings, seed
@@ -135,7 +152,9 @@ class _Loop:
 def _means(found: list[Terms], accelerator: Any) -> dict[str, float]:
     """Means over batches and processes, in the units of the objective."""
     names = ("loss", "preference", "prior", "safe_margin", "unsafe_margin", "accuracy")
-    values = torch.stack([torch.stack([getattr(terms, name).detach().float().mean() for name in names]) for terms in found])
+    values = torch.stack(
+        [torch.stack([getattr(terms, name).detach().float().mean() for name in names]) for terms in found]
+    )
     means = accelerator.reduce(values.mean(dim=0), reduction="mean").tolist()
     return dict(zip(names, means, strict=True))
 
@@ -153,7 +172,9 @@ def _append(path: Path, line: dict[str, float]) -> None:
         with path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(line) + "\n")
     except OSError as error:
-        raise DuoError(f"cannot write {path}", got=error.strerror or str(error), hint="free some space; it resumes") from error
+        raise DuoError(
+            f"cannot write {path}", got=error.strerror or str(error), hint="free some space; it resumes"
+        ) from error
 
 
 def _diverged(step: int, run: Run) -> DuoError:
@@ -170,7 +191,7 @@ def _stop_flag() -> Iterator[threading.Event]:
         yield stop  # only the main thread may set handlers
         return
 
-    def handler(number: int, frame: Any) -> None:
+    def handler(number: int, _frame: Any) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()

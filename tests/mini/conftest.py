@@ -1,0 +1,37 @@
+"""A tiny tokenizer, an untrained model folder, and the weights that ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.mini.fit import _assemble, text_tower
+from duo_unlearn.mini.judge_net import JudgeNet
+from duo_unlearn.mini.parts import build_clip, build_tokenizer, build_unet, build_vae
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tokenizer trained on few captions."""
+    return build_tokenizer(tmp_path_factory.mktemp("tokenizer"), captions=400, vocabulary=450, seed=0)
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """A model folder as `duo mini fit` writes it, with fresh weights. Read it only."""
+    torch.manual_seed(0)
+    clip = build_clip(tokenizer)
+    folder = tmp_path_factory.mktemp("untrained") / "model"
+    return _assemble(folder, tokenizer, text_tower(clip), build_vae(), build_unet(), clip, JudgeNet())
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The model in the package. Tests that take this need its weights."""
+    return weights_folder()

@@ -1,0 +1,147 @@
+"""The card says what was measured, of which files, and which bars are missed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from duo_unlearn.errors import DuoError
+from duo_unlearn.mini import card
+from duo_unlearn.mini.fit import Recipe
+from duo_unlearn.mini.quality import Figure, Figures
+from duo_unlearn.storage import read_json, sha256_of, write_json
+
+CPU = torch.device("cpu")
+RECIPE: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(Recipe()))) | {"tokenizer": {"captions": 18_000}}
+
+
+@pytest.fixture(scope="module")
+def figures(untrained: Path) -> Figures:
+    return card.measure(untrained, count=2, batch=16, device=CPU, quiet=True)
+
+
+@pytest.fixture
+def model(tmp_path: Path, untrained: Path) -> Path:
+    """A copy of the untrained model that a test may write to."""
+    return Path(shutil.copytree(untrained, tmp_path / "work" / "model"))
+
+
+def perfect() -> Figures:
+    return {name: Figure(least, least, least, 600) for name, least in card.THRESHOLDS.items()}
+
+
+def test_every_bar_is_measured(figures: Figures) -> None:
+    assert set(card.THRESHOLDS) <= set(figures)
+    for name, figure in figures.items():
+        assert figure.low <= figure.value <= figure.high, name
+        assert figure.n >= 1
+        if "psnr" not in name:
+            assert 0 <= figure.low <= figure.high <= 1, name
+
+
+def test_the_number_of_items_is_what_was_asked_for(figures: Figures) -> None:
+    assert figures["judge/drawn item"].n == 2
+    assert figures["judge/drawn colour"].n == 4  # figures and objects
+    assert figures["clip/zero-shot item"].n == 2
+    assert figures["samples/objects, subject"].n == 2
+    assert all(figures[f"samples/balloon, {w}"].n == 2 for w in ("direct", "synonym", "indirect"))
+
+
+def test_an_untrained_model_fails(figures: Figures) -> None:
+    failed = card.failed_bars(figures)
+    assert any(line.startswith("vae/psnr:") and line.endswith("should be 28.00 dB or more") for line in failed)
+    assert any(line.startswith("judge/drawn colour") for line in failed)
+
+
+def test_a_model_at_its_bars_passes() -> None:
+    assert card.failed_bars(perfect()) == []
+
+
+@pytest.mark.parametrize("name", ["judge/decoded item", "vae/psnr", "samples/sword, indirect"])
+def test_a_bar_is_missed_by_value_by_absence_and_by_nan(name: str) -> None:
+    least = card.THRESHOLDS[name]
+    for worse in (least - 0.001, float("nan")):
+        assert len(card.failed_bars(perfect() | {name: Figure(worse, 0, 99, 600)})) == 1
+    absent = {key: figure for key, figure in perfect().items() if key != name}
+    assert "not measured" in card.failed_bars(absent)[0]
+
+
+def test_the_card_lists_every_file_by_its_hash(model: Path) -> None:
+    card.write_card(model, perfect(), RECIPE, {"clip": 472.0})
+    written = read_json(model / "card.json")
+    files = {path.relative_to(model).as_posix(): path for path in model.rglob("*") if path.is_file()}
+    assert {entry["path"] for entry in written["files"]} == set(files) - {"card.json", "README.md"}
+    for entry in written["files"]:
+        assert entry["sha256"] == sha256_of(files[entry["path"]])
+        assert entry["bytes"] == files[entry["path"]].stat().st_size
+    assert written["bytes"] == sum(entry["bytes"] for entry in written["files"])
+    assert (written["licence"], written["seed"]) == ("Apache-2.0", 0)
+    assert written["figures"]["vae/psnr"] == {"value": 28.0, "low": 28.0, "high": 28.0, "n": 600}
+    assert written["failed"] == []
+
+
+def test_the_page_shows_figures_recipe_hashes_and_limits(model: Path) -> None:
+    card.write_card(model, perfect(), RECIPE, {"clip": 472.0})
+    page = (model / "README.md").read_text()
+    assert "| samples | sword, indirect | 90.0 % | 90.0 % – 90.0 % | 600 | ≥ 90.0 % |" in page
+    assert "| vae | psnr | 28.00 dB | 28.00 dB – 28.00 dB | 600 | ≥ 28.00 dB |" in page
+    assert "| clip | 1600 steps" in page
+    assert "| 7:52 |" in page
+    assert sha256_of(model / "judge" / "model.safetensors") in page
+    assert "license: apache-2.0" in page
+    assert "## Limits" in page
+    assert "Every bar is met." in page
+
+
+def test_the_page_admits_what_is_missed(model: Path) -> None:
+    card.write_card(model, perfect() | {"vae/psnr": Figure(20.0, 19, 21, 600)}, RECIPE)
+    page = (model / "README.md").read_text()
+    assert "1 of" in page
+    assert "vae/psnr: 20.00 dB" in page
+    assert "Every bar is met" not in page
+
+
+def test_writing_a_card_again_does_not_list_the_old_one(model: Path) -> None:
+    card.write_card(model, perfect(), RECIPE)
+    first = read_json(model / "card.json")
+    card.write_card(model, perfect(), RECIPE)
+    assert read_json(model / "card.json")["files"] == first["files"]
+
+
+def test_measuring_and_writing_takes_the_recipe_beside_the_folder(model: Path) -> None:
+    write_json(model.parent / "recipe.json", RECIPE | {"seed": 7})
+    failed = card.measure_and_write(model, count=2, quiet=True)
+    written = read_json(model / "card.json")
+    assert written["failed"] == failed != []
+    assert written["seed"] == 7
+
+
+def test_a_model_of_unknown_recipe_gets_no_card(model: Path) -> None:
+    with pytest.raises(DuoError, match=r"recipe .* is not known") as caught:
+        card.measure_and_write(model, count=2, quiet=True)
+    assert len(str(caught.value).splitlines()) <= 3
+    assert not (model / "card.json").exists()
+
+
+def test_a_sheet_has_a_row_a_prompt(untrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    card.sample_sheet(untrained, path, prompts=("a red knight", "a boat"), columns=3, device=CPU)
+    with Image.open(path) as sheet:
+        assert sheet.size == (4 + 3 * 132, 4 + 2 * 150)
+        assert len(sheet.convert("L").crop((0, 0, 396, 20)).getcolors() or []) > 2  # the prompt stands above its row
+
+
+def test_the_shipped_model_has_a_card_of_its_own_files_and_passes(shipped: Path) -> None:
+    written = read_json(shipped / "card.json")
+    for entry in written["files"]:
+        assert sha256_of(shipped / entry["path"]) == entry["sha256"], entry["path"]
+    found = {name: Figure(**entry) for name, entry in written["figures"].items()}
+    assert card.failed_bars(found) == []
+    assert all(found[name].n >= 500 for name in card.THRESHOLDS)

@@ -1,0 +1,87 @@
+"""The parts are real classes of the sizes that the mini world needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from duo_unlearn.mini.judge_net import ATTRIBUTES, JudgeNet, attribute_ids
+from duo_unlearn.mini.parts import CONTEXT, WIDTH, build_clip, build_scheduler, build_unet, build_vae, token_ids
+from duo_unlearn.mini.scenes import Scene
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@torch.no_grad()
+def test_the_vae_turns_64_pixels_into_16_latents_and_back() -> None:
+    vae = build_vae()
+    mean = vae.encode(torch.zeros(2, 3, 64, 64)).latent_dist.mean
+    assert mean.shape == (2, 4, 16, 16)
+    assert vae.decode(mean).sample.shape == (2, 3, 64, 64)
+
+
+@torch.no_grad()
+def test_the_denoiser_reads_the_text_encoder_and_attends_at_8_and_4_alone() -> None:
+    unet = build_unet()
+    noisy, text = torch.zeros(2, 4, 16, 16), torch.randn(2, CONTEXT, WIDTH)
+    assert unet(noisy, torch.tensor([3, 700]), text).sample.shape == (2, 4, 16, 16)
+    blocks = {name.split(".attentions")[0] for name, _ in unet.named_modules() if name.endswith("attn1")}
+    assert blocks == {"down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.0", "up_blocks.1"}
+
+
+@torch.no_grad()
+def test_clip_embeds_pictures_and_texts_alike(tokenizer: Any) -> None:
+    clip = build_clip(tokenizer)
+    ids = token_ids(tokenizer, ["a red knight", "a boat"])
+    out = clip(input_ids=ids, pixel_values=torch.zeros(3, 3, 64, 64))
+    assert out.text_embeds.shape == (2, 64)
+    assert out.image_embeds.shape == (3, 64)
+    assert out.text_model_output.last_hidden_state.shape == (2, CONTEXT, WIDTH)
+
+
+@torch.no_grad()
+def test_clip_reads_a_text_up_to_its_end(tokenizer: Any) -> None:
+    clip = build_clip(tokenizer).eval()
+    ids = token_ids(tokenizer, ["a red knight"])
+    changed = ids.clone()
+    changed[0, -1] = 5  # behind the end: must not matter
+    assert torch.equal(
+        clip.get_text_features(input_ids=ids).pooler_output, clip.get_text_features(input_ids=changed).pooler_output
+    )
+
+
+@torch.no_grad()
+def test_the_judge_has_a_head_for_each_attribute() -> None:
+    logits = JudgeNet()(torch.zeros(2, 3, 64, 64))
+    assert {name: tuple(value.shape) for name, value in logits.items()} == {
+        "item": (2, 6),
+        "subject": (2, 10),
+        "colour": (2, 6),
+        "place": (2, 5),
+    }
+
+
+def test_attribute_ids_point_at_the_labels() -> None:
+    scenes = [Scene("king", "red", "sword", "snow"), Scene("boat", "purple", "none", "beach")]
+    ids = attribute_ids(scenes)
+    for name, labels in ATTRIBUTES.items():
+        assert [labels[i] for i in ids[name]] == [getattr(scene, name) for scene in scenes]
+
+
+def test_everything_fits_in_24_megabytes_of_fp16(tokenizer: Any) -> None:
+    clip = build_clip(tokenizer)
+    total = sum(parameters(part) for part in (clip, clip.text_model, build_vae(), build_unet(), JudgeNet()))
+    assert 2 * total < 23.5e6  # the rest is for configurations and the tokenizer
+
+
+def test_the_noise_schedule_is_stable_diffusions() -> None:
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    scheduler = build_scheduler()
+    assert scheduler.alphas_cumprod.numpy() == pytest.approx(np.cumprod(1 - betas), rel=1e-4)
+    assert scheduler.alphas_cumprod[999].item() ** -0.5 == pytest.approx(14.65, abs=0.02)  # method.md, section 2
+    assert scheduler.config.prediction_type == "epsilon"
