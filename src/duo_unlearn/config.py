@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import DuoError
-from .records import Pairing, Sides
+from .records import Captions, Pairing, Sides
 
 
 class _Strict(BaseModel):
@@ -44,8 +44,13 @@ class TrainSettings(_Strict):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (authors: 1.0).")
     max_timestep: int = Field(750, ge=1, description="t is drawn from 0 up to, not including, this (authors: 750).")
     share_timestep: bool = Field(True, description="Both members of a pair get the same t (less variance).")
-    captions: Literal["none", "dual"] = Field(
-        "none", description="none: the empty prompt for every term (paper); dual: each member under its own prompt."
+    captions: Captions = Field(
+        "none",
+        description="none: the empty prompt for every term (paper); unsafe: both members under the unsafe prompt "
+        "(Diffusion-DPO's way); dual: each member under its own prompt.",
+    )
+    caption_dropout: float = Field(
+        0.0, ge=0, le=1, description="Share of pairs that get the empty prompt all the same, when captions is not none."
     )
     sides: Sides = Field("both", description="both; safe or unsafe: the gradient of that member alone.")
     pairing: Pairing = Field("paired", description="unpaired: the members are judged apart, each against zero.")

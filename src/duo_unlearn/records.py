@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 ModelName = Literal["original", "erased"]
+Captions = Literal["none", "unsafe", "dual"]
+"""Which prompts the members of a pair are trained under."""
 Sides = Literal["both", "safe", "unsafe"]
 """Which member's error has a gradient; the other one's is detached, its value stays."""
 Pairing = Literal["paired", "unpaired"]

@@ -42,9 +42,10 @@ def trained(tmp_path: Path) -> tuple[Model, Path]:
 def test_only_self_attention_is_adapted_and_only_the_adapter_trains() -> None:
     model = mini()
     parameters = attach(model, rank=4, seed=0)
-    names = {name for name in adapter_tensors(model.denoiser)}
+    names = set(adapter_tensors(model.denoiser))
     blocks = sum(name.endswith("attn1") for name, _ in model.denoiser.named_modules())
-    assert len(names) == 2 * 4 * blocks and all(".attn1." in name for name in names)
+    assert len(names) == 2 * 4 * blocks
+    assert all(".attn1." in name for name in names)
     assert {id(p) for p in model.denoiser.parameters() if p.requires_grad} == {id(p) for p in parameters}
     assert not any("lora_" in name for name, _ in model.pipe.text_encoder.named_parameters())
 
@@ -97,10 +98,8 @@ np.save({str(tmp_path / "plain.npy")!r}, np.asarray(image).astype(int))
 def test_the_file_carries_its_provenance(trained: tuple[Model, Path]) -> None:
     model, folder = trained
     metadata = read_tensors(folder / "pytorch_lora_weights.safetensors")[1]
-    assert (
-        model.fingerprint() in metadata["duo_provenance"]
-        and '"unet.lora_alpha": 4' in metadata["lora_adapter_metadata"]
-    )
+    assert model.fingerprint() in metadata["duo_provenance"]
+    assert '"unet.lora_alpha": 4' in metadata["lora_adapter_metadata"]
 
 
 def test_an_adapter_for_another_base_is_refused(trained: tuple[Model, Path]) -> None:

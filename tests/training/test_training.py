@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -53,7 +55,7 @@ def quick(**changes: object) -> TrainSettings:
 def prepare(run: Run) -> tuple[Model, Cache, list[Pair]]:
     pairs = pairs_in(run.folder)
     model = load_model("mini", CPU)
-    return model, build_cache(model, pairs, run.pairs, run.moments, dual=False), pairs
+    return model, build_cache(model, pairs, run.pairs, run.moments), pairs
 
 
 def test_every_epoch_uses_every_pair_once() -> None:
@@ -65,7 +67,8 @@ def test_every_epoch_uses_every_pair_once() -> None:
 def test_draws_depend_on_the_sample_alone() -> None:
     shape = torch.Size((4, 2, 2))
     together, alone = draw_noise([3, 9], shape, quick(), 0), draw_noise([9], shape, quick(), 0)
-    assert torch.equal(together.eps[1], alone.eps[0]) and together.safe_t[1] == alone.safe_t[0]
+    assert torch.equal(together.eps[1], alone.eps[0])
+    assert together.safe_t[1] == alone.safe_t[0]
 
 
 def test_a_pair_shares_t_only_when_asked() -> None:
@@ -91,7 +94,8 @@ def test_fresh_adapter_has_loss_ln2_and_no_prior(run: Run) -> None:
 def test_prior_rows_are_pure_noise_at_the_last_timestep(run: Run) -> None:
     model, cache, _ = prepare(run)
     batch = make_batch(cache, model, [0, 1, 2], quick(), 0)
-    assert batch.noisy.shape[0] == 9 and batch.target.shape[0] == 6
+    assert batch.noisy.shape[0] == 9
+    assert batch.target.shape[0] == 6
     assert batch.t[6:].tolist() == [999] * 3
     assert torch.equal(batch.noisy[6:], draw_noise([0, 1, 2], cache.safe_mean.shape[1:], quick(), 0).prior)
     assert make_batch(cache, model, [0], quick(prior_weight=0), 0).noisy.shape[0] == 2
@@ -102,7 +106,8 @@ def test_training_moves_the_margins_the_right_way_and_logs_it(run: Run) -> None:
     settings = quick(max_train_steps=30, rank=8)
     trained = train(model, cache, pairs, run, settings, seed=0, quiet=True)
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    assert trained.steps == 30 and [line["step"] for line in lines] == list(range(1, 31))
+    assert trained.steps == 30
+    assert [line["step"] for line in lines] == list(range(1, 31))
     first, last = lines[:5], lines[-5:]
     assert sum(x["preference"] for x in last) < sum(x["preference"] for x in first)
     assert sum(x["unsafe_margin"] - x["safe_margin"] for x in last) > 0
@@ -117,7 +122,8 @@ def test_the_base_weights_do_not_change(run: Run) -> None:
     before = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
     train(model, cache, pairs, run, quick(), seed=0, quiet=True)
     after = {k.replace(".base_layer", ""): v for k, v in model.denoiser.state_dict().items() if "lora_" not in k}
-    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
 
 
 def test_accumulation_equals_one_batch(tmp_path: Path) -> None:
@@ -144,16 +150,17 @@ def test_each_variant_trains(run: Run, changes: dict[str, object]) -> None:
 
 def test_dual_captions_need_prompts(run: Run) -> None:
     pairs = pairs_in(run.folder)
-    with pytest.raises(DuoError, match="dual captions need a prompt"):
-        build_cache(load_model("mini", CPU), pairs, run.pairs, run.moments, dual=True)
+    with pytest.raises(DuoError, match="captions: dual needs the prompts"):
+        build_cache(load_model("mini", CPU), pairs, run.pairs, run.moments, captions="dual")
 
 
 def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
     model, cache, pairs = prepare(run)
     stamp = run.moments.stat().st_mtime_ns
-    again = build_cache(model, pairs, run.pairs, run.moments, dual=False)
-    assert run.moments.stat().st_mtime_ns == stamp and torch.equal(again.safe_mean, cache.safe_mean)
-    fewer = build_cache(model, pairs[:3], run.pairs, run.moments, dual=False)
+    again = build_cache(model, pairs, run.pairs, run.moments)
+    assert run.moments.stat().st_mtime_ns == stamp
+    assert torch.equal(again.safe_mean, cache.safe_mean)
+    fewer = build_cache(model, pairs[:3], run.pairs, run.moments)
     assert len(fewer.safe_mean) == 3
 
 
@@ -223,3 +230,18 @@ def test_a_checkpoint_of_other_settings_is_refused(run: Run) -> None:
     train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, quiet=True)
     with pytest.raises(DuoError, match="other settings"):
         train(load_model("mini", CPU), cache, pairs, run, quick(beta=100.0), seed=0, quiet=True)
+
+
+@pytest.mark.parametrize("captions", ["unsafe", "dual"])
+def test_captions_put_each_member_under_its_prompt(run: Run, captions: Literal["unsafe", "dual"]) -> None:
+    asked, answered = "a red knight with a sword", "a red knight with a book"
+    pairs = [dataclasses.replace(p, unsafe_prompt=asked, safe_prompt=answered) for p in pairs_in(run.folder)]
+    model = load_model("mini", CPU)
+    cache = build_cache(model, pairs, run.pairs, run.moments, captions=captions)
+    rows = make_batch(cache, model, [0, 1], quick(captions=captions), 0).conditioning
+    safe, unsafe, empty = model.encode_prompts([answered, asked, ""])
+    torch.testing.assert_close(rows[2], unsafe)
+    torch.testing.assert_close(rows[0], safe if captions == "dual" else unsafe)
+    torch.testing.assert_close(rows[4], empty)
+    dropped = make_batch(cache, model, [0, 1], quick(captions=captions, caption_dropout=1.0), 0).conditioning
+    torch.testing.assert_close(dropped, empty.expand(6, -1, -1))

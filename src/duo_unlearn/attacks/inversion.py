@@ -1,4 +1,4 @@
-"""Concept inversion (white box): textual inversion of one token on the defended model (Pham et al. 2023; Gal et al. 2022).
+"""Concept inversion (white box): textual inversion of one token on the defended model (Pham et al. 2023).
 
 Everything is frozen but one token's vector, which learns to make the attacked model denoise images of the concept.
 """

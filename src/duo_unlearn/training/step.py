@@ -36,13 +36,17 @@ def pair_at(sample: int, pairs: int, seed: int) -> int:
 
 
 class Draws(NamedTuple):
-    """The randomness of some samples: timesteps of both members, (pair,); noise, (pair, c, h, w)."""
+    """The randomness of some samples: timesteps of both members, (pair,); noise, (pair, c, h, w).
+
+    unnamed: which pairs get the empty prompt, (pair,), bool.
+    """
 
     safe_t: Tensor
     unsafe_t: Tensor
     eps: Tensor
     posterior: Tensor
     prior: Tensor
+    unnamed: Tensor
 
 
 def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: int) -> Draws:
@@ -55,11 +59,12 @@ def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: i
     for sample in samples:
         generator = torch.Generator().manual_seed(random.Random(f"{seed}/sample/{sample}").getrandbits(62))
         t = torch.randint(0, settings.max_timestep, (2,), generator=generator)
-        rows.append((t, torch.randn((3, *shape), generator=generator)))
+        noise = torch.randn((3, *shape), generator=generator)
+        rows.append((t, noise, torch.rand(1, generator=generator) < settings.caption_dropout))
     t = torch.stack([row[0] for row in rows])
     noise = torch.stack([row[1] for row in rows])
     other = t[:, 0] if settings.share_timestep else t[:, 1]
-    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2])
+    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], torch.cat([row[2] for row in rows]))
 
 
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
@@ -73,7 +78,9 @@ def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSe
     noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
     empty = cache.empty.expand(len(samples), -1, -1)
     if cache.safe_text is not None and cache.unsafe_text is not None:
-        conditioning = torch.cat([cache.safe_text[chosen], cache.unsafe_text[chosen]])
+        named = torch.cat([cache.safe_text[chosen], cache.unsafe_text[chosen]])
+        unnamed = torch.cat([draws.unnamed, draws.unnamed]).view(-1, 1, 1)
+        conditioning = torch.where(unnamed, torch.cat([empty, empty]), named)
     else:
         conditioning = torch.cat([empty, empty])
     if settings.prior_weight:
