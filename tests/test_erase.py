@@ -1,0 +1,99 @@
+"""The whole command on the mini model, at small counts: what it writes, that it skips what is done, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.run import Run
+
+SMALL = {
+    "pairs.scale": 0.1,
+    "train.max_train_steps": 20,
+    "evaluate.prompts": 4,
+    "evaluate.keep_prompts": 4,
+    "evaluate.neighbour_prompts": 2,
+    "evaluate.inversion_prompts": 2,
+    "evaluate.inversion_steps": 2,
+}
+
+
+def duo(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from duo_unlearn.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    words = ["erase", "-o", str(run.folder), *(w for k, v in SMALL.items() for w in ("--set", f"{k}={v}"))]
+    first = duo(*words)
+    assert first.returncode == 0, first.stderr
+    results = json.loads(run.results.read_text())
+    keys = {"metric", "model", "prompts", "value", "low", "high", "n", "contract"}
+    assert all(set(entry) == keys and entry["low"] <= entry["value"] <= entry["high"] for entry in results["estimates"])
+    asked = {(e["prompts"], e["model"]) for e in results["estimates"] if e["metric"] == "dsr"}
+    assert {("direct", "original"), ("synonym", "erased"), ("indirect", "erased"), ("inverted", "erased")} <= asked
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert lines[-1]["unsafe_margin"] - lines[-1]["safe_margin"] > 0
+    assert "<script" not in run.report.read_text()
+    weights = run.adapter_weights.read_bytes()
+    second = duo(*words)
+    assert second.returncode == 0, second.stderr
+    for stage in ("pairs", "train", "evaluate"):
+        assert f"{stage}: already done" in second.stderr
+    assert run.adapter_weights.read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check", "--set", "train.betta=3"], "did you mean 'train.beta'"),
+        (["check", "--set", "train.beta=big"], "train.beta"),
+        (["check", "--concept", "swrod"], "unknown concept"),
+        (["erase", "--model", "{tmp}/empty"], "not a diffusers model"),
+        (["erase", "--model", "{tmp}/nowhere"], "no model folder"),
+        (["train", "-o", "{tmp}/new"], "holds no pairs"),
+        (["report", "{tmp}/nowhere"], "no run folder"),
+        (["sample", " "], "a prompt is empty"),
+    ],
+)
+def test_bad_input_is_three_lines_and_exit_1(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    done = duo(*(word.format(tmp=tmp_path) for word in words))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr[done.stderr.index("Error:") :].strip().splitlines()
+    assert len(lines) <= 3
+
+
+def test_check_reports_every_fault_at_once(tmp_path: Path) -> None:
+    done = duo("check", "--model", str(tmp_path / "nowhere"), "--concept", "swrod", "--set", "train.rank=0")
+    assert done.returncode == 1
+    assert done.stderr.count("Error:") == 3
+
+
+def test_a_pickle_only_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    for part in ("unet", "vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+        (tmp_path / part / "diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    done = duo("check", "--model", str(tmp_path))
+    assert done.returncode == 1
+    assert "a pickle that could run code" in done.stderr
+
+
+def test_help_imports_no_torch() -> None:
+    code = "import sys; import duo_unlearn.cli, duo_unlearn; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert "Erase a concept" in duo("--help").stdout
+
+
+def test_concepts_list_as_json() -> None:
+    assert {"sword", "balloon"} <= {row["name"] for row in json.loads(duo("concepts", "list", "--json").stdout)}
