@@ -19,6 +19,7 @@ from duo_unlearn.config import (
     resolve,
 )
 from duo_unlearn.errors import DuoError
+from duo_unlearn.settings import resolve_settings
 
 
 def fault(*layers: dict[str, Any]) -> str:
@@ -154,3 +155,10 @@ def test_the_defaults_follow_the_authors_rule() -> None:
     assert train.learning_rate == pytest.approx(3e-4 * 100 / train.beta)
     assert train.prior_weight == pytest.approx(1e6 * train.beta / 100)
     assert (train.max_train_steps, train.train_batch_size, train.rank, train.max_timestep) == (1000, 4, 32, 750)
+
+
+def test_own_pairs_need_no_words_unless_asked_for(tmp_path: Path) -> None:
+    own = {"pairs": {"folder": str(tmp_path)}}
+    assert resolve_settings().train.captions == "unsafe"
+    assert resolve_settings(own).train.captions == "none"
+    assert resolve_settings(own | {"train": {"captions": "dual"}}).train.captions == "dual"

@@ -181,3 +181,14 @@ def test_a_restored_optimizer_keeps_its_own_settings() -> None:
     other = torch.optim.AdamW([parameter], lr=0.5)
     storage.restore_optimizer(other, storage.optimizer_tensors(saved))
     assert other.param_groups[0]["lr"] == 0.5
+
+
+def test_the_same_tensors_and_metadata_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; from duo_unlearn.storage import write_tensors;"
+        "write_tensors(Path(sys.argv[1]), {'a': torch.arange(3.0)}, {k: k for k in 'bcdefgh'})"
+    )
+    for name in "123":
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
+    assert len({(tmp_path / name).read_bytes() for name in "123"}) == 1
+    assert storage.read_tensors(tmp_path / "1")[1]["h"] == "h"

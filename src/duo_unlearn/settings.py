@@ -17,7 +17,9 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     layers = [read_yaml(file, "settings file") if file is not None else {}, dict(given or {})]
     chosen = resolve(*layers)
     recommended = load_concept(chosen.concept).recommended.get(family_of(chosen.model))
-    return resolve(recommended.settings if recommended else {}, *layers)
+    # Pairs that a user brings need no words, so captions are the user's own choice there.
+    wordless = {"train": {"captions": "none"}} if chosen.pairs.folder is not None else {}
+    return resolve(recommended.settings if recommended else {}, wordless, *layers)
 
 
 def describe(settings: Settings) -> str:

@@ -199,7 +199,19 @@ def test_sigterm_saves_and_the_resumed_run_is_bit_for_bit_the_same(tmp_path: Pat
 
 
 def command(run: Run) -> list[str]:
-    words = ["train", "-o", str(run.folder), "--max_train_steps", "25", "--checkpointing_steps", "3", "--rank", "4"]
+    words = [
+        "train",
+        "-o",
+        str(run.folder),
+        "--max_train_steps",
+        "25",
+        "--checkpointing_steps",
+        "3",
+        "--rank",
+        "4",
+        "--set",
+        "train.captions=none",
+    ]
     return [sys.executable, "-c", "from duo_unlearn.cli import main; main()", *words]
 
 
