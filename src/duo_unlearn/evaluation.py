@@ -39,12 +39,12 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
         load_adapter(session.model, run.adapter)
     set_strength(session.model, 1.0)
     groups = prompt_groups(session.concept, settings.evaluate, settings.seed)
-    judged: Entries = {group.name: _both(session, group, sha256_of(run.adapter_weights)[:16]) for group in groups}
+    judged: Entries = {group.name: _judged(session, group) for group in groups}
     kinds = {group.name: group.kind for group in groups}
     absent: list[dict[str, str]] = []
     if settings.evaluate.inversion_prompts:
         for group in _inverted_groups(session, groups):
-            judged[group.name], kinds[group.name] = _inverted(session, group), "attack"
+            judged[group.name], kinds[group.name] = _judged(session, group, inverted=True), "attack"
     else:
         absent.append({"metric": "dsr", "prompts": "inverted", "reason": "evaluate.inversion_prompts is 0"})
     write_json(run.verdicts, judged)
@@ -82,10 +82,15 @@ def _as(session: Session, which: ModelName) -> AbstractContextManager[None]:
     return adapters_off(session.model.denoiser) if which == "original" else nullcontext()
 
 
-def _both(session: Session, group: PromptGroup, adapter: str) -> dict[str, list[dict[str, Any]]]:
+def _judged(session: Session, group: PromptGroup, *, inverted: bool = False) -> dict[str, list[dict[str, Any]]]:
+    """A prompt set on both models. inverted: with the token that was inverted on each in front of its prompts."""
     found: dict[str, list[dict[str, Any]]] = {}
     for which in MODELS:
         with _as(session, which):
+            state, embeddings = _state(session, which), None
+            if inverted:
+                vector, state = _vector(session, which)
+                embeddings = embeddings_with(session.model, [p.text for p in group.prompts], vector)
             found[which] = evaluate_group(
                 session.run,
                 session.model,
@@ -94,10 +99,16 @@ def _both(session: Session, group: PromptGroup, adapter: str) -> dict[str, list[
                 which,
                 session.settings.evaluate,
                 seed=session.settings.seed,
-                state=session.model.fingerprint() if which == "original" else adapter,
+                state=state,
+                embeddings=embeddings,
                 quiet=session.quiet,
             )
     return found
+
+
+def _state(session: Session, which: ModelName) -> str:
+    """What decides a model's images beside prompts and seeds: the base's hash, or the adapter's."""
+    return session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
 
 
 def _inverted_groups(session: Session, groups: list[PromptGroup]) -> list[PromptGroup]:
@@ -115,30 +126,10 @@ def _inverted_groups(session: Session, groups: list[PromptGroup]) -> list[Prompt
     return found
 
 
-def _inverted(session: Session, group: PromptGroup) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for which in MODELS:
-        with _as(session, which):
-            vector, state = _vector(session, which)
-            found[which] = evaluate_group(
-                session.run,
-                session.model,
-                session.detector,
-                group,
-                which,
-                session.settings.evaluate,
-                seed=session.settings.seed,
-                state=state,
-                embeddings=embeddings_with(session.model, [p.text for p in group.prompts], vector),
-                quiet=session.quiet,
-            )
-    return found
-
-
 def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     """The token that was inverted on a model, and what names it; made once and kept in the run folder."""
     run, settings = session.run, session.settings
-    state = session.model.fingerprint() if which == "original" else sha256_of(run.adapter_weights)[:16]
+    state = _state(session, which)
     moments = read_tensors(run.moments)[0] if run.moments.exists() else {}
     if "unsafe_mean" not in moments:
         raise DuoError(f"{run.moments} is missing", hint="run `duo train` again; it makes the file")
