@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
 class Pair:
     """An unsafe image, its safe counterpart, and how they were made and judged.
 
-    unsafe, safe: image files, relative to the pairs folder. Prompts are None for pairs that a user brought.
+    unsafe, safe: image files, relative to the pairs folder. Prompts and seeds are None for pairs that a user brought.
     keep: whether training uses the pair; reason: why not. Nothing is deleted when a pair is dropped.
     """
 
@@ -46,6 +46,7 @@ class Pair:
     safe_prompt: str | None = None
     negative_prompt: str | None = None
     seed: int | None = None
+    safe_seed: int | None = None
     strength: float | None = None
     unsafe_score: float | None = None
     safe_score: float | None = None

@@ -181,7 +181,7 @@ def test_faults_of_a_brought_manifest(source: Path, tmp_path: Path) -> None:
 def test_manifest_round_trip(tmp_path: Path) -> None:
     digest = save_png(Image.new("RGB", (4, 4)), tmp_path / "unsafe" / "0000.png")
     save_png(Image.new("RGB", (4, 4)), tmp_path / "safe" / "0000.png")
-    pair = Pair("0000", "unsafe/0000.png", "safe/0000.png", digest, digest, "a", "b", "a", 7, 0.75, 0.9, 0.1)
+    pair = Pair("0000", "unsafe/0000.png", "safe/0000.png", digest, digest, "a", "b", "a", 7, 8, 0.75, 0.9, 0.1)
     tries = [KindTries("a", "b", 2, 1, 5, {"no concept in the unsafe image": 4})]
     save_manifest(tmp_path, concept="sword", settings={"strength": 0.75}, pairs=[pair], tries=tries)
     found = read_manifest(tmp_path)

@@ -200,7 +200,8 @@ def test_only_images_with_the_concept_are_edited(world: World) -> None:
         assert request.strength == 0.75
     seeds = [r.seed for r in world.model.requests if r.start is None]
     assert len(seeds) == len(set(seeds))
-    assert {r.seed for r in edits} == {seed for seed in seeds if seed % 5}
+    assert len(edits) == sum(seed % 5 != 0 for seed in seeds)
+    assert not {r.seed for r in edits} & set(seeds)  # SDEdit noise is not the unsafe image's own
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])

@@ -18,11 +18,16 @@ MOST_FILLS: Final = 1000
 
 
 class Candidate(NamedTuple):
-    """One attempt at a pair. seed: of the noise of both images. kind: index into the concept's kinds of pairs."""
+    """One attempt at a pair. kind: index into the concept's kinds of pairs.
+
+    seed: of the unsafe image's noise. safe_seed: of the noise that SDEdit adds; with the first seed again, SDEdit
+    would start on the unsafe image's own path, and leave an outline of the concept.
+    """
 
     kind: int
     attempt: int
     seed: int
+    safe_seed: int
     unsafe_prompt: str
     safe_prompt: str
     negative_prompt: str
@@ -31,11 +36,11 @@ class Candidate(NamedTuple):
 def make_candidate(concept: Concept, kind: int, attempt: int, seed: int) -> Candidate:
     """The attempt-th candidate of a kind; both prompts share their words. DuoError if no combination is allowed."""
     rng = random.Random(f"{seed}/pairs/{kind}/{attempt}")
-    image_seed = rng.randrange(1 << 31)
+    image_seed, safe_seed = rng.randrange(1 << 31), rng.randrange(1 << 31)
     spec, accept = concept.pairs[kind], splitter(concept, held_out=False)
     words = _allowed_words(concept, kind, rng, accept)
     unsafe, safe = fill_template(spec.unsafe, words), fill_template(spec.safe, words)
-    return Candidate(kind, attempt, image_seed, unsafe, safe, concept.negative_prompt or unsafe)
+    return Candidate(kind, attempt, image_seed, safe_seed, unsafe, safe, concept.negative_prompt or unsafe)
 
 
 def _allowed_words(concept: Concept, kind: int, rng: random.Random, accept: Accept) -> dict[str, str]:

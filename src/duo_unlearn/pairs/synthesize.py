@@ -79,7 +79,7 @@ class _Maker:
 
     def _edit(self, candidate: Candidate, unsafe: Image.Image) -> SampleRequest:
         return SampleRequest(
-            candidate.safe_prompt, candidate.seed, candidate.negative_prompt, start=unsafe, strength=self.strength
+            candidate.safe_prompt, candidate.safe_seed, candidate.negative_prompt, start=unsafe, strength=self.strength
         )
 
     def _sample(self, requests: list[SampleRequest], what: str, report: Report, kept: int) -> list[Image.Image]:
@@ -212,6 +212,7 @@ class _Search:
             safe_prompt=made.safe_prompt,
             negative_prompt=made.negative_prompt,
             seed=made.seed,
+            safe_seed=made.safe_seed,
             strength=strength,
             unsafe_score=outcome.unsafe_score,
             safe_score=outcome.safe_score,
