@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.run import Run
 
 SMALL = {
@@ -47,6 +51,31 @@ def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Pa
     for stage in ("pairs", "train", "evaluate"):
         assert f"{stage}: already done" in second.stderr
     assert run.adapter_weights.read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
+    """The way of a Stable Diffusion 2 user: a diffusers folder, a v-prediction scheduler, pairs without words."""
+    model, mine, run = tmp_path / "sd2-small", tmp_path / "mine", Run(tmp_path / "run")
+    shutil.copytree(weights_folder(), model)
+    scheduler = model / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}))
+    rng = random.Random(0)
+    for side in ("unsafe", "safe"):
+        (mine / side).mkdir(parents=True)
+    for i in range(6):
+        scene = random_scene(rng, subjects=SUBJECTS, items=("sword",))
+        draw(scene).save(mine / "unsafe" / f"{i}.png")
+        draw(scene.counterpart("none")).save(mine / "safe" / f"{i}.png")
+    small = {**SMALL, "train.learning_rate": 2e-3, "train.prior_weight": 1e4, "train.beta": 1, "evaluate.steps": 3}
+    options = [w for k, v in small.items() for w in ("--set", f"{k}={v}")]
+    done = duo("erase", "--model", str(model), "--pairs", str(mine), "-o", str(run.folder), *options)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert lines[0]["preference"] == pytest.approx(0.693147, abs=1e-5)
+    assert sum(x["unsafe_margin"] - x["safe_margin"] for x in lines[-5:]) > 0
+    assert run.report.exists()
+    assert run.adapter_weights.exists()
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .pen import OVERSAMPLING, Colour, Pen, Point
+
 SIZE: Final = 64
 """Height and width of a picture, in pixels."""
-OVERSAMPLING: Final = 4
 
 SUBJECTS: Final = ("knight", "wizard", "farmer", "robot", "king")
 OBJECTS: Final = ("house", "tree", "boat", "car", "castle")
@@ -37,9 +38,6 @@ _INK = (40, 36, 50)
 _SKIN = (250, 214, 165)
 _STEEL = (196, 208, 222)
 _STEEL_EDGE = (92, 106, 128)
-
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,41 +106,7 @@ def random_scene(rng: random.Random, *, subjects: Sequence[str] = SUBJECTS, item
     )
 
 
-class _Pen:
-    """Draws in 64-pixel coordinates, at OVERSAMPLING times the size, relative to an origin, scale and side."""
-
-    def __init__(
-        self, canvas: ImageDraw.ImageDraw, origin: Point = (0.0, 0.0), scale: float = 1.0, side: int = 1
-    ) -> None:
-        self.canvas, self.origin, self.scale, self.side = canvas, origin, scale, side
-
-    def at(self, x: float, y: float) -> Point:
-        return (
-            (self.origin[0] + x * self.side * self.scale) * OVERSAMPLING,
-            (self.origin[1] + y * self.scale) * OVERSAMPLING,
-        )
-
-    def polygon(self, points: Sequence[Point], fill: Colour, edge: Colour | None = None) -> None:
-        path = [self.at(*p) for p in points]
-        self.canvas.polygon(path, fill=fill)
-        if edge is not None:
-            self.canvas.line([*path, path[0]], fill=edge, width=round(0.8 * self.scale * OVERSAMPLING))
-
-    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, edge: Colour | None = None) -> None:
-        (cx, cy), k = self.at(x, y), self.scale * OVERSAMPLING
-        box = (cx - rx * k, cy - ry * k, cx + rx * k, cy + ry * k)
-        self.canvas.ellipse(box, fill=fill, outline=edge, width=round(0.8 * k) if edge is not None else 0)
-
-    def line(self, points: Sequence[Point], fill: Colour, width: float) -> None:
-        self.canvas.line(
-            [self.at(*p) for p in points], fill=fill, width=max(1, round(width * self.scale * OVERSAMPLING))
-        )
-
-    def box(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], fill)
-
-
-def _background(pen: _Pen, place: str, rng: random.Random) -> None:
+def _background(pen: Pen, place: str, rng: random.Random) -> None:
     sky, ground, horizon = {
         "meadow": ((150, 206, 245), (95, 178, 80), 42),
         "desert": ((252, 220, 160), (226, 180, 98), 42),
@@ -162,7 +126,7 @@ def _background(pen: _Pen, place: str, rng: random.Random) -> None:
             pen.ellipse(x, y, 0.8, 0.8, (255, 255, 235))
 
 
-def _arms(pen: _Pen, colour: Colour) -> Point:
+def _arms(pen: Pen, colour: Colour) -> Point:
     """Both arms; gives the hand that holds the item."""
     hand = (12.0, -19.0)
     pen.line([(-6, -22), (-11, -14)], colour, 4)
@@ -172,12 +136,12 @@ def _arms(pen: _Pen, colour: Colour) -> Point:
     return hand
 
 
-def _eyes(pen: _Pen, y: float, colour: Colour = _INK) -> None:
+def _eyes(pen: Pen, y: float, colour: Colour = _INK) -> None:
     pen.ellipse(-2.2, y, 1.1, 1.1, colour)
     pen.ellipse(2.2, y, 1.1, 1.1, colour)
 
 
-def _figure(pen: _Pen, subject: str, colour: Colour) -> Point:
+def _figure(pen: Pen, subject: str, colour: Colour) -> Point:
     """The figure with its feet at the origin, about 40 pixels high; gives the hand that holds the item."""
     if subject in ("wizard", "king"):
         pen.polygon([(-5, -25), (5, -25), (11, 0), (-11, 0)], colour)
@@ -222,7 +186,7 @@ def _turned(hand: Point, tilt: float) -> Callable[[float, float], Point]:
     )
 
 
-def _item(pen: _Pen, item: str, hand: Point, tilt: float) -> None:
+def _item(pen: Pen, item: str, hand: Point, tilt: float) -> None:
     at = _turned(hand, tilt)
     if item == "sword":
         blade = [at(-2, 3), at(-2, 23), at(0, 27), at(2, 23), at(2, 3)]
@@ -254,7 +218,7 @@ def _item(pen: _Pen, item: str, hand: Point, tilt: float) -> None:
             pen.line([(x + 6, y + row), (x + 8.8, y + row)], (120, 120, 120), 0.7)
 
 
-def _object(pen: _Pen, subject: str, colour: Colour) -> None:
+def _object(pen: Pen, subject: str, colour: Colour) -> None:
     dark = tuple(int(c * 0.62) for c in colour)
     dark = (dark[0], dark[1], dark[2])
     if subject == "house":
@@ -289,8 +253,8 @@ def draw(scene: Scene) -> Image.Image:
     size = SIZE * OVERSAMPLING
     image = Image.new("RGB", (size, size))
     canvas = ImageDraw.Draw(image)
-    _background(_Pen(canvas), scene.place, random.Random(scene.details))
-    pen = _Pen(canvas, (scene.x, scene.y), scene.scale, scene.side)
+    _background(Pen(canvas), scene.place, random.Random(scene.details))
+    pen = Pen(canvas, (scene.x, scene.y), scene.scale, scene.side)
     colour = COLOURS[scene.colour]
     if scene.is_figure:
         hand = _figure(pen, scene.subject, colour)

@@ -1,0 +1,121 @@
+"""Settings of the mini model side by side: a run folder each, pairs and the original's images made once.
+
+    python benchmarks/sweep.py "train.beta=100" "train.beta=200 train.max_train_steps=300"
+    python benchmarks/sweep.py --concept balloon --prompts 300 ""        # the shipped settings alone
+    python benchmarks/sweep.py --rows                                    # the rows of what was run before
+
+Every argument is one variant: KEY=VALUE words as for `duo erase --set`. A variant that was run before is read from its
+folder, and one that was killed goes on, so the same command resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from duo_unlearn.config import merged, nested, parse_assignments
+from duo_unlearn.evaluation import evaluate
+from duo_unlearn.pipeline import make_pairs, report, train
+from duo_unlearn.records import Estimate
+from duo_unlearn.session import Session, machine
+from duo_unlearn.settings import resolve_settings
+
+ATTACKS = ("direct", "synonym", "indirect", "inverted", "inverted-plain")
+KEPT = ("keep", "empty", "wand", "flower", "balloon", "book", "sword")
+
+
+def run_variant(folder: Path, first: Path | None, words: str, arguments: argparse.Namespace) -> list[Estimate]:
+    """One variant's run, whole. first: a run of the same concept, whose pairs and original images are shared."""
+    n = arguments.prompts
+    counts = {"prompts": n, "keep_prompts": n, "neighbour_prompts": max(1, n // 2)}
+    counts["inversion_prompts"] = arguments.inversion
+    given = {"output": folder, "concept": arguments.concept, "seed": arguments.seed}
+    given |= {f"evaluate.{key}": value for key, value in counts.items()}
+    session = Session(resolve_settings(merged(nested(given), parse_assignments(words.split()))))
+    if first is not None and "pairs." not in words and not session.run.pairs.exists():
+        shutil.copytree(first / "pairs", session.run.pairs)
+        shutil.copytree(first / "evaluation", session.run.evaluation, ignore=_erased)
+    with session.run.lock():
+        make_pairs(session)
+        train(session)
+        estimates, _ = evaluate(session)
+        report(session.run)
+    return estimates
+
+
+def _erased(_folder: str, names: list[str]) -> list[str]:
+    """Files that belong to the erased model, which is another one in every variant."""
+    return [name for name in names if "erased" in name or name == "verdicts.json"]
+
+
+def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
+    """A variant's figures: DSR of the erased model by prompt set, then agreement of item, subject and colour."""
+    value = {(e.metric, e.prompts): e for e in estimates if e.model == "erased"}
+    found: dict[str, Any] = {"settings": words or "as shipped"}
+    for name in ATTACKS:
+        if ("dsr", name) in value:
+            found[name] = round(100 * value["dsr", name].value, 1)
+            found["n"] = found.get("n", value["dsr", name].n)
+    for name in KEPT:
+        if ("item agreement", name) in value:
+            found[name] = [round(100 * value[f"{a} agreement", name].value, 1) for a in ("item", "subject", "colour")]
+    lines = [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()][-50:]
+    for name in ("preference", "prior", "accuracy"):
+        found[name] = float(f"{sum(line[name] for line in lines) / len(lines):.2g}")
+    return found
+
+
+def print_row(found: dict[str, Any]) -> None:
+    """A row of a Markdown table."""
+    attacks = [f"{found[name]:g}" for name in ATTACKS if name in found]
+    kept = [f"{name} {'/'.join(f'{v:g}' for v in found[name])}" for name in KEPT if name in found]
+    losses = f"{found['preference']:g} | {found['prior']:g}"
+    print(f"| {found['settings']} | {' / '.join(attacks)} | {', '.join(kept)} | {losses} |", flush=True)
+
+
+def main() -> None:
+    """Run the variants and print a row each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variants", nargs="*", help='words of one variant, e.g. "train.beta=100 train.rank=16"')
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/sweep"), help="holds a run folder a variant")
+    parser.add_argument("--concept", default="sword")
+    parser.add_argument("--prompts", type=int, default=64, help="of each set; half of it for each neighbour")
+    parser.add_argument("--inversion", type=int, default=0, help="prompts under an inverted token; 0: none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", action="store_true", help="print the rows of all runs in the output folder")
+    parser.add_argument("--json", action="store_true", help="one line of figures, last")
+    arguments = parser.parse_args()
+    rows_file = arguments.output / f"{arguments.concept}.jsonl"
+    known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
+    print(f"{machine()}; mini model, concept {arguments.concept}, seed {arguments.seed}, one run each")
+    print("| settings | DSR % " + " / ".join(ATTACKS) + " | item/subject/colour % | L_pref | L_prior |")
+    print("|---|---|---|---|---|", flush=True)
+    if arguments.rows:
+        for found in known:
+            print_row(found)
+        return
+    first: Path | None = None
+    rows = []
+    for words in arguments.variants:
+        basis = f"{arguments.concept} {arguments.seed} {arguments.prompts} {words}"
+        folder = arguments.output / f"{arguments.concept}-{hashlib.sha256(basis.encode()).hexdigest()[:8]}"
+        found = row(words, run_variant(folder, first, words, arguments), folder) | {"folder": folder.name}
+        first = first or ("pairs." not in words and folder) or None
+        rows.append(found)
+        if found not in known:
+            with rows_file.open("a") as handle:
+                handle.write(json.dumps(found) + "\n")
+        print_row(found)
+    if arguments.json:
+        print(json.dumps({"rows": rows}))
+    if not arguments.variants:
+        print("no variant given; see --help", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

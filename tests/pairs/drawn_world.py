@@ -1,0 +1,142 @@
+"""A model that draws its prompts, at times wrongly, a detector that knows what was drawn, and a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from duo_unlearn.concepts.spec import PairKind
+from duo_unlearn.concepts.store import load_concept
+from duo_unlearn.detectors.base import Contract, Detector
+from duo_unlearn.families.base import Model, Moments, SampleRequest
+from duo_unlearn.families.noise import NoiseProcess
+from duo_unlearn.mini.captions import PLACE_PHRASES
+from duo_unlearn.mini.scenes import COLOURS, ITEMS, SUBJECTS, Scene, draw, random_scene
+from duo_unlearn.pairs.synthesize import make_pairs
+from duo_unlearn.records import Pair, Verdict
+
+Gallery = dict[bytes, Scene]
+
+
+class DrawingModel:
+    """Draws the scene that a prompt asks for. One unsafe image in five lacks its item; edits err as `wrong` says.
+
+    wrong: share of edits that keep the concept, show another item, change the subject. crash_after: images until a
+    sudden end. Every image is entered into the gallery, the only thing that the detector looks into.
+    """
+
+    family, source, device, resolution, pipe = "drawn", "test", torch.device("cpu"), 64, None
+    adapter_targets: tuple[str, ...] = ("q",)
+    denoiser: nn.Module = nn.Identity()
+    noise = NoiseProcess(torch.linspace(0.99, 0.01, 10), "epsilon")
+
+    def __init__(self, gallery: Gallery, wrong: tuple[float, float, float] = (0.2, 0.1, 0.1), base: str = "b") -> None:
+        self.gallery, self.wrong, self.base = gallery, wrong, base
+        self.crash_after: int | None = None
+        self.requests: list[SampleRequest] = []
+
+    def fingerprint(self) -> str:
+        return self.base
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Moments:
+        raise NotImplementedError
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        raise NotImplementedError
+
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Tensor, network: nn.Module | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        steps: int,  # noqa: ARG002
+        guidance: float,  # noqa: ARG002
+        batch: int,
+        report: Callable[[int], None] | None = None,
+    ) -> list[Image.Image]:
+        images: list[Image.Image] = []
+        for request in requests:
+            if self.crash_after is not None and len(self.requests) >= self.crash_after:
+                raise KeyboardInterrupt
+            self.requests.append(request)
+            scene = self._scene(request)
+            images.append(draw(scene))
+            self.gallery[images[-1].tobytes()] = scene
+            if report is not None and len(images) % batch == 0:
+                report(len(images))
+        return images
+
+    def _scene(self, request: SampleRequest) -> Scene:
+        asked: dict[str, Any] = {
+            "subject": next(s for s in SUBJECTS if s in request.prompt),
+            "colour": next(c for c in COLOURS if f" {c} " in request.prompt),
+            "item": next((i for i in ITEMS if i in request.prompt), "none"),
+            "place": next(p for p, words in PLACE_PHRASES.items() if any(w in request.prompt for w in words)),
+        }
+        if request.start is None:
+            lacks = request.seed % 5 == 0
+            return dataclasses.replace(
+                random_scene(random.Random(request.seed)), **(asked | {"item": "none"} if lacks else asked)
+            )
+        before = self.gallery[request.start.tobytes()]
+        keeps, other, changes = self.wrong
+        chance = random.Random(f"{request.seed}/edit").random()
+        if chance < keeps or request.strength < 0.3:
+            return before
+        if chance < keeps + other:
+            asked["item"] = next(i for i in ITEMS[2:] if i != asked["item"])
+        elif chance < keeps + other + changes:
+            asked["subject"] = next(s for s in SUBJECTS if s != before.subject)
+        return dataclasses.replace(before, **asked)
+
+
+class GalleryDetector:
+    """Knows each drawn picture; a picture that was never drawn is a KeyError."""
+
+    contract = Contract("gallery", ("item=sword",), 0.5, "00000000")
+
+    def __init__(self, gallery: Gallery) -> None:
+        self.gallery = gallery
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
+        swords = [self.gallery[image.tobytes()].item == "sword" for image in images]
+        return [Verdict(sword, 0.9 if sword else 0.1) for sword in swords]
+
+    def read(self, images: Sequence[Image.Image]) -> list[Mapping[str, str]]:
+        names = ("item", "subject", "colour", "place")
+        return [{n: getattr(self.gallery[image.tobytes()], n) for n in names} for image in images]
+
+
+class World:
+    """A model and a detector over one gallery, and a folder."""
+
+    def __init__(self, folder: Path, wrong: tuple[float, float, float] = (0.2, 0.1, 0.1)) -> None:
+        self.folder, self.gallery = folder, Gallery()
+        self.model = DrawingModel(self.gallery, wrong)
+        self.detector = GalleryDetector(self.gallery)
+        kinds = [
+            PairKind(unsafe=k.unsafe, safe=k.safe, shows=k.shows, count=count)
+            for k, count in zip(load_concept("sword").pairs, (6, 4, 3), strict=False)
+        ]
+        self.concept = load_concept("sword").model_copy(update={"pairs": kinds})
+
+    def make(self, **changes: Any) -> list[Pair]:
+        given: dict[str, Any] = {
+            "scale": 1.0, "guidance": 7.5, "steps": 10, "strength": None, "batch": 4, "tries": 8, "seed": 3,
+        }  # fmt: skip
+        model: Model = self.model
+        detector: Detector = self.detector
+        return make_pairs(model, detector, self.concept, self.folder, **({"quiet": True} | given | changes))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
