@@ -41,6 +41,7 @@ Pairs = Annotated[Path | None, typer.Option("--pairs", help="Your own pairs: uns
 Beta = Annotated[float | None, typer.Option("--beta", "--beta_dpo", help="β; smaller forgets more.")]
 Prior = Annotated[float | None, typer.Option("--prior_weight", "--prior-weight", help="λ of the prior term.")]
 Rate = Annotated[float | None, typer.Option("--learning_rate", "--learning-rate", help="Of AdamW.")]
+Decay = Annotated[str | None, typer.Option("--lr_scheduler", "--lr-scheduler", help="constant, linear, cosine.")]
 Steps = Annotated[int | None, typer.Option("--max_train_steps", "--max-train-steps", help="Optimizer steps.")]
 Batch = Annotated[int | None, typer.Option("--train_batch_size", "--train-batch-size", help="Pairs a step.")]
 Accumulate = Annotated[
@@ -76,6 +77,7 @@ def _stage(name: str, text: str, act: Callable[[dict[str, Any], Path | None], No
         beta: Beta = None,
         prior_weight: Prior = None,
         learning_rate: Rate = None,
+        lr_scheduler: Decay = None,
         max_train_steps: Steps = None,
         train_batch_size: Batch = None,
         gradient_accumulation_steps: Accumulate = None,
@@ -94,6 +96,7 @@ def _stage(name: str, text: str, act: Callable[[dict[str, Any], Path | None], No
             "train.beta": beta,
             "train.prior_weight": prior_weight,
             "train.learning_rate": learning_rate,
+            "train.lr_scheduler": lr_scheduler,
             "train.max_train_steps": max_train_steps,
             "train.train_batch_size": train_batch_size,
             "train.gradient_accumulation_steps": gradient_accumulation_steps,

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import DuoError
-from .records import Captions, Pairing, Sides
+from .records import Captions, Decay, Pairing, Sides
 
 
 class _Strict(BaseModel):
@@ -35,7 +35,10 @@ class TrainSettings(_Strict):
 
     beta: float = Field(500.0, gt=0, description="β of the preference term; smaller forgets more (paper: 500).")
     prior_weight: float = Field(5e6, ge=0, description="λ of the prior term (authors at β 500: 5e6); 0 turns it off.")
-    learning_rate: float = Field(6e-5, gt=0, description="Of AdamW, constant (authors at β 500: 6e-5).")
+    learning_rate: float = Field(6e-5, gt=0, description="Of AdamW (authors at β 500: 6e-5).")
+    lr_scheduler: Decay = Field(
+        "constant", description="constant (authors), or down to 0 at the last step: linear, cosine."
+    )
     max_train_steps: int = Field(1000, ge=1, description="Optimizer steps (authors: 1000).")
     train_batch_size: int = Field(4, ge=1, description="Pairs a step on each process (authors: 4).")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Batches a step.")

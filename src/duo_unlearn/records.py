@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 ModelName = Literal["original", "erased"]
 Captions = Literal["none", "unsafe", "dual"]
 """Which prompts the members of a pair are trained under."""
+Decay = Literal["constant", "linear", "cosine"]
+"""How the learning rate goes over a run, by the names of diffusers' scripts."""
 Sides = Literal["both", "safe", "unsafe"]
 """Which member's error has a gradient; the other one's is detached, its value stays."""
 Pairing = Literal["paired", "unpaired"]

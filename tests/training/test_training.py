@@ -29,7 +29,7 @@ from duo_unlearn.records import Pair
 from duo_unlearn.run import Run
 from duo_unlearn.training.cache import Cache, build_cache
 from duo_unlearn.training.step import draw as draw_noise
-from duo_unlearn.training.step import make_batch, pair_at, terms_of
+from duo_unlearn.training.step import make_batch, pair_at, rate_factor, terms_of
 from duo_unlearn.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -257,3 +257,18 @@ def test_captions_put_each_member_under_its_prompt(run: Run, captions: Literal["
     torch.testing.assert_close(rows[4], empty)
     dropped = make_batch(cache, model, [0, 1], quick(captions=captions, caption_dropout=1.0), 0).conditioning
     torch.testing.assert_close(dropped, empty.expand(6, -1, -1))
+
+
+def test_the_rate_decays_and_its_length_belongs_to_the_run(run: Run) -> None:
+    model, cache, pairs = prepare(run)
+    settings = quick(lr_scheduler="linear", max_train_steps=4)
+    train(model, cache, pairs, run, settings, seed=0, quiet=True)
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert [line["lr"] for line in lines] == pytest.approx([2e-3, 1.5e-3, 1e-3, 5e-4])
+    with pytest.raises(DuoError, match="other settings"):
+        train(load_model("mini", CPU), cache, pairs, run, quick(lr_scheduler="linear"), seed=0, quiet=True)
+
+
+def test_rate_factors() -> None:
+    assert [rate_factor(s, 4, "cosine") for s in (0, 2)] == pytest.approx([1.0, 0.5])
+    assert {rate_factor(s, 4, "constant") for s in range(4)} == {1.0}

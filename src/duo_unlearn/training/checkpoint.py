@@ -18,12 +18,14 @@ from ..records import Pair
 from ..storage import optimizer_tensors, read_tensors, restore_optimizer, write_tensors, write_text
 
 # What may change between a run and its resumption without changing the result.
-FREE = ("checkpointing_steps", "report_to", "max_train_steps")
+FREE = ("checkpointing_steps", "report_to")
 
 
 def identity(settings: TrainSettings, pairs: Sequence[Pair], base: str, seed: int) -> str:
     """What decides a training's course: settings, pairs, base model, seed. SHA-256, hexadecimal."""
     content = settings.model_dump(mode="json", exclude=set(FREE))
+    if settings.lr_scheduler == "constant":
+        content.pop("max_train_steps")  # a run at a constant rate can be made longer afterwards
     hashes = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]
     return hashlib.sha256(json.dumps([content, hashes, base, seed], sort_keys=True).encode()).hexdigest()
 

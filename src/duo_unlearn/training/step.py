@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import NamedTuple
 
@@ -12,7 +13,14 @@ from ..adapters.lora import adapters_off
 from ..config import TrainSettings
 from ..families.base import Model
 from ..objective import Terms, duo_loss
+from ..records import Decay
 from .cache import Cache
+
+
+def rate_factor(step: int, steps: int, decay: Decay) -> float:
+    """What the learning rate is multiplied by at a step, counted from 0; a function of the step, so runs resume."""
+    done = step / steps
+    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[decay]
 
 
 class Batch(NamedTuple):

@@ -24,7 +24,7 @@ from ..records import Pair
 from ..run import Run
 from .cache import Cache
 from .checkpoint import identity, keep_lines, load_checkpoint, save_checkpoint
-from .step import make_batch, terms_of
+from .step import make_batch, rate_factor, terms_of
 
 
 class Trained(NamedTuple):
@@ -139,11 +139,14 @@ class _Loop:
                     terms = terms_of(self.model, self.network if world > 1 else None, batch, settings)
                 accelerator.backward(terms.loss / settings.gradient_accumulation_steps)
             found.append(terms)
+        rate = settings.learning_rate * rate_factor(step, settings.max_train_steps, settings.lr_scheduler)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         norm = accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         line = {"step": float(step + 1)} | _means(found, accelerator) | {"gradient_norm": float(norm)}
-        line["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        line["lr"] = rate
         drawn = size * world * settings.gradient_accumulation_steps
         line["pairs_per_second"] = round(drawn / (time.monotonic() - begin), 3)
         return line | {"step": step + 1}
