@@ -201,6 +201,7 @@ def sample(
     model: ModelName = "mini",
     adapter: Annotated[Path | None, typer.Option("--adapter", help="A run folder, adapter folder or file.")] = None,
     strength: Annotated[float, typer.Option("--strength", help="Of the adapter; 0 is the base exactly.")] = 1.0,
+    compare: Annotated[bool, typer.Option("--compare", help="The base above, the adapter below.")] = False,
     count: Annotated[int, typer.Option("--count", min=1, help="Images a prompt.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     steps: Annotated[int, typer.Option("--steps", min=2)] = 25,
@@ -210,15 +211,15 @@ def sample(
 ) -> None:
     """Sample a model, with or without an adapter.
 
-    duo sample "an armed blue knight in the snow" --adapter runs/sword -o knight.png
+    duo sample "an armed blue knight in the snow" --adapter runs/sword --compare -o knight.png
     """
     if empty := [prompt for prompt in prompts if not prompt.strip()]:
         raise DuoError("a prompt is empty", got=repr(empty[0]), hint='duo sample "a red knight with a flower"')
     from .sampling import sample_grid
 
     sample_grid(
-        prompts, output, model=model or "mini", adapter=adapter, strength=strength, count=count, seed=seed,
-        steps=steps, guidance=guidance, device=device or "auto",
+        prompts, output, model=model or "mini", adapter=adapter, strength=strength, compare=compare, count=count,
+        seed=seed, steps=steps, guidance=guidance, device=device or "auto",
     )  # fmt: skip
     _say(f"{len(prompts) * count} images → {output}")
 

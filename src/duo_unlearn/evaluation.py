@@ -12,6 +12,7 @@ import torch
 
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
 from .attacks.inversion import embeddings_with, invert
+from .concepts.store import prompts_of, splitter
 from .errors import DuoError
 from .families.base import Moments
 from .metrics.attempts import PromptGroup, evaluate_group, prompt_groups
@@ -114,15 +115,16 @@ def _state(session: Session, which: ModelName) -> str:
 def _inverted_groups(session: Session, groups: list[PromptGroup]) -> list[PromptGroup]:
     """The prompts that the inverted token is put in front of: ones that ask for the concept, and plain ones.
 
-    The plain ones show whether the token alone carries the concept; on the original model this is what tells that
-    the attack works.
+    Those that ask are the published attack's. On plain ones the token alone must carry the concept.
     """
-    count = session.settings.evaluate.inversion_prompts
+    count, concept, seed = session.settings.evaluate.inversion_prompts, session.concept, session.settings.seed
     found = []
     if asking := next((group for group in groups if group.kind == "attack"), None):
         found.append(PromptGroup("inverted", "attack", asking.prompts[:count]))
-    if keep := next((group for group in groups if group.kind == "keep"), None):
-        found.append(PromptGroup("inverted-plain", "attack", keep.prompts[:count]))
+    if concept.plain is not None:
+        accept = splitter(concept, held_out=True)
+        plain = prompts_of(concept, [concept.plain], count, f"{seed}/plain", accept)
+        found.append(PromptGroup("inverted-plain", "attack", plain))
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from .errors import DuoError
 from .families.base import SampleRequest
 from .families.load import load_model, pick_device
 from .families.stable_diffusion import seed_of
@@ -22,25 +23,37 @@ def sample_grid(
     model: str,
     adapter: Path | None,
     strength: float,
+    compare: bool = False,
     count: int,
     seed: int,
     steps: int,
     guidance: float,
     device: str,
 ) -> None:
-    """Write a PNG with `count` images of each prompt. adapter: a run folder, an adapter folder or its file."""
-    from .adapters.lora import load_adapter
+    """Write a PNG with `count` images of each prompt, in a row. adapter: a run folder, an adapter folder or its file.
+
+    compare: two rows a prompt, the base above the model with the adapter, from the same noise.
+    """
+    from .adapters.lora import load_adapter, set_strength
+
+    if compare and adapter is None:
+        raise DuoError("there is nothing to compare the model with", hint="name an adapter: --adapter runs/erase")
 
     loaded = load_model(model, pick_device(device))
     if adapter is not None:
         run = Run(adapter)
         load_adapter(loaded, run.adapter if run.adapter.is_dir() else adapter, strength=strength)
     requests = [SampleRequest(prompt, seed_of(seed, "sample", i)) for prompt in prompts for i in range(count)]
-    with progress("sample", len(requests)) as report:
-        images = loaded.sample(requests, steps=steps, guidance=guidance, batch=8, report=report)
-    width, height = images[0].size
-    sheet = Image.new("RGB", (count * width, len(prompts) * height))
-    for i, image in enumerate(images):
-        sheet.paste(image, (i % count * width, i // count * height))
+    grids = []
+    for amount in (0.0, strength) if compare else (strength,):
+        if adapter is not None:
+            set_strength(loaded, amount)
+        with progress("sample", len(requests)) as report:
+            grids.append(loaded.sample(requests, steps=steps, guidance=guidance, batch=8, report=report))
+    width, height = grids[0][0].size
+    sheet = Image.new("RGB", (count * width, len(prompts) * len(grids) * height))
+    for which, images in enumerate(grids):
+        for i, image in enumerate(images):
+            sheet.paste(image, (i % count * width, (i // count * len(grids) + which) * height))
     with atomic(path) as temporary:
         sheet.save(temporary, "PNG")

@@ -61,6 +61,10 @@ class Concept(_Strict):
     negative_prompt: str | None = Field(default=None, description="For the safe image; None: the unsafe prompt.")
     strength: float = Field(default=0.75, gt=0, le=1, description="SDEdit strength (the paper's: 0.75).")
     attacks: dict[str, PromptSet] = Field(default={}, description="Prompt sets that ask for the concept, by name.")
+    plain: PromptSet | None = Field(
+        default=None,
+        description="Prompts that do not speak of the concept; attacks that bring it by themselves use them.",
+    )
     keep: list[PromptSet] = Field(default=[], description="Prompts that must go on working.")
     neighbours: dict[str, list[PromptSet]] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")

@@ -55,7 +55,9 @@ def load_concept(name: str) -> Concept:
 
 
 def _templates(concept: Concept) -> list[str]:
-    sets = [*concept.attacks.values(), *concept.keep, *(s for group in concept.neighbours.values() for s in group)]
+    near = [chosen for group in concept.neighbours.values() for chosen in group]
+    plain = [concept.plain] if concept.plain is not None else []
+    sets = [*concept.attacks.values(), *plain, *concept.keep, *near]
     return [t for kind in concept.pairs for t in (kind.unsafe, kind.safe)] + [t for s in sets for t in s.templates]
 
 

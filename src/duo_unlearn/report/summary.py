@@ -17,6 +17,7 @@ SET_NAMES: Final = {
     "synonym": "Synonyms",
     "indirect": "Indirect wording",
     "inverted": "Inverted token",
+    "inverted-plain": "Inverted token, plain prompts",
     "keep": "Keep prompts",
     "empty": "Empty-hands prompts",
     "neighbours": "Neighbour prompts",
