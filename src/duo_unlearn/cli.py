@@ -270,8 +270,12 @@ def concepts_check(name: str) -> None:
 
 def main() -> None:
     """Run the command line: errors in at most three lines, exit code 1 (2 for usage, 130 when interrupted)."""
+    import os
+
     from .mini.cli import mini
 
+    # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     app.add_typer(mini, name="mini")
     try:
         app()

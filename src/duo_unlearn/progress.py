@@ -62,8 +62,8 @@ def _lines(title: str, total: int, done: int, every: float = 15.0) -> Iterator[R
 
     def line(note: str) -> None:
         spent = time.monotonic() - start
-        left = spent / max(count - done, 1) * (total - count)
-        tail = f", {clock(left)} left" if count < total else f" in {clock(spent)}"
+        left = clock(spent / (count - done) * (total - count)) if count > done else "-:--"
+        tail = f", {left} left" if count < total else f" in {clock(spent)}"
         print(f"{title}: {count}/{total}{tail}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
 
     def report(new: int, note: str = "") -> None:

@@ -42,6 +42,8 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.flo
         folder = weights_folder()
     elif not Path(source).exists():
         _check_hub(source)
+    if Path(folder).exists():
+        _hide_loading_bars()
     try:
         pipe = StableDiffusionPipeline.from_pretrained(
             folder,
@@ -57,6 +59,15 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.flo
         ) from error
     pipe.to(device)
     return StableDiffusion(pipe, family, source)
+
+
+def _hide_loading_bars() -> None:
+    """No bars for reading a local folder, which takes a moment. A download keeps its own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _check_hub(source: str) -> None:

@@ -21,7 +21,7 @@ from ..concepts.spec import Concept
 from ..detectors.base import AttributeReader, Detector
 from ..errors import DuoError
 from ..families.base import Model, SampleRequest
-from ..progress import Report, progress
+from ..progress import progress
 from ..records import Pair
 from .candidates import Candidate, next_round
 from .curate import Attributes, pair_fault, unsafe_fault
@@ -55,13 +55,14 @@ class _Maker:
     steps: int
     strength: float
     batch: int
+    quiet: bool
 
-    def run_round(self, candidates: Sequence[Candidate], report: Report, kept: int) -> list[_Outcome]:
+    def run_round(self, candidates: Sequence[Candidate]) -> list[_Outcome]:
         """Sample and judge candidates: all unsafe images first, SDEdit only for those that show the concept."""
-        unsafe = self._sample([SampleRequest(c.unsafe_prompt, c.seed) for c in candidates], "unsafe", report, kept)
+        unsafe = self._sample([SampleRequest(c.unsafe_prompt, c.seed) for c in candidates], "pairs: unsafe images")
         first = self.detector.detect(unsafe)
         chosen = [i for i, verdict in enumerate(first) if unsafe_fault(verdict) is None]
-        safe = self._sample([self._edit(candidates[i], unsafe[i]) for i in chosen], "safe", report, kept)
+        safe = self._sample([self._edit(candidates[i], unsafe[i]) for i in chosen], "pairs: safe images")
         second = self.detector.detect(safe) if safe else []
         attributes = self._attributes([unsafe[i] for i in chosen], safe)
         kinds, kept_ones = self.concept.pairs, self.concept.kept_attributes
@@ -82,16 +83,13 @@ class _Maker:
             candidate.safe_prompt, candidate.safe_seed, candidate.negative_prompt, start=unsafe, strength=self.strength
         )
 
-    def _sample(self, requests: list[SampleRequest], what: str, report: Report, kept: int) -> list[Image.Image]:
+    def _sample(self, requests: list[SampleRequest], title: str) -> list[Image.Image]:
         if not requests:
             return []
-        images = self.model.sample(
-            requests,
-            steps=self.steps,
-            guidance=self.guidance,
-            batch=self.batch,
-            report=lambda done: report(kept, f"{what} images {done}/{len(requests)}"),
-        )
+        with progress(title, len(requests), quiet=self.quiet) as report:
+            images = self.model.sample(
+                requests, steps=self.steps, guidance=self.guidance, batch=self.batch, report=report
+            )
         return [image.convert("RGB") for image in images]
 
     def _attributes(self, unsafe: list[Image.Image], safe: list[Image.Image]) -> Sequence[Attributes | None]:
@@ -131,7 +129,7 @@ def make_pairs(
         fresh = [KindTries(k.unsafe, k.safe, max(1, round(k.count * scale))) for k in concept.pairs]
         pairs, records = (found.pairs, found.tries) if found else ([], fresh)
         search = _Search(folder, concept.name, settings, list(pairs), list(records))
-        search.run(_Maker(model, detector, concept, guidance, steps, strength, batch), quiet)
+        search.run(_Maker(model, detector, concept, guidance, steps, strength, batch, quiet))
         found = Manifest(concept.name, settings, search.pairs, search.records, True)
     _conclude(found, folder, quiet)
     return found.pairs
@@ -158,18 +156,19 @@ class _Search:
         self.folder, self.concept, self.settings = folder, concept, settings
         self.pairs, self.records = pairs, records
 
-    def run(self, maker: _Maker, quiet: bool) -> None:
+    def run(self, maker: _Maker) -> None:
         """Rounds until every kind is full or has used up its tries."""
         tries, seed = self.settings["tries"], self.settings["seed"]
         most = BATCHES_A_ROUND * maker.batch
         self._save(PARTIAL)
         total = sum(record.wanted for record in self.records)
-        with progress("pairs", total, done=len(self.pairs), quiet=quiet) as report:
-            while candidates := next_round(maker.concept, self.records, tries=tries, most=most, seed=seed):
-                for outcome in maker.run_round(candidates, report, len(self.pairs)):
-                    self._take(outcome, maker.strength)
-                self._save(PARTIAL)
-                report(len(self.pairs), f"{sum(record.tries for record in self.records)} tried")
+        while candidates := next_round(maker.concept, self.records, tries=tries, most=most, seed=seed):
+            for outcome in maker.run_round(candidates):
+                self._take(outcome, maker.strength)
+            self._save(PARTIAL)
+            if not maker.quiet:
+                tried = sum(record.tries for record in self.records)
+                print(f"pairs: {len(self.pairs)} of {total} after {tried} tries", file=sys.stderr, flush=True)
         self.pairs.sort(key=lambda pair: pair.name)
         self._save(MANIFEST)
         (self.folder / PARTIAL).unlink(missing_ok=True)
