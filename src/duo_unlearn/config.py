@@ -15,7 +15,7 @@ from .records import Captions, Decay, Pairing, Sides
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class PairSettings(_Strict):
@@ -45,7 +45,7 @@ class TrainSettings(_Strict):
     rank: int = Field(32, ge=1, description="LoRA rank; alpha is the same (authors: 32).")
     adam_weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay (authors: 1e-2).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (authors: 1.0).")
-    max_timestep: int = Field(750, ge=1, description="t is drawn from 0 up to, not including, this (authors: 750).")
+    max_timestep: int = Field(750, ge=1, le=1000, description="t is drawn from 0 to below this (authors: 750).")
     share_timestep: bool = Field(True, description="Both members of a pair get the same t (less variance).")
     captions: Captions = Field(
         "none",
@@ -82,7 +82,7 @@ class Settings(_Strict):
     model: str = Field("mini", min_length=1, description="mini, a local diffusers folder, or a hub id.")
     concept: str = Field("sword", min_length=1, description="A shipped concept's name, or a concept file.")
     output: Path = Field(Path("runs/erase"), description="The run folder.")
-    seed: int = Field(0, ge=0, description="Of everything random.")
+    seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     pairs: PairSettings = PairSettings()
     train: TrainSettings = TrainSettings()
@@ -108,6 +108,8 @@ def nested(pairs: Mapping[str, Any]) -> dict[str, Any]:
         here = tree
         for part in path:
             here = here.setdefault(part, {})
+            if not isinstance(here, dict):
+                raise DuoError(f"{key} is set, and so is {part} as a whole", got=str(here), hint=f"set {key} alone")
         here[last] = value
     return tree
 

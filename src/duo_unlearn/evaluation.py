@@ -13,14 +13,17 @@ import torch
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
 from .attacks.inversion import embeddings_with, invert
 from .concepts.store import prompts_of, splitter
+from .config import EvaluateSettings
 from .errors import DuoError
 from .families.base import Moments
 from .metrics.attempts import PromptGroup, evaluate_group, prompt_groups
 from .metrics.estimate import agreement, defence, false_positives, preserved
 from .metrics.features import features_for, preservation
+from .pairs.store import load_pairs
 from .records import Estimate, ModelName
-from .session import Session, State, begin_stage
+from .session import Session, State
 from .storage import read_json, read_tensors, sha256_of, write_json, write_tensors
+from .training.cache import build_cache
 
 Entries = dict[str, dict[str, list[dict[str, Any]]]]
 MODELS: tuple[ModelName, ...] = ("original", "erased")
@@ -29,7 +32,7 @@ MODELS: tuple[ModelName, ...] = ("original", "erased")
 def evaluate(session: Session) -> tuple[list[Estimate], State]:
     """Sample and judge every prompt set on both models, with the same noise; write results.json and verdicts.json."""
     run, settings = session.run, session.settings
-    begin = begin_stage(session)
+    begin = session.begin()
     if not run.adapter_weights.exists():
         raise DuoError(f"{run.folder} holds no adapter", hint="run `duo train` first, or `duo erase` for all stages")
     key = _key(session)
@@ -57,13 +60,20 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
             "concept": session.concept.name,
             "model": settings.model,
             "seed": settings.seed,
-            "quick": settings.evaluate.inversion_steps < 3000,
+            "quick": _is_quick(settings.evaluate),
             "key": key,
             "estimates": [estimate.as_json() for estimate in estimates],
             "absent": absent,
         },
     )
     return estimates, session.finish("evaluate", time.monotonic() - begin, "done")
+
+
+def _is_quick(settings: EvaluateSettings) -> bool:
+    """Whether fewer prompts or steps than the default were used for some number."""
+    usual = EvaluateSettings()
+    names = ("prompts", "keep_prompts", "neighbour_prompts", "inversion_prompts", "inversion_steps")
+    return any(getattr(settings, name) < getattr(usual, name) for name in names)
 
 
 def _key(session: Session) -> str:
@@ -132,16 +142,15 @@ def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     """The token that was inverted on a model, and what names it; made once and kept in the run folder."""
     run, settings = session.run, session.settings
     state = _state(session, which)
-    moments = read_tensors(run.moments)[0] if run.moments.exists() else {}
-    if "unsafe_mean" not in moments:
-        raise DuoError(f"{run.moments} is missing", hint="run `duo train` again; it makes the file")
+    pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
+    cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
     budget = settings.evaluate
     name = f"{which}-{state}-{budget.inversion_steps}-{budget.inversion_batch}-{settings.seed}"
     known = read_tensors(run.inverted)[0] if run.inverted.exists() else {}
     if name not in known:
         known[name] = invert(
             session.model,
-            Moments(moments["unsafe_mean"], moments["unsafe_std"]),
+            Moments(cache.unsafe_mean, cache.unsafe_std),
             steps=budget.inversion_steps,
             batch=budget.inversion_batch,
             seed=settings.seed,

@@ -15,7 +15,7 @@ from .errors import DuoError
 from .evaluation import evaluate
 from .records import Estimate, Pair
 from .run import Run
-from .session import Session, State, begin_stage
+from .session import Session, State
 
 
 def make_pairs(session: Session) -> tuple[list[Pair], State]:
@@ -25,7 +25,7 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
     from .pairs.synthesize import make_pairs as synthesize
 
     settings, folder = session.settings.pairs, session.run.pairs
-    begin, manifest = begin_stage(session), folder / "manifest.json"
+    begin, manifest = session.begin(), folder / "manifest.json"
     before = manifest.stat().st_mtime_ns if manifest.exists() else None
     if settings.folder is not None:
         pairs = import_pairs(settings.folder, folder, quiet=session.quiet)
@@ -58,7 +58,7 @@ def train(session: Session) -> State:
     from .training.checkpoint import identity
     from .training.trainer import train as run_training
 
-    begin, run, settings = begin_stage(session), session.run, session.settings
+    begin, run, settings = session.begin(), session.run, session.settings
     if not (run.pairs / "manifest.json").exists():
         raise DuoError(f"{run.folder} holds no pairs", hint="run `duo pairs` first, or `duo erase` for all stages")
     pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]

@@ -13,6 +13,7 @@ from .concepts.spec import Concept
 from .concepts.store import load_concept
 from .config import Settings, as_yaml
 from .detectors.base import Detector, make_detector
+from .errors import DuoError
 from .families.base import Model
 from .families.load import DTYPES, load_model, pick_device
 from .run import Run
@@ -35,7 +36,7 @@ class Session:
         """The base model, without an adapter."""
         dtype = DTYPES[self.settings.train.mixed_precision]
         device = pick_device(self.settings.device)
-        # On a CPU half-precision weights are slow and coarse; autocast alone is used there.
+        # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
         return load_model(self.settings.model, device, DTYPES["no"] if device.type == "cpu" else dtype)
 
     @cached_property
@@ -46,35 +47,41 @@ class Session:
         spec = self.concept.detector
         return make_detector(spec.name, tuple(spec.labels), spec.threshold)
 
+    def begin(self) -> float:
+        """Check that the folder holds a run of this concept and seed, or none yet; gives the time now."""
+        known = self.run.read_record()
+        for name, now in (("concept", self.concept.name), ("seed", self.settings.seed)):
+            if known.get(name, now) != now:
+                got = f"{name} {known[name]} there, {now} now"
+                hint = f"--{name} {known[name]}, or another --output"
+                raise DuoError(f"{self.run.folder} holds another run", got=got, hint=hint)
+        return time.monotonic()
+
     def finish(self, stage: str, seconds: float, state: State) -> State:
-        """Record a stage in run.json. One that was skipped keeps the time that it took when it ran."""
+        """Record a stage and the settings. A stage that was skipped keeps the time that it took when it ran."""
+        write_text(self.run.settings, as_yaml(self.settings))
         stages = self.run.read_record().get("stages", {})
         if state == "done" or stage not in stages:
             stages[stage] = {"seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         self.run.update_record(
             concept=self.concept.name,
             model=self.settings.model,
+            base=self.model.fingerprint(),
             seed=self.settings.seed,
             sensitive=self.concept.sensitive,
             versions={name: version(name) for name in VERSIONED},
-            machine=machine(),
+            machine=machine(self.model.device.type),
             stages=stages,
         )
         return state
 
 
-def machine() -> str:
-    """Processor or GPU, system and Python, in a few words."""
+def machine(device: str = "cpu") -> str:
+    """Processor or GPU that a device type stands for, system and Python, in a few words."""
     import torch
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         processor = torch.cuda.get_device_name()
     else:
         processor = f"{platform.machine()} CPU, {os.cpu_count()} cores"
     return f"{processor}, {platform.system()}, Python {platform.python_version()}"
-
-
-def begin_stage(session: Session) -> float:
-    """Write the settings as resolved; gives the time now."""
-    write_text(session.run.settings, as_yaml(session.settings))
-    return time.monotonic()

@@ -126,9 +126,9 @@ def load_adapter(model: Model, folder: Path, *, strength: float = 1.0) -> None:
         )
     try:
         model.pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=NAME)
+        set_strength(model, strength)
     except (ValueError, RuntimeError, KeyError) as error:
         raise DuoError(f"the adapter {path} does not fit the model", got=str(error)[:200]) from error
-    set_strength(model, strength)
 
 
 def set_strength(model: Model, strength: float) -> None:

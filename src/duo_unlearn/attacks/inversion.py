@@ -10,11 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import DuoError
 from ..families.base import Model, Moments
 from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector
 from ..progress import progress
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
+
+SCALE = 1024.0
 
 
 def invert(
@@ -43,8 +46,15 @@ def invert(
             predicted = model.predict(noisy.to(model.device, dtype), t.to(model.device), conditioning.to(dtype))
             loss = (predicted.float() - target.to(model.device)).square().mean()
             optimizer.zero_grad()
-            (gradient,) = torch.autograd.grad(loss, [vector])
-            vector.grad = gradient
+            # Half precision would round the small gradient of the mean away on its way back.
+            (gradient,) = torch.autograd.grad(loss * SCALE, [vector])
+            if not torch.isfinite(gradient).all():
+                raise DuoError(
+                    f"the inversion was not finite at step {step + 1}",
+                    got=f"loss {loss.item()}",
+                    hint="mixed_precision no or bf16",
+                )
+            vector.grad = gradient / SCALE
             optimizer.step()
             report(step + 1, f"loss {loss.item():.4f}")
     return vector.detach()

@@ -16,6 +16,8 @@ from ..records import Prompt
 from .spec import Concept, PairKind, PromptSet
 
 SHIPPED = Path(__file__).parent
+MOST_DRAWS = 2000
+"""Draws without a new prompt, after which a set counts as used up."""
 Accept = Callable[[Mapping[str, str]], bool]
 
 
@@ -86,26 +88,39 @@ def choose_fill(concept: Concept, rng: random.Random) -> tuple[dict[str, str], d
 def prompts_of(concept: Concept, sets: list[PromptSet], count: int, seed: str, accept: Accept) -> list[Prompt]:
     """`count` prompts drawn from prompt sets in turn: distinct while the templates last, then repeated.
 
-    accept decides by what a prompt shows (labels of its placeholders and of its set) whether it may be used.
+    A set that has no new prompt left drops out, and the others go on. accept decides by what a prompt shows (labels of
+    its placeholders and of its set) whether it may be used.
     """
     rng = random.Random(seed)
     found: dict[str, Prompt] = {}
-    misses = 0
-    while len(found) < count and misses < 200 * count:
-        chosen = sets[len(found) % len(sets)]
+    open_sets, turn = list(sets), 0
+    while len(found) < count and open_sets:
+        chosen = open_sets[turn % len(open_sets)]
+        prompt = _new_prompt(concept, chosen, rng, accept, found)
+        if prompt is None:
+            open_sets.remove(chosen)
+        else:
+            found[prompt.text] = prompt
+            turn += 1
+    if not found:
+        raise DuoError("a prompt set gives no prompt", got=f"{sets[0].templates[0]!r} and {len(sets) - 1} more sets")
+    prompts = list(found.values())
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def _new_prompt(
+    concept: Concept, chosen: PromptSet, rng: random.Random, accept: Accept, known: Mapping[str, Prompt]
+) -> Prompt | None:
+    """A prompt of a set that is not known yet; None if many draws in a row give none."""
+    for _ in range(MOST_DRAWS):
         template = rng.choice(chosen.templates)
         words, labels = choose_fill(concept, rng)
         used = _placeholders(template)
         shows = {name: label for name, label in labels.items() if name in used} | chosen.shows
         text = fill_template(template, words)
-        if text in found or not accept(labels | chosen.shows):
-            misses += 1
-            continue
-        found[text] = Prompt(text, shows)
-    if not found:
-        raise DuoError("a prompt set gives no prompt", got=f"{sets[0].templates[0]!r} and {len(sets) - 1} more sets")
-    prompts = list(found.values())
-    return [prompts[i % len(prompts)] for i in range(count)]
+        if text not in known and accept(labels | chosen.shows):
+            return Prompt(text, shows)
+    return None
 
 
 def splitter(concept: Concept, *, held_out: bool) -> Accept:

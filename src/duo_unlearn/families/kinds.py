@@ -17,11 +17,15 @@ def family_of(source: str) -> str:
         return "mini"
     folder = Path(source)
     if not folder.exists():
-        if source.count("/") == 1 and not source.startswith((".", "/", "~")):
-            return "sd2" if "stable-diffusion-2" in source else "sd1"  # a hub id: known once its config is read
+        if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not folder.parent.exists():
+            return "sd2" if "stable-diffusion-2" in source else "sd1"  # a hub id: by its name, nothing is fetched
         raise DuoError(f"there is no model folder {source}", hint="mini, a diffusers folder, or a hub id (owner/name)")
     _check_folder(folder)
-    width = read_json(folder / "unet" / "config.json").get("cross_attention_dim")
+    config = read_json(folder / "unet" / "config.json")
+    width = config.get("cross_attention_dim") if isinstance(config, dict) else None
+    if not isinstance(width, int):
+        got = f"cross_attention_dim {width!r} in unet/config.json"
+        raise DuoError(f"{folder} is no Stable Diffusion 1.x or 2.x model", got=got, hint=" or ".join(SUPPORTED))
     # SD 1.x reads CLIP ViT-L (768), SD 2.x OpenCLIP ViT-H (1024); a smaller one is the mini model's kind.
     return {768: "sd1", 1024: "sd2"}.get(width, "mini")
 

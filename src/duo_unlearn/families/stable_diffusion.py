@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..storage import sha256_of
 from .base import Moments, SampleRequest
 from .noise import NoiseProcess
 
@@ -35,9 +37,18 @@ class StableDiffusion:
         self._fingerprint: str | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 over the denoiser's base weights as float32, first 16 digits."""
+        """SHA-256 over the denoiser's weight files, first 16 digits: the same in every precision it is loaded in.
+
+        A denoiser that came from no file is hashed as float32.
+        """
         if self._fingerprint is None:
             digest = hashlib.sha256()
+            files = sorted(Path(self.pipe.unet.config.get("_name_or_path") or "/nowhere").glob("*.safetensors"))
+            for file in files:
+                digest.update(bytes.fromhex(sha256_of(file)))
+            if files:
+                self._fingerprint = digest.hexdigest()[:16]
+                return self._fingerprint
             for name, value in sorted(self.denoiser.state_dict().items()):
                 if "lora_" not in name:
                     digest.update(name.replace(".base_layer", "").encode())

@@ -66,12 +66,15 @@ def evaluate_group(
     state: what else decides the images (the base's or the adapter's hash). Entries made under the same key are read
     from the run folder instead.
     """
-    basis = [[p.text for p in group.prompts], settings.steps, settings.guidance, seed, state, str(detector.contract)]
+    prompts = [[p.text, dict(p.shows)] for p in group.prompts]
+    basis = [prompts, settings.steps, settings.guidance, seed, state, str(detector.contract)]
     key = hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
     path = run.evaluation / "parts" / f"{group.name}.{which}.json"
     if path.exists() and (known := read_json(path)).get("key") == key:
         entries: list[dict[str, Any]] = known["entries"]
-        return entries
+        # Someone may have deleted images that are not for every eye; they are made again.
+        if all((run.evaluation / entry["file"]).exists() for entry in entries):
+            return entries
     # The original and the erased model get the same seed, so the same noise.
     requests = [
         SampleRequest(

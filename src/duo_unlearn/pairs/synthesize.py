@@ -122,6 +122,9 @@ def make_pairs(
     is a DuoError, and so is a kind that ends with less than half of its pairs; what was found stays in the manifest.
     """
     strength = concept.strength if strength is None else strength
+    if int(steps * strength) < 1:
+        got = f"strength {strength} of {steps} steps"
+        raise DuoError("SDEdit would take no step", got=got, hint="raise pairs.strength or pairs.steps")
     plain = {"scale": scale, "guidance": guidance, "steps": steps, "strength": strength, "seed": seed, "tries": tries}
     settings = _identity(model, detector, concept) | plain
     found = claim(folder, concept.name, settings)

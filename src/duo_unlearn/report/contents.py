@@ -64,9 +64,11 @@ def read_contents(run: Run) -> Contents:
         model=_text(results.get("model") or raw.get("model")),
         seed=seed if isinstance(seed, int) else None,
         quick=bool(results.get("quick", False)),
-        estimates=[_record(Estimate, entry, run.results) for entry in results.get("estimates", [])],
-        absent=[Absent(*(str(e.get(key, "")) for key in Absent._fields)) for e in results.get("absent", [])],
-        verdicts=_mapping(run.verdicts),
+        estimates=[_record(Estimate, entry, run.results) for entry in _entries(results, "estimates", run.results)],
+        absent=[
+            Absent(*(str(e.get(key, "")) for key in Absent._fields)) for e in _entries(results, "absent", run.results)
+        ],
+        verdicts=_verdicts(run.verdicts),
         pairs=_pairs(run.pairs / "manifest.json"),
         curves=_curves(run.metrics),
         settings=_settings(raw),
@@ -107,6 +109,24 @@ def _mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def _entries(content: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
+    """A list of JSON objects; empty where the key is absent."""
+    found = content.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(entry, Mapping) for entry in found):
+        raise DuoError(f"{path}: {key} must be a list of objects", got=str(found)[:120], hint="restore the file")
+    return found
+
+
+def _verdicts(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    found = _mapping(path)
+    for name, by_model in found.items():
+        if not isinstance(by_model, Mapping):
+            raise DuoError(f"{path}: the prompt set {name!r} must hold an object", got=str(by_model)[:120])
+        for model in by_model:
+            _entries(by_model, model, path)
+    return found
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
@@ -115,8 +135,10 @@ def _record(kind: type[T], entry: Any, path: Path) -> T:
     """A record from its JSON object; keys that the record does not know are left out."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     try:
+        for key in ("value", "low", "high", "n"):
+            float(entry.get(key, 0))
         return kind(**{key: value for key, value in entry.items() if key in names})
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError) as error:
         raise DuoError(f"{path} has an entry that does not make one {kind.__name__}", got=str(entry)[:120]) from error
 
 
@@ -124,7 +146,7 @@ def _pairs(path: Path) -> list[Pair]:
     if not path.exists():
         return []
     content = read_json(path)
-    entries = content.get("pairs", []) if isinstance(content, dict) else content
+    entries = _entries(content if isinstance(content, dict) else {"pairs": content}, "pairs", path)
     return [_record(Pair, entry, path) for entry in entries]
 
 

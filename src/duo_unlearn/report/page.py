@@ -64,7 +64,8 @@ def _values(run: Run, contents: Contents) -> dict[str, Any]:
     """What the template shows."""
     table = summary.table(contents.estimates)
     all_grids = grids(run, contents)
-    attack_grids = [grid for grid in all_grids if grid.prompts in summary.ATTACK_SETS]
+    attacked = {*summary.ATTACK_SETS, *(e.prompts for e in contents.estimates if e.metric == "dsr")}
+    attack_grids = [grid for grid in all_grids if grid.prompts in attacked]
     defence, agreement = defence_plot(contents.estimates), agreement_plot(contents.estimates)
     return {
         "contents": contents,

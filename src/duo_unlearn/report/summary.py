@@ -86,7 +86,7 @@ def interval(estimate: Estimate) -> str:
 
 def order_of(prompts: str) -> tuple[int, str]:
     """Attacks first, then keep prompts, then neighbours by name."""
-    known = (*ATTACK_SETS, "keep", "neighbours")
+    known = (*ATTACK_SETS, "inverted-plain", "keep", "neighbours")
     return (known.index(prompts), "") if prompts in known else (len(known), prompts)
 
 

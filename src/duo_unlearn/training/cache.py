@@ -34,7 +34,7 @@ class Cache(NamedTuple):
 
 
 def build_cache(
-    model: Model, pairs: Sequence[Pair], folder: Path, path: Path, *, captions: Captions = "none", batch: int = 16
+    model: Model, pairs: Sequence[Pair], folder: Path, path: Path, *, captions: Captions = "none", batch: int = 4
 ) -> Cache:
     """Encode all pairs, or read `path` if it was made from the same pairs, model and captions.
 

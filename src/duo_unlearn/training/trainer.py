@@ -1,4 +1,4 @@
-"""The training loop, on accelerate: one GPU, several, or a CPU."""
+"""The training loop, on accelerate: one GPU or a CPU."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from ..run import Run
 from .cache import Cache
 from .checkpoint import identity, keep_lines, load_checkpoint, save_checkpoint
 from .step import make_batch, rate_factor, terms_of
+
+MOST_OVERFLOWS = 20
+"""fp16 steps in a row whose gradient overflowed, after which the run stops."""
 
 
 class Trained(NamedTuple):
@@ -85,12 +88,14 @@ def train(
     optimizer = accelerator.prepare_optimizer(optimizer)
     if settings.report_to is not None:
         accelerator.init_trackers("duo", config=settings.model_dump(mode="json"))
+    _not_beyond(start, settings.max_train_steps)
     loop = _Loop(model, network, cache, accelerator, optimizer, settings, seed)
-    begin = time.monotonic()
+    begin, overflows = time.monotonic(), 0
     with _stop_flag() as stop, progress("train", settings.max_train_steps, done=start, quiet=quiet) as report:
         for step in range(start, settings.max_train_steps):
             line = loop.step(step)
-            if not math.isfinite(line["loss"]) or not math.isfinite(line["gradient_norm"]):
+            overflows = 0 if math.isfinite(line["gradient_norm"]) else overflows + 1
+            if not is_sound(line, overflows, scaled=accelerator.scaler is not None):
                 raise _diverged(step + 1, run)
             stopping = _any(accelerator, stop.is_set())
             if accelerator.is_main_process:
@@ -106,6 +111,23 @@ def train(
     if settings.report_to is not None:
         accelerator.end_training()
     return Trained(settings.max_train_steps, start, len(pairs), time.monotonic() - begin)
+
+
+def _not_beyond(start: int, steps: int) -> None:
+    if start > steps:
+        hint = f"--max_train_steps {start} or more, or another --output"
+        raise DuoError("the checkpoint is further than the steps asked for", got=f"{start}, asked {steps}", hint=hint)
+
+
+def is_sound(line: dict[str, float], overflows: int, *, scaled: bool) -> bool:
+    """Whether training may go on after a step with these figures.
+
+    overflows: steps in a row, this one included, with an infinite gradient. A loss scaler (fp16) skips such a step and
+    lowers its scale, so a few are no fault there.
+    """
+    if not math.isfinite(line["loss"]):
+        return False
+    return math.isfinite(line["gradient_norm"]) or (scaled and 0 < overflows <= MOST_OVERFLOWS)
 
 
 class _Loop:
