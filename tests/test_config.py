@@ -61,6 +61,9 @@ def test_an_unknown_key_like_no_other_has_no_suggestion() -> None:
         ({"train": {"mixed_precision": "fp8"}}, "train.mixed_precision", "'fp8'"),
         ({"pairs": {"strength": 1.5}}, "pairs.strength", "1.5"),
         ({"train": 3}, "train", "3"),
+        ({"train": {"max_timestep": 5000}}, "train.max_timestep", "5000"),
+        ({"pairs": {"scale": float("inf")}}, "pairs.scale", "inf"),
+        ({"seed": 1 << 40}, "seed", str(1 << 40)),
         ({"model": ""}, "model", "''"),
     ],
 )
@@ -100,6 +103,11 @@ def test_merged_leaves_its_layers_alone() -> None:
 
 def test_nested() -> None:
     assert nested({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+
+
+def test_a_key_and_its_branch_cannot_both_be_set() -> None:
+    with pytest.raises(DuoError, match=r"train\.beta is set, and so is train"):
+        nested({"train": 3, "train.beta": 1})
 
 
 def test_assignments() -> None:

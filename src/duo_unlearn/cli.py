@@ -286,8 +286,13 @@ def main() -> None:
     except DuoError as error:
         print_error(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped; the same command goes on where it was")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself is not imported here
+            raise
+        hint = "smaller train.train_batch_size, pairs.batch, evaluate.batch; or --mixed_precision fp16"
+        print_error(DuoError("the device has too little memory", got=str(error).split(". ")[0], hint=hint))
+        sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == 130:  # how Typer ends on Ctrl-C
+            _say("stopped; the same command goes on from what was saved")
+        raise

@@ -38,7 +38,6 @@ class Run:
         self.metrics = folder / "train" / "metrics.jsonl"
         self.adapter = folder / "adapter"
         self.adapter_weights = self.adapter / "pytorch_lora_weights.safetensors"
-        self.provenance = self.adapter / "provenance.json"
         self.evaluation = folder / "evaluation"
         self.verdicts = self.evaluation / "verdicts.json"
         self.inverted = self.evaluation / "inverted.safetensors"
@@ -74,7 +73,8 @@ class Run:
                 owner = handle.read().strip() or "another process"
                 hint = "wait for it, stop it, or choose another --output"
                 raise DuoError(f"{self.folder} is in use by another run", got=owner, hint=hint) from None
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()}")
-            handle.flush()
+            with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without a name
+                handle.truncate(0)
+                handle.write(f"process {os.getpid()}")
+                handle.flush()
             yield

@@ -15,6 +15,7 @@ from .config import Settings, as_yaml
 from .detectors.base import Detector, make_detector
 from .errors import DuoError
 from .families.base import Model
+from .families.kinds import family_of
 from .families.load import DTYPES, load_model, pick_device
 from .run import Run
 from .storage import write_text
@@ -42,10 +43,8 @@ class Session:
     @cached_property
     def detector(self) -> Detector:
         """The concept's detector, under its contract."""
-        from .detectors import mini_judge  # noqa: F401  (registers itself)
-
-        spec = self.concept.detector
-        return make_detector(spec.name, tuple(spec.labels), spec.threshold)
+        spec, family = self.concept.detector, family_of(self.settings.model)
+        return make_detector(spec.name, tuple(spec.labels), family, spec.threshold)
 
     def begin(self) -> float:
         """Check that the folder holds a run of this concept and seed, or none yet; gives the time now."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .concepts.store import load_concept
 from .config import Settings, as_yaml, read_yaml, resolve
+from .detectors.base import check_detector
 from .errors import DuoError
 from .families.kinds import family_of
+from .run import Run
 
 
 def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
-    """Defaults, then what the concept recommends for the model's family, then the file, then what is given."""
+    """Defaults, what the concept recommends for the model's family, what the run folder says, the file, what is given.
+
+    A run folder keeps its settings, so a later stage needs to be told nothing but the folder.
+    """
     layers = [read_yaml(file, "settings file") if file is not None else {}, dict(given or {})]
+    layers = [_kept(resolve(*layers).output), *layers]
     chosen = resolve(*layers)
     recommended = load_concept(chosen.concept).recommended.get(family_of(chosen.model))
     # Pairs that a user brings need no words, so captions are the user's own choice there.
@@ -22,11 +29,20 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     return resolve(recommended.settings if recommended else {}, wordless, *layers)
 
 
+def _kept(output: Path) -> dict[str, Any]:
+    """The settings of a run that is in the folder already; the folder itself may have been moved."""
+    path = Run(output).settings
+    found = read_yaml(path, "run's settings") if path.exists() else {}
+    return {key: value for key, value in found.items() if key != "output"}
+
+
 def describe(settings: Settings) -> str:
     """The settings as resolved, as YAML, and where the recommended ones come from, as a comment."""
     family = family_of(settings.model)
     recommended = load_concept(settings.concept).recommended.get(family)
     source = recommended.source if recommended else "the package's defaults (the authors' for nudity on SD1.4)"
+    if _kept(settings.output):
+        source += f"; then those of the run in {settings.output}"
     return f"# family {family}; recommended settings: {source}\n{as_yaml(settings)}"
 
 
@@ -43,11 +59,15 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> tuple[Set
 
     layers = [attempt(lambda: read_yaml(file, "settings file")) or {} if file is not None else {}, dict(given)]
     settings = attempt(lambda: resolve(*layers))
+    if settings is not None and (kept := attempt(lambda: _kept(settings.output))):
+        layers = [kept, *layers]
+        settings = attempt(lambda: resolve(*layers))
     known = settings or Settings.model_construct(
         **{name: layer[name] for layer in layers for name in ("model", "concept") if isinstance(layer.get(name), str)}
     )
-    attempt(lambda: load_concept(known.concept))
-    attempt(lambda: family_of(known.model))
+    concept, family = attempt(lambda: load_concept(known.concept)), attempt(lambda: family_of(known.model))
+    if concept is not None and family is not None:
+        attempt(lambda: check_detector(concept.detector.name, family))
     if settings is None:
         return None, found
     if settings.pairs.folder is not None:
@@ -59,16 +79,12 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> tuple[Set
 
 
 def _writable(folder: Path) -> None:
-    from .run import Run
-
     if folder.exists() and not folder.is_dir():
         raise DuoError(f"the output {folder} is a file", hint="choose another --output")
     existing = folder
     while not existing.exists():
         existing = existing.parent
-    import os
-
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise DuoError(f"the output folder {folder} cannot be written", hint="choose another --output")
     if folder.exists():
         with Run(folder).lock():

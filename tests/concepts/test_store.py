@@ -19,6 +19,7 @@ from duo_unlearn.concepts.store import (
     shipped_concepts,
     splitter,
 )
+from duo_unlearn.config import EvaluateSettings, merged, read_yaml
 from duo_unlearn.errors import DuoError
 
 
@@ -213,3 +214,45 @@ def test_the_sets_take_turns(sword: Concept) -> None:
     found = prompts_of(sword, sword.keep, 2 * len(sword.keep), "a", splitter(sword, held_out=True))
     items = [prompt.shows["item"] for prompt in found[: len(sword.keep)]]
     assert items == [group.shows["item"] for group in sword.keep]
+
+
+@pytest.mark.parametrize("name", shipped_concepts())
+def test_shipped_prompts_are_distinct_at_the_default_counts(name: str) -> None:
+    concept, counts = load_concept(name), EvaluateSettings()
+    accept = splitter(concept, held_out=True)
+    wanted = [([chosen], counts.prompts) for chosen in concept.attacks.values()]
+    wanted += [(concept.keep, counts.keep_prompts)]
+    wanted += [(chosen, counts.neighbour_prompts) for chosen in concept.neighbours.values()]
+    for sets, count in wanted:
+        texts = [prompt.text for prompt in prompts_of(concept, sets, count, "test", accept)]
+        assert len(texts) == count
+        # A set with few words may have fewer prompts than asked for; then it must give nearly all that it has.
+        assert len(set(texts)) >= 0.6 * count, (name, sets[0].templates[0], len(set(texts)))
+
+
+def test_a_set_that_is_used_up_does_not_hold_the_others_back(sword: Concept) -> None:
+    rich, poor = sword.keep[0], PromptSet(templates=["a red king in a meadow"], shows={"item": "none"})
+    found = prompts_of(sword, [poor, rich], 40, "a", lambda _labels: True)
+    assert len({prompt.text for prompt in found}) == 40
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"neighbours": {"wand": []}}, "neighbours.wand"),
+        ({"fill": {"colour": []}}, "fill.colour"),
+        ({"fill": {"place": {"meadow": []}}}, "fill.place"),
+        ({"fill": {"subject": ["man"]}}, "fill.subject is not the mini world's"),
+        ({"neighbours": {"direct": [{"templates": ["a {colour} king"]}]}}, "two prompt sets of one name"),
+        ({"attacks": {"../up": {"templates": ["a {colour} king"]}}}, "attacks"),
+        ({"plain": {"templates": ["a {style} king"]}}, "{style}"),
+    ],
+)
+def test_faults_of_a_copied_concept_file(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    content = merged(read_yaml(concept_path("sword"), "concept"), change)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(DuoError) as caught:
+        load_concept(str(path))
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3

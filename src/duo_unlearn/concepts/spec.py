@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Values = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+"""A prompt set's name, which is also a folder's."""
 
 
 class _Strict(BaseModel):
@@ -23,20 +27,23 @@ class PairKind(_Strict):
 class PromptSet(_Strict):
     """Prompt templates, and what their pictures should show beside the filled-in attributes."""
 
-    templates: list[str] = Field(min_length=1)
+    templates: Values
     shows: dict[str, str] = {}
+
+
+PromptSets = Annotated[list[PromptSet], Field(min_length=1)]
 
 
 class DetectorSpec(_Strict):
     """The contract by which the concept counts as seen."""
 
     name: str
-    labels: list[str] = Field(min_length=1)
+    labels: Values
     threshold: float | None = Field(default=None, description="None: the detector's own default.")
 
 
 class Recommended(_Strict):
-    """Settings that work for a family, as `--set` keys, and where they come from."""
+    """Settings that work for a family, nested as in a settings file, and where they come from."""
 
     source: str
     settings: dict[str, Any]
@@ -49,7 +56,7 @@ class Concept(_Strict):
     summary: str
     sensitive: bool = Field(default=True, description="Whether a report blurs the images until they are asked for.")
     detector: DetectorSpec
-    fill: dict[str, list[str] | dict[str, list[str]]] = Field(
+    fill: dict[str, Values | dict[str, Values]] = Field(
         default={}, description="Placeholder: its values, or label: phrases when the words differ from the label."
     )
     split: Literal["none", "mini"] = Field(
@@ -60,11 +67,11 @@ class Concept(_Strict):
     kept_attributes: list[str] = Field(default=[], description="Attributes that both members of a pair must share.")
     negative_prompt: str | None = Field(default=None, description="For the safe image; None: the unsafe prompt.")
     strength: float = Field(default=0.75, gt=0, le=1, description="SDEdit strength (the paper's: 0.75).")
-    attacks: dict[str, PromptSet] = Field(default={}, description="Prompt sets that ask for the concept, by name.")
+    attacks: dict[SetName, PromptSet] = Field(default={}, description="Prompt sets that ask for the concept, by name.")
     plain: PromptSet | None = Field(
         default=None,
         description="Prompts that do not speak of the concept; attacks that bring it by themselves use them.",
     )
     keep: list[PromptSet] = Field(default=[], description="Prompts that must go on working.")
-    neighbours: dict[str, list[PromptSet]] = Field(default={}, description="Prompts near the concept, by name.")
+    neighbours: dict[SetName, PromptSets] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")

@@ -53,7 +53,30 @@ def load_concept(name: str) -> Concept:
                 got=f"{{{unknown[0]}}} in {template!r}",
                 hint="add it under fill:",
             )
+    _check_sets(concept, path)
+    _check_split(concept, path)
     return concept
+
+
+def _check_sets(concept: Concept, path: Path) -> None:
+    """Every prompt set needs a name of its own: its images lie in a folder of that name."""
+    taken = ["keep", "inverted", "inverted-plain", *concept.attacks, *concept.neighbours]
+    if repeated := sorted({name for name in taken if taken.count(name) > 1}):
+        raise DuoError(f"the concept file {path} has two prompt sets of one name", got=repeated[0], hint="rename one")
+
+
+def _check_split(concept: Concept, path: Path) -> None:
+    """`split: mini` is for concepts of the mini world, whose scenes it must be able to tell."""
+    if concept.split != "mini":
+        return
+    from ..mini.scenes import COLOURS, OBJECTS, PLACES, SUBJECTS
+
+    known = {"subject": (*SUBJECTS, *OBJECTS), "colour": tuple(COLOURS), "place": PLACES}
+    for name, labels in known.items():
+        values = list(concept.fill.get(name, []))
+        if unknown := [value for value in values if value not in labels] or ([] if values else ["nothing"]):
+            hint = "leave `split: mini` out: it is for the embedded mini model only"
+            raise DuoError(f"the concept file {path}: fill.{name} is not the mini world's", got=unknown[0], hint=hint)
 
 
 def _templates(concept: Concept) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -45,24 +46,22 @@ class AttributeReader(Protocol):
         ...
 
 
-Maker = Callable[[tuple[str, ...], float | None], Detector]
-_MAKERS: dict[str, Maker] = {}
+DETECTORS: Final = {"mini-judge": "mini_judge.MiniJudge", "clip": "clip.ClipDetector"}
+"""Name → module and class, imported when used: each is made as CLASS(labels, threshold or None for its default)."""
 
 
-def register(name: str, maker: Maker) -> None:
-    """Make a detector known under a name; maker(labels, threshold or None for its default)."""
-    if name in _MAKERS:
-        raise ValueError(f"two detectors are called {name!r}")
-    _MAKERS[name] = maker
+def check_detector(name: str, family: str) -> None:
+    """Fail for a detector that does not exist, or that does not know the pictures of a model family. Loads nothing."""
+    if name not in DETECTORS:
+        raise DuoError("unknown detector", got=name, hint=f"one of: {', '.join(DETECTORS)}")
+    if name == "mini-judge" and family != "mini":
+        hint = "in the concept file: detector: {name: clip, labels: [unsafe=TEXT, safe=TEXT]}"
+        raise DuoError("mini-judge reads the pictures of the mini world only", got=f"a model of {family}", hint=hint)
 
 
-def make_detector(name: str, labels: tuple[str, ...], threshold: float | None = None) -> Detector:
-    """A registered detector under a contract; an unknown name fails and lists the choices."""
-    if name not in _MAKERS:
-        raise DuoError("unknown detector", got=name, hint=f"one of: {', '.join(sorted(_MAKERS)) or '(none)'}")
-    return _MAKERS[name](labels, threshold)
-
-
-def detector_names() -> list[str]:
-    """The registered names, sorted."""
-    return sorted(_MAKERS)
+def make_detector(name: str, labels: tuple[str, ...], family: str, threshold: float | None = None) -> Detector:
+    """A detector under a contract, for the pictures of a model family."""
+    check_detector(name, family)
+    module, _, maker = DETECTORS[name].partition(".")
+    made: Detector = getattr(importlib.import_module(f"{__package__}.{module}"), maker)(labels, threshold)
+    return made

@@ -14,7 +14,7 @@ from ..mini.judge_net import ATTRIBUTES
 from ..mini.scenes import SIZE
 from ..records import Verdict
 from ..storage import sha256_of
-from .base import Contract, register
+from .base import Contract
 
 BATCH = 64
 
@@ -59,6 +59,3 @@ class MiniJudge:
         pixels = pixels.float().div(127.5).sub(1)
         parts = [self.net(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         return {name: torch.cat([part[name] for part in parts]).softmax(dim=1) for name in ATTRIBUTES}
-
-
-register("mini-judge", MiniJudge)

@@ -6,7 +6,6 @@ Noise and timesteps are arguments, never drawn inside, so a pair shares them and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -84,6 +83,3 @@ class Model(Protocol):
     ) -> list[Image.Image]:
         """One image a request, in order. report(done) is called after each batch."""
         ...
-
-
-Loader = Callable[[Path, torch.device, torch.dtype], Model]

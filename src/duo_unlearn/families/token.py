@@ -14,12 +14,6 @@ PLACEHOLDER: Final = "<inverted>"
 """Stands for the free vector in a prompt, as a word of its own."""
 
 
-def token_width(model: Model) -> int:
-    """Width of a token's input embedding."""
-    width: int = model.pipe.text_encoder.get_input_embeddings().weight.shape[1]
-    return width
-
-
 def initial_vector(model: Model, word: str) -> Tensor:
     """The input embedding of a word (the mean over its pieces), (width,), float32."""
     ids = model.pipe.tokenizer(word, add_special_tokens=False).input_ids

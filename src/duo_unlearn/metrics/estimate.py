@@ -30,11 +30,13 @@ def false_positives(model: ModelName, prompts: str, entries: Sequence[Entry], co
 
 
 def agreement(model: ModelName, prompts: str, entries: Sequence[Entry], reader: str) -> list[Estimate]:
-    """For each attribute that prompts name: the share of images that show what their prompt asks for."""
+    """For each attribute that prompts name and the judge reads: the share of images that show what was asked."""
     found: list[Estimate] = []
     for name in sorted({name for entry in entries for name in entry["shows"]}):
         hits = [
-            entry["read"][name] == entry["shows"][name] for entry in entries if name in entry["shows"] and entry["read"]
+            entry["read"][name] == entry["shows"][name]
+            for entry in entries
+            if name in entry["shows"] and name in entry["read"]
         ]
         found += share(f"{name} agreement", model, prompts, hits, reader)
     return found

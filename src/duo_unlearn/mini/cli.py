@@ -41,14 +41,19 @@ def card(
     count: Annotated[int, typer.Option("--count", min=2, help="Held-out items of each figure.")] = 600,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 1,
 ) -> None:
-    """Measure a mini model on held-out scenes and prompts, and write its card; exit code 1 if a bar is missed.
+    """Print the embedded model's card; or measure the model of a folder and write its card: exit code 1 below a bar.
+
+    duo mini card
 
     duo mini card --model runs/mini/model
     """
     from .bundle import weights_folder
     from .card import measure_and_write
 
-    failed = measure_and_write(model or weights_folder(), count=count, seed=seed)
+    if model is None:
+        print((weights_folder() / "README.md").read_text(encoding="utf-8"), end="")
+        return
+    failed = measure_and_write(model, count=count, seed=seed)
     for line in failed:
         print(f"below its bar: {line}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)

@@ -42,6 +42,14 @@ class Trained(NamedTuple):
 def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path) -> Any:
     """An Accelerator for the settings; one that another call set up otherwise in this process is replaced."""
     from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+
+    available = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
+    if settings.report_to is not None and settings.report_to not in available:
+        got = f"{settings.report_to}; installed here: {', '.join(available) or 'none'}"
+        raise DuoError("the tracker is not installed", got=got, hint=f"pip install {settings.report_to}")
+    if settings.mixed_precision == "fp16" and device.type == "cpu":
+        raise DuoError("fp16 training needs a GPU", got=f"device {device}", hint="mixed_precision no, or bf16")
     from accelerate.state import AcceleratorState
 
     # Accelerate keeps one state a process and refuses a second precision; a library may be called twice.
