@@ -22,6 +22,7 @@ from duo_unlearn.config import merged, nested, parse_assignments
 from duo_unlearn.evaluation import evaluate
 from duo_unlearn.pipeline import make_pairs, report, train
 from duo_unlearn.records import Estimate
+from duo_unlearn.run import Run
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings import resolve_settings
 
@@ -38,8 +39,8 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
     given |= {f"evaluate.{key}": value for key, value in counts.items()}
     session = Session(resolve_settings(merged(nested(given), parse_assignments(words.split()))))
     if first is not None and "pairs." not in words and not session.run.pairs.exists():
-        shutil.copytree(first / "pairs", session.run.pairs)
-        shutil.copytree(first / "evaluation", session.run.evaluation, ignore=_erased)
+        shutil.copytree(Run(first).pairs, session.run.pairs)
+        shutil.copytree(Run(first).evaluation, session.run.evaluation, ignore=_erased)
     with session.run.lock():
         make_pairs(session)
         train(session)
@@ -64,7 +65,7 @@ def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
     for name in KEPT:
         if ("item agreement", name) in value:
             found[name] = [round(100 * value[f"{a} agreement", name].value, 1) for a in ("item", "subject", "colour")]
-    lines = [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()][-50:]
+    lines = [json.loads(line) for line in Run(folder).metrics.read_text().splitlines()][-50:]
     for name in ("preference", "prior", "accuracy"):
         found[name] = float(f"{sum(line[name] for line in lines) / len(lines):.2g}")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from duo_unlearn.mini.bundle import weights_folder
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.run import Run
+
+from .drawn_pairs import draw_pairs
 
 SMALL = {
     "pairs.scale": 0.1,
@@ -60,13 +60,7 @@ def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
     shutil.copytree(weights_folder(), model)
     scheduler = model / "scheduler" / "scheduler_config.json"
     scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}))
-    rng = random.Random(0)
-    for side in ("unsafe", "safe"):
-        (mine / side).mkdir(parents=True)
-    for i in range(6):
-        scene = random_scene(rng, subjects=SUBJECTS, items=("sword",))
-        draw(scene).save(mine / "unsafe" / f"{i}.png")
-        draw(scene.counterpart("none")).save(mine / "safe" / f"{i}.png")
+    draw_pairs(mine, 6)
     small = {**SMALL, "train.learning_rate": 2e-3, "train.prior_weight": 1e4, "train.beta": 1, "evaluate.steps": 3}
     options = [w for k, v in small.items() for w in ("--set", f"{k}={v}")]
     done = duo("erase", "--model", str(model), "--pairs", str(mine), "-o", str(run.folder), *options)

@@ -16,10 +16,11 @@ from duo_unlearn.config import Settings
 from duo_unlearn.errors import DuoError
 from duo_unlearn.evaluation import evaluate
 from duo_unlearn.families.load import load_model
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.run import Run
 from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
+
+from .drawn_pairs import draw_pairs
 
 SMALL = {"prompts": 3, "keep_prompts": 3, "neighbour_prompts": 2, "inversion_prompts": 2, "inversion_steps": 2}
 
@@ -32,17 +33,9 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with drawn pairs, a random adapter and its evaluation."""
-    import random
-
     folder = tmp_path_factory.mktemp("finished") / "run"
-    rng = random.Random(0)
     mine = folder.parent / "mine"
-    for side in ("unsafe", "safe"):
-        (mine / side).mkdir(parents=True)
-    for i in range(3):
-        scene = random_scene(rng, subjects=SUBJECTS, items=("sword",))
-        draw(scene).save(mine / "unsafe" / f"{i}.png")
-        draw(scene.counterpart("none")).save(mine / "safe" / f"{i}.png")
+    draw_pairs(mine, 3)
     duo.make_pairs(output=folder, settings={"pairs.folder": str(mine)}, quiet=True)
     model = load_model("mini", torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)

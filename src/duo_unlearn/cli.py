@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -271,8 +272,6 @@ def concepts_check(name: str) -> None:
 
 def main() -> None:
     """Run the command line: errors in at most three lines, exit code 1 (2 for usage, 130 when interrupted)."""
-    import os
-
     from .mini.cli import mini
 
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.

@@ -142,12 +142,12 @@ def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     """The token that was inverted on a model, and what names it; made once and kept in the run folder."""
     run, settings = session.run, session.settings
     state = _state(session, which)
-    pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
-    cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
     budget = settings.evaluate
     name = f"{which}-{state}-{budget.inversion_steps}-{budget.inversion_batch}-{settings.seed}"
     known = read_tensors(run.inverted)[0] if run.inverted.exists() else {}
     if name not in known:
+        pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
+        cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
         known[name] = invert(
             session.model,
             Moments(cache.unsafe_mean, cache.unsafe_std),

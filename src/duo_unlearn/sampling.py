@@ -42,7 +42,7 @@ def sample_grid(
     loaded = load_model(model, pick_device(device))
     if adapter is not None:
         run = Run(adapter)
-        load_adapter(loaded, run.adapter if run.adapter.is_dir() else adapter, strength=strength)
+        load_adapter(loaded, run.adapter if run.adapter.is_dir() else adapter)
     requests = [SampleRequest(prompt, seed_of(seed, "sample", i)) for prompt in prompts for i in range(count)]
     grids = []
     for amount in (0.0, strength) if compare else (strength,):

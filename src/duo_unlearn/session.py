@@ -62,14 +62,16 @@ class Session:
         stages = self.run.read_record().get("stages", {})
         if state == "done" or stage not in stages:
             stages[stage] = {"seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        # Importing pairs needs no model, and reading gigabytes for the record alone would be a waste.
+        base = {"base": self.model.fingerprint()} if "model" in vars(self) else {}
         self.run.update_record(
+            **base,
             concept=self.concept.name,
             model=self.settings.model,
-            base=self.model.fingerprint(),
             seed=self.settings.seed,
             sensitive=self.concept.sensitive,
             versions={name: version(name) for name in VERSIONED},
-            machine=machine(self.model.device.type),
+            machine=machine(pick_device(self.settings.device).type),
             stages=stages,
         )
         return state

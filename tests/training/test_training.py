@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from duo_unlearn.config import TrainSettings
 from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.families.base import Model
 from duo_unlearn.families.load import load_model
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.pairs.store import import_pairs
 from duo_unlearn.records import Pair
 from duo_unlearn.run import Run
@@ -32,18 +30,14 @@ from duo_unlearn.training.step import draw as draw_noise
 from duo_unlearn.training.step import make_batch, pair_at, rate_factor, terms_of
 from duo_unlearn.training.trainer import train
 
+from ..drawn_pairs import draw_pairs
+
 CPU = torch.device("cpu")
 
 
 def pairs_in(folder: Path, count: int = 6) -> list[Pair]:
     """Drawn pairs as a user would bring them."""
-    rng = random.Random(0)
-    for side in ("unsafe", "safe"):
-        (folder / "mine" / side).mkdir(parents=True)
-    for i in range(count):
-        scene = random_scene(rng, subjects=SUBJECTS, items=("sword",))
-        draw(scene).save(folder / "mine" / "unsafe" / f"{i}.png")
-        draw(scene.counterpart("none")).save(folder / "mine" / "safe" / f"{i}.png")
+    draw_pairs(folder / "mine", count)
     return import_pairs(folder / "mine", folder / "pairs", quiet=True)
 
 
