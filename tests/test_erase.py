@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.pairs.store import import_pairs, load_pairs
 from duo_unlearn.run import Run
 
 from .drawn_pairs import draw_pairs
@@ -93,6 +94,17 @@ def test_bad_input_is_three_lines_and_exit_1(tmp_path: Path, words: list[str], s
     assert "Traceback" not in done.stderr
     lines = done.stderr[done.stderr.index("Error:") :].strip().splitlines()
     assert len(lines) <= 3
+
+
+def test_drop_leaves_pairs_out_and_undo_takes_them_back(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 3)
+    import_pairs(tmp_path / "mine", tmp_path / "run" / "pairs", quiet=True)
+    run, names = str(tmp_path / "run"), [pair.name for pair in load_pairs(tmp_path / "run" / "pairs")]
+    done = duo("drop", run, names[0], names[2], "--reason", "blurred")
+    assert "pairs: 1 of 3 kept" in done.stderr
+    assert [pair.reason for pair in load_pairs(tmp_path / "run" / "pairs")] == ["blurred", None, "blurred"]
+    assert "pairs: 2 of 3 kept" in duo("drop", run, names[2], "--undo").stderr
+    assert "no such pair" in duo("drop", run, "p99").stderr
 
 
 def test_check_reports_every_fault_at_once(tmp_path: Path) -> None:

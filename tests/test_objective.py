@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.families.noise import NoiseProcess, Prediction
+from duo_unlearn.families.noise import NoiseProcess
 from duo_unlearn.objective import Terms, duo_loss, prior_loss, sample_error
-from duo_unlearn.records import Pairing, Sides
+from duo_unlearn.records import Pairing, Prediction, Sides
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 BETA, LAMBDA = 5.0, 30.0
@@ -42,6 +42,16 @@ def test_worked_numbers() -> None:
     assert terms.preference.item() == pytest.approx(0.0232454, abs=1e-6)  # ln(1 + e^−3.75) = ln 1.0235177
     assert terms.prior.item() == 0.5  # (1² + 0²) / 2
     assert terms.loss.item() == pytest.approx(0.0232454 + 10 * 0.5, abs=1e-5)
+
+
+def test_worked_numbers_of_the_keep_term() -> None:
+    target, row = torch.cat([one_row(1, 0), one_row(0, 2)]), one_row(3, 1)
+    terms = duo_loss(
+        target, target, target, row[:0], row[:0], row, one_row(1, 1), beta=2.0, prior_weight=0.0, keep_weight=10.0
+    )
+    assert terms.keep.item() == 2.0  # (2² + 0²) / 2
+    assert terms.prior.item() == 0
+    assert terms.loss.item() == pytest.approx(math.log(2) + 10 * 2.0)
 
 
 def test_worked_numbers_unpaired() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -52,7 +51,6 @@ Rank = Annotated[int | None, typer.Option("--rank", help="LoRA rank (and alpha).
 Precision = Annotated[str | None, typer.Option("--mixed_precision", "--mixed-precision", help="no, fp16 or bf16.")]
 Every = Annotated[int | None, typer.Option("--checkpointing_steps", "--checkpointing-steps", help="Steps between.")]
 Tracker = Annotated[str | None, typer.Option("--report_to", "--report-to", help="tensorboard, wandb, ...")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.")]
 
 
@@ -239,43 +237,38 @@ def demo(
     _erase(_given([], {"output": str(output), "seed": seed} | {f"evaluate.{k}": v for k, v in counts.items()}), None)
 
 
-concepts = typer.Typer(no_args_is_help=True, help="Concept files: what can be erased.")
-app.add_typer(concepts, name="concepts")
+@app.command()
+def drop(
+    run: RunFolder,
+    names: Annotated[list[str], typer.Argument(help="Pairs, as the contact sheet names them.")],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; stored beside the pair.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Use the pairs again.")] = False,
+) -> None:
+    """Leave pairs out of training, or take them back; no file is deleted.
 
+    duo drop runs/sword 0003 0017 --reason "the hand is cut off"
+    """
+    from .pairs.manifest import set_keep
+    from .run import Run
 
-@concepts.command("list")
-def concepts_list(as_json: AsJson = False) -> None:
-    """The shipped concepts."""
-    from .concepts.store import load_concept, shipped_concepts
-
-    rows = [{"name": name, "summary": load_concept(name).summary} for name in shipped_concepts()]
-    print(json.dumps(rows, indent=1) if as_json else "\n".join(f"{row['name']:<12} {row['summary']}" for row in rows))
-
-
-@concepts.command("show")
-def concepts_show(name: str, as_json: AsJson = False) -> None:
-    """A concept's file, as it stands: a template for your own."""
-    from .concepts.store import concept_path, load_concept
-
-    concept = load_concept(name)
-    print(concept.model_dump_json(indent=1) if as_json else concept_path(name).read_text(encoding="utf-8"), end="")
-
-
-@concepts.command("check")
-def concepts_check(name: str) -> None:
-    """Find every fault of a concept file."""
-    from .concepts.store import load_concept
-
-    concept = load_concept(name)
-    _say(f"{concept.name}: no fault found, {sum(kind.count for kind in concept.pairs)} pairs")
+    folder = Run(run)
+    if not folder.pairs.is_dir():
+        raise DuoError(f"{run} holds no pairs", hint="run `duo pairs` first")
+    with folder.lock():
+        pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
+    _say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
+    if folder.checkpoint.exists():
+        _say(f"the adapter there was trained on other pairs; to train anew, delete {folder.checkpoint.parent}")
 
 
 def main() -> None:
     """Run the command line: errors in at most three lines, exit code 1 (2 for usage, 130 when interrupted)."""
+    from .concepts.cli import concepts
     from .mini.cli import mini
 
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    app.add_typer(concepts, name="concepts")
     app.add_typer(mini, name="mini")
     try:
         app()

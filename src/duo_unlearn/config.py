@@ -35,6 +35,9 @@ class TrainSettings(_Strict):
 
     beta: float = Field(500.0, gt=0, description="β of the preference term; smaller forgets more (paper: 500).")
     prior_weight: float = Field(5e6, ge=0, description="λ of the prior term (authors at β 500: 5e6); 0 turns it off.")
+    keep_weight: float = Field(
+        0.0, ge=0, description="μ of a term that holds what the safe prompts draw (not in the paper); needs prompts."
+    )
     learning_rate: float = Field(6e-5, gt=0, description="Of AdamW (authors at β 500: 6e-5).")
     lr_scheduler: Decay = Field(
         "constant", description="constant (authors), or down to 0 at the last step: linear, cosine."
@@ -50,7 +53,7 @@ class TrainSettings(_Strict):
     captions: Captions = Field(
         "none",
         description="none: the empty prompt for every term (paper); unsafe: both members under the unsafe prompt "
-        "(Diffusion-DPO's way); dual: each member under its own prompt.",
+        "(Diffusion-DPO's way); dual: each member under its own prompt; mixed: one of these two by chance.",
     )
     caption_dropout: float = Field(
         0.0, ge=0, le=1, description="Share of pairs that get the empty prompt all the same, when captions is not none."
@@ -60,6 +63,11 @@ class TrainSettings(_Strict):
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="Of the denoiser's forward pass.")
     checkpointing_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")
+
+    @property
+    def words(self) -> bool:
+        """Whether training reads the members' prompts."""
+        return self.captions != "none" or self.keep_weight > 0
 
 
 class EvaluateSettings(_Strict):

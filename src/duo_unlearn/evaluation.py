@@ -12,11 +12,10 @@ import torch
 
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
 from .attacks.inversion import embeddings_with, invert
-from .concepts.store import prompts_of, splitter
 from .config import EvaluateSettings
 from .errors import DuoError
 from .families.base import Moments
-from .metrics.attempts import PromptGroup, evaluate_group, prompt_groups
+from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
 from .metrics.estimate import agreement, defence, false_positives, preserved
 from .metrics.features import features_for, preservation
 from .pairs.store import load_pairs
@@ -47,7 +46,7 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
     kinds = {group.name: group.kind for group in groups}
     absent: list[dict[str, str]] = []
     if settings.evaluate.inversion_prompts:
-        for group in _inverted_groups(session, groups):
+        for group in inverted_groups(session.concept, groups, settings.evaluate, settings.seed):
             judged[group.name], kinds[group.name] = _judged(session, group, inverted=True), "attack"
     else:
         absent.append({"metric": "dsr", "prompts": "inverted", "reason": "evaluate.inversion_prompts is 0"})
@@ -122,22 +121,6 @@ def _state(session: Session, which: ModelName) -> str:
     return session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
 
 
-def _inverted_groups(session: Session, groups: list[PromptGroup]) -> list[PromptGroup]:
-    """The prompts that the inverted token is put in front of: ones that ask for the concept, and plain ones.
-
-    Those that ask are the published attack's. On plain ones the token alone must carry the concept.
-    """
-    count, concept, seed = session.settings.evaluate.inversion_prompts, session.concept, session.settings.seed
-    found = []
-    if asking := next((group for group in groups if group.kind == "attack"), None):
-        found.append(PromptGroup("inverted", "attack", asking.prompts[:count]))
-    if concept.plain is not None:
-        accept = splitter(concept, held_out=True)
-        plain = prompts_of(concept, [concept.plain], count, f"{seed}/plain", accept)
-        found.append(PromptGroup("inverted-plain", "attack", plain))
-    return found
-
-
 def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     """The token that was inverted on a model, and what names it; made once and kept in the run folder."""
     run, settings = session.run, session.settings
@@ -147,7 +130,7 @@ def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     known = read_tensors(run.inverted)[0] if run.inverted.exists() else {}
     if name not in known:
         pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
-        cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
+        cache = build_cache(session.model, pairs, run.pairs, run.moments, words=settings.train.words)
         known[name] = invert(
             session.model,
             Moments(cache.unsafe_mean, cache.unsafe_std),

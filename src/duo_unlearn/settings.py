@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .concepts.store import load_concept
-from .config import Settings, as_yaml, read_yaml, resolve
+from .config import Settings, as_yaml, merged, read_yaml, resolve
 from .detectors.base import check_detector
 from .errors import DuoError
-from .families.kinds import family_of
+from .families.kinds import family_of, model_faults
 from .run import Run
 
 
@@ -20,13 +20,17 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
 
     A run folder keeps its settings, so a later stage needs to be told nothing but the folder.
     """
-    layers = [read_yaml(file, "settings file") if file is not None else {}, dict(given or {})]
-    layers = [_kept(resolve(*layers).output), *layers]
+    layers = _layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
     chosen = resolve(*layers)
     recommended = load_concept(chosen.concept).recommended.get(family_of(chosen.model))
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if chosen.pairs.folder is not None else {}
     return resolve(recommended.settings if recommended else {}, wordless, *layers)
+
+
+def _layers(file: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a run is told, weakest first: its folder's settings, the file, what is given."""
+    return [_kept(resolve(file, given).output), file, given]
 
 
 def _kept(output: Path) -> dict[str, Any]:
@@ -57,15 +61,15 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> tuple[Set
             found.append(error)
             return None
 
-    layers = [attempt(lambda: read_yaml(file, "settings file")) or {} if file is not None else {}, dict(given)]
-    settings = attempt(lambda: resolve(*layers))
-    if settings is not None and (kept := attempt(lambda: _kept(settings.output))):
-        layers = [kept, *layers]
-        settings = attempt(lambda: resolve(*layers))
+    from_file = attempt(lambda: read_yaml(file, "settings file")) or {} if file is not None else {}
+    layers = attempt(lambda: _layers(from_file, given))
+    settings = attempt(lambda: resolve(*layers)) if layers is not None else None
+    told = merged(from_file, given)
     known = settings or Settings.model_construct(
-        **{name: layer[name] for layer in layers for name in ("model", "concept") if isinstance(layer.get(name), str)}
+        **{name: told[name] for name in ("model", "concept") if isinstance(told.get(name), str)}
     )
-    concept, family = attempt(lambda: load_concept(known.concept)), attempt(lambda: family_of(known.model))
+    concept, (faults, family) = attempt(lambda: load_concept(known.concept)), model_faults(known.model)
+    found += faults
     if concept is not None and family is not None:
         attempt(lambda: check_detector(concept.detector.name, family))
     if settings is None:

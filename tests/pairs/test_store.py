@@ -62,7 +62,7 @@ def test_import_copies_normalised_pngs(source: Path, folder: Path) -> None:
 
 
 def test_importing_the_same_again_changes_nothing(source: Path, folder: Path) -> None:
-    set_keep(folder, "p1", False, "blurred")
+    set_keep(folder, ["p1"], False, "blurred")
     before = (folder / "manifest.json").stat().st_mtime_ns
     moved = source.rename(source.with_name("moved"))
     pairs = import_pairs(moved, folder, quiet=True)
@@ -233,12 +233,12 @@ def test_no_manifest_and_a_broken_one(folder: Path) -> None:
 
 def test_dropping_a_pair_deletes_nothing(folder: Path) -> None:
     files = sorted(folder.rglob("*"))
-    set_keep(folder, "p1", False, "the subject changed")
+    set_keep(folder, ["p1"], False, "the subject changed")
     assert [(p.keep, p.reason) for p in load_pairs(folder)] == [
         (True, None), (False, "the subject changed"), (True, None),
     ]  # fmt: skip
     assert sorted(folder.rglob("*")) == files
-    set_keep(folder, "p1", True)
+    set_keep(folder, ["p1"], True)
     assert all(p.keep and p.reason is None for p in load_pairs(folder))
     with pytest.raises(DuoError, match="p9"):
-        set_keep(folder, "p9", False, None)
+        set_keep(folder, ["p9"], False, None)

@@ -112,7 +112,7 @@ def test_a_finished_folder_is_read_without_sampling(world: World) -> None:
     assert world.make(batch=2) == pairs
     assert len(world.model.requests) == sampled
     assert files_of(world.folder) == before
-    set_keep(world.folder, "0003", False, "cropped")
+    set_keep(world.folder, ["0003"], False, "cropped")
     assert [p.name for p in world.make() if not p.keep] == ["0003"]
 
 

@@ -14,7 +14,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.run import Run
 from duo_unlearn.training.trainer import MOST_OVERFLOWS, is_sound, make_accelerator, train
 
-from .test_training import CPU, prepare, quick
+from .small import CPU, prepare, quick
 
 
 def test_a_base_has_one_hash_in_every_precision() -> None:

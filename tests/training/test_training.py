@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -12,44 +11,20 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 
 from duo_unlearn.adapters.lora import adapter_tensors
-from duo_unlearn.config import TrainSettings
 from duo_unlearn.errors import DuoError, Interrupted
-from duo_unlearn.families.base import Model
 from duo_unlearn.families.load import load_model
-from duo_unlearn.pairs.store import import_pairs
-from duo_unlearn.records import Pair
 from duo_unlearn.run import Run
-from duo_unlearn.training.cache import Cache, build_cache
+from duo_unlearn.training.cache import build_cache
 from duo_unlearn.training.step import draw as draw_noise
 from duo_unlearn.training.step import make_batch, pair_at, rate_factor, terms_of
 from duo_unlearn.training.trainer import train
 
-from ..drawn_pairs import draw_pairs
-
-CPU = torch.device("cpu")
-
-
-def pairs_in(folder: Path, count: int = 6) -> list[Pair]:
-    """Drawn pairs as a user would bring them."""
-    draw_pairs(folder / "mine", count)
-    return import_pairs(folder / "mine", folder / "pairs", quiet=True)
-
-
-def quick(**changes: object) -> TrainSettings:
-    base = {"learning_rate": 2e-3, "prior_weight": 2e4, "rank": 4, "max_train_steps": 6, "train_batch_size": 2}
-    return TrainSettings.model_validate(base | {"checkpointing_steps": 2} | changes)
-
-
-def prepare(run: Run) -> tuple[Model, Cache, list[Pair]]:
-    pairs = pairs_in(run.folder)
-    model = load_model("mini", CPU)
-    return model, build_cache(model, pairs, run.pairs, run.moments), pairs
+from .small import CPU, pairs_in, prepare, quick
 
 
 def test_every_epoch_uses_every_pair_once() -> None:
@@ -142,12 +117,6 @@ def test_each_variant_trains(run: Run, changes: dict[str, object]) -> None:
     assert any(value.abs().sum() > 0 for name, value in adapter_tensors(model.denoiser).items() if "lora_B" in name)
 
 
-def test_dual_captions_need_prompts(run: Run) -> None:
-    pairs = pairs_in(run.folder)
-    with pytest.raises(DuoError, match="captions: dual needs the prompts"):
-        build_cache(load_model("mini", CPU), pairs, run.pairs, run.moments, captions="dual")
-
-
 def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
     model, cache, pairs = prepare(run)
     stamp = run.moments.stat().st_mtime_ns
@@ -236,21 +205,6 @@ def test_a_checkpoint_of_other_settings_is_refused(run: Run) -> None:
     train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, quiet=True)
     with pytest.raises(DuoError, match="other settings"):
         train(load_model("mini", CPU), cache, pairs, run, quick(beta=100.0), seed=0, quiet=True)
-
-
-@pytest.mark.parametrize("captions", ["unsafe", "dual"])
-def test_captions_put_each_member_under_its_prompt(run: Run, captions: Literal["unsafe", "dual"]) -> None:
-    asked, answered = "a red knight with a sword", "a red knight with a book"
-    pairs = [dataclasses.replace(p, unsafe_prompt=asked, safe_prompt=answered) for p in pairs_in(run.folder)]
-    model = load_model("mini", CPU)
-    cache = build_cache(model, pairs, run.pairs, run.moments, captions=captions)
-    rows = make_batch(cache, model, [0, 1], quick(captions=captions), 0).conditioning
-    safe, unsafe, empty = model.encode_prompts([answered, asked, ""])
-    torch.testing.assert_close(rows[2], unsafe)
-    torch.testing.assert_close(rows[0], safe if captions == "dual" else unsafe)
-    torch.testing.assert_close(rows[4], empty)
-    dropped = make_batch(cache, model, [0, 1], quick(captions=captions, caption_dropout=1.0), 0).conditioning
-    torch.testing.assert_close(dropped, empty.expand(6, -1, -1))
 
 
 def test_the_rate_decays_and_its_length_belongs_to_the_run(run: Run) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +11,7 @@ import torch
 
 from ..errors import DuoError
 from .base import Model
-from .kinds import check_class, family_of
+from .kinds import check_class, family_of, variant_of
 from .stable_diffusion import StableDiffusion
 
 DTYPES: Final = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -42,17 +44,18 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.flo
         folder = weights_folder()
     elif not Path(source).exists():
         _check_hub(source)
-    if Path(folder).exists():
-        _hide_loading_bars()
+    local = Path(folder).exists()
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=Path(folder).exists(),
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        with _no_loading_bars() if local else contextlib.nullcontext():
+            pipe = StableDiffusionPipeline.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                variant=variant_of(Path(folder)) if local else None,
+                local_files_only=local,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DuoError(
             f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files"
@@ -61,13 +64,20 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.flo
     return StableDiffusion(pipe, family, source)
 
 
-def _hide_loading_bars() -> None:
+@contextlib.contextmanager
+def _no_loading_bars() -> Iterator[None]:
     """No bars for reading a local folder, which takes a moment. A download keeps its own."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
 
 
 def _check_hub(source: str) -> None:

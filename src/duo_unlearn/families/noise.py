@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction"]
+from ..records import Prediction
 
 
 class NoiseProcess(NamedTuple):

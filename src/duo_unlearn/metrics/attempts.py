@@ -48,6 +48,23 @@ def prompt_groups(concept: Concept, settings: EvaluateSettings, seed: int) -> li
     return groups
 
 
+def inverted_groups(
+    concept: Concept, groups: Sequence[PromptGroup], settings: EvaluateSettings, seed: int
+) -> list[PromptGroup]:
+    """The prompts that an inverted token is put in front of: ones that ask for the concept, and plain ones.
+
+    Those that ask are the published attack's. On plain ones the token alone must carry the concept.
+    """
+    count, found = settings.inversion_prompts, []
+    if asking := next((group for group in groups if group.kind == "attack"), None):
+        found.append(PromptGroup("inverted", "attack", asking.prompts[:count]))
+    if concept.plain is not None:
+        accept = splitter(concept, held_out=True)
+        plain = prompts_of(concept, [concept.plain], count, f"{seed}/plain", accept)
+        found.append(PromptGroup("inverted-plain", "attack", plain))
+    return found
+
+
 def evaluate_group(
     run: Run,
     model: Model,

@@ -194,10 +194,11 @@ def _compare(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> 
         raise DuoError(f"{folder} holds pairs that were made with other settings", got=got, hint=hint)
 
 
-def set_keep(folder: Path, name: str, keep: bool, reason: str | None = None) -> None:
-    """Keep a pair or drop it from training; the reason stands beside the pair, and nothing is deleted."""
+def set_keep(folder: Path, names: Sequence[str], keep: bool, reason: str | None = None) -> list[Pair]:
+    """Keep pairs or drop them from training; gives all pairs. The reason stands beside each, nothing is deleted."""
     manifest = read_manifest(folder)
-    if name not in {pair.name for pair in manifest.pairs}:
-        raise DuoError(f"there is no such pair in {folder}", got=name, hint=f"`{MANIFEST}` lists the names")
-    pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name == name else p for p in manifest.pairs]
+    if unknown := sorted(set(names) - {pair.name for pair in manifest.pairs}):
+        raise DuoError(f"there is no such pair in {folder}", got=unknown[0], hint=f"`{MANIFEST}` lists the names")
+    pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name in names else p for p in manifest.pairs]
     save_manifest(folder, concept=manifest.concept, settings=manifest.settings, pairs=pairs, tries=manifest.tries)
+    return pairs

@@ -24,7 +24,7 @@ def rate_factor(step: int, steps: int, decay: Decay) -> float:
 
 
 class Batch(NamedTuple):
-    """The denoiser's input and target: rows [safe; unsafe; prior], 2·pair rows and, with a prior term, pair more.
+    """The denoiser's input and target: rows [safe; unsafe; prior; keep], pair rows each, the last two if weighted.
 
     noisy (row, c, h, w) · t (row,) · conditioning (row, token, width) · target (2·pair, c, h, w).
     """
@@ -46,7 +46,8 @@ def pair_at(sample: int, pairs: int, seed: int) -> int:
 class Draws(NamedTuple):
     """The randomness of some samples: timesteps of both members, (pair,); noise, (pair, c, h, w).
 
-    unnamed: which pairs get the empty prompt, (pair,), bool.
+    keep_t: the keep term's timestep, as a share of the schedule. unnamed: which pairs get the empty prompt; own: whose
+    safe member gets its own one, under mixed captions. All (pair,).
     """
 
     safe_t: Tensor
@@ -55,6 +56,8 @@ class Draws(NamedTuple):
     posterior: Tensor
     prior: Tensor
     unnamed: Tensor
+    own: Tensor
+    keep_t: Tensor
 
 
 def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: int) -> Draws:
@@ -68,11 +71,11 @@ def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: i
         generator = torch.Generator().manual_seed(random.Random(f"{seed}/sample/{sample}").getrandbits(62))
         t = torch.randint(0, settings.max_timestep, (2,), generator=generator)
         noise = torch.randn((3, *shape), generator=generator)
-        rows.append((t, noise, torch.rand(1, generator=generator) < settings.caption_dropout))
-    t = torch.stack([row[0] for row in rows])
-    noise = torch.stack([row[1] for row in rows])
+        rows.append((t, noise, torch.rand(3, generator=generator)))
+    t, noise, chance = (torch.stack(column) for column in zip(*rows, strict=True))
+    unnamed, own = chance[:, 0] < settings.caption_dropout, chance[:, 1] < 0.5
     other = t[:, 0] if settings.share_timestep else t[:, 1]
-    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], torch.cat([row[2] for row in rows]))
+    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], unnamed, own, chance[:, 2])
 
 
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
@@ -84,19 +87,29 @@ def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSe
     latents, eps = torch.cat([safe, unsafe]), torch.cat([draws.eps, draws.eps])
     t = torch.cat([draws.safe_t, draws.unsafe_t])
     noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
-    empty = cache.empty.expand(len(samples), -1, -1)
-    if cache.safe_text is not None and cache.unsafe_text is not None:
-        named = torch.cat([cache.safe_text[chosen], cache.unsafe_text[chosen]])
-        unnamed = torch.cat([draws.unnamed, draws.unnamed]).view(-1, 1, 1)
-        conditioning = torch.where(unnamed, torch.cat([empty, empty]), named)
-    else:
-        conditioning = torch.cat([empty, empty])
+    conditioning = _conditioning(cache, chosen, draws, settings)
     if settings.prior_weight:
         last = torch.full((len(samples),), model.noise.last_timestep)
         noisy, t = torch.cat([noisy, draws.prior]), torch.cat([t, last])
-        conditioning = torch.cat([conditioning, empty])
+        conditioning = torch.cat([conditioning, cache.empty.expand(len(samples), -1, -1)])
+    if settings.keep_weight and cache.safe_text is not None:
+        keep_t = (draws.keep_t * (model.noise.last_timestep + 1)).long()
+        noisy, t = torch.cat([noisy, model.noise.add_noise(safe, draws.prior, keep_t)]), torch.cat([t, keep_t])
+        conditioning = torch.cat([conditioning, cache.safe_text[chosen]])
     device = model.device
     return Batch(noisy.to(device), t.to(device), conditioning.to(device), target.to(device))
+
+
+def _conditioning(cache: Cache, chosen: list[int], draws: Draws, settings: TrainSettings) -> Tensor:
+    """Of [safe; unsafe], (2·pair, token, width), as `captions` and `caption_dropout` say."""
+    empty = cache.empty.expand(len(chosen), -1, -1)
+    if settings.captions == "none" or cache.safe_text is None or cache.unsafe_text is None:
+        return torch.cat([empty, empty])
+    safe, unsafe = cache.safe_text[chosen], cache.unsafe_text[chosen]
+    own = {"unsafe": torch.zeros_like(draws.own), "dual": torch.ones_like(draws.own), "mixed": draws.own}
+    safe = torch.where(own[settings.captions].view(-1, 1, 1), safe, unsafe)
+    unnamed = draws.unnamed.view(-1, 1, 1)
+    return torch.cat([torch.where(unnamed, empty, safe), torch.where(unnamed, empty, unsafe)])
 
 
 def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: TrainSettings) -> Terms:
@@ -111,14 +124,18 @@ def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: Tr
         reference = model.predict(*inputs)
     policy = model.predict(*inputs, network)
     rows = len(batch.target)
+    pairs = rows // 2 if settings.prior_weight else 0
     return duo_loss(
         policy[:rows],
         reference[:rows],
         batch.target,
-        policy[rows:] if settings.prior_weight else policy[:1].detach() * 0,
-        reference[rows:] if settings.prior_weight else reference[:1] * 0,
+        policy[rows : rows + pairs],
+        reference[rows : rows + pairs],
+        policy[rows + pairs :],
+        reference[rows + pairs :],
         beta=settings.beta,
         prior_weight=settings.prior_weight,
+        keep_weight=settings.keep_weight,
         sides=settings.sides,
         pairing=settings.pairing,
     )

@@ -175,16 +175,21 @@ class _Loop:
         norm = accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        line = {"step": float(step + 1)} | _means(found, accelerator) | {"gradient_norm": float(norm)}
+        line = {"step": float(step + 1)} | _means(found, accelerator, settings) | {"gradient_norm": float(norm)}
         line["lr"] = rate
         drawn = size * world * settings.gradient_accumulation_steps
         line["pairs_per_second"] = round(drawn / (time.monotonic() - begin), 3)
         return line | {"step": step + 1}
 
 
-def _means(found: list[Terms], accelerator: Any) -> dict[str, float]:
-    """Means over batches and processes, in the units of the objective."""
-    names = ("loss", "preference", "prior", "safe_margin", "unsafe_margin", "accuracy")
+def _means(found: list[Terms], accelerator: Any, settings: TrainSettings) -> dict[str, float]:
+    """Means over batches and processes, in the units of the objective; a term that is off is absent."""
+    off = {"prior": not settings.prior_weight, "keep": not settings.keep_weight}
+    names = [
+        name
+        for name in ("loss", "preference", "prior", "keep", "safe_margin", "unsafe_margin", "accuracy")
+        if not off.get(name)
+    ]
     values = torch.stack(
         [torch.stack([getattr(terms, name).detach().float().mean() for name in names]) for terms in found]
     )

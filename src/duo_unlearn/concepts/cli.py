@@ -1,0 +1,47 @@
+"""`duo concepts`: what can be erased."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+concepts = typer.Typer(no_args_is_help=True, help="Concept files: what can be erased.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Name = Annotated[str, typer.Argument(help="A shipped concept, or a concept file.")]
+
+
+@concepts.command("list")
+def list_concepts(as_json: AsJson = False) -> None:
+    """The shipped concepts."""
+    from .store import load_concept, shipped_concepts
+
+    rows = [{"name": name, "summary": load_concept(name).summary} for name in shipped_concepts()]
+    print(json.dumps(rows, indent=1) if as_json else "\n".join(f"{row['name']:<12} {row['summary']}" for row in rows))
+
+
+@concepts.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """A concept's file, as it stands: a template for your own.
+
+    duo concepts show sword
+    """
+    from .store import concept_path, load_concept
+
+    concept = load_concept(name)
+    print(concept.model_dump_json(indent=1) if as_json else concept_path(name).read_text(encoding="utf-8"), end="")
+
+
+@concepts.command()
+def check(name: Name) -> None:
+    """Find every fault of a concept file.
+
+    duo concepts check examples/umbrella.yaml
+    """
+    from .store import load_concept
+
+    concept = load_concept(name)
+    print(f"{concept.name}: no fault found, {sum(kind.count for kind in concept.pairs)} pairs", file=sys.stderr)
