@@ -66,10 +66,10 @@ def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
         if ("item agreement", name) in value:
             found[name] = [round(100 * value[f"{a} agreement", name].value, 1) for a in ("item", "subject", "colour")]
     lines = [json.loads(line) for line in Run(folder).metrics.read_text().splitlines()][-50:]
-    for name in ("preference", "prior", "keep", "accuracy"):
+    for name in ("preference", "prior", "accuracy"):
         if name not in lines[0]:
             continue  # a term that was off
-        found[name.replace("keep", "keep term")] = float(f"{sum(line[name] for line in lines) / len(lines):.2g}")
+        found[name] = float(f"{sum(line[name] for line in lines) / len(lines):.2g}")
     return found
 
 
@@ -77,7 +77,7 @@ def print_row(found: dict[str, Any]) -> None:
     """A row of a Markdown table."""
     attacks = [f"{found[name]:g}" for name in ATTACKS if name in found]
     kept = [f"{name} {'/'.join(f'{v:g}' for v in found[name])}" for name in KEPT if name in found]
-    losses = [f"{found[name]:g}" if name in found else "–" for name in ("preference", "prior", "keep term")]
+    losses = [f"{found[name]:g}" if name in found else "–" for name in ("preference", "prior")]
     cells = [found["settings"], " / ".join(attacks), ", ".join(kept), *losses]
     print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -97,8 +97,8 @@ def main() -> None:
     rows_file = arguments.output / f"{arguments.concept}.jsonl"
     known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
     print(f"{machine()}; mini model, concept {arguments.concept}, seed {arguments.seed}, one run each")
-    print("| settings | DSR % " + " / ".join(ATTACKS) + " | item/subject/colour % | L_pref | L_prior | L_keep |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| settings | DSR % " + " / ".join(ATTACKS) + " | item/subject/colour % | L_pref | L_prior |")
+    print("|---|---|---|---|---|", flush=True)
     if arguments.rows:
         for found in known:
             print_row(found)

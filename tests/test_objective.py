@@ -44,14 +44,10 @@ def test_worked_numbers() -> None:
     assert terms.loss.item() == pytest.approx(0.0232454 + 10 * 0.5, abs=1e-5)
 
 
-def test_worked_numbers_of_the_keep_term() -> None:
+def test_no_prior_rows_with_lambda_0() -> None:
     target, row = torch.cat([one_row(1, 0), one_row(0, 2)]), one_row(3, 1)
-    terms = duo_loss(
-        target, target, target, row[:0], row[:0], row, one_row(1, 1), beta=2.0, prior_weight=0.0, keep_weight=10.0
-    )
-    assert terms.keep.item() == 2.0  # (2² + 0²) / 2
-    assert terms.prior.item() == 0
-    assert terms.loss.item() == pytest.approx(math.log(2) + 10 * 2.0)
+    terms = duo_loss(target, target, target, row[:0], row[:0], beta=2.0, prior_weight=0.0)
+    assert terms.loss.item() == pytest.approx(math.log(2))
 
 
 def test_worked_numbers_unpaired() -> None:

@@ -230,11 +230,12 @@ def demo(
 ) -> None:
     """Erase the sword from the mini model and look at the report: minutes on a laptop CPU.
 
-    The same as `duo erase`, with fewer prompts measured: 50 of each set that asks for the sword, and no inverted
-    token. `duo erase -o runs/sword` measures all.
+    The same as `duo erase` with half of the pairs, 50 prompts of each set that asks for the sword, fewer of the others,
+    and no inverted token. `duo erase -o runs/sword` makes and measures all.
     """
     counts = {"prompts": 50, "keep_prompts": 40, "neighbour_prompts": 16, "inversion_prompts": 0}
-    _erase(_given([], {"output": str(output), "seed": seed} | {f"evaluate.{k}": v for k, v in counts.items()}), None)
+    flags = {"output": str(output), "seed": seed, "pairs.scale": 0.5}
+    _erase(_given([], flags | {f"evaluate.{k}": v for k, v in counts.items()}), None)
 
 
 @app.command()

@@ -35,9 +35,6 @@ class TrainSettings(_Strict):
 
     beta: float = Field(500.0, gt=0, description="β of the preference term; smaller forgets more (paper: 500).")
     prior_weight: float = Field(5e6, ge=0, description="λ of the prior term (authors at β 500: 5e6); 0 turns it off.")
-    keep_weight: float = Field(
-        0.0, ge=0, description="μ of a term that holds what the safe prompts draw (not in the paper); needs prompts."
-    )
     learning_rate: float = Field(6e-5, gt=0, description="Of AdamW (authors at β 500: 6e-5).")
     lr_scheduler: Decay = Field(
         "constant", description="constant (authors), or down to 0 at the last step: linear, cosine."
@@ -53,7 +50,7 @@ class TrainSettings(_Strict):
     captions: Captions = Field(
         "none",
         description="none: the empty prompt for every term (paper); unsafe: both members under the unsafe prompt "
-        "(Diffusion-DPO's way); dual: each member under its own prompt; mixed: one of these two by chance.",
+        "(Diffusion-DPO's way); dual: each member under its own prompt.",
     )
     caption_dropout: float = Field(
         0.0, ge=0, le=1, description="Share of pairs that get the empty prompt all the same, when captions is not none."
@@ -67,7 +64,7 @@ class TrainSettings(_Strict):
     @property
     def words(self) -> bool:
         """Whether training reads the members' prompts."""
-        return self.captions != "none" or self.keep_weight > 0
+        return self.captions != "none"
 
 
 class EvaluateSettings(_Strict):

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 ModelName = Literal["original", "erased"]
-Captions = Literal["none", "unsafe", "dual", "mixed"]
-"""Which prompts the members of a pair are trained under: both the empty one, both the unsafe one, each its own.
-
-mixed: every draw takes one of the last two, at even odds.
-"""
+Captions = Literal["none", "unsafe", "dual"]
+"""Which prompts the members of a pair are trained under: both the empty one, both the unsafe one, each its own."""
 Decay = Literal["constant", "linear", "cosine"]
 """How the learning rate goes over a run, by the names of diffusers' scripts."""
 Prediction = Literal["epsilon", "v_prediction"]

@@ -67,10 +67,6 @@ _CURVES: Final = {
         "Prior term, before its weight λ: how far the output at pure noise has moved.",
         (("prior", "prior term", ERASED),),
     ),
-    "keep": (
-        "Keep term, before its weight μ: how far the output on safe images under their own prompts has moved.",
-        (("keep", "keep term", ERASED),),
-    ),
     "margins": (
         "Margins: error of the trained model minus the reference's. Above 0: pushed away; below 0: drawn near.",
         (("safe_margin", "safe", ERASED), ("unsafe_margin", "unsafe", THIRD)),

@@ -66,12 +66,11 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, words: bool, b
     if not words:
         return Cache(*safe, *unsafe, empty)
     if unnamed := [p.name for p in pairs if p.safe_prompt is None or p.unsafe_prompt is None]:
-        hint = "captions none with keep_weight 0 (the paper's way), or give prompts in a manifest"
+        hint = "--set train.captions=none (the paper's way), or give prompts in a manifest"
         raise DuoError("these settings need the prompts of every pair", got=f"none for pair {unnamed[0]}", hint=hint)
 
     def text(prompts: list[str]) -> Tensor:
         return torch.cat([model.encode_prompts([p]).float().cpu() for p in prompts])
 
-    return Cache(
-        *safe, *unsafe, empty, *(text([getattr(p, f"{side}_prompt") for p in pairs]) for side in ("safe", "unsafe"))
-    )
+    safe_text, unsafe_text = text([p.safe_prompt or "" for p in pairs]), text([p.unsafe_prompt or "" for p in pairs])
+    return Cache(*safe, *unsafe, empty, safe_text, unsafe_text)

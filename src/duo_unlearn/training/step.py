@@ -24,7 +24,7 @@ def rate_factor(step: int, steps: int, decay: Decay) -> float:
 
 
 class Batch(NamedTuple):
-    """The denoiser's input and target: rows [safe; unsafe; prior; keep], pair rows each, the last two if weighted.
+    """The denoiser's input and target: rows [safe; unsafe; prior], pair rows each, the last ones if λ > 0.
 
     noisy (row, c, h, w) · t (row,) · conditioning (row, token, width) · target (2·pair, c, h, w).
     """
@@ -46,8 +46,7 @@ def pair_at(sample: int, pairs: int, seed: int) -> int:
 class Draws(NamedTuple):
     """The randomness of some samples: timesteps of both members, (pair,); noise, (pair, c, h, w).
 
-    keep_t: the keep term's timestep, as a share of the schedule. unnamed: which pairs get the empty prompt; own: whose
-    safe member gets its own one, under mixed captions. All (pair,).
+    unnamed: which pairs get the empty prompt, (pair,), bool.
     """
 
     safe_t: Tensor
@@ -56,8 +55,6 @@ class Draws(NamedTuple):
     posterior: Tensor
     prior: Tensor
     unnamed: Tensor
-    own: Tensor
-    keep_t: Tensor
 
 
 def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: int) -> Draws:
@@ -71,11 +68,10 @@ def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: i
         generator = torch.Generator().manual_seed(random.Random(f"{seed}/sample/{sample}").getrandbits(62))
         t = torch.randint(0, settings.max_timestep, (2,), generator=generator)
         noise = torch.randn((3, *shape), generator=generator)
-        rows.append((t, noise, torch.rand(3, generator=generator)))
+        rows.append((t, noise, torch.rand(1, generator=generator)))
     t, noise, chance = (torch.stack(column) for column in zip(*rows, strict=True))
-    unnamed, own = chance[:, 0] < settings.caption_dropout, chance[:, 1] < 0.5
     other = t[:, 0] if settings.share_timestep else t[:, 1]
-    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], unnamed, own, chance[:, 2])
+    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], chance[:, 0] < settings.caption_dropout)
 
 
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
@@ -92,10 +88,6 @@ def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSe
         last = torch.full((len(samples),), model.noise.last_timestep)
         noisy, t = torch.cat([noisy, draws.prior]), torch.cat([t, last])
         conditioning = torch.cat([conditioning, cache.empty.expand(len(samples), -1, -1)])
-    if settings.keep_weight and cache.safe_text is not None:
-        keep_t = (draws.keep_t * (model.noise.last_timestep + 1)).long()
-        noisy, t = torch.cat([noisy, model.noise.add_noise(safe, draws.prior, keep_t)]), torch.cat([t, keep_t])
-        conditioning = torch.cat([conditioning, cache.safe_text[chosen]])
     device = model.device
     return Batch(noisy.to(device), t.to(device), conditioning.to(device), target.to(device))
 
@@ -105,9 +97,8 @@ def _conditioning(cache: Cache, chosen: list[int], draws: Draws, settings: Train
     empty = cache.empty.expand(len(chosen), -1, -1)
     if settings.captions == "none" or cache.safe_text is None or cache.unsafe_text is None:
         return torch.cat([empty, empty])
-    safe, unsafe = cache.safe_text[chosen], cache.unsafe_text[chosen]
-    own = {"unsafe": torch.zeros_like(draws.own), "dual": torch.ones_like(draws.own), "mixed": draws.own}
-    safe = torch.where(own[settings.captions].view(-1, 1, 1), safe, unsafe)
+    unsafe = cache.unsafe_text[chosen]
+    safe = cache.safe_text[chosen] if settings.captions == "dual" else unsafe
     unnamed = draws.unnamed.view(-1, 1, 1)
     return torch.cat([torch.where(unnamed, empty, safe), torch.where(unnamed, empty, unsafe)])
 
@@ -124,18 +115,14 @@ def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: Tr
         reference = model.predict(*inputs)
     policy = model.predict(*inputs, network)
     rows = len(batch.target)
-    pairs = rows // 2 if settings.prior_weight else 0
     return duo_loss(
         policy[:rows],
         reference[:rows],
         batch.target,
-        policy[rows : rows + pairs],
-        reference[rows : rows + pairs],
-        policy[rows + pairs :],
-        reference[rows + pairs :],
+        policy[rows:],
+        reference[rows:],
         beta=settings.beta,
         prior_weight=settings.prior_weight,
-        keep_weight=settings.keep_weight,
         sides=settings.sides,
         pairing=settings.pairing,
     )

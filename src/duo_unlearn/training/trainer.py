@@ -184,12 +184,9 @@ class _Loop:
 
 def _means(found: list[Terms], accelerator: Any, settings: TrainSettings) -> dict[str, float]:
     """Means over batches and processes, in the units of the objective; a term that is off is absent."""
-    off = {"prior": not settings.prior_weight, "keep": not settings.keep_weight}
-    names = [
-        name
-        for name in ("loss", "preference", "prior", "keep", "safe_margin", "unsafe_margin", "accuracy")
-        if not off.get(name)
-    ]
+    names = ["loss", "preference", "prior", "safe_margin", "unsafe_margin", "accuracy"]
+    if not settings.prior_weight:
+        names.remove("prior")
     values = torch.stack(
         [torch.stack([getattr(terms, name).detach().float().mean() for name in names]) for terms in found]
     )
