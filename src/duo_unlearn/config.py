@@ -61,11 +61,6 @@ class TrainSettings(_Strict):
     checkpointing_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")
 
-    @property
-    def words(self) -> bool:
-        """Whether training reads the members' prompts."""
-        return self.captions != "none"
-
 
 class EvaluateSettings(_Strict):
     """What is sampled and judged."""

@@ -130,7 +130,7 @@ def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     known = read_tensors(run.inverted)[0] if run.inverted.exists() else {}
     if name not in known:
         pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
-        cache = build_cache(session.model, pairs, run.pairs, run.moments, words=settings.train.words)
+        cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
         known[name] = invert(
             session.model,
             Moments(cache.unsafe_mean, cache.unsafe_std),

@@ -68,7 +68,7 @@ def train(session: Session) -> State:
     known = read_provenance(run.adapter)
     if run.adapter_weights.exists() and (known.get("key"), known.get("steps")) == (key, settings.train.max_train_steps):
         return session.finish("train", time.monotonic() - begin, "already done")
-    cache = build_cache(session.model, pairs, run.pairs, run.moments, words=settings.train.words)
+    cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
     trained = run_training(session.model, cache, pairs, run, settings.train, seed=settings.seed, quiet=session.quiet)
     save_adapter(session.model, run.adapter, _provenance(session, pairs, key, trained.steps))
     return session.finish("train", time.monotonic() - begin, "done")

@@ -21,24 +21,24 @@ from duo_unlearn.training.trainer import train
 from .small import CPU, pairs_in, prepare, quick
 
 
-def test_captions_need_prompts(run: Run) -> None:
+def test_dual_captions_need_prompts(run: Run) -> None:
     pairs = pairs_in(run.folder)
-    with pytest.raises(DuoError, match="need the prompts"):
-        build_cache(load_model("mini", CPU), pairs, run.pairs, run.moments, words=True)
+    with pytest.raises(DuoError, match="captions: dual needs the prompts"):
+        build_cache(load_model("mini", CPU), pairs, run.pairs, run.moments, captions="dual")
 
 
-def with_words(run: Run) -> tuple[Model, Cache, Tensor]:
+def with_words(run: Run, captions: Captions) -> tuple[Model, Cache, Tensor]:
     """Model, cache with prompts, and the embeddings of the safe, the unsafe and the empty prompt."""
     asked, answered = "a red knight with a sword", "a red knight with a book"
     pairs = [dataclasses.replace(p, unsafe_prompt=asked, safe_prompt=answered) for p in pairs_in(run.folder)]
     model = load_model("mini", CPU)
-    cache = build_cache(model, pairs, run.pairs, run.moments, words=True)
+    cache = build_cache(model, pairs, run.pairs, run.moments, captions=captions)
     return model, cache, model.encode_prompts([answered, asked, ""])
 
 
 @pytest.mark.parametrize("captions", ["unsafe", "dual"])
 def test_captions_put_each_member_under_its_prompt(run: Run, captions: Captions) -> None:
-    model, cache, (safe, unsafe, empty) = with_words(run)
+    model, cache, (safe, unsafe, empty) = with_words(run, captions)
     rows = make_batch(cache, model, [0, 1], quick(captions=captions), 0).conditioning
     torch.testing.assert_close(rows[2], unsafe)
     torch.testing.assert_close(rows[0], safe if captions == "dual" else unsafe)

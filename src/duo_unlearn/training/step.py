@@ -24,7 +24,7 @@ def rate_factor(step: int, steps: int, decay: Decay) -> float:
 
 
 class Batch(NamedTuple):
-    """The denoiser's input and target: rows [safe; unsafe; prior], pair rows each, the last ones if λ > 0.
+    """The denoiser's input and target: rows [safe; unsafe; prior], 2·pair rows and, with a prior term, pair more.
 
     noisy (row, c, h, w) · t (row,) · conditioning (row, token, width) · target (2·pair, c, h, w).
     """
@@ -68,10 +68,11 @@ def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: i
         generator = torch.Generator().manual_seed(random.Random(f"{seed}/sample/{sample}").getrandbits(62))
         t = torch.randint(0, settings.max_timestep, (2,), generator=generator)
         noise = torch.randn((3, *shape), generator=generator)
-        rows.append((t, noise, torch.rand(1, generator=generator)))
-    t, noise, chance = (torch.stack(column) for column in zip(*rows, strict=True))
+        rows.append((t, noise, torch.rand(1, generator=generator) < settings.caption_dropout))
+    t = torch.stack([row[0] for row in rows])
+    noise = torch.stack([row[1] for row in rows])
     other = t[:, 0] if settings.share_timestep else t[:, 1]
-    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], chance[:, 0] < settings.caption_dropout)
+    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], torch.cat([row[2] for row in rows]))
 
 
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
@@ -83,24 +84,19 @@ def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSe
     latents, eps = torch.cat([safe, unsafe]), torch.cat([draws.eps, draws.eps])
     t = torch.cat([draws.safe_t, draws.unsafe_t])
     noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
-    conditioning = _conditioning(cache, chosen, draws, settings)
+    empty = cache.empty.expand(len(samples), -1, -1)
+    if cache.safe_text is not None and cache.unsafe_text is not None:
+        named = torch.cat([cache.safe_text[chosen], cache.unsafe_text[chosen]])
+        unnamed = torch.cat([draws.unnamed, draws.unnamed]).view(-1, 1, 1)
+        conditioning = torch.where(unnamed, torch.cat([empty, empty]), named)
+    else:
+        conditioning = torch.cat([empty, empty])
     if settings.prior_weight:
         last = torch.full((len(samples),), model.noise.last_timestep)
         noisy, t = torch.cat([noisy, draws.prior]), torch.cat([t, last])
-        conditioning = torch.cat([conditioning, cache.empty.expand(len(samples), -1, -1)])
+        conditioning = torch.cat([conditioning, empty])
     device = model.device
     return Batch(noisy.to(device), t.to(device), conditioning.to(device), target.to(device))
-
-
-def _conditioning(cache: Cache, chosen: list[int], draws: Draws, settings: TrainSettings) -> Tensor:
-    """Of [safe; unsafe], (2·pair, token, width), as `captions` and `caption_dropout` say."""
-    empty = cache.empty.expand(len(chosen), -1, -1)
-    if settings.captions == "none" or cache.safe_text is None or cache.unsafe_text is None:
-        return torch.cat([empty, empty])
-    unsafe = cache.unsafe_text[chosen]
-    safe = cache.safe_text[chosen] if settings.captions == "dual" else unsafe
-    unnamed = draws.unnamed.view(-1, 1, 1)
-    return torch.cat([torch.where(unnamed, empty, safe), torch.where(unnamed, empty, unsafe)])
 
 
 def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: TrainSettings) -> Terms:
