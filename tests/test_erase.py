@@ -113,6 +113,16 @@ def test_check_reports_every_fault_at_once(tmp_path: Path) -> None:
     assert done.stderr.count("Error:") == 3
 
 
+def test_a_settings_file_is_named_and_flags_come_on_top(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("train: {beta: 30, rank: 8}\n")
+    done = duo("check", str(tmp_path / "run.yaml"), "--rank", "4", "-o", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "beta: 30" in done.stdout
+    assert "rank: 4" in done.stdout
+    (tmp_path / "run.yaml").write_text("train: {betta: 30}\n")
+    assert "did you mean 'train.beta'" in duo("check", str(tmp_path / "run.yaml")).stderr
+
+
 def test_a_pickle_only_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     for part in ("unet", "vae", "text_encoder"):

@@ -27,7 +27,7 @@ app = typer.Typer(
     epilog="Start with: [bold]duo demo[/bold]",
 )
 
-File = Annotated[Path | None, typer.Option("--config", "-c", help="YAML settings file.")]
+File = Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Settings file; flags come on top.")]
 Assign = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. --set train.beta=250. Repeatable.")]
 ModelName = Annotated[
     str | None,
@@ -173,13 +173,13 @@ _stage(
     "Erase a concept: pairs, training, evaluation, report. The same command resumes.\n\n"
     "duo erase --model mini --concept sword -o runs/sword\n\n"
     "duo erase --model ./stable-diffusion-v1-5 --concept my-concept.yaml -o runs/sd15 --mixed_precision fp16\n\n"
-    "duo erase --model mini --pairs my-pairs/ -o runs/mine --set train.beta=250",
+    "duo erase run.yaml --pairs my-pairs/ -o runs/mine --set train.beta=250",
     _erase,
 )
 _stage("pairs", "Make the pairs, or import yours.\n\nduo pairs --concept sword -o runs/sword", _pairs)
 _stage("train", "Train the adapter on the run's pairs.\n\nduo train -o runs/sword --max_train_steps 400", _train)
 _stage("evaluate", "Measure the run's adapter beside the original.\n\nduo evaluate -o runs/sword", _evaluate)
-_stage("check", "Find every fault of a run before it starts, offline.\n\nduo check -c run.yaml", _check)
+_stage("check", "Find every fault of a run before it starts, offline.\n\nduo check run.yaml", _check)
 
 
 @app.command()
@@ -259,7 +259,7 @@ def drop(
         pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
     _say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
     if folder.checkpoint.exists():
-        _say(f"the adapter there was trained on other pairs; to train anew, delete {folder.checkpoint.parent}")
+        _say(f"an adapter that other pairs trained is kept; to train anew, delete {folder.checkpoint.parent}")
 
 
 def main() -> None:

@@ -173,6 +173,8 @@ def faults(error: ValidationError, known: Iterable[str]) -> list[str]:
                 key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1, cutoff=0.6
             )
             phrases.append(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        elif entry["type"] == "missing":
+            phrases.append(f"{key}: missing")
         else:
             phrases.append(f"{key}: {entry['msg'].lower()}, got {entry['input']!r}")
     return phrases

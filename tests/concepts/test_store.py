@@ -85,7 +85,7 @@ def test_every_fault_is_in_one_error(tmp_path: Path) -> None:
 def test_a_required_part_is_missing(tmp_path: Path) -> None:
     broken = content()
     del broken["detector"]
-    assert "detector: field required" in fault(tmp_path, broken)
+    assert "detector: missing" in fault(tmp_path, broken)
 
 
 @pytest.mark.parametrize(
