@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.families.noise import NoiseProcess
+from duo_unlearn.families.noise import Diffusion
 from duo_unlearn.objective import Terms, duo_loss, prior_loss, sample_error
 from duo_unlearn.records import Pairing, Prediction, Sides
 
@@ -94,7 +94,7 @@ def make_case(pairs: int, seed: int = 0) -> Case:
 
 
 def ours(case: Case, prediction: Prediction, **options: Any) -> Terms:
-    noise = NoiseProcess(SCHEDULE, prediction)
+    noise = Diffusion(SCHEDULE, prediction)
     out = case.outputs
     target = noise.target(
         torch.cat([case.safe, case.unsafe]), torch.cat([case.eps, case.eps]), torch.cat([case.t_safe, case.t_unsafe])
@@ -179,7 +179,7 @@ def low_rank(seed: int = 0) -> LowRank:
 
 def loss_of(net: LowRank, case: Case, rows: slice, **options: Any) -> Terms:
     safe, unsafe, eps = case.safe[rows], case.unsafe[rows], case.eps[rows]
-    noise = NoiseProcess(SCHEDULE, "epsilon")
+    noise = Diffusion(SCHEDULE, "epsilon")
     x, noise_twice = torch.cat([safe, unsafe]), torch.cat([eps, eps])
     t = torch.cat([case.t_safe[rows], case.t_safe[rows]])
     noisy, target = noise.add_noise(x, noise_twice, t), noise.target(x, noise_twice, t)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import DuoError
-from .records import Captions, Decay, Pairing, Sides
+from .records import Captions, Decay, Pairing, Sides, Targets
 
 
 class _Strict(BaseModel):
@@ -23,7 +23,7 @@ class PairSettings(_Strict):
 
     folder: Path | None = Field(None, description="Your own pairs: a folder with unsafe/ and safe/, or a manifest.")
     scale: float = Field(1.0, gt=0, description="Multiplies every count of the concept file.")
-    guidance: float = Field(7.5, ge=1, description="Guidance scale for both images (authors: 7.5).")
+    guidance: float = Field(7.5, ge=0, description="Guidance scale for both images (authors: 7.5).")
     steps: int = Field(50, ge=2, description="Sampling steps.")
     strength: float | None = Field(None, gt=0, le=1, description="SDEdit strength; None: the concept's.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
@@ -43,6 +43,9 @@ class TrainSettings(_Strict):
     train_batch_size: int = Field(4, ge=1, description="Pairs a step on each process (authors: 4).")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Batches a step.")
     rank: int = Field(32, ge=1, description="LoRA rank; alpha is the same (authors: 32).")
+    adapter_targets: Targets = Field(
+        "self-attention", description="Layers with an adapter: self-attention (authors; image stream) or all-attention."
+    )
     adam_weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay (authors: 1e-2).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (authors: 1.0).")
     max_timestep: int = Field(750, ge=1, le=1000, description="t is drawn from 0 to below this (authors: 750).")
@@ -58,6 +61,7 @@ class TrainSettings(_Strict):
     sides: Sides = Field("both", description="both; safe or unsafe: the gradient of that member alone.")
     pairing: Pairing = Field("paired", description="unpaired: the members are judged apart, each against zero.")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="Of the denoiser's forward pass.")
+    gradient_checkpointing: bool = Field(False, description="Less memory for about a third more time a step.")
     checkpointing_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")
 
@@ -71,7 +75,7 @@ class EvaluateSettings(_Strict):
     inversion_prompts: int = Field(100, ge=0, description="Prompts under the inverted token; 0 skips the inversion.")
     inversion_steps: int = Field(300, ge=1, description="Steps of the quick textual inversion.")
     inversion_batch: int = Field(8, ge=1, description="Images a step of the textual inversion.")
-    guidance: float = Field(7.5, ge=1, description="Guidance scale.")
+    guidance: float = Field(7.5, ge=0, description="Guidance scale.")
     steps: int = Field(25, ge=2, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
 
@@ -82,6 +86,9 @@ class Settings(_Strict):
     model: str = Field("mini", min_length=1, description="mini, a local diffusers folder, or a hub id.")
     concept: str = Field("sword", min_length=1, description="A shipped concept's name, or a concept file.")
     output: Path = Field(Path("runs/erase"), description="The run folder.")
+    resolution: int | None = Field(
+        None, ge=16, multiple_of=16, description="Height and width of images, pixels; None: the model's own."
+    )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     pairs: PairSettings = PairSettings()

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
-from .attacks.inversion import embeddings_with, invert
+from .attacks.inversion import embeddings_with, invert, why_not
 from .config import EvaluateSettings
 from .errors import DuoError
-from .families.base import Moments
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
 from .metrics.estimate import agreement, defence, false_positives, preserved
 from .metrics.features import features_for, preservation
@@ -45,11 +44,12 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
     judged: Entries = {group.name: _judged(session, group) for group in groups}
     kinds = {group.name: group.kind for group in groups}
     absent: list[dict[str, str]] = []
-    if settings.evaluate.inversion_prompts:
+    reason = why_not(session.model) if settings.evaluate.inversion_prompts else "evaluate.inversion_prompts is 0"
+    if reason is None:
         for group in inverted_groups(session.concept, groups, settings.evaluate, settings.seed):
             judged[group.name], kinds[group.name] = _judged(session, group, inverted=True), "attack"
     else:
-        absent.append({"metric": "dsr", "prompts": "inverted", "reason": "evaluate.inversion_prompts is 0"})
+        absent.append({"metric": "dsr", "prompts": "inverted", "reason": reason})
     write_json(run.verdicts, judged)
     estimates = _estimates(session, judged, kinds)
     write_json(
@@ -133,7 +133,7 @@ def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
         cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
         known[name] = invert(
             session.model,
-            Moments(cache.unsafe_mean, cache.unsafe_std),
+            cache.unsafe,
             steps=budget.inversion_steps,
             batch=budget.inversion_batch,
             seed=settings.seed,

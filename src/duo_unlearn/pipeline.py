@@ -64,7 +64,7 @@ def train(session: Session) -> State:
     pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
     if not pairs:
         raise DuoError(f"every pair in {run.pairs} is dropped", hint="set keep to true for some in manifest.json")
-    key = identity(settings.train, pairs, session.model.fingerprint(), settings.seed)
+    key = identity(settings.train, pairs, session.model, settings.seed)
     known = read_provenance(run.adapter)
     if run.adapter_weights.exists() and (known.get("key"), known.get("steps")) == (key, settings.train.max_train_steps):
         return session.finish("train", time.monotonic() - begin, "already done")

@@ -18,6 +18,10 @@ Sides = Literal["both", "safe", "unsafe"]
 Pairing = Literal["paired", "unpaired"]
 """paired: the loss on d = m⁺ − m⁻. unpaired: each member on its own, the mean of −log σ(−2β m⁺) and −log σ(2β m⁻)."""
 
+Targets = Literal["self-attention", "all-attention"]
+"""Where an adapter is put. self-attention: on UNets attn1, on transformers the projections of the image stream alone.
+all-attention: cross-attention, the text stream and shared blocks too."""
+
 
 class Prompt(NamedTuple):
     """A prompt, and what a picture made from it should show (attribute → label; empty where nothing is known)."""

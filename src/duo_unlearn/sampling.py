@@ -8,9 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from .errors import DuoError
-from .families.base import SampleRequest
+from .families.base import SampleRequest, seed_of
 from .families.load import load_model, pick_device
-from .families.stable_diffusion import seed_of
 from .progress import progress
 from .run import Run
 from .storage import atomic

@@ -38,7 +38,8 @@ class Session:
         dtype = DTYPES[self.settings.train.mixed_precision]
         device = pick_device(self.settings.device)
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
-        return load_model(self.settings.model, device, DTYPES["no"] if device.type == "cpu" else dtype)
+        weights = DTYPES["no"] if device.type == "cpu" else dtype
+        return load_model(self.settings.model, device, weights, self.settings.resolution)
 
     @cached_property
     def detector(self) -> Detector:

@@ -78,4 +78,4 @@ def test_a_folder_with_the_fp16_variant_alone_is_loaded(folder: Path) -> None:
     assert variant_of(folder) == "fp16"
     model, plain = load_model(str(folder), torch.device("cpu")), load_model("mini", torch.device("cpu"))
     assert model.fingerprint() == plain.fingerprint()
-    assert torch.equal(model.encode_prompts(["a red knight"]), plain.encode_prompts(["a red knight"]))
+    assert torch.equal(model.encode_prompts(["a red knight"]).text, plain.encode_prompts(["a red knight"]).text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from duo_unlearn.families.noise import NoiseProcess
+from duo_unlearn.families.noise import Diffusion, Flow, flow_sigmas
+from duo_unlearn.objective import duo_loss
 from duo_unlearn.records import Prediction
 
 ALPHAS = torch.tensor([0.64, 0.36])  # √ᾱ = 0.8, 0.6 and √(1−ᾱ) = 0.6, 0.8
@@ -15,31 +16,31 @@ def two(first: float, second: float) -> torch.Tensor:
     return torch.tensor([first, second], dtype=torch.float32).view(2, 1, 1, 1)
 
 
-def stable_diffusion(prediction: Prediction = "epsilon") -> NoiseProcess:
+def stable_diffusion(prediction: Prediction = "epsilon") -> Diffusion:
     """SD's scaled-linear schedule: β linear in its square root, from 0.00085 to 0.012."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()
-    return NoiseProcess((1 - betas).cumprod(0).float(), prediction)
+    return Diffusion((1 - betas).cumprod(0).float(), prediction)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_add_noise_worked(prediction: Prediction) -> None:
-    noisy = NoiseProcess(ALPHAS, prediction).add_noise(two(1, 1), two(2, 2), torch.tensor([0, 1]))
+    noisy = Diffusion(ALPHAS, prediction).add_noise(two(1, 1), two(2, 2), torch.tensor([0, 1]))
     assert noisy.flatten().tolist() == pytest.approx([0.8 + 1.2, 0.6 + 1.6])
 
 
 def test_epsilon_target_is_the_noise() -> None:
     eps = two(2, 3)
-    assert torch.equal(NoiseProcess(ALPHAS, "epsilon").target(two(1, 5), eps, torch.tensor([0, 1])), eps)
+    assert torch.equal(Diffusion(ALPHAS, "epsilon").target(two(1, 5), eps, torch.tensor([0, 1])), eps)
 
 
 def test_v_target_worked() -> None:
-    target = NoiseProcess(ALPHAS, "v_prediction").target(two(1, 1), two(2, 2), torch.tensor([0, 1]))
+    target = Diffusion(ALPHAS, "v_prediction").target(two(1, 1), two(2, 2), torch.tensor([0, 1]))
     assert target.flatten().tolist() == pytest.approx([0.8 * 2 - 0.6, 0.6 * 2 - 0.8])
 
 
 def test_v_target_depends_on_the_member_of_a_pair() -> None:
     safe, unsafe, eps, t = two(1, 1), two(-1, 3), two(0.5, 0.5), torch.tensor([0, 1])
-    v, epsilon = NoiseProcess(ALPHAS, "v_prediction"), NoiseProcess(ALPHAS, "epsilon")
+    v, epsilon = Diffusion(ALPHAS, "v_prediction"), Diffusion(ALPHAS, "epsilon")
     difference = v.target(safe, eps, t) - v.target(unsafe, eps, t)
     assert difference.flatten().tolist() == pytest.approx([-0.6 * 2, -0.8 * -2])
     assert torch.equal(epsilon.target(safe, eps, t), epsilon.target(unsafe, eps, t))
@@ -47,7 +48,7 @@ def test_v_target_depends_on_the_member_of_a_pair() -> None:
 
 def test_x_and_eps_come_back_from_the_noisy_latents_and_v() -> None:
     x, eps = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
-    process, t = NoiseProcess(ALPHAS, "v_prediction"), torch.tensor([0, 1])
+    process, t = Diffusion(ALPHAS, "v_prediction"), torch.tensor([0, 1])
     noisy, v = process.add_noise(x, eps, t), process.target(x, eps, t)
     signal, noise = two(0.8, 0.6), two(0.6, 0.8)
     torch.testing.assert_close(signal * noisy - noise * v, x)
@@ -69,7 +70,7 @@ def test_the_last_timestep_of_stable_diffusion() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_type_of_the_latents_is_kept(dtype: torch.dtype) -> None:
     x, t = torch.ones(2, 1, 1, 1, dtype=dtype), torch.tensor([0, 1])
-    process = NoiseProcess(ALPHAS, "v_prediction")
+    process = Diffusion(ALPHAS, "v_prediction")
     assert process.add_noise(x, x, t).dtype == process.target(x, x, t).dtype == dtype
 
 
@@ -82,3 +83,44 @@ def test_agrees_with_diffusers() -> None:
     torch.testing.assert_close(process.alphas_cumprod, theirs.alphas_cumprod, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(process.add_noise(x, eps, t), theirs.add_noise(x, eps, t), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(process.target(x, eps, t), theirs.get_velocity(x, eps, t), rtol=1e-4, atol=1e-5)
+
+
+def test_flow_worked() -> None:
+    flow, t = Flow(torch.tensor([0.25, 1.0])), torch.tensor([0, 1])
+    assert flow.add_noise(two(4, 4), two(8, 8), t).flatten().tolist() == [5.0, 8.0]
+    assert flow.target(two(4, 4), two(8, 8), t).flatten().tolist() == [4.0, 4.0]
+    assert flow.network_time(t).tolist() == [250.0, 1000.0]
+
+
+def test_flow_sigmas_ascend_to_one() -> None:
+    """u = 1/4, 1/2, 3/4, 1, shifted by 3: 3u / (1 + 2u)."""
+    assert flow_sigmas(4, shift=3.0).tolist() == pytest.approx([0.5, 0.75, 0.9, 1.0])
+    assert flow_sigmas(4).tolist() == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_timesteps_of_the_authors_range_are_the_less_noisy_ones(rows: int) -> None:
+    """Their SD3 script indexes a descending list: t in 0..749 is then the noisiest three quarters."""
+    flow, t = Flow(flow_sigmas(1000, shift=3.0)), torch.full((rows,), 749)
+    signal = flow.add_noise(torch.ones(rows, 1, 1, 1), torch.zeros(rows, 1, 1, 1), t)
+    assert signal.flatten().tolist() == pytest.approx([0.1] * rows, abs=1e-3)  # σ = 3·0.75 / 2.5 = 0.9
+    assert flow.add_noise(torch.ones(rows, 1, 1, 1), torch.zeros(rows, 1, 1, 1), 0 * t).min() > 0.99
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_prior_is_at_sigma_one_on_the_raw_prediction(rows: int) -> None:
+    """Theirs sits at σ = 0.003 with a pure-noise input and is scaled by σ² = 9e-6; ours is the plain mean square."""
+    flow = Flow(flow_sigmas(1000, shift=3.0))
+    last = torch.full((rows,), flow.last_timestep)
+    x, eps = torch.full((rows, 1, 2, 2), 7.0), torch.randn(rows, 1, 2, 2)
+    assert torch.equal(flow.add_noise(x, eps, last), eps)
+    assert flow.network_time(last).tolist() == [1000.0] * rows
+    pairs = torch.zeros(2 * rows, 1, 2, 2)
+    terms = duo_loss(pairs, pairs, pairs, eps + 0.5, eps, beta=1, prior_weight=1)
+    assert float(terms.prior) == pytest.approx(0.25)
+
+
+def test_the_flow_target_depends_on_the_member_of_a_pair() -> None:
+    safe, unsafe, eps, t = two(1, 1), two(-1, 3), two(0.5, 0.5), torch.tensor([0, 1])
+    flow = Flow(torch.tensor([0.25, 1.0]))
+    assert (flow.target(safe, eps, t) - flow.target(unsafe, eps, t)).flatten().tolist() == [-2.0, 2.0]

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from duo_unlearn.concepts.spec import PairKind
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.detectors.base import Contract, Detector
-from duo_unlearn.families.base import Model, Moments, SampleRequest
-from duo_unlearn.families.noise import NoiseProcess
+from duo_unlearn.families.base import Conditioning, Model, Moments, SampleRequest
+from duo_unlearn.families.noise import Diffusion, NoiseProcess
 from duo_unlearn.mini.captions import PLACE_PHRASES
 from duo_unlearn.mini.scenes import COLOURS, ITEMS, SUBJECTS, Scene, draw, random_scene
 from duo_unlearn.pairs.synthesize import make_pairs
-from duo_unlearn.records import Pair, Verdict
+from duo_unlearn.records import Pair, Targets, Verdict
 
 Gallery = dict[bytes, Scene]
 
@@ -33,9 +33,9 @@ class DrawingModel:
     """
 
     family, source, device, resolution, pipe = "drawn", "test", torch.device("cpu"), 64, None
-    adapter_targets: tuple[str, ...] = ("q",)
+    denoiser_name = "unet"
     denoiser: nn.Module = nn.Identity()
-    noise = NoiseProcess(torch.linspace(0.99, 0.01, 10), "epsilon")
+    noise: NoiseProcess = Diffusion(torch.linspace(0.99, 0.01, 10), "epsilon")
 
     def __init__(self, gallery: Gallery, wrong: tuple[float, float, float] = (0.2, 0.1, 0.1), base: str = "b") -> None:
         self.gallery, self.wrong, self.base = gallery, wrong, base
@@ -48,10 +48,13 @@ class DrawingModel:
     def encode_images(self, images: Sequence[Image.Image]) -> Moments:
         raise NotImplementedError
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+    def adapted_layers(self, targets: Targets) -> list[str]:
         raise NotImplementedError
 
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Tensor, network: nn.Module | None = None) -> Tensor:
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        raise NotImplementedError
+
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, network: nn.Module | None = None) -> Tensor:
         raise NotImplementedError
 
     def sample(

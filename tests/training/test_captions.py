@@ -33,17 +33,17 @@ def with_words(run: Run, captions: Captions) -> tuple[Model, Cache, Tensor]:
     pairs = [dataclasses.replace(p, unsafe_prompt=asked, safe_prompt=answered) for p in pairs_in(run.folder)]
     model = load_model("mini", CPU)
     cache = build_cache(model, pairs, run.pairs, run.moments, captions=captions)
-    return model, cache, model.encode_prompts([answered, asked, ""])
+    return model, cache, model.encode_prompts([answered, asked, ""]).text
 
 
 @pytest.mark.parametrize("captions", ["unsafe", "dual"])
 def test_captions_put_each_member_under_its_prompt(run: Run, captions: Captions) -> None:
     model, cache, (safe, unsafe, empty) = with_words(run, captions)
-    rows = make_batch(cache, model, [0, 1], quick(captions=captions), 0).conditioning
+    rows = make_batch(cache, model, [0, 1], quick(captions=captions), 0).conditioning.text
     torch.testing.assert_close(rows[2], unsafe)
     torch.testing.assert_close(rows[0], safe if captions == "dual" else unsafe)
     torch.testing.assert_close(rows[4], empty)
-    dropped = make_batch(cache, model, [0, 1], quick(captions=captions, caption_dropout=1.0), 0).conditioning
+    dropped = make_batch(cache, model, [0, 1], quick(captions=captions, caption_dropout=1.0), 0).conditioning.text
     torch.testing.assert_close(dropped, empty.expand(6, -1, -1))
 
 

@@ -66,7 +66,7 @@ def test_prior_rows_are_pure_noise_at_the_last_timestep(run: Run) -> None:
     assert batch.noisy.shape[0] == 9
     assert batch.target.shape[0] == 6
     assert batch.t[6:].tolist() == [999] * 3
-    assert torch.equal(batch.noisy[6:], draw_noise([0, 1, 2], cache.safe_mean.shape[1:], quick(), 0).prior)
+    assert torch.equal(batch.noisy[6:], draw_noise([0, 1, 2], cache.safe.mean.shape[1:], quick(), 0).prior)
     assert make_batch(cache, model, [0], quick(prior_weight=0), 0).noisy.shape[0] == 2
 
 
@@ -122,16 +122,16 @@ def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
     stamp = run.moments.stat().st_mtime_ns
     again = build_cache(model, pairs, run.pairs, run.moments)
     assert run.moments.stat().st_mtime_ns == stamp
-    assert torch.equal(again.safe_mean, cache.safe_mean)
+    assert torch.equal(again.safe.mean, cache.safe.mean)
     fewer = build_cache(model, pairs[:3], run.pairs, run.moments)
-    assert len(fewer.safe_mean) == 3
+    assert len(fewer.safe.mean) == 3
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(run: Run) -> None:
     model, cache, pairs = prepare(run)
     train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, quiet=True)
     kept = run.checkpoint.read_bytes()
-    broken = cache._replace(safe_mean=cache.safe_mean * float("nan"))
+    broken = cache._replace(safe=cache.safe._replace(mean=cache.safe.mean * float("nan")))
     fresh = load_model("mini", CPU)
     with pytest.raises(DuoError, match="not finite at step 3"):
         train(fresh, broken, pairs, run, quick(max_train_steps=4), seed=0, quiet=True)

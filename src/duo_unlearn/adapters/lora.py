@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from ..errors import DuoError
 from ..families.base import Model
+from ..records import Targets
 from ..storage import read_json, read_tensors, write_json, write_tensors
 
 NAME: Final = "duo"
 WEIGHTS: Final = "pytorch_lora_weights.safetensors"
 
 
-def attach(model: Model, *, rank: int, seed: int, targets: Sequence[str] | None = None) -> list[nn.Parameter]:
+def attach(model: Model, *, rank: int, seed: int, targets: Targets = "self-attention") -> list[nn.Parameter]:
     """Put a fresh float32 adapter (alpha = rank, Gaussian A, zero B) on the denoiser; gives its parameters.
 
     A zero B makes it the identity: the model's output is unchanged until the first step. Only the new adapter's
@@ -26,10 +27,10 @@ def attach(model: Model, *, rank: int, seed: int, targets: Sequence[str] | None 
     """
     from peft import LoraConfig
 
-    wanted = tuple(targets or model.adapter_targets)
-    if not any(name.endswith(wanted) for name, _ in model.denoiser.named_modules()):
-        raise DuoError("the denoiser has no layer that the adapter could be put on", got=", ".join(wanted))
-    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(wanted))
+    layers = model.adapted_layers(targets)
+    if not layers:
+        raise DuoError("the denoiser has no layer that the adapter could be put on", got=targets)
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         denoiser: Any = model.denoiser
@@ -86,12 +87,13 @@ def save_adapter(model: Model, folder: Path, provenance: Mapping[str, Any]) -> P
     """
     import json
 
-    # get_peft_model_state_dict keeps PEFT's names; diffusers reads those under the "unet." prefix.
-    tensors = {f"unet.{name}": value.detach().float() for name, value in adapter_tensors(model.denoiser).items()}
+    # get_peft_model_state_dict keeps PEFT's names; diffusers reads those under the denoiser's name.
+    prefix = model.denoiser_name
+    tensors = {f"{prefix}.{name}": value.detach().float() for name, value in adapter_tensors(model.denoiser).items()}
     denoiser: Any = model.denoiser
     config = denoiser.peft_config[NAME].to_dict()
     # Without this entry alpha is lost, and diffusers reloads alpha = rank.
-    described = {f"unet.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items()}
+    described = {f"{prefix}.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items()}
     metadata = {
         "format": "pt",
         "lora_adapter_metadata": json.dumps(described, default=str, sort_keys=True),

@@ -11,13 +11,20 @@ import torch
 from torch import Tensor
 
 from ..errors import DuoError
-from ..families.base import Model, Moments
+from ..families.base import Conditioning, Model, Moments
 from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector
 from ..progress import progress
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
 
 SCALE = 1024.0
+
+
+def why_not(model: Model) -> str | None:
+    """Why this attack cannot run on a model, or None when it can."""
+    if model.family in ("mini", "sd1", "sd2"):
+        return None
+    return f"the inverted token reaches models with one CLIP text encoder, not {model.family}"
 
 
 def invert(
@@ -33,6 +40,7 @@ def invert(
     optimizer = torch.optim.AdamW([vector], lr=lr, weight_decay=0.0)
     count, shape = len(moments.mean), (batch, *moments.mean.shape[1:])
     mean, std = moments.mean.cpu(), moments.std.cpu()
+    dtype = next(model.denoiser.parameters()).dtype
     with progress("invert a token", steps, quiet=quiet) as report:
         for step in range(steps):
             chosen = torch.randint(0, count, (batch,), generator=generator)
@@ -41,9 +49,9 @@ def invert(
             t = torch.randint(0, model.noise.last_timestep + 1, (batch,), generator=generator)
             noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
             template = TEMPLATES[int(torch.randint(0, len(TEMPLATES), (1,), generator=generator))]
-            conditioning = encode_with_vector(model, [template], vector.to(model.device)).expand(batch, -1, -1)
-            dtype = next(model.denoiser.parameters()).dtype
-            predicted = model.predict(noisy.to(model.device, dtype), t.to(model.device), conditioning.to(dtype))
+            conditioning = encode_with_vector(model, [template], vector.to(model.device)).repeat(batch)
+            inputs = (noisy.to(model.device, dtype), t.to(model.device), conditioning.map(lambda x: x.to(dtype)))
+            predicted = model.predict(*inputs)
             loss = (predicted.float() - target.to(model.device)).square().mean()
             optimizer.zero_grad()
             # Half precision would round the small gradient of the mean away on its way back.
@@ -60,11 +68,12 @@ def invert(
     return vector.detach()
 
 
-def embeddings_with(model: Model, prompts: Sequence[str], vector: Tensor, batch: int = 64) -> list[Tensor]:
-    """Each prompt with the inverted token in front, as conditioning (token, width)."""
-    rows: list[Tensor] = []
+def embeddings_with(model: Model, prompts: Sequence[str], vector: Tensor, batch: int = 64) -> list[Conditioning]:
+    """Each prompt with the inverted token in front, as conditioning of one prompt."""
+    rows: list[Conditioning] = []
     with torch.no_grad():
         for first in range(0, len(prompts), batch):
             texts = [f"{PLACEHOLDER} {prompt}" for prompt in prompts[first : first + batch]]
-            rows += list(encode_with_vector(model, texts, vector.to(model.device)))
+            found = encode_with_vector(model, texts, vector.to(model.device))
+            rows += [found.rows(slice(i, i + 1)) for i in range(len(texts))]
     return rows

@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from ..errors import DuoError
 from ..records import Prediction
 from ..storage import read_json
 
 PREDICTIONS: Final = get_args(Prediction)
-SUPPORTED: Final = ("StableDiffusionPipeline",)
-_PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
-_WEIGHTED: Final = ("unet", "vae", "text_encoder")
-# Of each part, the files of which one must be there; a tokenizer is either in one file or in two.
-_NEEDED: Final = {
-    **dict.fromkeys(_WEIGHTED, ("config.json",)),
-    "scheduler": ("scheduler_config.json",),
-    "tokenizer": ("tokenizer.json", "vocab.json"),
+
+
+class Layout(NamedTuple):
+    """What a pipeline's folder must hold. optional: parts that model_index.json may leave out."""
+
+    family: str
+    denoiser: str
+    encoders: int
+    optional: tuple[str, ...] = ()
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Folders that hold weights."""
+        return (self.denoiser, "vae", *(_numbered("text_encoder", i) for i in range(self.encoders)))
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """Folders of the tokenizers."""
+        return tuple(_numbered("tokenizer", i) for i in range(self.encoders))
+
+
+def _numbered(name: str, index: int) -> str:
+    return f"{name}_{index + 1}" if index else name
+
+
+LAYOUTS: Final = {
+    "StableDiffusionPipeline": Layout("sd1", "unet", 1),
+    "StableDiffusionXLPipeline": Layout("sdxl", "unet", 2),
+    "StableDiffusion3Pipeline": Layout("sd3", "transformer", 3, ("text_encoder_3", "tokenizer_3")),
+    "FluxPipeline": Layout("flux", "transformer", 2),
 }
+SUPPORTED: Final = tuple(LAYOUTS)
+_PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
 _AGAIN: Final = "download the model again"
+_HUB_WORDS: Final = (
+    ("stable-diffusion-xl", "sdxl"),
+    ("sdxl", "sdxl"),
+    ("stable-diffusion-3", "sd3"),
+    ("flux", "flux"),
+    ("stable-diffusion-2", "sd2"),
+)
 
 
 def family_of(source: str) -> str:
-    """The settings family of a source, without loading weights: mini, sd1 or sd2. Unsupported ones fail."""
+    """The settings family of a source, without loading weights. Unsupported ones fail."""
     found, family = model_faults(source)
     if found:
         raise found[0]
@@ -38,7 +69,8 @@ def model_faults(source: str) -> tuple[list[DuoError], str | None]:
     folder = Path(source)
     if not folder.exists():
         if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not folder.parent.exists():
-            return [], "sd2" if "stable-diffusion-2" in source else "sd1"  # a hub id: by its name, nothing is fetched
+            # A hub id: by its name, nothing is fetched.
+            return [], next((family for word, family in _HUB_WORDS if word in source.lower()), "sd1")
         hint = "mini, a diffusers folder, or a hub id (owner/name)"
         return [DuoError(f"there is no model folder {source}", hint=hint)], None
     index = folder / "model_index.json"
@@ -46,12 +78,19 @@ def model_faults(source: str) -> tuple[list[DuoError], str | None]:
         hint = "point at the folder that holds model_index.json (a model in diffusers format)"
         return [DuoError(f"{folder} is not a diffusers model", got="no model_index.json in it", hint=hint)], None
     try:
-        check_class(str(folder), read_json(index))
+        described = read_json(index)
+        layout = layout_of(str(folder), described)
     except DuoError as error:
         return [error], None
-    found = _missing(folder) + [fault for part in _WEIGHTED for fault in _weight_faults(folder / part)]
+    absent = absent_parts(layout, described)
+    present = [part for part in layout.weighted if part not in absent]
+    tokenizers = [part for part in layout.tokenizers if part not in absent]
+    found = _missing(folder, present, tokenizers)
+    found += [fault for part in present for fault in _weight_faults(folder / part)]
+    if layout.family != "sd1":
+        return found, layout.family
     family = None
-    for check in (_family, _prediction):
+    for check in (_width_family, _prediction):
         try:
             family = check(folder) or family
         except DuoError as error:
@@ -59,10 +98,21 @@ def model_faults(source: str) -> tuple[list[DuoError], str | None]:
     return found, family
 
 
-def _missing(folder: Path) -> list[DuoError]:
+def absent_parts(layout: Layout, index: dict[str, Any]) -> list[str]:
+    """The optional parts that a model_index.json leaves out: no entry, or [null, null]."""
+    return [part for part in layout.optional if not (entry := index.get(part)) or not entry[0]]
+
+
+def _missing(folder: Path, weighted: list[str], tokenizers: list[str]) -> list[DuoError]:
+    # A tokenizer is in one file or in two, or (T5's) a sentencepiece model.
+    needed = {
+        **dict.fromkeys(weighted, ("config.json",)),
+        "scheduler": ("scheduler_config.json",),
+        **dict.fromkeys(tokenizers, ("tokenizer.json", "vocab.json", "spiece.model")),
+    }
     return [
         DuoError(f"{folder} is not complete", got=f"no {part}/{' or '.join(names)}", hint=_AGAIN)
-        for part, names in _NEEDED.items()
+        for part, names in needed.items()
         if not any((folder / part / name).exists() for name in names)
     ]
 
@@ -89,7 +139,7 @@ def _weight_faults(part: Path) -> list[DuoError]:
     return found
 
 
-def _family(folder: Path) -> str | None:
+def _width_family(folder: Path) -> str | None:
     path = folder / "unet" / "config.json"
     if not path.exists():
         return None
@@ -115,15 +165,16 @@ def _prediction(folder: Path) -> None:
 
 def variant_of(folder: Path) -> str | None:
     """fp16 when some part has its weights in that variant only (as a half-precision download has), else None."""
-    for part in _WEIGHTED:
+    for part in sorted({part for layout in LAYOUTS.values() for part in layout.weighted}):
         names = [file.name for file in (folder / part).glob("*.safetensors")]
         if names and all(".fp16." in name or ".fp16-" in name for name in names):
             return "fp16"
     return None
 
 
-def check_class(source: str, index: Any) -> None:
-    """Fail for a model_index.json whose pipeline class is not supported."""
+def layout_of(source: str, index: Any) -> Layout:
+    """The layout that a model_index.json names; a pipeline class that is not supported fails."""
     name = index.get("_class_name") if isinstance(index, dict) else None
-    if name not in SUPPORTED:
+    if name not in LAYOUTS:
         raise DuoError(f"{source} is of an unsupported pipeline class", got=str(name), hint=" or ".join(SUPPORTED))
+    return LAYOUTS[name]

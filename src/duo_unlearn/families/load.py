@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from ..errors import DuoError
+from ..storage import read_json
 from .base import Model
-from .kinds import check_class, family_of, variant_of
-from .stable_diffusion import StableDiffusion
+from .kinds import absent_parts, family_of, layout_of, variant_of
+from .model import DiffusersModel
+from .registry import FAMILIES
 
 DTYPES: Final = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -32,9 +34,14 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Model:
-    """A model on a device. dtype: of its frozen weights; an adapter is float32 whatever this is."""
-    from diffusers import StableDiffusionPipeline
+def load_model(
+    source: str, device: torch.device, dtype: torch.dtype = torch.float32, resolution: int | None = None
+) -> Model:
+    """A model on a device.
+
+    dtype: of its frozen weights; an adapter is float32 whatever this is. resolution: None for the model's own.
+    """
+    import diffusers
 
     family = family_of(source)
     folder: str | Path = source
@@ -42,26 +49,31 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype = torch.flo
         from ..mini.bundle import weights_folder
 
         folder = weights_folder()
-    elif not Path(source).exists():
-        _check_hub(source)
     local = Path(folder).exists()
+    index = read_json(Path(folder) / "model_index.json") if local else _hub_index(source)
+    layout = layout_of(source, index)
+    if not local and layout.family != "sd1":
+        family = layout.family  # what the hub id looked like does not count
+    kind = FAMILIES[family]
+    left_out: dict[str, Any] = dict.fromkeys(absent_parts(layout, index))
+    if layout.family == "sd1":
+        left_out |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         with _no_loading_bars() if local else contextlib.nullcontext():
-            pipe = StableDiffusionPipeline.from_pretrained(
+            pipe = getattr(diffusers, kind.pipeline).from_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,
                 variant=variant_of(Path(folder)) if local else None,
                 local_files_only=local,
-                safety_checker=None,
-                requires_safety_checker=False,
+                **left_out,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DuoError(
             f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files"
         ) from error
     pipe.to(device)
-    return StableDiffusion(pipe, family, source)
+    return DiffusersModel(pipe, kind, source, resolution)
 
 
 @contextlib.contextmanager
@@ -80,12 +92,12 @@ def _no_loading_bars() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _check_hub(source: str) -> None:
+def _hub_index(source: str) -> dict[str, Any]:
+    """model_index.json of a model on the hub."""
     from diffusers import DiffusionPipeline
 
     try:
-        index = DiffusionPipeline.load_config(source)
+        return dict(DiffusionPipeline.load_config(source))
     except Exception as error:  # the hub's client raises many types; each means the same to the user
         hint = "check the id and the network, or pass a local diffusers folder"
         raise DuoError(f"cannot fetch the model {source} from the hub", got=type(error).__name__, hint=hint) from error
-    check_class(source, index)

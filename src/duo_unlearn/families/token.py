@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .base import Model
+from .base import Conditioning, Model
 
 PLACEHOLDER: Final = "<inverted>"
 """Stands for the free vector in a prompt, as a word of its own."""
@@ -21,8 +21,8 @@ def initial_vector(model: Model, word: str) -> Tensor:
     return weight[ids].mean(dim=0).detach().float().clone()
 
 
-def encode_with_vector(model: Model, prompts: Sequence[str], vector: Tensor) -> Tensor:
-    """Prompts in which PLACEHOLDER stands for `vector` (width,) → conditioning, (prompt, token, width).
+def encode_with_vector(model: Model, prompts: Sequence[str], vector: Tensor) -> Conditioning:
+    """Prompts in which PLACEHOLDER stands for `vector` (width,) → conditioning.
 
     Differentiable in `vector`.
     """
@@ -48,4 +48,4 @@ def encode_with_vector(model: Model, prompts: Sequence[str], vector: Tensor) -> 
         embedded: Tensor = encoder(torch.tensor(rows, device=model.device)).last_hidden_state
     finally:
         hook.remove()
-    return embedded
+    return Conditioning(embedded)

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from torch import Tensor
 
 from ..concepts.spec import Concept
 from ..concepts.store import prompts_of, splitter
 from ..config import EvaluateSettings
 from ..detectors.base import AttributeReader, Detector
-from ..families.base import Model, SampleRequest
-from ..families.stable_diffusion import seed_of
+from ..families.base import Conditioning, Model, SampleRequest, seed_of
 from ..progress import progress
 from ..records import ModelName, Prompt
 from ..run import Run
@@ -75,7 +73,7 @@ def evaluate_group(
     *,
     seed: int,
     state: str,
-    embeddings: Sequence[Tensor] | None = None,
+    embeddings: Sequence[Conditioning] | None = None,
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
     """Sample and judge one set on one model as it stands; gives an entry an attempt (see verdicts.json).

@@ -14,6 +14,7 @@ from torch import nn
 from ..adapters.lora import adapter_tensors, load_adapter_tensors
 from ..config import TrainSettings
 from ..errors import DuoError
+from ..families.base import Model
 from ..records import Pair
 from ..storage import optimizer_tensors, read_tensors, restore_optimizer, write_tensors, write_text
 
@@ -21,13 +22,15 @@ from ..storage import optimizer_tensors, read_tensors, restore_optimizer, write_
 FREE = ("checkpointing_steps", "report_to")
 
 
-def identity(settings: TrainSettings, pairs: Sequence[Pair], base: str, seed: int) -> str:
-    """What decides a training's course: settings, pairs, base model, seed. SHA-256, hexadecimal."""
+def identity(settings: TrainSettings, pairs: Sequence[Pair], model: Model, seed: int) -> str:
+    """What decides a training's course: settings, pairs, base model and its resolution, seed. SHA-256, hexadecimal."""
     content = settings.model_dump(mode="json", exclude=set(FREE))
     if settings.lr_scheduler == "constant":
         content.pop("max_train_steps")  # a run at a constant rate can be made longer afterwards
     hashes = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]
-    return hashlib.sha256(json.dumps([content, hashes, base, seed], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([content, hashes, model.fingerprint(), model.resolution, seed], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def save_checkpoint(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..adapters.lora import adapters_off
 from ..config import TrainSettings
-from ..families.base import Model
+from ..families.base import Conditioning, Model, joined
 from ..objective import Terms, duo_loss
 from ..records import Decay
 from .cache import Cache
@@ -26,12 +26,12 @@ def rate_factor(step: int, steps: int, decay: Decay) -> float:
 class Batch(NamedTuple):
     """The denoiser's input and target: rows [safe; unsafe; prior], 2·pair rows and, with a prior term, pair more.
 
-    noisy (row, c, h, w) · t (row,) · conditioning (row, token, width) · target (2·pair, c, h, w).
+    noisy (row, c, h, w) · t (row,) · conditioning of each row's prompt · target (2·pair, c, h, w).
     """
 
     noisy: Tensor
     t: Tensor
-    conditioning: Tensor
+    conditioning: Conditioning
     target: Tensor
 
 
@@ -77,26 +77,23 @@ def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: i
 
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
     """The rows of a step: both members of each pair noised alike, and pure noise at the last timestep."""
-    chosen = [pair_at(sample, len(cache.safe_mean), seed) for sample in samples]
-    draws = draw(samples, cache.safe_mean.shape[1:], settings, seed)
-    safe = cache.safe_mean[chosen] + cache.safe_std[chosen] * draws.posterior
-    unsafe = cache.unsafe_mean[chosen] + cache.unsafe_std[chosen] * draws.posterior
+    chosen = [pair_at(sample, len(cache.safe.mean), seed) for sample in samples]
+    draws = draw(samples, cache.safe.mean.shape[1:], settings, seed)
+    safe = cache.safe.mean[chosen] + cache.safe.std[chosen] * draws.posterior
+    unsafe = cache.unsafe.mean[chosen] + cache.unsafe.std[chosen] * draws.posterior
     latents, eps = torch.cat([safe, unsafe]), torch.cat([draws.eps, draws.eps])
     t = torch.cat([draws.safe_t, draws.unsafe_t])
     noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
-    empty = cache.empty.expand(len(samples), -1, -1)
+    conditioning = cache.empty.repeat(2 * len(samples))
     if cache.safe_text is not None and cache.unsafe_text is not None:
-        named = torch.cat([cache.safe_text[chosen], cache.unsafe_text[chosen]])
-        unnamed = torch.cat([draws.unnamed, draws.unnamed]).view(-1, 1, 1)
-        conditioning = torch.where(unnamed, torch.cat([empty, empty]), named)
-    else:
-        conditioning = torch.cat([empty, empty])
+        named = joined([cache.safe_text.rows(chosen), cache.unsafe_text.rows(chosen)])
+        conditioning = conditioning.where(torch.cat([draws.unnamed, draws.unnamed]), named)
     if settings.prior_weight:
         last = torch.full((len(samples),), model.noise.last_timestep)
         noisy, t = torch.cat([noisy, draws.prior]), torch.cat([t, last])
-        conditioning = torch.cat([conditioning, empty])
+        conditioning = joined([conditioning, cache.empty.repeat(len(samples))])
     device = model.device
-    return Batch(noisy.to(device), t.to(device), conditioning.to(device), target.to(device))
+    return Batch(noisy.to(device), t.to(device), conditioning.map(lambda x: x.to(device)), target.to(device))
 
 
 def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: TrainSettings) -> Terms:
@@ -106,7 +103,7 @@ def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: Tr
     stay in step.
     """
     dtype = next(model.denoiser.parameters()).dtype
-    inputs = (batch.noisy.to(dtype), batch.t, batch.conditioning.to(dtype))
+    inputs = (batch.noisy.to(dtype), batch.t, batch.conditioning.map(lambda x: x.to(dtype)))
     with torch.no_grad(), adapters_off(model.denoiser):
         reference = model.predict(*inputs)
     policy = model.predict(*inputs, network)

@@ -84,11 +84,8 @@ def train(
     Ctrl-C save first (Interrupted). A loss that is not finite stops the run and leaves the last good checkpoint.
     """
     accelerator = make_accelerator(settings, model.device, run.checkpoint.parent)
-    parameters = attach(model, rank=settings.rank, seed=seed)
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.adam_weight_decay
-    )
-    key = identity(settings, pairs, model.fingerprint(), seed)
+    optimizer = _attached(model, settings, seed)
+    key = identity(settings, pairs, model, seed)
     start = load_checkpoint(run.checkpoint, model.denoiser, optimizer, key, accelerator.scaler)
     if accelerator.is_main_process:
         keep_lines(run.metrics, start)
@@ -119,6 +116,17 @@ def train(
     if settings.report_to is not None:
         accelerator.end_training()
     return Trained(settings.max_train_steps, start, len(pairs), time.monotonic() - begin)
+
+
+def _attached(model: Model, settings: TrainSettings, seed: int) -> torch.optim.Optimizer:
+    """A fresh adapter on the denoiser, and its optimizer."""
+    parameters = attach(model, rank=settings.rank, seed=seed, targets=settings.adapter_targets)
+    if settings.gradient_checkpointing:
+        denoiser: Any = model.denoiser
+        denoiser.enable_gradient_checkpointing()
+    return torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.adam_weight_decay
+    )
 
 
 def _not_beyond(start: int, steps: int) -> None:

@@ -1,0 +1,98 @@
+"""FLUX.1 dev and schnell: a transformer on packed latents, rectified flow, CLIP's pooled output and T5's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from .base import Conditioning
+from .family import Family
+from .noise import Flow, NoiseProcess, flow_sigmas
+from .sd3 import shifted_sigmas
+
+# Double-stream blocks keep image and text apart; a single-stream block's projections see both: not in the default.
+_IMAGE_STREAM: Final = r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)"
+_SHARED: Final = r"single_transformer_blocks\.\d+\.attn\.to_(q|k|v)"
+_TEXT_STREAM: Final = r"transformer_blocks\.\d+\.attn\.(add_(q|k|v)_proj|to_add_out)"
+GUIDANCE: Final = 3.5
+"""What the guidance embedding of dev is told in training: the pipeline's own default."""
+TOKENS: Final = 256
+"""Of a prompt, for T5: what schnell allows at most; dev would take 512."""
+
+
+def _noise(pipe: Any, resolution: int) -> NoiseProcess:
+    config = pipe.scheduler.config
+    if config.get("use_dynamic_shifting"):
+        side = resolution // pipe.vae_scale_factor // 2
+        return Flow(shifted_sigmas(pipe.scheduler, side * side))
+    return Flow(flow_sigmas(config.num_train_timesteps, shift=config.shift))
+
+
+def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:
+    """T5's tokens, and CLIP's pooled output."""
+    text, pooled, _ = pipe.encode_prompt(list(prompts), None, device=pipe.device, max_sequence_length=TOKENS)
+    return Conditioning(text, pooled)
+
+
+def pack(latents: Tensor) -> Tensor:
+    """(b, c, h, w) → (b, h/2·w/2, 4c): each 2×2 patch becomes a token."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h // 2 * (w // 2), 4 * c)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """`pack` undone, for latents of that height and width."""
+    b, _, channels = tokens.shape
+    patches = tokens.view(b, height // 2, width // 2, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(b, channels // 4, height, width)
+
+
+def positions(height: int, width: int) -> Tensor:
+    """Each token's place, (h/2·w/2, 3): 0, row, column."""
+    rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).view(-1, 3)
+
+
+def _predict(pipe: Any, network: nn.Module, noisy: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+    height, width = noisy.shape[-2:]
+    guided = pipe.transformer.config.guidance_embeds
+    output: Tensor = network(
+        hidden_states=pack(noisy),
+        timestep=time.to(noisy.dtype) / 1000,
+        guidance=torch.full((len(noisy),), GUIDANCE, device=noisy.device) if guided else None,
+        pooled_projections=conditioning.pooled,
+        encoder_hidden_states=conditioning.text,
+        txt_ids=torch.zeros(conditioning.text.shape[1], 3, device=noisy.device, dtype=noisy.dtype),
+        img_ids=positions(height, width).to(noisy),
+        return_dict=False,
+    )[0]
+    return unpack(output, height, width)
+
+
+def _call(conditioning: Conditioning, _negative: Conditioning, guidance: float) -> dict[str, Any]:
+    # Distilled: one pass with the guidance as an input; there is no branch for a negative prompt.
+    return {
+        "prompt_embeds": conditioning.text,
+        "pooled_prompt_embeds": conditioning.pooled,
+        "guidance_scale": guidance,
+    }
+
+
+FLUX: Final = Family(
+    name="flux",
+    title="FLUX.1 dev and schnell",
+    pipeline="FluxPipeline",
+    image_to_image="FluxImg2ImgPipeline",
+    denoiser="transformer",
+    text=("text_encoder", "text_encoder_2"),
+    optional=(),
+    targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_SHARED}|{_TEXT_STREAM}"},
+    noise=_noise,
+    encode=_encode,
+    predict=_predict,
+    call=_call,
+    needs="1024 px; negative prompts have no effect: guidance is an input of dev, and schnell has none",
+)

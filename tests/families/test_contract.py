@@ -1,0 +1,218 @@
+"""What every family promises, on small models of its own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from duo_unlearn.adapters.lora import adapter_tensors, adapters_off, attach, save_adapter
+from duo_unlearn.families.base import Conditioning, Model, SampleRequest, joined
+from duo_unlearn.families.load import load_model
+from duo_unlearn.families.model import DiffusersModel
+from duo_unlearn.families.noise import Diffusion, Flow
+from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.objective import Terms, duo_loss
+
+from . import small_models as small
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "mini": lambda _folder: weights_folder(),
+    "sdxl": small.sdxl,
+    "sd3": small.sd3,
+    "sd3-without-t5": lambda folder: small.sd3(folder, with_t5=False),
+    "flux-dev": small.flux,
+    "flux-schnell": lambda folder: small.flux(folder, dev=False),
+}
+PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
+PROMPTS = ["a red knight", "a blue boat by the sea", ""]
+
+
+@pytest.fixture(scope="module", params=sorted(MAKERS))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusersModel:
+    model = load_model(str(folder), torch.device("cpu"), dtype, resolution=small.RESOLUTION)
+    assert isinstance(model, DiffusersModel)
+    return model
+
+
+def noise_like(model: Model, rows: int) -> torch.Tensor:
+    shape = model.encode_images(PICTURES[:1]).mean.shape[1:]
+    return torch.randn((rows, *shape), generator=torch.Generator().manual_seed(0))
+
+
+def loss_of(model: Model, rows: int) -> Terms:
+    """The DUO loss of `rows` pairs: gray pictures against noise, under the empty prompt."""
+    latents, eps = noise_like(model, 2 * rows), noise_like(model, 2 * rows).flip(0)
+    t = torch.full((2 * rows,), 500)
+    inputs = torch.cat([model.noise.add_noise(latents, eps, t), eps[:rows]])
+    times = torch.cat([t, torch.full((rows,), model.noise.last_timestep)])
+    conditioning = model.encode_prompts([""]).repeat(3 * rows)
+    with torch.no_grad(), adapters_off(model.denoiser):
+        reference = model.predict(inputs, times, conditioning)
+    policy = model.predict(inputs, times, conditioning)
+    at = 2 * rows
+    target = model.noise.target(latents, eps, t)
+    return duo_loss(policy[:at], reference[:at], target, policy[at:], reference[at:], beta=10, prior_weight=1e3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_shapes(folder: Path, rows: int, dtype: torch.dtype) -> None:
+    model = load(folder, dtype)
+    moments = model.encode_images(PICTURES[:rows])
+    assert moments.mean.shape == moments.std.shape
+    assert moments.mean.dtype == torch.float32
+    conditioning = model.encode_prompts(PROMPTS[:rows])
+    assert len(conditioning.text) == rows
+    t = torch.linspace(0, model.noise.last_timestep, rows).long()
+    out = model.predict(moments.mean.to(dtype), t, conditioning.map(lambda x: x.to(dtype)))
+    assert out.shape == moments.mean.shape
+    assert out.dtype == dtype
+    assert torch.isfinite(out.float()).all()
+
+
+def test_a_row_does_not_depend_on_its_batch(folder: Path) -> None:
+    model = load(folder)
+    conditioning = joined([model.encode_prompts([prompt]) for prompt in PROMPTS])
+    torch.testing.assert_close(conditioning.text, model.encode_prompts(PROMPTS).text, rtol=1e-4, atol=1e-4)
+    noisy, t = noise_like(model, 3), torch.tensor([3, 500, 999])
+    together = model.predict(noisy, t, conditioning)
+    for i in range(3):
+        part = slice(i, i + 1)
+        alone = model.predict(noisy[part], t[part], conditioning.rows(part))
+        torch.testing.assert_close(alone, together[part], rtol=1e-3, atol=1e-4)
+
+
+def test_the_denoiser_reads_what_the_pipeline_gives_it(folder: Path) -> None:
+    """Our pass at the pipeline's own first step is the pipeline's pass: same inputs by name, same output."""
+    model = load(folder)
+    seen: list[tuple[tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
+
+    def note(_module: Any, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        seen.append((given, named, output[0]))
+
+    hook = model.denoiser.register_forward_hook(note, with_kwargs=True)
+    guidance = 3.5 if model.family == "flux" else 1.0  # FLUX reads it; the others make one pass at 1
+    model.sample([SampleRequest(PROMPTS[0], 3)], steps=2, guidance=guidance, batch=1)
+    given, named, theirs = seen[0]
+    noisy = named["hidden_states"] if "hidden_states" in named else given[0]
+    time = named["timestep"] if "timestep" in named else given[1]
+    side = small.RESOLUTION // model.pipe.vae_scale_factor
+    if model.family == "flux":
+        from duo_unlearn.families.flux import unpack
+
+        noisy, theirs, time = unpack(noisy, side, side), unpack(theirs, side, side), time * 1000
+    ours = model.kind.predict(model.pipe, model.denoiser, noisy, time.expand(1), model.encode_prompts(PROMPTS[:1]))
+    hook.remove()
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_noise_levels_are_ascending_and_end_at_pure_noise(folder: Path) -> None:
+    model = load(folder)
+    x, eps = torch.ones(1000, 1, 1, 1), torch.zeros(1000, 1, 1, 1)
+    signal = model.noise.add_noise(x, eps, torch.arange(1000)).flatten()
+    assert (signal.diff() < 0).all()
+    assert signal[0] > 0.99
+    assert signal[-1] < 0.07  # SD's schedule keeps √ᾱ_T = 0.068
+    if isinstance(model.noise, Flow):
+        assert signal[-1] == 0
+        assert float(model.noise.network_time(torch.tensor([999]))) == 1000
+        shifted = (
+            model.pipe.scheduler.config.shift if not model.pipe.scheduler.config.get("use_dynamic_shifting") else 0
+        )
+        if shifted:  # the scheduler's own table, which is descending
+            torch.testing.assert_close(
+                model.noise.sigmas, model.pipe.scheduler.sigmas.flip(0)[-1000:], rtol=1e-5, atol=1e-6
+            )
+    else:
+        assert isinstance(model.noise, Diffusion)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_fresh_adapter_is_the_base_and_gradients_reach_it_alone(folder: Path, rows: int) -> None:
+    model = load(folder)
+    parameters = attach(model, rank=2, seed=0)
+    terms = loss_of(model, rows)
+    assert float(terms.prior) == 0.0
+    assert float(terms.preference) == pytest.approx(0.693147, abs=1e-6)
+    terms.loss.backward()  # type: ignore[no-untyped-call]
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+    every = [
+        p for name in model.kind.parts if (part := getattr(model.pipe, name)) is not None for p in part.parameters()
+    ]
+    assert {id(p) for p in every if p.grad is not None} <= {id(p) for p in parameters}
+
+
+def test_a_step_moves_the_margin_the_right_way(folder: Path) -> None:
+    model = load(folder)
+    optimizer = torch.optim.AdamW(attach(model, rank=4, seed=0), lr=1e-3)
+    for _ in range(4):
+        terms = loss_of(model, 1)
+        terms.loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(loss_of(model, 1).logit) > 0
+
+
+def test_gradient_checkpointing_changes_nothing(folder: Path) -> None:
+    def gradients(*, checkpointing: bool) -> list[torch.Tensor]:
+        model = load(folder)
+        parameters = attach(model, rank=2, seed=0)
+        for parameter in parameters:
+            parameter.data += 0.01
+        if checkpointing:
+            denoiser: Any = model.denoiser
+            denoiser.enable_gradient_checkpointing()
+        loss_of(model, 1).loss.backward()  # type: ignore[no-untyped-call]
+        return [p.grad for p in parameters if p.grad is not None]
+
+    for plain, saved in zip(gradients(checkpointing=False), gradients(checkpointing=True), strict=True):
+        torch.testing.assert_close(plain, saved, rtol=1e-4, atol=1e-7)
+
+
+def test_an_embedding_takes_the_place_of_the_text_and_a_start_image_is_edited(folder: Path) -> None:
+    model = load(folder)
+    named = model.encode_prompts(PROMPTS[:1])
+    asked = [SampleRequest("", 5, embedding=named), SampleRequest(PROMPTS[1], 6)]
+    plain = [SampleRequest(PROMPTS[0], 5), SampleRequest(PROMPTS[1], 6)]
+
+    def sample(requests: list[SampleRequest]) -> list[Image.Image]:
+        return model.sample(requests, steps=2, guidance=3.0, batch=2)
+
+    for a, b in zip(sample(asked), sample(plain), strict=True):
+        assert np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int)).max() <= 1
+    start = sample(plain[:1])[0]
+    edited = sample([plain[0]._replace(start=start, strength=0.5)])[0]
+    assert edited.size == (small.RESOLUTION, small.RESOLUTION)
+    assert next(model.denoiser.parameters()).dtype == torch.float32
+
+
+def test_editing_leaves_a_half_precision_model_in_half_precision(folder: Path) -> None:
+    model = load(folder, torch.bfloat16)
+    model.sample([SampleRequest("a", 1, start=PICTURES[0], strength=0.5)], steps=2, guidance=2.0, batch=1)
+    assert next(model.denoiser.parameters()).dtype == torch.bfloat16
+
+
+def test_plain_diffusers_loads_what_we_save(folder: Path, tmp_path: Path) -> None:
+    model = load(folder)
+    for parameter in attach(model, rank=2, seed=0):
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    assert adapter_tensors(model.denoiser)
+    save_adapter(model, tmp_path, {"base": model.fingerprint()})
+    noisy, t = noise_like(model, 1), torch.tensor([400])
+    named = model.encode_prompts(PROMPTS[:1])
+    ours = model.predict(noisy, t, named)
+    plain = load(folder)
+    plain.pipe.load_lora_weights(tmp_path)
+    torch.testing.assert_close(plain.predict(noisy, t, Conditioning(*named)), ours, rtol=1e-4, atol=1e-5)
+    with adapters_off(plain.denoiser):
+        assert not torch.allclose(plain.predict(noisy, t, named), ours, rtol=1e-3, atol=1e-4)

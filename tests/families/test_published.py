@@ -1,0 +1,38 @@
+"""On the published configurations, without weights: how large they are, and which layers get an adapter."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from torch import nn
+
+from duo_unlearn.families.published import published_denoiser
+from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.records import Targets
+
+# Parameters in millions, as the models' cards and papers have them.
+SIZES = {"sd1": 859.5, "sd2": 865.9, "sdxl": 2567.5, "sd3": 2028.3, "flux": 11901.4}
+TEXT_SIDE = re.compile(r"attn2\.|add_(q|k|v)_proj|to_add_out|context|text_encoder")
+
+
+def adapted(denoiser: nn.Module, family: str, targets: Targets) -> list[str]:
+    pattern = re.compile(FAMILIES[family].targets[targets])
+    return [
+        name for name, layer in denoiser.named_modules() if isinstance(layer, nn.Linear) and pattern.fullmatch(name)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "wider"),
+    # 16, 16 and 70 transformer blocks of 4 layers, twice that with cross-attention; 24 and 19 double-stream
+    # blocks of 4 image layers and 4 text ones (SD3's last block has no text output), and 38 single blocks of 3.
+    [("sd1", 64, 128), ("sd2", 64, 128), ("sdxl", 280, 560), ("sd3", 96, 191), ("flux", 76, 76 + 76 + 114)],
+)
+def test_which_layers_are_adapted(family: str, layers: int, wider: int) -> None:
+    denoiser = published_denoiser(family)
+    assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(SIZES[family], rel=2e-3)
+    names = adapted(denoiser, family, "self-attention")
+    assert len(names) == layers
+    assert not any(TEXT_SIDE.search(name) for name in names)
+    assert len(adapted(denoiser, family, "all-attention")) == wider
