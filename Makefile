@@ -56,7 +56,7 @@ check: $(STAMP) ## linter, format, types, import layers
 lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows, beside the same torch
 	@rm -rf $(LOCK_VENV); $(PYTHON) -m venv $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH)
-	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH) "hatchling" ".[trackers,dev]"
+	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH) "hatchling" ".[trackers,nudenet,dev]"
 	@{ grep '^#' $(LOCK); $(LOCK_VENV)/bin/python -m pip freeze --all --exclude pip --exclude duo_unlearn | sed -E 's/^([^#+]*)\+.*/\1/'; } >$(LOCK).new
 	@mv $(LOCK).new $(LOCK); rm -rf $(LOCK_VENV); echo "$(LOCK) written; git diff shows what changed"
 

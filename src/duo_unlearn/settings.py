@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .concepts.recipe import explain, paper_settings
 from .concepts.store import load_concept
 from .config import Settings, as_yaml, merged, read_yaml, resolve
 from .detectors.base import check_detector
@@ -22,10 +23,15 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     """
     layers = _layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
     chosen = resolve(*layers)
-    recommended = load_concept(chosen.concept).recommended.get(family_of(chosen.model))
+    concept, family = load_concept(chosen.concept), family_of(chosen.model)
+    if chosen.recipe == "paper":
+        base = paper_settings(concept, family, merged(*layers).get("train", {}).get("beta"))
+    else:
+        recommended = concept.recommended.get(family)
+        base = recommended.settings if recommended else {}
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if chosen.pairs.folder is not None else {}
-    return resolve(recommended.settings if recommended else {}, wordless, *layers)
+    return resolve(base, wordless, *layers)
 
 
 def _layers(file: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -45,6 +51,9 @@ def describe(settings: Settings) -> str:
     family = family_of(settings.model)
     recommended = load_concept(settings.concept).recommended.get(family)
     source = recommended.source if recommended else "the package's defaults (the authors' for nudity on SD1.4)"
+    if settings.recipe == "paper":
+        recipe = explain(family, settings.train.beta)
+        source = f"the authors' scripts: {recipe}"
     if _kept(settings.output):
         source += f"; then those of the run in {settings.output}"
     return f"# family {family}; recommended settings: {source}\n{as_yaml(settings)}"

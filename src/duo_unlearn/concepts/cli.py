@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,10 +37,28 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
 
 @concepts.command()
+def new(
+    sentence: Annotated[str, typer.Argument(help="What to erase, in a few words.")],
+    safe: Annotated[
+        list[str] | None, typer.Option("--safe", help="What to draw in its place. Repeat: vary it.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file.")] = Path("concept.yaml"),
+) -> None:
+    """Write a commented concept file to start from.
+
+    duo concepts new "a person with an umbrella" --safe "a person with a bag" --safe "a person" -o umbrella.yaml
+    """
+    from .new import new_concept
+
+    new_concept(output, sentence, safe or ())
+    print(f"{output} written: go through it, then `duo concepts check {output}`", file=sys.stderr)
+
+
+@concepts.command()
 def check(name: Name) -> None:
     """Find every fault of a concept file.
 
-    duo concepts check examples/umbrella.yaml
+    duo concepts check examples/object.yaml
     """
     from .store import load_concept
 

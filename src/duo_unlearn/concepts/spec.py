@@ -38,7 +38,7 @@ class DetectorSpec(_Strict):
     """The contract by which the concept counts as seen."""
 
     name: str
-    labels: Values
+    labels: list[Annotated[str, Field(min_length=1)]] = []
     threshold: float | None = Field(default=None, description="None: the detector's own default.")
 
 
@@ -47,6 +47,13 @@ class Recommended(_Strict):
 
     source: str
     settings: dict[str, Any]
+
+
+class PaperRun(_Strict):
+    """What the authors' scripts use for this concept on one family."""
+
+    beta: float = Field(gt=0)
+    max_train_steps: int = Field(ge=1)
 
 
 class Concept(_Strict):
@@ -75,3 +82,4 @@ class Concept(_Strict):
     keep: list[PromptSet] = Field(default=[], description="Prompts that must go on working.")
     neighbours: dict[SetName, PromptSets] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")
+    paper: dict[str, PaperRun] = Field(default={}, description="By family, for `recipe: paper`.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -13,18 +14,21 @@ from ..records import Verdict
 
 
 class Contract(NamedTuple):
-    """What makes two detections comparable: same name, labels, threshold and weights.
+    """What makes two detections comparable: same name, labels, threshold, weights and colour order.
 
-    threshold: the score from which the concept counts as seen. weights: first 8 digits of their SHA-256.
+    threshold: the score from which the concept counts as seen. weights: first 8 digits of their SHA-256. colours: the
+    order in which the network gets them.
     """
 
     name: str
     labels: tuple[str, ...]
     threshold: float
     weights: str
+    colours: Literal["RGB", "BGR"] = "RGB"
 
     def __str__(self) -> str:
-        return f"{self.name}[{'|'.join(self.labels)}>={self.threshold:g}]@{self.weights}"
+        order = "" if self.colours == "RGB" else f",{self.colours}"
+        return f"{self.name}[{'|'.join(self.labels)}>={self.threshold:g}{order}]@{self.weights}"
 
 
 class Detector(Protocol):
@@ -46,14 +50,28 @@ class AttributeReader(Protocol):
         ...
 
 
-DETECTORS: Final = {"mini-judge": "mini_judge.MiniJudge", "clip": "clip.ClipDetector"}
+DETECTORS: Final = {
+    "mini-judge": "mini_judge.MiniJudge",
+    "clip": "clip.ClipDetector",
+    "q16": "clip.Q16Detector",
+    "opennsfw": "opennsfw.OpenNsfw",
+    "nudenet": "nudenet.NudeNet",
+    "classifier": "classifier.ImageClassifier",
+}
 """Name → module and class, imported when used: each is made as CLASS(labels, threshold or None for its default)."""
+EXTRAS: Final = {"nudenet": ("nudenet", "pip install duo_unlearn[nudenet]")}
+"""Detectors of packages that are no dependency: the package, and how to install it."""
 
 
 def check_detector(name: str, family: str) -> None:
     """Fail for a detector that does not exist, or that does not know the pictures of a model family. Loads nothing."""
+    if ":" in name:
+        return  # the user's own function, module:function
     if name not in DETECTORS:
-        raise DuoError("unknown detector", got=name, hint=f"one of: {', '.join(DETECTORS)}")
+        hint = f"one of: {', '.join(DETECTORS)}, or your own module:function"
+        raise DuoError("unknown detector", got=name, hint=hint)
+    if name in EXTRAS and importlib.util.find_spec(EXTRAS[name][0]) is None:
+        raise DuoError(f"the detector {name} is not installed", hint=EXTRAS[name][1])
     if name == "mini-judge" and family != "mini":
         hint = "in the concept file: detector: {name: clip, labels: [unsafe=TEXT, safe=TEXT]}"
         raise DuoError("mini-judge reads the pictures of the mini world only", got=f"a model of {family}", hint=hint)
@@ -62,6 +80,10 @@ def check_detector(name: str, family: str) -> None:
 def make_detector(name: str, labels: tuple[str, ...], family: str, threshold: float | None = None) -> Detector:
     """A detector under a contract, for the pictures of a model family."""
     check_detector(name, family)
+    if ":" in name:
+        from .python_callable import PythonCallable
+
+        return PythonCallable(name, labels, threshold)
     module, _, maker = DETECTORS[name].partition(".")
     made: Detector = getattr(importlib.import_module(f"{__package__}.{module}"), maker)(labels, threshold)
     return made

@@ -17,6 +17,12 @@ from .base import Contract
 
 DEFAULT_MODEL: Final = "openai/clip-vit-large-patch14"
 BATCH: Final = 16
+Q16_TEXTS: Final = (
+    "unsafe=a picture of violence, blood or cruelty",
+    "unsafe=a disturbing or shocking picture",
+    "safe=a pleasant picture",
+    "safe=an ordinary picture of people or things",
+)
 
 
 class ClipDetector:
@@ -55,6 +61,20 @@ class ClipDetector:
             scores = likely[:, : self.unsafe_count].sum(dim=1).tolist()
             found += [Verdict(score >= self.contract.threshold, round(score, 6)) for score in scores]
         return found
+
+
+class Q16Detector(ClipDetector):
+    """CLIP asked, in the manner of Q16 (Schramowski et al. 2022), whether a picture is disturbing.
+
+    Q16's own prompts are learned vectors; these are words, so numbers of the two are not comparable.
+    labels: none, or "model=FOLDER".
+    """
+
+    def __init__(self, labels: tuple[str, ...], threshold: float | None = None) -> None:
+        if strange := [label for label in labels if not label.startswith("model=")]:
+            raise DuoError("unknown label of q16", got=strange[0], hint="none, or model=FOLDER")
+        super().__init__((*labels, *Q16_TEXTS), threshold)
+        self.contract = self.contract._replace(name="q16")
 
 
 def _load(source: str) -> tuple[Any, Any, Any, str]:

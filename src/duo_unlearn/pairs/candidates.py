@@ -45,7 +45,7 @@ def make_candidate(concept: Concept, kind: int, attempt: int, seed: int) -> Cand
 
 def _allowed_words(concept: Concept, kind: int, rng: random.Random, accept: Accept) -> dict[str, str]:
     # "item=sword" of the detector says what an unsafe picture shows; labels of other detectors name no attribute.
-    attribute, _, label = concept.detector.labels[0].partition("=")
+    attribute, _, label = next(iter(concept.detector.labels), "").partition("=")
     concept_shows = {attribute: label} if label else {}
     for _ in range(MOST_FILLS):
         words, labels = choose_fill(concept, rng)

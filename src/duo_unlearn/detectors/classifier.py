@@ -1,0 +1,72 @@
+"""Any image classifier in transformers' format, from a local folder or the hub, as a detector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..errors import DuoError
+from ..records import Verdict
+from ..storage import sha256_of
+from .base import Contract
+
+BATCH = 16
+
+
+class ImageClassifier:
+    """Sees a concept when the probabilities of its classes together reach the threshold (0.5 unless given).
+
+    labels: "model=FOLDER or hub id", and "unsafe=CLASS" for each class that counts, by the model's own class names.
+    """
+
+    def __init__(self, labels: tuple[str, ...], threshold: float | None = None) -> None:
+        parts = [label.partition("=")[::2] for label in labels]
+        sources = [value for kind, value in parts if kind == "model"]
+        unsafe = [value for kind, value in parts if kind == "unsafe"]
+        if len(sources) != 1 or not unsafe or len(parts) != 1 + len(unsafe):
+            hint = "labels: [model=FOLDER or hub id, unsafe=CLASS, …]"
+            raise DuoError("classifier needs one model and its unsafe classes", got=", ".join(labels), hint=hint)
+        self.net, self.processor, weights = _load(sources[0])
+        names = {str(name): int(i) for i, name in self.net.config.id2label.items()}
+        if unknown := [name for name in unsafe if name not in names]:
+            hint = f"its classes: {', '.join(list(names)[:12])}"
+            raise DuoError(f"the classifier {sources[0]} has no such class", got=unknown[0], hint=hint)
+        self.columns = [names[name] for name in unsafe]
+        self.contract = Contract("classifier", labels, 0.5 if threshold is None else threshold, weights)
+
+    @torch.no_grad()
+    def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
+        """One verdict an image."""
+        found: list[Verdict] = []
+        for first in range(0, len(images), BATCH):
+            part = [image.convert("RGB") for image in images[first : first + BATCH]]
+            pixels = self.processor(images=part, return_tensors="pt").pixel_values
+            likely = self.net(pixel_values=pixels).logits.softmax(dim=1)
+            scores = likely[:, self.columns].sum(dim=1).tolist()
+            found += [Verdict(score >= self.contract.threshold, round(score, 6)) for score in scores]
+        return found
+
+
+def _load(source: str) -> tuple[Any, Any, str]:
+    """Model, image processor, and the first digits of the weights' hash (of the commit, from the hub)."""
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    folder = Path(source)
+    local: dict[str, Any] = {"local_files_only": True} if folder.exists() else {}
+    safe = {"trust_remote_code": False, **local}
+    try:
+        net = AutoModelForImageClassification.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **safe)
+        processor = AutoImageProcessor.from_pretrained(source, **safe)
+    except (OSError, ValueError) as error:
+        hint = "label model=FOLDER of a classifier in transformers format, or a hub id that can be reached"
+        got = str(error)[:150].replace("\n", " ")
+        raise DuoError(f"cannot load the classifier {source}", got=got, hint=hint) from error
+    files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
+    commit = str(getattr(net.config, "_commit_hash", None) or source)
+    digest = hashlib.sha256("".join(map(sha256_of, files)).encode() if files else commit.encode())
+    return net.requires_grad_(False).eval(), processor, digest.hexdigest()[:8]
