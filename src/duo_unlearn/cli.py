@@ -270,6 +270,10 @@ def main() -> None:
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from .ship import compose, export
+
+    app.command()(compose)
+    app.command()(export)
     app.add_typer(concepts, name="concepts")
     app.add_typer(mini, name="mini")
     try:

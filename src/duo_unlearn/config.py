@@ -83,12 +83,17 @@ class EvaluateSettings(_Strict):
 class Settings(_Strict):
     """A whole run."""
 
-    model: str = Field("mini", min_length=1, description="mini, a local diffusers folder, or a hub id.")
+    model: str = Field(
+        "mini", min_length=1, description="mini, a diffusers folder, a .safetensors checkpoint, or a hub id."
+    )
     concept: str = Field("sword", min_length=1, description="A shipped concept's name, or a concept file.")
     recipe: Literal["recommended", "paper"] = Field(
         "recommended", description="recommended: the concept file's settings; paper: the authors' numbers, exactly."
     )
     output: Path = Field(Path("runs/erase"), description="The run folder.")
+    checkpoint_config: str | None = Field(
+        None, description="For a model in one file: a diffusers folder or hub id that has its configuration."
+    )
     resolution: int | None = Field(
         None, ge=16, multiple_of=16, description="Height and width of images, pixels; None: the model's own."
     )

@@ -39,7 +39,8 @@ class Session:
         device = pick_device(self.settings.device)
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
         weights = DTYPES["no"] if device.type == "cpu" else dtype
-        return load_model(self.settings.model, device, weights, self.settings.resolution)
+        given = self.settings
+        return load_model(given.model, device, weights, given.resolution, given.checkpoint_config)
 
     @cached_property
     def detector(self) -> Detector:

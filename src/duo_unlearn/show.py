@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import DuoError
 from .records import Estimate
@@ -29,3 +30,21 @@ def estimates_table(estimates: Sequence[Estimate]) -> None:
     for (prompts, metric), by_model in cells.items():
         table.add_row(prompts, metric, by_model.get("original", "–"), by_model.get("erased", "–"))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def interference_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each concept's figures on the original, under its own adapter alone, and under the sum."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="value [95 % interval] n")
+    for column in ("concept", "prompts", "metric", "original", "alone", "composed"):
+        table.add_column(column)
+
+    def text(cell: Mapping[str, float] | None) -> str:
+        return "–" if cell is None else f"{cell['value']:.1%} [{cell['low']:.1%}, {cell['high']:.1%}] {cell['n']}"
+
+    for row in rows:
+        figures = (text(row.get(name)) for name in ("original", "alone", "composed"))
+        table.add_row(row["concept"], row["prompts"], row["metric"], *figures)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -64,7 +64,7 @@ def _vae(channels: int, shift: float | None = None) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, latent_channels=channels, norm_num_groups=4,
-        mid_block_add_attention=False, sample_size=RESOLUTION, shift_factor=shift,
+        mid_block_add_attention=True, sample_size=RESOLUTION, shift_factor=shift,
         scaling_factor=0.13025 if channels == 4 else 1.5305,
         use_quant_conv=channels == 4, use_post_quant_conv=channels == 4,
     )  # fmt: skip

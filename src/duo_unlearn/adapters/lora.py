@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -85,13 +86,17 @@ def save_adapter(model: Model, folder: Path, provenance: Mapping[str, Any]) -> P
 
     The file loads with plain `pipe.load_lora_weights(folder)`. Provenance is also in provenance.json beside it.
     """
-    import json
-
     # get_peft_model_state_dict keeps PEFT's names; diffusers reads those under the denoiser's name.
     prefix = model.denoiser_name
     tensors = {f"{prefix}.{name}": value.detach().float() for name, value in adapter_tensors(model.denoiser).items()}
     denoiser: Any = model.denoiser
-    config = denoiser.peft_config[NAME].to_dict()
+    return write_adapter(folder, tensors, prefix, denoiser.peft_config[NAME].to_dict(), provenance)
+
+
+def write_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], prefix: str, config: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Path:
+    """Write adapter tensors under their diffusers names, with PEFT's config (alpha) and provenance as metadata."""
     # Without this entry alpha is lost, and diffusers reloads alpha = rank.
     described = {f"{prefix}.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items()}
     metadata = {

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, get_args
 from ..errors import DuoError
 from ..records import Prediction
 from ..storage import read_json
+from .checkpoint import checkpoint_family
 
 PREDICTIONS: Final = get_args(Prediction)
 
@@ -67,11 +68,13 @@ def model_faults(source: str) -> tuple[list[DuoError], str | None]:
     if source == "mini":
         return [], "mini"
     folder = Path(source)
+    if folder.suffix in (".safetensors", *_PICKLES) and not folder.is_dir():
+        return _file_faults(folder)
     if not folder.exists():
         if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not folder.parent.exists():
             # A hub id: by its name, nothing is fetched.
             return [], next((family for word, family in _HUB_WORDS if word in source.lower()), "sd1")
-        hint = "mini, a diffusers folder, or a hub id (owner/name)"
+        hint = "mini, a diffusers folder, a .safetensors checkpoint, or a hub id (owner/name)"
         return [DuoError(f"there is no model folder {source}", hint=hint)], None
     index = folder / "model_index.json"
     if not index.exists():
@@ -96,6 +99,19 @@ def model_faults(source: str) -> tuple[list[DuoError], str | None]:
         except DuoError as error:
             found.append(error)
     return found, family
+
+
+def _file_faults(path: Path) -> tuple[list[DuoError], str | None]:
+    """Of a single checkpoint file."""
+    if not path.exists():
+        return [DuoError(f"there is no checkpoint {path}", hint="check the path")], None
+    if path.suffix in _PICKLES:
+        hint = "convert it to .safetensors where you trust it"
+        return [DuoError(f"{path} is a pickle that could run code", hint=hint)], None
+    try:
+        return [], checkpoint_family(path)
+    except DuoError as error:
+        return [error], None
 
 
 def absent_parts(layout: Layout, index: dict[str, Any]) -> list[str]:

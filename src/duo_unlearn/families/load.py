@@ -35,15 +35,22 @@ def pick_device(name: str) -> torch.device:
 
 
 def load_model(
-    source: str, device: torch.device, dtype: torch.dtype = torch.float32, resolution: int | None = None
+    source: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    resolution: int | None = None,
+    checkpoint_config: str | None = None,
 ) -> Model:
     """A model on a device.
 
     dtype: of its frozen weights; an adapter is float32 whatever this is. resolution: None for the model's own.
+    checkpoint_config: see `load_checkpoint`, for a source that is a single file.
     """
     import diffusers
 
     family = family_of(source)
+    if Path(source).suffix == ".safetensors":
+        return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
     folder: str | Path = source
     if source == "mini":
         from ..mini.bundle import weights_folder
@@ -74,6 +81,41 @@ def load_model(
         ) from error
     pipe.to(device)
     return DiffusersModel(pipe, kind, source, resolution)
+
+
+def load_checkpoint(
+    path: Path,
+    config: str | None,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    resolution: int | None = None,
+) -> Model:
+    """A model from one .safetensors file.
+
+    config: a model whose configuration and tokenizers it has: mini, a diffusers folder, or a hub id; None: the one that
+    diffusers knows for such a file, from the hub.
+    """
+    import diffusers
+
+    kind = FAMILIES[family_of(str(path))]
+    folder = config
+    if config == "mini":
+        from ..mini.bundle import weights_folder
+
+        folder = str(weights_folder())
+    local = folder is not None and Path(folder).exists()
+    plain = {"safety_checker": None, "requires_safety_checker": False} if len(kind.text) == 1 else {}
+    try:
+        with _no_loading_bars() if local else contextlib.nullcontext():
+            pipe = getattr(diffusers, kind.pipeline).from_single_file(
+                str(path), config=folder, local_files_only=local, dtype=dtype, **plain
+            )
+    except Exception as error:  # the hub's client raises many types beside those of a wrong configuration
+        got = f"{type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}"
+        hint = "--set checkpoint_config=FOLDER of a diffusers model of its kind (the weights there are not read)"
+        raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
+    pipe.to(device)
+    return DiffusersModel(pipe, kind, str(path), resolution)
 
 
 @contextlib.contextmanager
