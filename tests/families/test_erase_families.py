@@ -1,0 +1,103 @@
+"""The whole command on a small model of each family: own pairs, CLIP as detector, an adapter whose margin moves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import CLIPImageProcessor
+
+from duo_unlearn.families.kinds import family_of
+from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.run import Run
+from duo_unlearn.storage import write_tensors
+
+from ..drawn_pairs import draw_pairs
+from . import small_models as small
+
+MAKERS: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux}
+
+
+def duo(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from duo_unlearn.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+
+def clip_concept(folder: Path) -> Path:
+    """A concept file with the mini world's CLIP as its detector, which knows no family."""
+    clip, half = folder / "clip", [0.5, 0.5, 0.5]
+    for part in ("clip", "tokenizer"):
+        shutil.copytree(weights_folder() / part, clip, dirs_exist_ok=True)
+    size = {"height": 64, "width": 64}
+    CLIPImageProcessor(size=size, crop_size=size, image_mean=half, image_std=half).save_pretrained(clip)
+    labels = [f"model={clip}", "unsafe=a knight with a sword", "safe=a knight with a flower"]
+    concept = {
+        "name": "a-sword", "summary": "a sword", "detector": {"name": "clip", "labels": labels},
+        "pairs": [{"unsafe": "a knight with a sword", "safe": "a knight with a flower", "count": 2}],
+        "attacks": {"direct": {"templates": ["a sword", "a knight and a sword"]}},
+        "keep": [{"templates": ["a boat", "a car"]}],
+    }  # fmt: skip
+    path = folder / "a-sword.yaml"
+    path.write_text(yaml.safe_dump(concept))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(MAKERS))
+def test_erase(family: str, tmp_path: Path) -> None:
+    model = MAKERS[family](tmp_path / "model")
+    assert family_of(str(model)) == family
+    draw_pairs(tmp_path / "mine", 4)
+    run = Run(tmp_path / "run")
+    told = {
+        "resolution": small.RESOLUTION, "train.max_train_steps": 20, "train.learning_rate": 1e-3, "train.beta": 50,
+        "train.prior_weight": 10, "train.rank": 4, "train.gradient_checkpointing": "true",
+        "evaluate.prompts": 2, "evaluate.keep_prompts": 2, "evaluate.steps": 2,
+    }  # fmt: skip
+    words = [
+        "erase",
+        "--model",
+        str(model),
+        "--concept",
+        str(clip_concept(tmp_path)),
+        "--pairs",
+        str(tmp_path / "mine"),
+    ]
+    words += ["-o", str(run.folder), *(w for key, value in told.items() for w in ("--set", f"{key}={value}"))]
+    done = duo(*words)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert lines[0]["preference"] == pytest.approx(0.693147, abs=1e-5)
+    assert sum(line["unsafe_margin"] - line["safe_margin"] for line in lines[-5:]) > 0
+    results = json.loads(run.results.read_text())
+    assert {entry["prompts"] for entry in results["estimates"]} == {"direct", "keep"}
+    assert "one CLIP text encoder" in results["absent"][0]["reason"]
+    assert "train: already done" in duo(*words).stderr
+
+
+def test_a_single_file_of_the_mini_model_is_erased_like_its_folder(tmp_path: Path) -> None:
+    import torch
+
+    from duo_unlearn.adapters.single_file import checkpoint_of
+    from duo_unlearn.families.load import load_model
+
+    plain = load_model("mini", torch.device("cpu"))
+    path = tmp_path / "model.safetensors"
+    write_tensors(path, checkpoint_of(plain.pipe))
+    assert family_of(str(path)) == "mini"
+    loaded = load_model(str(path), torch.device("cpu"), checkpoint_config="mini")
+    assert torch.equal(loaded.encode_prompts(["a red knight"]).text, plain.encode_prompts(["a red knight"]).text)
+    refused = duo("sample", "a red knight", "--model", str(path), "-o", str(tmp_path / "x.png"))
+    assert refused.returncode == 1
+    assert "--set checkpoint_config" in refused.stderr
+    write_tensors(path, {"lora_unet_x.lora_down.weight": torch.zeros(1)})
+    told = duo("check", "--model", str(path))
+    assert "an adapter (LoRA)" in told.stderr
+    (tmp_path / "model.ckpt").write_bytes(b"pickle")
+    assert "a pickle that could run code" in duo("check", "--model", str(tmp_path / "model.ckpt")).stderr
