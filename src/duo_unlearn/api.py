@@ -85,5 +85,5 @@ def evaluate(
     from .evaluation import evaluate as run_stage
 
     session = _session(model, concept, output, settings, quiet)
-    with session.run.lock():
+    with session.run.lock(shared=True):
         return run_stage(session)[0]

@@ -146,7 +146,7 @@ def _evaluate(given: dict[str, Any], config: Path | None) -> None:
     session = _session(given, config)
     from .evaluation import evaluate
 
-    with session.run.lock():
+    with session.run.lock(shared=True):
         estimates, state = evaluate(session)
     _say(f"evaluate: {state} → {session.run.results}")
     estimates_table(estimates)
@@ -178,7 +178,14 @@ _stage(
 )
 _stage("pairs", "Make the pairs, or import yours.\n\nduo pairs --concept sword -o runs/sword", _pairs)
 _stage("train", "Train the adapter on the run's pairs.\n\nduo train -o runs/sword --max_train_steps 400", _train)
-_stage("evaluate", "Measure the run's adapter beside the original.\n\nduo evaluate -o runs/sword", _evaluate)
+_stage(
+    "evaluate",
+    "Measure the run's adapter beside the original.\n\n"
+    "duo evaluate -o runs/sword\n\n"
+    "Started again beside itself, on another GPU say, it shares the work:\n\n"
+    "CUDA_VISIBLE_DEVICES=1 duo evaluate -o runs/sword",
+    _evaluate,
+)
 _stage("check", "Find every fault of a run before it starts, offline.\n\nduo check run.yaml", _check)
 
 

@@ -123,8 +123,13 @@ def _state(session: Session, which: ModelName) -> str:
 
 def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:
     """The token that was inverted on a model, and what names it; made once and kept in the run folder."""
-    run, settings = session.run, session.settings
     state = _state(session, which)
+    with session.run.claim("inverted", wait=True):
+        return _made_vector(session, which, state)
+
+
+def _made_vector(session: Session, which: ModelName, state: str) -> tuple[torch.Tensor, str]:
+    run, settings = session.run, session.settings
     budget = settings.evaluate
     name = f"{which}-{state}-{budget.inversion_steps}-{budget.inversion_batch}-{settings.seed}"
     known = read_tensors(run.inverted)[0] if run.inverted.exists() else {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import DuoError
 from .evaluation import evaluate
+from .processes import alone, is_first_process
 from .records import Estimate, Pair
 from .run import Run
 from .session import Session, State
@@ -24,6 +25,7 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
     from .pairs.store import import_pairs
     from .pairs.synthesize import make_pairs as synthesize
 
+    alone("pairs")
     settings, folder = session.settings.pairs, session.run.pairs
     begin, manifest = session.begin(), folder / "manifest.json"
     before = manifest.stat().st_mtime_ns if manifest.exists() else None
@@ -52,6 +54,8 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
 
 def train(session: Session) -> State:
     """Train the adapter on the run's pairs, and save it with its provenance."""
+    from accelerate import PartialState
+
     from .adapters.lora import read_provenance, save_adapter
     from .pairs.store import load_pairs
     from .training.cache import build_cache
@@ -68,9 +72,12 @@ def train(session: Session) -> State:
     known = read_provenance(run.adapter)
     if run.adapter_weights.exists() and (known.get("key"), known.get("steps")) == (key, settings.train.max_train_steps):
         return session.finish("train", time.monotonic() - begin, "already done")
-    cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
+    # Of several processes the first one encodes, and the others read what it wrote.
+    with PartialState(cpu=session.model.device.type == "cpu").main_process_first():
+        cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
     trained = run_training(session.model, cache, pairs, run, settings.train, seed=settings.seed, quiet=session.quiet)
-    save_adapter(session.model, run.adapter, _provenance(session, pairs, key, trained.steps))
+    if is_first_process():
+        save_adapter(session.model, run.adapter, _provenance(session, pairs, key, trained.steps))
     return session.finish("train", time.monotonic() - begin, "done")
 
 
@@ -100,11 +107,14 @@ def report(run: Run) -> Path:
 
 def erase(session: Session, say: Callable[[str], None] = lambda _text: None) -> list[Estimate]:
     """All stages: pairs, train, evaluate, report. Finished ones are skipped; say(text) is told which."""
+    alone("erase")
     with session.run.lock():
         pairs, state = make_pairs(session)
         say(f"pairs: {state}, {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
         state = train(session)
         say(f"train: {state}, {session.settings.train.max_train_steps} steps → {session.run.adapter_weights}")
+    # From here on others may join with `duo evaluate`.
+    with session.run.lock(shared=True):
         estimates, state = evaluate(session)
         say(f"evaluate: {state}, {len(estimates)} estimates → {session.run.results}")
         say(f"report: done → {report(session.run)}")

@@ -7,7 +7,7 @@ RUN/
   cache/                   moments.safetensors: latents and text embeddings, made once
   train/                   checkpoint.safetensors  metrics.jsonl
   adapter/                 pytorch_lora_weights.safetensors  provenance.json
-  evaluation/              images/SET/MODEL/NNNN.png  verdicts.json  inverted.safetensors
+  evaluation/              images/SET/MODEL/NNNN.png  parts/SET.MODEL/FIRST.json  verdicts.json  inverted.safetensors
   results.json             estimates
   report.html              one self-contained page
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DuoError
+from .processes import is_first_process
 from .storage import read_json, write_json
 
 
@@ -48,6 +49,10 @@ class Run:
         """Where the evaluation images of a prompt set and a model lie."""
         return self.evaluation / "images" / prompts / model
 
+    def part(self, prompts: str, model: str, first: int) -> Path:
+        """Where the verdicts of the images from number `first` on are kept until the evaluation is whole."""
+        return self.evaluation / "parts" / f"{prompts}.{model}" / f"{first:04}.json"
+
     def read_record(self) -> dict[str, Any]:
         """run.json, or an empty record."""
         found: dict[str, Any] = read_json(self.record) if self.record.exists() else {}
@@ -55,11 +60,40 @@ class Run:
 
     def update_record(self, **entries: Any) -> None:
         """Add or replace entries of run.json."""
-        write_json(self.record, self.read_record() | entries)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.claim("record", wait=True):
+            write_json(self.record, self.read_record() | entries)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; a folder that another process holds is a DuoError."""
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Hold a named piece of work inside the block, among the processes of this run.
+
+        Gives False when another process has it; wait: until it lets go. A process that dies lets go of all.
+        """
+        folder = self.folder / ".claims"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / name).open("a")
+        except OSError as error:
+            raise DuoError(f"cannot write in {folder}", got=error.strerror or str(error)) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    @contextlib.contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Hold the folder for this process; a folder that another process holds is a DuoError.
+
+        shared: together with other shared holders, for work that is divided by claims. Of the processes that `torchrun`
+        starts, the first one holds it for all.
+        """
+        if not (shared or is_first_process()):
+            yield
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = (self.folder / ".lock").open("a+")
@@ -67,7 +101,7 @@ class Run:
             raise DuoError(f"cannot use {self.folder} as output folder", got=error.strerror or str(error)) from error
         with handle:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError:
                 handle.seek(0)
                 owner = handle.read().strip() or "another process"

@@ -17,6 +17,7 @@ from .errors import DuoError
 from .families.base import Model
 from .families.kinds import family_of
 from .families.load import DTYPES, load_model, pick_device
+from .processes import is_first_process
 from .run import Run
 from .storage import write_text
 
@@ -60,6 +61,8 @@ class Session:
 
     def finish(self, stage: str, seconds: float, state: State) -> State:
         """Record a stage and the settings. A stage that was skipped keeps the time that it took when it ran."""
+        if not is_first_process():
+            return state
         write_text(self.run.settings, as_yaml(self.settings))
         stages = self.run.read_record().get("stages", {})
         if state == "done" or stage not in stages:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 
 from ..errors import DuoError
+from ..processes import local_index, world_size
 from ..storage import read_json
 from .base import Model
 from .kinds import absent_parts, family_of, layout_of, variant_of
@@ -23,7 +24,8 @@ def pick_device(name: str) -> torch.device:
     """auto: CUDA, else MPS, else the CPU. Any other name is torch's."""
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            # Of several processes each takes a GPU of its own; alone, whichever is torch's current one.
+            return torch.device("cuda", local_index()) if world_size() > 1 else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from PIL import Image
 
@@ -20,6 +21,9 @@ from ..progress import progress
 from ..records import ModelName, Prompt
 from ..run import Run
 from ..storage import read_json, write_bytes, write_json
+
+POLL: Final = 0.5
+"""Seconds between looks at the parts that other processes are making."""
 
 
 class PromptGroup(NamedTuple):
@@ -78,35 +82,72 @@ def evaluate_group(
 ) -> list[dict[str, Any]]:
     """Sample and judge one set on one model as it stands; gives an entry an attempt (see verdicts.json).
 
-    state: what else decides the images (the base's or the adapter's hash). Entries made under the same key are read
-    from the run folder instead.
+    state: what else decides the images (the base's or the adapter's hash). Work is divided into parts of a batch, which
+    any number of processes may share: a part is claimed, made and written whole, and read by all. Parts that were made
+    under the same key are read from the run folder.
     """
-    prompts = [[p.text, dict(p.shows)] for p in group.prompts]
-    basis = [prompts, settings.steps, settings.guidance, seed, state, str(detector.contract)]
-    key = hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
-    path = run.evaluation / "parts" / f"{group.name}.{which}.json"
-    if path.exists() and (known := read_json(path)).get("key") == key:
-        entries: list[dict[str, Any]] = known["entries"]
-        # Someone may have deleted images that are not for every eye; they are made again.
-        if all((run.evaluation / entry["file"]).exists() for entry in entries):
-            return entries
+    basis = [settings.steps, settings.guidance, seed, state, str(detector.contract)]
+    size = settings.batch
     # The original and the erased model get the same seed, so the same noise.
     requests = [
-        SampleRequest(
-            prompt.text, seed_of(seed, "evaluate", group.name, i), embedding=embeddings[i] if embeddings else None
-        )
-        for i, prompt in enumerate(group.prompts)
+        SampleRequest(p.text, seed_of(seed, "evaluate", group.name, i), embedding=embeddings[i] if embeddings else None)
+        for i, p in enumerate(group.prompts)
     ]
+    parts = {first: slice(first, first + size) for first in range(0, len(requests), size)}
+    keys = {
+        first: _key([[p.text, dict(p.shows)] for p in group.prompts[part]], *basis) for first, part in parts.items()
+    }
+    found: dict[int, list[dict[str, Any]]] = {}
     with progress(f"{group.name}: {which}", len(requests), quiet=quiet) as report:
-        images = model.sample(
-            requests, steps=settings.steps, guidance=settings.guidance, batch=settings.batch, report=report
-        )
-    entries = judge(detector, images, group.prompts, [r.seed for r in requests])
-    folder = run.images(group.name, which)
+        while len(found) < len(parts):
+            before = len(found)
+            for first in sorted(set(parts) - set(found)):
+                if (entries := _known(run, group.name, which, first, keys[first])) is not None:
+                    found[first] = entries
+                    continue
+                with run.claim(f"{group.name}.{which}.{first:04}") as mine:
+                    # Between the look and the claim another process may have finished it.
+                    if mine and _known(run, group.name, which, first, keys[first]) is None:
+                        chosen = requests[parts[first]]
+                        images = model.sample(
+                            chosen, steps=settings.steps, guidance=settings.guidance, batch=settings.batch
+                        )
+                        entries = judge(detector, images, group.prompts[parts[first]], [r.seed for r in chosen])
+                        _write_part(run, group.name, which, first, entries, images, keys[first])
+                        found[first] = entries
+                report(sum(map(len, found.values())))
+            if len(found) == before:
+                time.sleep(POLL)  # the rest is being made by others
+    return [entry for first in sorted(found) for entry in found[first]]
+
+
+def _key(*basis: Any) -> str:
+    return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
+
+
+def _known(run: Run, name: str, which: ModelName, first: int, key: str) -> list[dict[str, Any]] | None:
+    """A part that was made under this key, with all of its images, or None."""
+    path = run.part(name, which, first)
+    if not path.exists() or (known := read_json(path)).get("key") != key:
+        return None
+    entries: list[dict[str, Any]] = known["entries"]
+    # Someone may have deleted images that are not for every eye; they are made again.
+    return entries if all((run.evaluation / entry["file"]).exists() for entry in entries) else None
+
+
+def _write_part(
+    run: Run,
+    name: str,
+    which: ModelName,
+    first: int,
+    entries: list[dict[str, Any]],
+    images: list[Image.Image],
+    key: str,
+) -> None:
+    folder = run.images(name, which)
     for i, (entry, image) in enumerate(zip(entries, images, strict=True)):
-        entry["file"] = str(_save(image, folder / f"{i:04}.png").relative_to(run.evaluation))
-    write_json(path, {"key": key, "entries": entries})
-    return entries
+        entry["file"] = str(_save(image, folder / f"{first + i:04}.png").relative_to(run.evaluation))
+    write_json(run.part(name, which, first), {"key": key, "entries": entries})
 
 
 def judge(

@@ -1,0 +1,105 @@
+"""Two real processes: an evaluation that they share, and a training whose gradients stay in step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+import duo_unlearn as duo
+from duo_unlearn.adapters.lora import attach, save_adapter
+from duo_unlearn.families.load import load_model
+from duo_unlearn.run import Run
+from duo_unlearn.storage import read_tensors
+
+from .drawn_pairs import draw_pairs
+
+COMMAND = "from duo_unlearn.cli import main; main()"
+EVALUATE = {
+    "evaluate.prompts": 6, "evaluate.keep_prompts": 6, "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 2,
+    "evaluate.inversion_steps": 2, "evaluate.steps": 2, "evaluate.batch": 2,
+}  # fmt: skip
+TRAIN = {"train.max_train_steps": 4, "train.rank": 4, "train.learning_rate": 1e-3, "train.beta": 50}
+
+
+def words(stage: str, run: Path, told: Mapping[str, object]) -> list[str]:
+    return [stage, "-o", str(run), *(w for key, value in told.items() for w in ("--set", f"{key}={value}"))]
+
+
+def with_pairs(folder: Path) -> Run:
+    draw_pairs(folder / "mine", 5)
+    duo.make_pairs(output=folder / "run", settings={"pairs.folder": str(folder / "mine")}, quiet=True)
+    return Run(folder / "run")
+
+
+def with_adapter(folder: Path) -> Run:
+    run = with_pairs(folder)
+    model = load_model("mini", torch.device("cpu"))
+    for parameter in attach(model, rank=4, seed=0):
+        parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    save_adapter(model, run.adapter, {"base": model.fingerprint()})
+    return run
+
+
+def pictures(run: Run) -> dict[str, bytes]:
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in sorted(run.evaluation.rglob("*.png"))}
+
+
+@pytest.mark.slow
+def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> None:
+    alone = with_adapter(tmp_path / "a")
+    both = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
+    first = subprocess.run([sys.executable, "-c", COMMAND, *words("evaluate", alone.folder, EVALUATE)], check=False)
+    assert first.returncode == 0
+    command = [sys.executable, "-c", COMMAND, *words("evaluate", both.folder, EVALUATE)]
+    three = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    while not list(both.evaluation.rglob("*.png")) and three[0].poll() is None:
+        pass
+    three[0].kill()  # whichever part it had is taken up by the others
+    said = [process.communicate(timeout=250)[1] for process in three]
+    assert [process.returncode for process in three[1:]] == [0, 0], said
+    assert pictures(both) == pictures(alone)
+    results = [json.loads(run.results.read_text())["estimates"] for run in (alone, both)]
+    assert results[0] == results[1]
+    assert {entry["n"] for entry in results[1] if entry["prompts"] == "direct"} == {6}
+
+
+def train(run: Run, count: int, batch: int) -> dict[str, torch.Tensor]:
+    """The adapter that `count` processes train, each with `batch` pairs a step."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "29613"]
+    script = run.folder.parent / "duo.py"
+    script.write_text(COMMAND)
+    command = [*(launcher if count > 1 else [sys.executable]), str(script)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    told = words("train", run.folder, {**TRAIN, "train.train_batch_size": batch})
+    done = subprocess.run([*command, *told], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return read_tensors(run.adapter_weights)[0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
+    runs = [with_pairs(tmp_path / name) for name in ("one", "two")]
+    one, two = train(runs[0], 1, 4), train(runs[1], 2, 2)
+    assert set(one) == set(two)
+    assert any(value.abs().max() > 1e-4 for name, value in one.items() if "lora_B" in name)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)
+    lines = [json.loads(line) for line in runs[1].metrics.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_stages_of_one_process_refuse_a_launcher(tmp_path: Path) -> None:
+    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "1"}
+    command = [sys.executable, "-c", COMMAND, "erase", "-o", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "not for several processes" in done.stderr
+    assert not (tmp_path / "run").exists()
