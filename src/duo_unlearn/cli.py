@@ -153,6 +153,8 @@ def _evaluate(given: dict[str, Any], config: Path | None) -> None:
 
 
 def _check(given: dict[str, Any], config: Path | None) -> None:
+    from .concepts.store import load_concept
+    from .needs import estimate, told
     from .settings import describe, find_faults
 
     settings, found = find_faults(given, config)
@@ -161,6 +163,7 @@ def _check(given: dict[str, Any], config: Path | None) -> None:
     if settings is None:
         raise typer.Exit(1)
     print(describe(settings), end="")
+    _say(told(estimate(settings, load_concept(settings.concept))))
     _say("no fault found")
 
 

@@ -1,0 +1,122 @@
+"""What a run will need, told before it starts: device memory and disk. From file headers and a table, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .concepts.spec import Concept
+from .config import Settings
+from .families.kinds import family_of
+
+
+class Size(NamedTuple):
+    """Of a family's published model: parameters (millions) of its parts and of an adapter of rank 32.
+
+    row: GB that one row of a bf16 training pass keeps at `resolution`, plainly and with gradient checkpointing, from
+    `families.activations`.
+    """
+
+    denoiser: float
+    others: float
+    adapter: float
+    resolution: int
+    row: tuple[float, float]
+
+
+SIZES: Final = {
+    "sd1": Size(859.5, 207, 3.19, 512, (0.95, 0.149)),
+    "sd2": Size(865.9, 424, 3.19, 768, (2.03, 0.238)),
+    "sdxl": Size(2567.5, 902, 21.3, 1024, (6.88, 0.488)),
+    "sd3": Size(2028.3, 5664, 9.44, 1024, (5.73, 0.339)),
+    "flux": Size(11901.4, 4969, 14.94, 1024, (24.24, 1.551)),
+}
+PNG_BYTES: Final = 1.6
+"""Bytes a pixel of a photograph as PNG, about."""
+
+
+class Needs(NamedTuple):
+    """GB. training: weights + adapter and optimizer + kept activations; checkpointed: with gradient checkpointing."""
+
+    weights: float
+    adapter: float
+    activations: float
+    training: float
+    checkpointed: float
+    sampling: float
+    disk: float
+
+
+def estimate(settings: Settings, concept: Concept) -> Needs | None:
+    """What a run needs, or None for the mini model, which needs nothing to speak of (under 2 GB)."""
+    family = family_of(settings.model)
+    if family not in SIZES:
+        return None
+    size, train = SIZES[family], settings.train
+    width = 4 if train.mixed_precision == "no" else 2
+    side = settings.resolution or size.resolution
+    denoiser, others = _parameters(settings.model) or (size.denoiser, size.others)
+    rows = train.train_batch_size * (3 if train.prior_weight else 2)
+    # Activations grow with the pixels; attention is fused, so nothing grows with their square.
+    scale = rows * (side / size.resolution) ** 2 * width / 2
+    adapter = size.adapter * train.rank / 32 * (2 if train.adapter_targets == "all-attention" else 1)
+    state = adapter * 16 / 1e3  # float32: weight, gradient, two moments
+    weights = denoiser * width / 1e3
+    plain, checkpointed = (weights + state + scale * row for row in size.row)
+    return Needs(
+        weights=weights,
+        adapter=state,
+        activations=scale * size.row[train.gradient_checkpointing],
+        training=checkpointed if train.gradient_checkpointing else plain,
+        checkpointed=checkpointed,
+        sampling=weights + others * width / 1e3,
+        disk=_disk(settings, concept, side, adapter),
+    )
+
+
+def _disk(settings: Settings, concept: Concept, side: int, adapter: float) -> float:
+    counts = settings.evaluate
+    pairs = 2 * sum(kind.count for kind in concept.pairs) * settings.pairs.scale
+    sets = len(concept.attacks) * counts.prompts + counts.inversion_prompts * 2
+    sets += counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
+    images = (pairs + 2 * sets) * side * side * PNG_BYTES
+    return images / 1e9 + adapter * 4 * 4 / 1e3  # the adapter, and a checkpoint of three times its size
+
+
+def _parameters(source: str) -> tuple[float, float] | None:
+    """Millions of parameters of a local model's denoiser and of its other parts, by its files' headers."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return None
+    counted: Mapping[str, float] = {
+        part.name: sum(_count(file) for file in part.glob("*.safetensors"))
+        for part in folder.iterdir()
+        if part.is_dir()
+    }
+    denoiser = counted.get("unet", 0) + counted.get("transformer", 0)
+    return denoiser, sum(counted.get(name, 0) for name in ("vae", "text_encoder", "text_encoder_2", "text_encoder_3"))
+
+
+def _count(file: Path) -> float:
+    from math import prod
+
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as handle:
+        shapes = [handle.get_slice(name).get_shape() for name in handle.keys()]  # noqa: SIM118
+    return float(sum(prod(shape) for shape in shapes)) / 1e6
+
+
+def told(needs: Needs | None) -> str:
+    """The needs in two lines."""
+    if needs is None:
+        return "needs: less than 2 GB of memory and of disk"
+    lines = (
+        f"needs: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, adapter and "
+        f"optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), {needs.sampling:.1f} GB and more in "
+        f"sampling, {needs.disk:.1f} GB of disk"
+    )
+    if needs.checkpointed < 0.8 * needs.training:
+        lines += f"\nwith --set train.gradient_checkpointing=true: {needs.checkpointed:.1f} GB in training"
+    return lines
