@@ -248,30 +248,6 @@ def demo(
     _erase(_given([], flags | {f"evaluate.{k}": v for k, v in counts.items()}), None)
 
 
-@app.command()
-def drop(
-    run: RunFolder,
-    names: Annotated[list[str], typer.Argument(help="Pairs, as the contact sheet names them.")],
-    reason: Annotated[str | None, typer.Option("--reason", help="Why; stored beside the pair.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Use the pairs again.")] = False,
-) -> None:
-    """Leave pairs out of training, or take them back; no file is deleted.
-
-    duo drop runs/sword 0003 0017 --reason "the hand is cut off"
-    """
-    from .pairs.manifest import set_keep
-    from .run import Run
-
-    folder = Run(run)
-    if not folder.pairs.is_dir():
-        raise DuoError(f"{run} holds no pairs", hint="run `duo pairs` first")
-    with folder.lock():
-        pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
-    _say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
-    if folder.checkpoint.exists():
-        _say(f"an adapter that other pairs trained is kept; to train anew, delete {folder.checkpoint.parent}")
-
-
 def main() -> None:
     """Run the command line: errors in at most three lines, exit code 1 (2 for usage, 130 when interrupted)."""
     from .concepts.cli import concepts
@@ -280,8 +256,10 @@ def main() -> None:
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from .pairs.cli import drop
     from .ship import compose, export
 
+    app.command()(drop)
     app.command()(compose)
     app.command()(export)
     app.add_typer(concepts, name="concepts")

@@ -75,7 +75,10 @@ def train(session: Session) -> State:
     # Of several processes the first one encodes, and the others read what it wrote.
     with PartialState(cpu=session.model.device.type == "cpu").main_process_first():
         cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
-    trained = run_training(session.model, cache, pairs, run, settings.train, seed=settings.seed, quiet=session.quiet)
+    with session.model.denoiser_alone():
+        trained = run_training(
+            session.model, cache, pairs, run, settings.train, seed=settings.seed, quiet=session.quiet
+        )
     if is_first_process():
         save_adapter(session.model, run.adapter, _provenance(session, pairs, key, trained.steps))
     return session.finish("train", time.monotonic() - begin, "done")

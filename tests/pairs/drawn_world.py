@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ class DrawingModel:
         self.gallery, self.wrong, self.base = gallery, wrong, base
         self.crash_after: int | None = None
         self.requests: list[SampleRequest] = []
+
+    def denoiser_alone(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
 
     def fingerprint(self) -> str:
         return self.base

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -92,6 +93,10 @@ class Model(Protocol):
 
     def adapted_layers(self, targets: Targets) -> list[str]:
         """Names of the denoiser's linear layers that an adapter is put on."""
+        ...
+
+    def denoiser_alone(self) -> AbstractContextManager[None]:
+        """Inside the block only the denoiser is on the device: text encoders and VAE wait in the CPU's memory."""
         ...
 
     def fingerprint(self) -> str:

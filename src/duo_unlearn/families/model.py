@@ -48,6 +48,20 @@ class DiffusersModel:
             if pattern.fullmatch(name) and isinstance(getattr(layer, "base_layer", layer), nn.Linear)
         ]
 
+    @contextlib.contextmanager
+    def denoiser_alone(self) -> Iterator[None]:
+        """Inside the block only the denoiser is on the device: text encoders and VAE wait in the CPU's memory."""
+        others = [part for name in self.kind.parts[1:] if (part := getattr(self.pipe, name)) is not None]
+        for part in others:
+            part.to("cpu")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            yield
+        finally:
+            for part in others:
+                part.to(self.device)
+
     def fingerprint(self) -> str:
         """SHA-256 over the denoiser's weight files, first 16 digits: the same in every precision it is loaded in.
 
