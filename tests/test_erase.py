@@ -140,5 +140,13 @@ def test_help_imports_no_torch() -> None:
     assert "Erase a concept" in duo("--help").stdout
 
 
+def test_models_list_as_json() -> None:
+    rows = {row["family"]: row for row in json.loads(duo("models", "--json").stdout)}
+    assert set(rows) == {"mini", "sd1", "sd2", "sdxl", "sd3", "flux"}
+    assert "nudity" in rows["sd1"]["settings_for"]
+    assert rows["sd1"]["training_gb"] < 6
+    assert "FLUX.1" in duo("models").stdout
+
+
 def test_concepts_list_as_json() -> None:
     assert {"sword", "balloon"} <= {row["name"] for row in json.loads(duo("concepts", "list", "--json").stdout)}

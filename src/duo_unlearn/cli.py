@@ -256,10 +256,12 @@ def main() -> None:
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from .catalogue import models
     from .pairs.cli import drop
     from .ship import compose, export
 
     app.command()(drop)
+    app.command()(models)
     app.command()(compose)
     app.command()(export)
     app.add_typer(concepts, name="concepts")
