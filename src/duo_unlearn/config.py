@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import DuoError
-from .records import Captions, Decay, Pairing, Sides, Targets
+from .records import Captions, Decay, Pairing, Quantize, Sides, Targets
 
 
 class _Strict(BaseModel):
@@ -96,6 +96,9 @@ class Settings(_Strict):
     )
     resolution: int | None = Field(
         None, ge=16, multiple_of=16, description="Height and width of images, pixels; None: the model's own."
+    )
+    quantize: Quantize = Field(
+        "no", description="int8: the frozen transformer of SD3 and FLUX in 8 bits; needs the extra `quantize`."
     )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")

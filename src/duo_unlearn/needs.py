@@ -62,7 +62,7 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
     scale = rows * (side / size.resolution) ** 2 * width / 2
     adapter = size.adapter * train.rank / 32 * (2 if train.adapter_targets == "all-attention" else 1)
     state = adapter * 16 / 1e3  # float32: weight, gradient, two moments
-    weights = denoiser * width / 1e3
+    weights = denoiser * (1 if settings.quantize == "int8" else width) / 1e3
     plain, checkpointed = (weights + state + scale * row for row in size.row)
     return Needs(
         weights=weights,

@@ -41,7 +41,7 @@ class Session:
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
         weights = DTYPES["no"] if device.type == "cpu" else dtype
         given = self.settings
-        return load_model(given.model, device, weights, given.resolution, given.checkpoint_config)
+        return load_model(given.model, device, weights, given.resolution, given.checkpoint_config, given.quantize)
 
     @cached_property
     def detector(self) -> Detector:

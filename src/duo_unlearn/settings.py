@@ -83,6 +83,10 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> tuple[Set
         attempt(lambda: check_detector(concept.detector.name, family))
     if settings is None:
         return None, found
+    if settings.quantize != "no" and family is not None:
+        from .families.load import check_quantize
+
+        attempt(lambda: check_quantize(family, settings.model))
     if settings.pairs.folder is not None:
         from .pairs.store import check_pairs
 

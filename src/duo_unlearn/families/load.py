@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import torch
 
 from ..errors import DuoError
 from ..processes import local_index, world_size
+from ..records import Quantize
 from ..storage import read_json
 from .base import Model
 from .kinds import absent_parts, family_of, layout_of, variant_of
@@ -42,15 +44,18 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     resolution: int | None = None,
     checkpoint_config: str | None = None,
+    quantize: Quantize = "no",
 ) -> Model:
     """A model on a device.
 
     dtype: of its frozen weights; an adapter is float32 whatever this is. resolution: None for the model's own.
-    checkpoint_config: see `load_checkpoint`, for a source that is a single file.
+    checkpoint_config: see `load_checkpoint`, for a source that is a single file. quantize: of the denoiser.
     """
     import diffusers
 
     family = family_of(source)
+    if quantize != "no":
+        check_quantize(family, source)
     if Path(source).suffix == ".safetensors":
         return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
     folder: str | Path = source
@@ -67,6 +72,8 @@ def load_model(
     left_out: dict[str, Any] = dict.fromkeys(absent_parts(layout, index))
     if layout.family == "sd1":
         left_out |= {"safety_checker": None, "requires_safety_checker": False}
+    if quantize != "no":
+        left_out["quantization_config"] = _int8(kind.denoiser)
     try:
         with _no_loading_bars() if local else contextlib.nullcontext():
             pipe = getattr(diffusers, kind.pipeline).from_pretrained(
@@ -83,6 +90,25 @@ def load_model(
         ) from error
     pipe.to(device)
     return DiffusersModel(pipe, kind, source, resolution)
+
+
+def check_quantize(family: str, source: str) -> None:
+    """Fail where a quantised base cannot be had, without loading anything."""
+    if family not in ("sd3", "flux") or Path(source).suffix == ".safetensors":
+        hint = "--set quantize=no; with little memory: --set train.gradient_checkpointing=true"
+        raise DuoError(
+            "a quantised base is for SD3 and FLUX in diffusers' format", got=f"{source} ({family})", hint=hint
+        )
+    if importlib.util.find_spec("torchao") is None:
+        raise DuoError("quantize needs a package that is not installed", hint="pip install duo_unlearn[quantize]")
+
+
+def _int8(denoiser: str) -> Any:
+    from diffusers import TorchAoConfig
+    from diffusers.quantizers import PipelineQuantizationConfig
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    return PipelineQuantizationConfig(quant_mapping={denoiser: TorchAoConfig(Int8WeightOnlyConfig())})
 
 
 def load_checkpoint(
