@@ -36,6 +36,15 @@ def test_the_table_is_what_a_pass_keeps(family: str, *, checkpointing: bool) -> 
     )
 
 
+def test_the_time_counts_steps_rows_and_recomputation(tmp_path: Path) -> None:
+    plain = needs(tmp_path, HUB["sd1"], max_train_steps=1000, gradient_checkpointing=False)
+    # 1000 steps of 12 rows, three passes of 0.80 TFLOP each, at 100 TFLOP/s.
+    assert plain.training_hours == pytest.approx(1000 * 12 * 3 * 0.80 / 100 / 3600)
+    again = needs(tmp_path, HUB["sd1"], max_train_steps=1000, gradient_checkpointing=True)
+    assert again.training_hours == pytest.approx(plain.training_hours * 4 / 3)
+    assert needs(tmp_path, HUB["sd1"], max_train_steps=500).training_hours == pytest.approx(plain.training_hours / 2)
+
+
 @pytest.mark.parametrize(("family", "most"), [("sd1", 6.0), ("sdxl", 14.0)])
 def test_the_goals_are_in_reach_with_checkpointing(tmp_path: Path, family: str, most: float) -> None:
     found = needs(tmp_path, HUB[family], mixed_precision="bf16", gradient_checkpointing=True)

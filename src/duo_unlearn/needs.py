@@ -15,7 +15,7 @@ class Size(NamedTuple):
     """Of a family's published model: parameters (millions) of its parts and of an adapter of rank 32.
 
     row: GB that one row of a bf16 training pass keeps at `resolution`, plainly and with gradient checkpointing, from
-    `families.activations`.
+    `families.activations`. flops: 10¹² operations of a row's pass forward there.
     """
 
     denoiser: float
@@ -23,21 +23,29 @@ class Size(NamedTuple):
     adapter: float
     resolution: int
     row: tuple[float, float]
+    flops: float
 
 
 SIZES: Final = {
-    "sd1": Size(859.5, 207, 3.19, 512, (0.95, 0.149)),
-    "sd2": Size(865.9, 424, 3.19, 768, (2.03, 0.238)),
-    "sdxl": Size(2567.5, 902, 21.3, 1024, (6.88, 0.488)),
-    "sd3": Size(2028.3, 5664, 9.44, 1024, (5.73, 0.339)),
-    "flux": Size(11901.4, 4969, 14.94, 1024, (24.24, 1.551)),
+    "sd1": Size(859.5, 207, 3.19, 512, (0.95, 0.149), 0.80),
+    "sd2": Size(865.9, 424, 3.19, 768, (2.03, 0.238), 2.15),
+    "sdxl": Size(2567.5, 902, 21.3, 1024, (6.88, 0.488), 6.76),
+    "sd3": Size(2028.3, 5664, 9.44, 1024, (5.73, 0.339), 8.90),
+    "flux": Size(11901.4, 4969, 14.94, 1024, (24.24, 1.551), 69.5),
 }
 PNG_BYTES: Final = 1.6
 """Bytes a pixel of a photograph as PNG, about."""
 
 
+RATE: Final = 100.0
+"""10¹² operations a second that times are told for: about what half precision gives on one recent data-centre GPU."""
+
+
 class Needs(NamedTuple):
-    """GB. training: weights + adapter and optimizer + kept activations; checkpointed: with gradient checkpointing."""
+    """GB, and hours at RATE.
+
+    training: weights, adapter and optimizer, kept activations; checkpointed: the same with gradient checkpointing.
+    """
 
     weights: float
     adapter: float
@@ -46,6 +54,8 @@ class Needs(NamedTuple):
     checkpointed: float
     sampling: float
     disk: float
+    training_hours: float
+    sampling_hours: float
 
 
 def estimate(settings: Settings, concept: Concept) -> Needs | None:
@@ -72,15 +82,33 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         checkpointed=checkpointed,
         sampling=weights + others * width / 1e3,
         disk=_disk(settings, concept, side, adapter),
+        **_hours(settings, concept, family, rows),
     )
 
 
-def _disk(settings: Settings, concept: Concept, side: int, adapter: float) -> float:
+def _hours(settings: Settings, concept: Concept, family: str, rows: int) -> dict[str, float]:
+    size, train, counts = SIZES[family], settings.train, settings.evaluate
+    a_pass = size.flops * ((settings.resolution or size.resolution) / size.resolution) ** 2
+    # Reference and policy forward, and back to the adapter without gradients of weights; once more when recomputed.
+    passes = 3 + train.gradient_checkpointing
+    training = train.max_train_steps * train.gradient_accumulation_steps * rows * passes * a_pass
+    guided = 1 if family == "flux" else 2
+    pairs = sum(kind.count for kind in concept.pairs) * settings.pairs.scale * (1 + concept.strength)
+    made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0
+    sampling = guided * a_pass * (made + 2 * _images(settings, concept) * counts.steps)
+    return {"training_hours": training / RATE / 3600, "sampling_hours": sampling / RATE / 3600}
+
+
+def _images(settings: Settings, concept: Concept) -> int:
+    """Images that an evaluation samples on each of the two models."""
     counts = settings.evaluate
+    asked = len(concept.attacks) * counts.prompts + counts.inversion_prompts * 2
+    return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
+
+
+def _disk(settings: Settings, concept: Concept, side: int, adapter: float) -> float:
     pairs = 2 * sum(kind.count for kind in concept.pairs) * settings.pairs.scale
-    sets = len(concept.attacks) * counts.prompts + counts.inversion_prompts * 2
-    sets += counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
-    images = (pairs + 2 * sets) * side * side * PNG_BYTES
+    images = (pairs + 2 * _images(settings, concept)) * side * side * PNG_BYTES
     return images / 1e9 + adapter * 4 * 4 / 1e3  # the adapter, and a checkpoint of three times its size
 
 
@@ -108,14 +136,20 @@ def _count(file: Path) -> float:
     return float(sum(prod(shape) for shape in shapes)) / 1e6
 
 
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+
+
 def told(needs: Needs | None) -> str:
-    """The needs in two lines."""
+    """The needs in a few lines."""
     if needs is None:
         return "needs: less than 2 GB of memory and of disk"
     lines = (
         f"needs: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, adapter and "
         f"optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), {needs.sampling:.1f} GB and more in "
-        f"sampling, {needs.disk:.1f} GB of disk"
+        f"sampling, {needs.disk:.1f} GB of disk\n"
+        f"time at {RATE:g} TFLOP/s: training {_duration(needs.training_hours)}, pairs and evaluation "
+        f"{_duration(needs.sampling_hours)}"
     )
     if needs.checkpointed < 0.8 * needs.training:
         lines += f"\nwith --set train.gradient_checkpointing=true: {needs.checkpointed:.1f} GB in training"
