@@ -76,3 +76,19 @@ def _lines(title: str, total: int, done: int, every: float = 15.0) -> Iterator[R
     yield report
     if count >= total:
         line("")
+
+
+@contextmanager
+def no_loading_bars() -> Iterator[None]:
+    """No bars for reading a local folder, which takes a moment. A download keeps its own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..errors import DuoError
+from ..progress import no_loading_bars
 from ..records import Verdict
 from ..storage import sha256_of
 from .base import Contract
@@ -60,7 +62,10 @@ def _load(source: str) -> tuple[Any, Any, str]:
     local: dict[str, Any] = {"local_files_only": True} if folder.exists() else {}
     safe = {"trust_remote_code": False, **local}
     try:
-        net = AutoModelForImageClassification.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **safe)
+        with no_loading_bars() if local else contextlib.nullcontext():
+            net = AutoModelForImageClassification.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, **safe
+            )
         processor = AutoImageProcessor.from_pretrained(source, **safe)
     except (OSError, ValueError) as error:
         hint = "label model=FOLDER of a classifier in transformers format, or a hub id that can be reached"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..errors import DuoError
+from ..progress import no_loading_bars
 from ..records import Verdict
 from ..storage import sha256_of
 from .base import Contract
@@ -84,7 +86,8 @@ def _load(source: str) -> tuple[Any, Any, Any, str]:
     folder = Path(source)
     local = {"local_files_only": True} if folder.exists() else {}
     try:
-        model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **local)
+        with no_loading_bars() if local else contextlib.nullcontext():
+            model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **local)
         tokenizer = CLIPTokenizer.from_pretrained(source, **local)
         processor: Any = CLIPImageProcessor.from_pretrained(source, **local)
     except (OSError, ValueError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import torch
 
 from ..errors import DuoError
 from ..processes import local_index, world_size
+from ..progress import no_loading_bars
 from ..records import Quantize
 from ..storage import read_json
 from .base import Model
@@ -75,7 +75,7 @@ def load_model(
     if quantize != "no":
         left_out["quantization_config"] = _int8(kind.denoiser)
     try:
-        with _no_loading_bars() if local else contextlib.nullcontext():
+        with no_loading_bars() if local else contextlib.nullcontext():
             pipe = getattr(diffusers, kind.pipeline).from_pretrained(
                 folder,
                 dtype=dtype,
@@ -134,7 +134,7 @@ def load_checkpoint(
     local = folder is not None and Path(folder).exists()
     plain = {"safety_checker": None, "requires_safety_checker": False} if len(kind.text) == 1 else {}
     try:
-        with _no_loading_bars() if local else contextlib.nullcontext():
+        with no_loading_bars() if local else contextlib.nullcontext():
             pipe = getattr(diffusers, kind.pipeline).from_single_file(
                 str(path), config=folder, local_files_only=local, dtype=dtype, **plain
             )
@@ -144,22 +144,6 @@ def load_checkpoint(
         raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
     pipe.to(device)
     return DiffusersModel(pipe, kind, str(path), resolution)
-
-
-@contextlib.contextmanager
-def _no_loading_bars() -> Iterator[None]:
-    """No bars for reading a local folder, which takes a moment. A download keeps its own."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()
 
 
 def _hub_index(source: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from ..errors import DuoError
+from ..progress import no_loading_bars
 from ..storage import read_tensors
 from .judge_net import JudgeNet
 
@@ -41,9 +42,10 @@ def load_clip(folder: Path, device: torch.device) -> tuple[CLIPModel, CLIPTokeni
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
-        clip: Any = CLIPModel.from_pretrained(
-            folder / "clip", dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        with no_loading_bars():
+            clip: Any = CLIPModel.from_pretrained(
+                folder / "clip", dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError) as error:
         raise DuoError(f"cannot load the CLIP of {folder}", got=str(error)[:200]) from error
