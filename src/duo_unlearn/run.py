@@ -8,6 +8,8 @@ RUN/
   train/                   checkpoint.safetensors  metrics.jsonl
   adapter/                 pytorch_lora_weights.safetensors  provenance.json
   evaluation/              images/SET/MODEL/NNNN.png  parts/SET.MODEL/FIRST.json  verdicts.json  inverted.safetensors
+  attacks/                 PRESET/ATTACK/: what was found, attempts and images
+  attacks.json             estimates of the red team, by attack and preset
   results.json             estimates
   report.html              one self-contained page
 """
@@ -42,6 +44,8 @@ class Run:
         self.evaluation = folder / "evaluation"
         self.verdicts = self.evaluation / "verdicts.json"
         self.inverted = self.evaluation / "inverted.safetensors"
+        self.attacks = folder / "attacks"
+        self.attack_results = folder / "attacks.json"
         self.results = folder / "results.json"
         self.report = folder / "report.html"
 

@@ -48,3 +48,23 @@ def interference_table(rows: Sequence[Mapping[str, Any]]) -> None:
         figures = (text(row.get(name)) for name in ("original", "alone", "composed"))
         table.add_row(row["concept"], row["prompts"], row["metric"], *figures)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def attacks_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """DSR by attack and preset, original and erased side by side. A quick run says so; what is absent is a dash."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="DSR [95 % interval] n")
+    for column in ("attack", "preset", "original", "erased", "unscored"):
+        table.add_column(column)
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        cells.setdefault((row["attack"], row["preset"]), {})[row["model"]] = row
+    for (attack, preset), by_model in cells.items():
+        texts = [
+            f"{r['value']:.1%} [{r['low']:.1%}, {r['high']:.1%}] {r['n']}" if (r := by_model.get(name)) else "–"
+            for name in ("original", "erased")
+        ]
+        table.add_row(attack, preset, *texts, str(sum(row["unscored"] for row in by_model.values())))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

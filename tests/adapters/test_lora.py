@@ -63,6 +63,10 @@ def test_off_is_the_base_and_requires_grad_comes_back(trained: tuple[Model, Path
     assert not np.array_equal(pixels(model), base)
     with adapters_off(model.denoiser):
         assert np.array_equal(pixels(model), base)
+        with adapters_off(model.denoiser):
+            pass
+        assert np.array_equal(pixels(model), base)  # an inner block leaves the outer one off
+    assert not np.array_equal(pixels(model), base)
     assert [p.requires_grad for p in model.denoiser.parameters()] == flags
 
 

@@ -48,7 +48,7 @@ def attach(model: Model, *, rank: int, seed: int, targets: Targets = "self-atten
 
 @contextlib.contextmanager
 def adapters_off(denoiser: nn.Module) -> Iterator[None]:
-    """The reference: every adapter switched off inside the block, and requires_grad put back after it.
+    """The reference: every adapter switched off inside the block, and all as it was after it. Blocks may be nested.
 
     PEFT's own switches set requires_grad on all active adapters, also on frozen ones.
     """
@@ -56,13 +56,14 @@ def adapters_off(denoiser: nn.Module) -> Iterator[None]:
 
     layers = [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
     flags = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
+    were_on = [not layer.disable_adapters for layer in layers]
     for layer in layers:
         layer.enable_adapters(False)
     try:
         yield
     finally:
-        for layer in layers:
-            layer.enable_adapters(True)
+        for layer, on in zip(layers, were_on, strict=True):
+            layer.enable_adapters(on)
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
 

@@ -5,24 +5,68 @@ Everything is frozen but one token's vector, which learns to make the attacked m
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from ..errors import DuoError
 from ..families.base import Conditioning, Model, Moments
-from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector
+from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, one_encoder
 from ..progress import progress
+from ..records import Prompt
+from .base import Artifact, Found, Preset, Subject
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
 
 SCALE = 1024.0
 
 
+PRESETS: Final[dict[Preset, dict[str, float]]] = {
+    "quick": {"steps": 300, "batch": 16, "lr": 5e-3},
+    "paper": {"steps": 3000, "batch": 4, "lr": 5e-3},
+}
+
+
+class ConceptInversion:
+    """One token for the whole concept, in front of every prompt."""
+
+    name, title, shared = "concept-inversion", "Concept inversion", False
+    alters = False
+
+    def why_not(self, model: Model) -> str | None:
+        """It reaches one CLIP text encoder."""
+        return why_not(model)
+
+    def budget(self, preset: Preset) -> dict[str, float]:
+        """Steps, images a step, learning rate."""
+        return PRESETS[preset]
+
+    def chunk(self, _preset: Preset) -> int:
+        """All prompts: the token is one."""
+        return 1 << 30
+
+    def during(self, _subject: Subject) -> AbstractContextManager[None]:
+        """Nothing is done to the model."""
+        return contextlib.nullcontext()
+
+    def find(self, subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], preset: Preset) -> Found:
+        """The token, and each prompt behind it."""
+        budget = PRESETS[preset]
+        vector = invert(
+            subject.model, subject.moments, steps=int(budget["steps"]), batch=int(budget["batch"]),
+            seed=subject.seed, lr=budget["lr"],
+        )  # fmt: skip
+        made = [Artifact(f"{PLACEHOLDER} {prompt.text}", vector="token") for prompt in prompts]
+        return Found(made, {"token": vector})
+
+
 def why_not(model: Model) -> str | None:
     """Why this attack cannot run on a model, or None when it can."""
-    if model.family in ("mini", "sd1", "sd2"):
+    if one_encoder(model):
         return None
     return f"the inverted token reaches models with one CLIP text encoder, not {model.family}"
 

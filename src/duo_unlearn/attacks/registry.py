@@ -1,0 +1,28 @@
+"""The attacks that there are. One that joins adds a file and its line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .base import Attack
+from .inversion import ConceptInversion
+from .p4d import P4D
+from .prompts import AdapterRemoval, Direct, ImageToImage
+from .relearning import Relearning
+from .ring_a_bell import RingABell
+from .unlearn_diff import UnlearnDiffAtk
+
+_ALL: Final[tuple[Attack, ...]] = (
+    Direct(),
+    RingABell(),
+    ConceptInversion(),
+    UnlearnDiffAtk(),
+    P4D(),
+    ImageToImage(),
+    Relearning("concept", 20),
+    Relearning("concept", 100),
+    Relearning("concept", 300),
+    Relearning("benign", 300),
+    AdapterRemoval(),
+)
+ATTACKS: Final[dict[str, Attack]] = {attack.name: attack for attack in _ALL}

@@ -1,0 +1,160 @@
+"""UnlearnDiffAtk (white box): adversarial tokens in front of a prompt, found by gradients through the defended model.
+
+Zhang et al. 2024. Each token is a distribution over the vocabulary, kept on the simplex; the forward pass takes its
+likeliest token (straight-through). The loss is the defended model's denoising error on the original model's image of
+the prompt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..families.base import Conditioning, Model, SampleRequest
+from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary, word_ids
+from ..records import Prompt
+from .base import Artifact, Found, Preset, Subject
+from .ring_a_bell import plain_tokens
+
+PRESETS: Final[dict[Preset, dict[str, float]]] = {
+    "quick": {"tokens": 5, "timesteps": 10, "steps": 10, "lr": 0.01},
+    "paper": {"tokens": 5, "timesteps": 50, "steps": 40, "lr": 0.01},
+}
+WEIGHT_DECAY = 0.1
+
+
+class UnlearnDiffAtk:
+    """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
+
+    name, title, shared = "unlearndiffatk", "UnlearnDiffAtk", False
+    alters = False
+
+    def why_not(self, model: Model) -> str | None:
+        """It reaches one CLIP text encoder."""
+        return (
+            None
+            if one_encoder(model)
+            else f"it prefixes tokens of one CLIP text encoder, and {model.family} has several"
+        )
+
+    def budget(self, preset: Preset) -> dict[str, float]:
+        """Tokens, timesteps, steps at each, learning rate."""
+        return PRESETS[preset]
+
+    def chunk(self, _preset: Preset) -> int:
+        """Prompts side by side."""
+        return 16
+
+    def during(self, _subject: Subject) -> AbstractContextManager[None]:
+        """Nothing is done to the model."""
+        return contextlib.nullcontext()
+
+    def find(self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset) -> Found:
+        """The best prefix of each prompt."""
+        budget = PRESETS[preset]
+        with subject.original():
+            images = subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)])
+        latents = subject.model.encode_images(images).mean
+        search = _Search(
+            subject, [prompt.text for prompt in prompts], seeds, latents, int(budget["tokens"]), budget["lr"]
+        )
+        levels = torch.linspace(10, subject.model.noise.last_timestep - 9, int(budget["timesteps"])).long().tolist()
+        for t in levels:
+            for _ in range(int(budget["steps"])):
+                search.step(t)
+            if search.check():
+                break
+        return Found(search.artifacts())
+
+
+class _Search:
+    """The prefixes of some prompts: distributions (prompt, token, vocabulary), and which have won."""
+
+    def __init__(
+        self, subject: Subject, texts: list[str], seeds: Sequence[int], latents: Tensor, tokens: int, rate: float
+    ) -> None:
+        self.subject, self.texts, self.seeds, self.tokens = subject, texts, seeds, tokens
+        model = subject.model
+        self.latents = latents.to(model.device)
+        self.plain = plain_tokens(model).to(model.device)
+        self.embeddings = vocabulary(model)[self.plain].float()
+        shape = (len(texts), tokens, len(self.plain))
+        self.generator = torch.Generator().manual_seed(seeds[0] ^ subject.seed)
+        self.weights = (torch.ones(shape) / shape[-1]).to(model.device).requires_grad_(True)
+        # Uniform rows have no likeliest token; a little noise makes the first choice one of chance.
+        self.weights.data += 1e-4 * torch.rand(shape, generator=self.generator).to(model.device)
+        self.optimizer = torch.optim.Adam([self.weights], lr=rate, weight_decay=WEIGHT_DECAY)
+        padding = int(self.plain[0])
+        rows = [sequence(model, [*[padding] * tokens, *word_ids(model, text)]) for text in texts]
+        self.ids = torch.tensor(rows, device=model.device)
+        self.won: dict[int, list[int]] = {}
+        self.asked = 0
+        self.loss = torch.zeros(len(texts))
+
+    def step(self, t: int) -> None:
+        """One gradient step of all prompts at a noise level."""
+        model = self.subject.model
+        hard = torch.nn.functional.one_hot(self.weights.argmax(dim=-1), len(self.plain)).float()
+        straight = hard + self.weights - self.weights.detach()
+        conditioning = encode_ids(model, self.ids, straight @ self.embeddings)
+        error = denoising_error(model, self.latents, t, conditioning, self.generator)
+        self.loss = error.detach().cpu()
+        (gradient,) = torch.autograd.grad(error.sum(), [self.weights])
+        self.weights.grad = gradient
+        self.optimizer.step()
+        self.weights.data = on_simplex(self.weights.data)
+
+    def check(self) -> bool:
+        """Sample what has not won yet; True when all have."""
+        chosen = self.plain[self.weights.argmax(dim=-1)].tolist()
+        open_ = [i for i in range(len(self.texts)) if i not in self.won]
+        ids = torch.tensor(
+            [sequence(self.subject.model, [*chosen[i], *word_ids(self.subject.model, self.texts[i])]) for i in open_]
+        )
+        with torch.no_grad():
+            text = encode_ids(self.subject.model, ids)
+        requests = [
+            SampleRequest(self.texts[i], self.seeds[i], embedding=text.rows(slice(k, k + 1)))
+            for k, i in enumerate(open_)
+        ]
+        self.asked += 1
+        for i, seen in zip(open_, self.subject.detect(self.subject.sample(requests)), strict=True):
+            if seen:
+                self.won[i] = chosen[i]
+        return len(self.won) == len(self.texts)
+
+    def artifacts(self) -> list[Artifact]:
+        """The prefix that won, or else the last one."""
+        model = self.subject.model
+        last = self.plain[self.weights.argmax(dim=-1)].tolist()
+        made = []
+        for i, text in enumerate(self.texts):
+            ids = [*self.won.get(i, last[i]), *word_ids(model, text)]
+            facts = {"loss": float(self.loss[i]), "checks": float(self.asked), "won": float(i in self.won)}
+            made.append(Artifact(text_of(model, ids), sequence(model, ids), facts=facts))
+        return made
+
+
+def denoising_error(
+    model: Model, latents: Tensor, t: int, conditioning: Conditioning, generator: torch.Generator
+) -> Tensor:
+    """Mean of (target − prediction)² of each latent under its conditioning at a noise level, (image,)."""
+    eps = torch.randn(latents.shape, generator=generator).to(latents)
+    levels = torch.full((len(latents),), t, device=latents.device)
+    dtype = next(model.denoiser.parameters()).dtype
+    noisy = model.noise.add_noise(latents, eps, levels)
+    predicted = model.predict(noisy.to(dtype), levels, conditioning.map(lambda x: x.to(dtype)))
+    return (predicted.float() - model.noise.target(latents, eps, levels)).square().flatten(1).mean(dim=1)
+
+
+def on_simplex(rows: Tensor) -> Tensor:
+    """Each row's nearest point with entries ≥ 0 that sum to 1 (Duchi et al. 2008); the last axis is projected."""
+    ordered = rows.sort(dim=-1, descending=True).values
+    excess = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, rows.shape[-1] + 1, device=rows.device)
+    kept = (ordered > excess).sum(dim=-1, keepdim=True)
+    return (rows - excess.gather(-1, kept - 1)).clamp(min=0)

@@ -1,0 +1,117 @@
+"""`duo attack` and `duo measure`: the red team."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import DuoError
+
+if TYPE_CHECKING:
+    from .session import Session
+
+RunFolder = Annotated[Path, typer.Argument(help="The run folder.")]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _session(run: Path) -> Session:
+    from .run import Run
+    from .session import Session
+    from .settings import resolve_settings
+
+    if not Run(run).settings.exists():
+        raise DuoError(f"{run} is no run folder", got="no settings.yaml in it", hint="run `duo erase` first")
+    return Session(resolve_settings({"output": str(run)}))
+
+
+def attack(
+    run: RunFolder,
+    names: Annotated[
+        list[str] | None, typer.Option("--attack", help="One of `duo attacks`; all when not given.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="quick: minutes on the mini model; paper: as published.")
+    ] = "quick",
+    count: Annotated[int, typer.Option("--count", min=1, help="Prompts that are attacked.")] = 50,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="A file of prompts: .txt, .csv, .jsonl.")] = None,
+    replay: Annotated[Path | None, typer.Option("--replay", help="Use what was found on this run's model.")] = None,
+) -> None:
+    """Attack a run's erased model, and the original beside it; the images are kept, and judged by `duo measure`.
+
+    duo attack runs/sword --preset quick
+
+    duo attack runs/sword --attack unlearndiffatk --attack p4d --preset paper --count 100
+
+    duo attack runs/other --attack p4d --replay runs/sword
+    """
+    from .attacks.registry import ATTACKS
+    from .measuring import measure as judge
+    from .red_team import asked
+    from .red_team import attack as run_attacks
+    from .show import attacks_table
+
+    if unknown := [name for name in names or [] if name not in ATTACKS]:
+        raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
+    if preset not in ("quick", "paper"):
+        raise DuoError("unknown preset", got=preset, hint="quick or paper")
+    session = _session(run)
+    with session.run.lock():
+        chosen = asked(session, count, prompts)
+        for line in run_attacks(session, names or list(ATTACKS), preset, chosen, replay):  # type: ignore[arg-type]
+            _say(f"{line.attack}: " + (f"{line.attempts} attempts a model" if line.reason is None else line.reason))
+        attacks_table(judge(session.run, session.detector))
+
+
+def measure(
+    run: RunFolder,
+    detector: Annotated[str | None, typer.Option("--detector", help="Another one than the concept's.")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--label", help="Of that detector; repeatable.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Of that detector.")] = None,
+) -> None:
+    """Judge the attempts of `duo attack`, again under another detector if you like; nothing is sampled.
+
+    duo measure runs/sword
+
+    duo measure runs/nudity --detector nudenet --label contract=exposed-0.45
+    """
+    from .detectors.base import make_detector
+    from .families.kinds import family_of
+    from .measuring import measure as judge
+    from .show import attacks_table
+
+    session = _session(run)
+    used: Any = session.detector
+    if detector is not None:
+        used = make_detector(detector, tuple(labels or ()), family_of(session.settings.model), threshold)
+    with session.run.lock():
+        attacks_table(judge(session.run, used))
+
+
+def attacks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:
+    """The attacks and their budgets.
+
+    duo attacks
+    """
+    import json
+
+    from .attacks.registry import ATTACKS
+
+    rows = [
+        {"attack": name, "title": one.title, "quick": one.budget("quick"), "paper": one.budget("paper")}
+        for name, one in ATTACKS.items()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['attack']:<24}{row['title']}")
+        for preset in ("quick", "paper"):
+            budget: Any = row[preset]
+            if budget:
+                print(f"{'':<24}  {preset}: " + ", ".join(f"{key} {value:g}" for key, value in budget.items()))

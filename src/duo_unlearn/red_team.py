@@ -1,0 +1,227 @@
+"""The red team: what attacks find and the images it gives, written part by part, and not judged here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
+from .attacks.base import Artifact, Attack, Found, Preset, Subject, requests_for
+from .attacks.registry import ATTACKS
+from .errors import DuoError
+from .families.base import SampleRequest, seed_of
+from .metrics.attempts import prompt_groups
+from .pairs.store import load_pairs
+from .progress import progress
+from .records import ModelName, Prompt
+from .session import Session
+from .storage import read_json, read_tensors, sha256_of, write_bytes, write_json, write_tensors
+from .training.cache import build_cache
+
+MODELS: tuple[ModelName, ...] = ("original", "erased")
+
+
+class Line(NamedTuple):
+    """One attack's state after a run: how many attempts there are on each model, or why it did not run."""
+
+    attack: str
+    attempts: int
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The prompts that are attacked, and the seeds of their images. name: "direct", or the file's."""
+
+    name: str
+    prompts: list[Prompt]
+    seeds: list[int]
+
+
+def asked(session: Session, count: int, file: Path | None = None) -> Asked:
+    """`count` direct prompts of the concept, or all of a file's."""
+    seed = session.settings.seed
+    if file is not None:
+        from .attacks.prompts import read_prompts
+
+        prompts, name = read_prompts(file), f"file-{file.stem}"
+    else:
+        evaluate = session.settings.evaluate.model_copy(update={"prompts": count})
+        groups = [group for group in prompt_groups(session.concept, evaluate, seed) if group.kind == "attack"]
+        if not groups:
+            raise DuoError(
+                f"the concept {session.concept.name} asks for nothing", hint="add attacks: to its file, or --prompts"
+            )
+        prompts, name = groups[0].prompts, groups[0].name
+    return Asked(name, prompts, [seed_of(seed, "evaluate", name, i) for i in range(len(prompts))])
+
+
+def attack(
+    session: Session, names: Sequence[str], preset: Preset, asked_for: Asked, replay: Path | None = None
+) -> list[Line]:
+    """Run attacks on the original and on the erased model; parts that are there already are kept.
+
+    replay: a run whose artifacts, found on its erased model, are used in place of a search (transfer).
+    """
+    _prepare(session)
+    lines = []
+    for name in names:
+        one = ATTACKS[name]
+        reason = one.why_not(session.model)
+        work = [_Work(session, one, which, preset, asked_for, replay) for which in MODELS]
+        if reason is None:
+            for each in work:
+                each.run()
+        lines.append(Line(name, 0 if reason else len(asked_for.prompts), reason))
+        write_json(work[0].folder / "attack.json", {**work[0].described(), "reason": reason})
+    return lines
+
+
+def _prepare(session: Session) -> None:
+    if not session.run.adapter_weights.exists():
+        hint = "run `duo train` first, or `duo erase` for all stages"
+        raise DuoError(f"{session.run.folder} holds no adapter", hint=hint)
+    if not any(f".{NAME}." in name for name, _ in session.model.denoiser.named_parameters()):
+        load_adapter(session.model, session.run.adapter)
+    set_strength(session.model, 1.0)
+
+
+def subject_of(session: Session) -> Subject:
+    """The model as it stands, and what an attacker of it has."""
+    settings, model = session.settings.evaluate, session.model
+
+    def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
+        return model.sample(requests, steps=settings.steps, guidance=settings.guidance, batch=settings.batch)
+
+    pairs = [pair for pair in load_pairs(session.run.pairs) if pair.keep]
+    cache = build_cache(model, pairs, session.run.pairs, session.run.moments, captions=session.settings.train.captions)
+    keep = [group for group in prompt_groups(session.concept, settings, session.settings.seed) if group.kind == "keep"]
+    return Subject(
+        model=model,
+        original=lambda: adapters_off(model.denoiser),
+        detect=lambda images: [verdict.detected for verdict in session.detector.detect(images)],
+        sample=sample,
+        moments=cache.unsafe,
+        contrast=[(pair.unsafe_prompt or "", pair.safe_prompt or "") for pair in pairs],
+        benign=[prompt.text for prompt in keep[0].prompts] if keep else ["a picture"],
+        seed=session.settings.seed,
+    )
+
+
+class _Work:
+    """One attack on one model: what it finds, and its attempts, in parts that are written whole."""
+
+    def __init__(
+        self, session: Session, one: Attack, which: ModelName, preset: Preset, asked_for: Asked, replay: Path | None
+    ) -> None:
+        self.session, self.one, self.which, self.preset = session, one, which, preset
+        self.asked, self.replay = asked_for, replay
+        suffix = "" if asked_for.name == "direct" else f"@{asked_for.name}"
+        suffix += f"@{replay.name}" if replay is not None else ""
+        self.folder = session.run.attacks / preset / (one.name + suffix)
+        size = min(one.chunk(preset), len(asked_for.prompts))
+        self.parts = [slice(first, first + size) for first in range(0, len(asked_for.prompts), size)]
+        self.state = session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "attack": self.folder.name,
+            "title": self.one.title,
+            "preset": self.preset,
+            "budget": self.one.budget(self.preset),
+            "prompts": self.asked.name,
+            "replay": str(self.replay) if self.replay else None,
+        }
+
+    def run(self) -> None:
+        """Find and sample what is missing."""
+        todo = [part for part in self.parts if not self._is_done(part)]
+        if not todo:
+            return
+        label, count = f"{self.folder.name}: {self.which}", len(self.asked.prompts)
+        with adapters_off(self.session.model.denoiser) if self.which == "original" else nullcontext():
+            subject = subject_of(self.session)
+            with progress(label, count, done=todo[0].start, quiet=self.session.quiet) as report:
+                if self.one.alters:
+                    with self.one.during(subject):
+                        for part in todo:
+                            self._sample(subject, part, self._found(subject, part))
+                    return
+                for part in todo:
+                    self._sample(subject, part, self._found(subject, part))
+                    report(min(part.stop, count))
+
+    def _key(self, part: slice, state: str) -> str:
+        settings, prompts = self.session.settings.evaluate, [prompt.text for prompt in self.asked.prompts[part]]
+        basis: list[Any] = [self.one.name, self.one.budget(self.preset), prompts, self.asked.seeds[part], state]
+        basis += [self.session.settings.seed, settings.steps, settings.guidance, str(self.session.detector.contract)]
+        return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
+
+    def _is_done(self, part: slice) -> bool:
+        path = self.folder / self.which / f"{part.start:04}.json"
+        if not path.exists():
+            return False
+        known = read_json(path)
+        # Someone may have deleted images that are not for every eye; they are made again.
+        whole = all((self.folder / entry["file"]).exists() for entry in known["attempts"])
+        return bool(whole and known["key"] == self._key(part, self.state))
+
+    def _found(self, subject: Subject, part: slice) -> Found:
+        """What the attack finds for a part: searched for once and kept, or another run's."""
+        owner = "shared" if self.one.shared else self.which
+        if self.replay is not None:
+            owner = "shared" if self.one.shared else "erased"
+            path = self.replay / "attacks" / self.preset / self.one.name / f"found-{owner}" / f"{part.start:04}.json"
+            if not path.exists():
+                hint = f"duo attack {self.replay} --attack {self.one.name} --preset {self.preset}"
+                raise DuoError(f"{self.replay} holds no artifacts of {self.one.name}", got=f"no {path}", hint=hint)
+            return _read_found(path)
+        path = self.folder / f"found-{owner}" / f"{part.start:04}.json"
+        # What is shared depends on no adapter.
+        key = self._key(part, self.session.model.fingerprint() if self.one.shared else self.state)
+        if path.exists() and read_json(path)["key"] == key:
+            return _read_found(path)
+        found = self.one.find(subject, self.asked.prompts[part], self.asked.seeds[part], self.preset)
+        provenance = {"key": key, "model": self.session.model.fingerprint(), "state": self.state}
+        _write_found(path, found, {**provenance, "seed": self.session.settings.seed, **self.described()})
+        return found
+
+    def _sample(self, subject: Subject, part: slice, found: Found) -> None:
+        prompts, seeds = self.asked.prompts[part], self.asked.seeds[part]
+        starts: list[Image.Image | None] = [None] * len(prompts)
+        if any(artifact.strength is not None for artifact in found.artifacts):
+            with subject.original():
+                starts = list(subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)]))
+        images = subject.sample(requests_for(subject.model, found, seeds, starts))
+        entries = []
+        for i, (prompt, artifact, image) in enumerate(zip(prompts, found.artifacts, images, strict=True)):
+            file = Path("images") / self.which / f"{part.start + i:04}.png"
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            write_bytes(self.folder / file, buffer.getvalue())
+            told = {"prompt": prompt.text, "shows": dict(prompt.shows), "seed": seeds[i], "text": artifact.text}
+            entries.append({**told, "facts": artifact.facts, "file": str(file)})
+        path = self.folder / self.which / f"{part.start:04}.json"
+        write_json(path, {"key": self._key(part, self.state), "attempts": entries})
+
+
+def _write_found(path: Path, found: Found, provenance: dict[str, Any]) -> None:
+    if found.tensors:
+        write_tensors(path.with_suffix(".safetensors"), found.tensors)
+    write_json(path, {**provenance, "artifacts": [artifact._asdict() for artifact in found.artifacts]})
+
+
+def _read_found(path: Path) -> Found:
+    tensors: dict[str, Tensor] = {}
+    if path.with_suffix(".safetensors").exists():
+        tensors = read_tensors(path.with_suffix(".safetensors"))[0]
+    return Found([Artifact(**entry) for entry in read_json(path)["artifacts"]], tensors)
