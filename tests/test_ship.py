@@ -129,6 +129,8 @@ def test_an_export_gives_the_same_images(run_folder: Path, form: Form, tmp_path:
     card = (tmp_path / "out" / "README.md").read_text()
     assert ("cannot be unloaded" if form in ("merged", "checkpoint") else "can leave this adapter out") in card
     assert "Not measured" in card
+    assert done.target.name in card.split("## Loading")[1].split("##")[0]
+    assert ".part" not in card
     assert not list(tmp_path.rglob("*.bin"))
 
 
@@ -160,10 +162,32 @@ def test_kohyas_file_has_its_names_and_the_right_alpha(tmp_path: Path) -> None:
     assert all({f"{b}.lora_down.weight", f"{b}.lora_up.weight", f"{b}.alpha"} <= set(tensors) for b in bases)
 
 
+def test_composing_leaves_a_trained_adapter_alone(tmp_path: Path) -> None:
+    runs = [adapter("mini", tmp_path / n, rank=2, seed=i) for i, n in enumerate(("a", "b", "c"))]
+    before = (runs[2] / "adapter" / "provenance.json").read_bytes()
+    for target in (runs[0], runs[2]):
+        with pytest.raises(DuoError, match="holds another adapter"):
+            compose_runs(runs[:2], [], target)
+    assert (runs[2] / "adapter" / "provenance.json").read_bytes() == before
+    compose_runs(runs[:2], [], tmp_path / "both")
+    compose_runs(runs[:2], [1.0, 0.5], tmp_path / "both")
+
+
+def test_an_export_in_half_precision_is_half_as_large(tmp_path: Path) -> None:
+    run = adapter("mini", tmp_path / "run", rank=2, seed=3)
+    done = [export(run, tmp_path / p, "merged", precision=p) for p in ("no", "bf16")]
+    sizes = [sum(file.stat().st_size for file in one.target.rglob("*.safetensors")) for one in done]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.02)
+
+
 def test_what_exporting_refuses(tmp_path: Path) -> None:
     run = adapter("mini", tmp_path / "run", rank=2, seed=3)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(DuoError, match="is a file"):
+        export(run, tmp_path / "full" / "mine.txt", "diffusers")
+    with pytest.raises(DuoError, match="unknown precision"):
+        export(run, tmp_path / "out", "diffusers", precision="half")
     with pytest.raises(DuoError, match="is not empty"):
         export(run, tmp_path / "full", "diffusers")
     write_json(run / "adapter" / "provenance.json", {"base": "0123456789abcdef", "model": "mini", "concept": "sword"})

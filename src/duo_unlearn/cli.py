@@ -163,7 +163,7 @@ def _check(given: dict[str, Any], config: Path | None) -> None:
     if settings is None:
         raise typer.Exit(1)
     print(describe(settings), end="")
-    _say(told(estimate(settings, load_concept(settings.concept))))
+    _say(told(estimate(settings, load_concept(settings.concept)), settings.model))
     _say("no fault found")
 
 
@@ -207,14 +207,14 @@ def report(run: RunFolder) -> None:
 @app.command()
 def sample(
     prompts: Annotated[list[str], typer.Argument(help="Prompts.")],
-    model: ModelName = "mini",
+    model: ModelName = None,
     adapter: Annotated[Path | None, typer.Option("--adapter", help="A run folder, adapter folder or file.")] = None,
     strength: Annotated[float, typer.Option("--strength", help="Of the adapter; 0 is the base exactly.")] = 1.0,
     compare: Annotated[bool, typer.Option("--compare", help="The base above, the adapter below.")] = False,
     count: Annotated[int, typer.Option("--count", min=1, help="Images a prompt.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     steps: Annotated[int, typer.Option("--steps", min=2)] = 25,
-    guidance: Annotated[float, typer.Option("--guidance", min=1)] = 5.0,
+    guidance: Annotated[float, typer.Option("--guidance", min=0)] = 5.0,
     device: Device = "auto",
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG: a row a prompt.")] = Path("sample.png"),
 ) -> None:
@@ -227,7 +227,7 @@ def sample(
     from .sampling import sample_grid
 
     sample_grid(
-        prompts, output, model=model or "mini", adapter=adapter, strength=strength, compare=compare, count=count,
+        prompts, output, model=model, adapter=adapter, strength=strength, compare=compare, count=count,
         seed=seed, steps=steps, guidance=guidance, device=device or "auto",
     )  # fmt: skip
     _say(f"{len(prompts) * count} images → {output}")
@@ -281,7 +281,9 @@ def main() -> None:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself is not imported here
             raise
-        hint = "smaller train.train_batch_size, pairs.batch, evaluate.batch; or --mixed_precision fp16"
+        hint = (
+            "smaller train_batch_size, pairs.batch, evaluate.batch; --mixed_precision bf16; for export --precision bf16"
+        )
         print_error(DuoError("the device has too little memory", got=str(error).split(". ")[0], hint=hint))
         sys.exit(1)
     except SystemExit as stop:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .adapters.lora import read_provenance
 from .adapters.stored import StoredAdapter, compose, read_adapter
+from .concepts.store import load_concept
 from .errors import DuoError
 from .evaluation import evaluate
 from .records import Estimate
 from .run import Run
 from .session import Session
 from .settings import resolve_settings
-from .storage import read_json, write_json
+from .storage import read_json, sha256_of, write_json
 
 
 def compose_runs(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> list[StoredAdapter]:
@@ -26,10 +28,20 @@ def compose_runs(sources: Sequence[Path], weights: Sequence[float], folder: Path
             "there must be one weight an adapter", got=f"{len(weights)} for {len(sources)}", hint="repeat --weight"
         )
     parts = [read_adapter(source) for source in sources]
-    if (folder / "adapter").exists() and folder.resolve() in [source.resolve() for source in sources]:
-        raise DuoError(f"{folder} is one of the adapters", hint="choose another --output")
+    known = read_provenance(Run(folder).adapter)
+    hashes = [sha256_of(part.path) for part in parts]
+    if Run(folder).adapter.exists() and [part.get("sha256") for part in known.get("parts", [])] != hashes:
+        raise DuoError(f"{folder} holds another adapter", hint="choose another --output")
     compose(parts, list(weights) or [1.0] * len(parts), Run(folder).adapter)
     return parts
+
+
+def check_runs(sources: Sequence[Path]) -> None:
+    """Fail for a source whose concept could not be measured, before anything is done."""
+    for source in sources:
+        if not Run(source).settings.exists():
+            raise DuoError(f"{source} is no run folder, so its concept cannot be measured", hint="--no-measure")
+        load_concept(resolve_settings({"output": str(source)}).concept)
 
 
 def measure(
@@ -37,16 +49,13 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Evaluate the composed adapter on the concept of each run, and set it beside that run's own adapter.
 
-    Writes FOLDER/CONCEPT/ (a run folder each) and FOLDER/interference.json: rows of {concept, metric, prompts, n and
+    Writes FOLDER/N-CONCEPT/ (a run folder each) and FOLDER/interference.json: rows of {concept, metric, prompts, n and
     value with interval of: original, alone, composed}. A run without results has no "alone".
     """
     rows: list[dict[str, Any]] = []
-    for source in sources:
-        run = Run(source)
-        if not run.settings.exists():
-            raise DuoError(f"{source} is no run folder, so its concept cannot be measured", hint="--no-measure")
-        settings = resolve_settings({"output": str(source)})
-        own = folder / settings.concept.replace("/", "-").removesuffix(".yaml")
+    for number, source in enumerate(sources):
+        run, settings = Run(source), resolve_settings({"output": str(source)})
+        own = folder / f"{number + 1}-{load_concept(settings.concept).name}"
         told = settings.model_dump(mode="json", exclude={"pairs": {"folder"}}) | {"output": str(own)}
         told["evaluate"] |= {"inversion_prompts": 0} | given
         session = Session(resolve_settings(told), quiet=quiet)

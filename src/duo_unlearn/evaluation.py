@@ -83,6 +83,7 @@ def _key(session: Session) -> str:
         str(session.settings.seed),
         str(session.detector.contract),
         session.model.fingerprint(),
+        session.model.variant,
     ]
     return hashlib.sha256("\n".join(basis).encode()).hexdigest()
 
@@ -117,8 +118,9 @@ def _judged(session: Session, group: PromptGroup, *, inverted: bool = False) -> 
 
 
 def _state(session: Session, which: ModelName) -> str:
-    """What decides a model's images beside prompts and seeds: the base's hash, or the adapter's."""
-    return session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+    """What decides a model's images beside prompts and seeds: the base's or adapter's hash, and how it is loaded."""
+    weights = session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+    return f"{weights} at {session.model.variant}"
 
 
 def _vector(session: Session, which: ModelName) -> tuple[torch.Tensor, str]:

@@ -30,6 +30,8 @@ Form = Literal["diffusers", "kohya", "merged", "checkpoint"]
 FORMS: Final = get_args(Form)
 TOLERANCE: Final = 1.0
 """Mean absolute difference of the images, in levels of 255, up to which an export counts as the same (float32)."""
+HALF_TOLERANCE: Final = 4.0
+"""The same in half precision, where merging rounds the weights."""
 COMPARED: Final = 4
 """Images that are compared."""
 
@@ -43,13 +45,26 @@ class Exported(NamedTuple):
 
 
 def export(
-    source: Path, folder: Path, form: Form, *, model: str | None = None, strength: float = 1.0, device: str = "auto"
+    source: Path,
+    folder: Path,
+    form: Form,
+    *,
+    model: str | None = None,
+    strength: float = 1.0,
+    device: str = "auto",
+    precision: str = "no",
 ) -> Exported:
     """Export the adapter of a run or an adapter folder, load it back, and compare images of both.
 
-    folder: new or empty; it is written whole or not at all. model: the base, where the run does not name it. An export
-    whose images differ is a DuoError, and is removed.
+    folder: new or empty; it is written whole or not at all. model: the base, where the run does not name it. precision:
+    of the weights, no (float32), fp16 or bf16: what a merged model is written in. An export whose images differ is a
+    DuoError, and is removed.
     """
+    folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise DuoError(f"{folder} is a file", hint="choose another --output")
+    if precision not in DTYPES:
+        raise DuoError("unknown precision", got=precision, hint=f"one of: {', '.join(DTYPES)}")
     adapter = read_adapter(source)
     settings = _settings(source, adapter, model)
     if folder.exists() and any(folder.iterdir()):
@@ -59,8 +74,9 @@ def export(
         raise DuoError(
             "one checkpoint file is made of Stable Diffusion 1, 2 and XL only", got=settings.model, hint=hint
         )
-    on = pick_device(device)
-    base = _base(settings, on)
+    on, dtype = pick_device(device), DTYPES[precision]
+    allowed = TOLERANCE if precision == "no" else HALF_TOLERANCE
+    base = _base(settings, on, dtype)
     load_adapter(base, adapter.path, strength=strength)
     requests = _requests(settings)
     expected = _sample(base, requests, settings.evaluate)
@@ -69,16 +85,23 @@ def export(
     try:
         target = _WRITERS[form](adapter, base, temporary, strength)
         del base
-        back = _load_back(form, target, settings, on)
+        back = _load_back(form, target, settings, on, dtype)
         difference = _difference(expected, _sample(back, requests, settings.evaluate))
-        if difference > TOLERANCE:
-            got = f"a mean difference of {difference:.2f} of 255, allowed {TOLERANCE:g}"
+        if difference > allowed:
+            got = f"a mean difference of {difference:.2f} of 255, allowed {allowed:g}"
             raise DuoError("the export does not give the same images", got=got, hint="report it with the model's name")
         check = (
             f"Loaded back and compared with the run on {len(requests)} images: the largest mean difference was "
-            f"{difference:.3f} of 255 levels (allowed: {TOLERANCE:g})."
+            f"{difference:.3f} of 255 levels (allowed: {allowed:g})."
         )
-        card = model_card(form, target.name, adapter.provenance, _estimates(source), strength, check)
+        card = model_card(
+            form,
+            folder.name if target == temporary else target.name,
+            adapter.provenance,
+            _estimates(source),
+            strength,
+            check,
+        )
         write_text(temporary / "README.md", card)
         write_json(temporary / "provenance.json", {**adapter.provenance, "strength": strength, "format": form})
         if folder.exists():
@@ -131,7 +154,7 @@ def _requests(settings: Settings) -> list[SampleRequest]:
 
 
 def _sample(model: Model, requests: Sequence[SampleRequest], settings: EvaluateSettings) -> list[Image.Image]:
-    return model.sample(requests, steps=settings.steps, guidance=settings.guidance, batch=settings.batch)
+    return model.sample(requests, steps=settings.steps, guidance=settings.guidance, batch=1)
 
 
 def _difference(first: Sequence[Image.Image], second: Sequence[Image.Image]) -> float:
@@ -201,17 +224,17 @@ def _file_name(adapter: StoredAdapter) -> str:
     return "duo-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
 
 
-def _base(settings: Settings, device: torch.device) -> Model:
-    return load_model(settings.model, device, DTYPES["no"], settings.resolution, settings.checkpoint_config)
+def _base(settings: Settings, device: torch.device, dtype: torch.dtype) -> Model:
+    return load_model(settings.model, device, dtype, settings.resolution, settings.checkpoint_config)
 
 
-def _load_back(form: Form, target: Path, settings: Settings, device: torch.device) -> Model:
+def _load_back(form: Form, target: Path, settings: Settings, device: torch.device, dtype: torch.dtype) -> Model:
     if form == "merged":
-        return load_model(str(target), device, DTYPES["no"], settings.resolution)
+        return load_model(str(target), device, dtype, settings.resolution)
     if form == "checkpoint":
         config = settings.checkpoint_config or settings.model
-        return load_checkpoint(target, config, device, resolution=settings.resolution)
-    model = _base(settings, device)
+        return load_checkpoint(target, config, device, dtype, settings.resolution)
+    model = _base(settings, device, dtype)
     path = target / WEIGHTS if form == "diffusers" else target
     model.pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=NAME)
     return model

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from .concepts.spec import Concept
 from .config import Settings
-from .families.kinds import family_of
+from .families.kinds import family_of, variant_of, weight_files
+from .storage import read_json
 
 
 class Size(NamedTuple):
@@ -44,7 +45,8 @@ RATE: Final = 100.0
 class Needs(NamedTuple):
     """GB, and hours at RATE.
 
-    training: weights, adapter and optimizer, kept activations; checkpointed: the same with gradient checkpointing.
+    training: weights, adapter and optimizer, kept activations, and at least all parts' weights, which are loaded
+    together; checkpointed: the same with gradient checkpointing.
     """
 
     weights: float
@@ -65,8 +67,9 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         return None
     size, train = SIZES[family], settings.train
     width = 4 if train.mixed_precision == "no" else 2
-    side = settings.resolution or size.resolution
+    side = settings.resolution or _own_side(settings.model) or size.resolution
     denoiser, others = _parameters(settings.model) or (size.denoiser, size.others)
+    loading = (denoiser + others) * width / 1e3  # all parts are on the device before the text encoders leave it
     rows = train.train_batch_size * (3 if train.prior_weight else 2)
     # Activations grow with the pixels; attention is fused, so nothing grows with their square.
     scale = rows * (side / size.resolution) ** 2 * width / 2
@@ -78,8 +81,8 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         weights=weights,
         adapter=state,
         activations=scale * size.row[train.gradient_checkpointing],
-        training=checkpointed if train.gradient_checkpointing else plain,
-        checkpointed=checkpointed,
+        training=max(checkpointed if train.gradient_checkpointing else plain, loading),
+        checkpointed=max(checkpointed, loading),
         sampling=weights + others * width / 1e3,
         disk=_disk(settings, concept, side, adapter),
         **_hours(settings, concept, family, rows),
@@ -88,7 +91,8 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
 
 def _hours(settings: Settings, concept: Concept, family: str, rows: int) -> dict[str, float]:
     size, train, counts = SIZES[family], settings.train, settings.evaluate
-    a_pass = size.flops * ((settings.resolution or size.resolution) / size.resolution) ** 2
+    side = settings.resolution or _own_side(settings.model) or size.resolution
+    a_pass = size.flops * (side / size.resolution) ** 2
     # Reference and policy forward, and back to the adapter without gradients of weights; once more when recomputed.
     passes = 3 + train.gradient_checkpointing
     training = train.max_train_steps * train.gradient_accumulation_steps * rows * passes * a_pass
@@ -102,7 +106,8 @@ def _hours(settings: Settings, concept: Concept, family: str, rows: int) -> dict
 def _images(settings: Settings, concept: Concept) -> int:
     """Images that an evaluation samples on each of the two models."""
     counts = settings.evaluate
-    asked = len(concept.attacks) * counts.prompts + counts.inversion_prompts * 2
+    inverted = 2 * counts.inversion_prompts if family_of(settings.model) in ("sd1", "sd2") else 0
+    asked = len(concept.attacks) * counts.prompts + inverted
     return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
 
 
@@ -112,13 +117,22 @@ def _disk(settings: Settings, concept: Concept, side: int, adapter: float) -> fl
     return images / 1e9 + adapter * 4 * 4 / 1e3  # the adapter, and a checkpoint of three times its size
 
 
+def _own_side(source: str) -> int | None:
+    """Pixels of a side of a local model's images, by its UNet's configuration; of the 512 px SD 2 by its name."""
+    path = Path(source) / "unet" / "config.json"
+    if path.exists() and isinstance(size := read_json(path).get("sample_size"), int):
+        return 8 * size
+    return 512 if "stable-diffusion-2" in source.lower() and source.lower().endswith("base") else None
+
+
 def _parameters(source: str) -> tuple[float, float] | None:
     """Millions of parameters of a local model's denoiser and of its other parts, by its files' headers."""
     folder = Path(source)
     if not folder.is_dir():
         return None
+    variant = variant_of(folder)
     counted: Mapping[str, float] = {
-        part.name: sum(_count(file) for file in part.glob("*.safetensors"))
+        part.name: sum(_count(file) for file in weight_files(part, variant))
         for part in folder.iterdir()
         if part.is_dir()
     }
@@ -140,14 +154,15 @@ def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
-def told(needs: Needs | None) -> str:
-    """The needs in a few lines."""
+def told(needs: Needs | None, source: str = "") -> str:
+    """The needs in a few lines. source: the model, to say where its size is taken from."""
     if needs is None:
         return "needs: less than 2 GB of memory and of disk"
+    known = "" if Path(source).is_dir() else " (sizes of the family's published model)"
     lines = (
-        f"needs: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, adapter and "
-        f"optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), {needs.sampling:.1f} GB and more in "
-        f"sampling, {needs.disk:.1f} GB of disk\n"
+        f"needs{known}: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, "
+        f"adapter and optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), "
+        f"{needs.sampling:.1f} GB and more in sampling, {needs.disk:.1f} GB of disk\n"
         f"time at {RATE:g} TFLOP/s: training {_duration(needs.training_hours)}, pairs and evaluation "
         f"{_duration(needs.sampling_hours)}"
     )

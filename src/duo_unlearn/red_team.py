@@ -130,7 +130,9 @@ class _Work:
         self.folder = session.run.attacks / preset / (one.name + suffix)
         size = min(one.chunk(preset), len(asked_for.prompts))
         self.parts = [slice(first, first + size) for first in range(0, len(asked_for.prompts), size)]
-        self.state = session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+        weights = session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+        self.base = f"{session.model.fingerprint()} at {session.model.variant}"
+        self.state = f"{weights} at {session.model.variant}"
 
     def described(self) -> dict[str, Any]:
         return {
@@ -187,7 +189,7 @@ class _Work:
             return _read_found(path)
         path = self.folder / f"found-{owner}" / f"{part.start:04}.json"
         # What is shared depends on no adapter.
-        key = self._key(part, self.session.model.fingerprint() if self.one.shared else self.state)
+        key = self._key(part, self.base if self.one.shared else self.state)
         if path.exists() and read_json(path)["key"] == key:
             return _read_found(path)
         found = self.one.find(subject, self.asked.prompts[part], self.asked.seeds[part], self.preset)

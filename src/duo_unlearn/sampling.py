@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -12,6 +13,7 @@ from .families.base import SampleRequest, seed_of
 from .families.load import load_model, pick_device
 from .progress import progress
 from .run import Run
+from .settings import resolve_settings
 from .storage import atomic
 
 
@@ -19,7 +21,7 @@ def sample_grid(
     prompts: Sequence[str],
     path: Path,
     *,
-    model: str,
+    model: str | None,
     adapter: Path | None,
     strength: float,
     compare: bool = False,
@@ -31,14 +33,20 @@ def sample_grid(
 ) -> None:
     """Write a PNG with `count` images of each prompt, in a row. adapter: a run folder, an adapter folder or its file.
 
-    compare: two rows a prompt, the base above the model with the adapter, from the same noise.
+    model: None for that of the run, loaded as the run had it (but in float32), or mini. compare: two rows a prompt, the
+    base above the model with the adapter, from the same noise.
     """
     from .adapters.lora import load_adapter, set_strength
 
     if compare and adapter is None:
         raise DuoError("there is nothing to compare the model with", hint="name an adapter: --adapter runs/erase")
 
-    loaded = load_model(model, pick_device(device))
+    told: dict[str, Any] = {}
+    if adapter is not None and Run(adapter).settings.exists():
+        settings = resolve_settings({"output": str(adapter)})
+        model = model or settings.model
+        told = {"resolution": settings.resolution, "checkpoint_config": settings.checkpoint_config}
+    loaded = load_model(model or "mini", pick_device(device), **told)
     if adapter is not None:
         run = Run(adapter)
         load_adapter(loaded, run.adapter if run.adapter.is_dir() else adapter)

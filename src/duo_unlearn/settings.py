@@ -21,17 +21,22 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
 
     A run folder keeps its settings, so a later stage needs to be told nothing but the folder.
     """
-    layers = _layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
-    chosen = resolve(*layers)
+    kept, *told = _layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
+    chosen = resolve(kept, *told)
     concept, family = load_concept(chosen.concept), family_of(chosen.model)
     if chosen.recipe == "paper":
-        base = paper_settings(concept, family, merged(*layers).get("train", {}).get("beta"))
+        new = merged(*told)
+        given_beta = "beta" in merged(kept, *told).get("train", {})
+        base = paper_settings(concept, family, chosen.train.beta if given_beta else None)
+        if "recipe" in new or "beta" in new.get("train", {}):
+            # The recipe is asked for now: what the run had of its numbers gives way, but for β.
+            kept = {**kept, "train": {k: v for k, v in kept.get("train", {}).items() if k not in base["train"]}}
     else:
         recommended = concept.recommended.get(family)
         base = recommended.settings if recommended else {}
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if chosen.pairs.folder is not None else {}
-    return resolve(base, wordless, *layers)
+    return resolve(base, wordless, kept, *told)
 
 
 def _layers(file: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -52,7 +57,7 @@ def describe(settings: Settings) -> str:
     recommended = load_concept(settings.concept).recommended.get(family)
     source = recommended.source if recommended else "the package's defaults (the authors' for nudity on SD1.4)"
     if settings.recipe == "paper":
-        recipe = explain(family, settings.train.beta)
+        recipe = explain(family, settings.train)
         source = f"the authors' scripts: {recipe}"
     if _kept(settings.output):
         source += f"; then those of the run in {settings.output}"

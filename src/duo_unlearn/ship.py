@@ -31,10 +31,12 @@ def compose(
 
     duo compose runs/blood runs/gun -o runs/violence --weight 1 --weight 0.8
     """
-    from .composition import compose_runs
+    from .composition import check_runs, compose_runs
     from .composition import measure as measure_runs
     from .show import interference_table
 
+    if measure:
+        check_runs(sources)
     parts = compose_runs(sources, weight or [], output)
     _say(f"compose: {len(parts)} adapters, rank {sum(int(p.config['r']) for p in parts)} → {output / 'adapter'}")
     if measure:
@@ -54,6 +56,7 @@ def export(
     strength: Annotated[float, typer.Option("--strength", help="Of the adapter.")] = 1.0,
     model: Annotated[str | None, typer.Option("--model", help="The base, where the run does not name it.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="Of the weights: no (float32), fp16, bf16.")] = "no",
     push: Annotated[str | None, typer.Option("--push", help="Upload to this hub repository (owner/name).")] = None,
 ) -> None:
     """Export an adapter, load it back, and compare its images with the run's.
@@ -71,7 +74,7 @@ def export(
     if form not in FORMS:
         raise DuoError("unknown format", got=form, hint=f"one of: {', '.join(FORMS)}")
     chosen: Form = form  # type: ignore[assignment]
-    done = write(source, output, chosen, model=model, strength=strength, device=device)
+    done = write(source, output, chosen, model=model, strength=strength, device=device, precision=precision)
     _say(f"export: {form} → {done.target}; loaded back, mean difference {done.difference:.3f} of 255 at most")
     if form in ("merged", "checkpoint"):
         _say("the change is in the weights: it cannot be unloaded")

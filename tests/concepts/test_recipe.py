@@ -8,6 +8,7 @@ import pytest
 
 from duo_unlearn.concepts.new import new_concept
 from duo_unlearn.concepts.store import load_concept, shipped_concepts
+from duo_unlearn.config import as_yaml
 from duo_unlearn.errors import DuoError
 from duo_unlearn.settings import describe, resolve_settings
 
@@ -57,8 +58,19 @@ def test_rate_and_prior_follow_beta_and_it_is_printed(tmp_path: Path, beta: floa
 def test_a_users_number_is_never_changed(tmp_path: Path) -> None:
     train = resolve_settings(given(tmp_path, train={"beta": 250, "learning_rate": 1e-5})).train
     assert (train.learning_rate, train.prior_weight) == (1e-5, 2.5e6)
+    told = describe(resolve_settings(given(tmp_path, train={"beta": 250, "learning_rate": 1e-5})))
+    assert "given in place of that: lr 1e-05" in told
     plain = resolve_settings(given(tmp_path, recipe="recommended", train={"beta": 250})).train
     assert plain.learning_rate == 6e-5
+
+
+def test_a_new_beta_moves_the_rates_of_a_run_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.yaml").write_text(as_yaml(resolve_settings(given(tmp_path))))
+    train = resolve_settings({"output": str(tmp_path / "run"), "train": {"beta": "1e2"}}).train
+    assert (train.beta, train.learning_rate, train.prior_weight) == (100, 3e-4, 1e6)
+    again = resolve_settings({"output": str(tmp_path / "run")}).train
+    assert (again.beta, again.learning_rate) == (500, 6e-5)
 
 
 @pytest.mark.parametrize(("concept", "model"), [("nudity", "mini"), ("sword", SD14), ("blood", SD3)])

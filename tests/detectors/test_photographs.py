@@ -26,6 +26,20 @@ def breaks(_images: list[Image.Image]) -> list[float]:
     raise ArithmeticError("no such colour")
 
 
+def not_a_number(images: list[Image.Image]) -> list[float]:
+    return [float("nan")] * len(images)
+
+
+class Scorer:
+    """A model of the user's own, kept in an object."""
+
+    def __call__(self, images: list[Image.Image]) -> list[float]:
+        return redness(images)
+
+
+scorer = Scorer()
+
+
 def too_few(_images: list[Image.Image]) -> list[float]:
     return [0.5]
 
@@ -129,10 +143,20 @@ def test_an_unknown_class_is_told_with_the_known_ones(classifier_folder: Path) -
     assert caught.value.hint == "its classes: calm, violent, cruel"
 
 
-@pytest.mark.parametrize(("function", "said"), [("breaks", "failed"), ("too_few", "another number of scores")])
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [("breaks", "failed"), ("too_few", "another number of scores"), ("not_a_number", "gave no number")],
+)
 def test_a_users_function_that_errs_is_told(function: str, said: str, photographs: list[Image.Image]) -> None:
     with pytest.raises(DuoError, match=said):
         make_detector(f"{__name__}:{function}", (), "sd1").detect(photographs)
+
+
+def test_an_object_that_can_be_called_is_a_detector(photographs: list[Image.Image]) -> None:
+    plain = make_detector(f"{__name__}:redness", (), "sd1").detect(photographs)
+    assert make_detector(f"{__name__}:scorer", (), "sd1").detect(photographs) == plain
+    with pytest.raises(DuoError, match="cannot import the detector"):
+        check_detector("no_such_module:score", "sd1")
 
 
 def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,8 @@ def test_a_single_file_of_the_mini_model_is_erased_like_its_folder(tmp_path: Pat
     assert family_of(str(path)) == "mini"
     loaded = load_model(str(path), torch.device("cpu"), checkpoint_config="mini")
     assert torch.equal(loaded.encode_prompts(["a red knight"]).text, plain.encode_prompts(["a red knight"]).text)
+    half = load_model(str(path), torch.device("cpu"), torch.bfloat16, checkpoint_config="mini")
+    assert half.fingerprint() == loaded.fingerprint() != plain.fingerprint()
     refused = duo("sample", "a red knight", "--model", str(path), "-o", str(tmp_path / "x.png"))
     assert refused.returncode == 1
     assert "--set checkpoint_config" in refused.stderr

@@ -71,6 +71,13 @@ def test_every_fault_is_told(folder: Path) -> None:
         family_of(str(folder))
 
 
+def test_a_variant_beside_the_plain_weights_changes_nothing(folder: Path) -> None:
+    plain = load_model(str(folder), torch.device("cpu")).fingerprint()
+    for name, text in WEIGHTS.items():
+        shutil.copy(folder / name / f"{text}.safetensors", folder / name / f"{text}.fp16.safetensors")
+    assert load_model(str(folder), torch.device("cpu")).fingerprint() == plain
+
+
 def test_a_folder_with_the_fp16_variant_alone_is_loaded(folder: Path) -> None:
     assert variant_of(folder) is None
     for part, name in WEIGHTS.items():

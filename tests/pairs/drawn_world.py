@@ -35,6 +35,7 @@ class DrawingModel:
 
     family, source, device, resolution, pipe = "drawn", "test", torch.device("cpu"), 64, None
     denoiser_name = "unet"
+    variant = "64px"
     denoiser: nn.Module = nn.Identity()
     noise: NoiseProcess = Diffusion(torch.linspace(0.99, 0.01, 10), "epsilon")
 

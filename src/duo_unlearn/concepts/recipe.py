@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..config import TrainSettings
 from ..errors import DuoError
 from .spec import Concept
 
@@ -52,8 +53,10 @@ def paper_settings(concept: Concept, family: str, beta: float | None = None) -> 
     }
 
 
-def explain(family: str, beta: float) -> str:
-    """The rule with its numbers filled in."""
-    rate, prior = rates(family, beta)
-    base = BASE_RATES[family]
-    return f"β {beta:g}, lr = {base:g}·100/β = {rate:g}, λ = 1e6·β/100 = {prior:g}"
+def explain(family: str, train: TrainSettings) -> str:
+    """The rule with its numbers filled in, and what was given in place of them."""
+    rate, prior = rates(family, train.beta)
+    text = f"β {train.beta:g}, lr = {BASE_RATES[family]:g}·100/β = {rate:g}, λ = 1e6·β/100 = {prior:g}"
+    other = {"lr": (train.learning_rate, rate), "λ": (train.prior_weight, prior)}
+    given = [f"{name} {value:g}" for name, (value, rule) in other.items() if value != rule]
+    return text + (f"; given in place of that: {', '.join(given)}" if given else "")

@@ -66,7 +66,16 @@ EXTRAS: Final = {"nudenet": ("nudenet", "pip install duo_unlearn[nudenet]")}
 def check_detector(name: str, family: str) -> None:
     """Fail for a detector that does not exist, or that does not know the pictures of a model family. Loads nothing."""
     if ":" in name:
-        return  # the user's own function, module:function
+        # The user's own function, module:function; its module is looked for, and not run.
+        try:
+            there = importlib.util.find_spec(name.partition(":")[0])
+        except (ImportError, ValueError):
+            there = None
+        if there is None:
+            raise DuoError(
+                "cannot import the detector", got=name, hint="module:function, importable from here (PYTHONPATH)"
+            )
+        return
     if name not in DETECTORS:
         hint = f"one of: {', '.join(DETECTORS)}, or your own module:function"
         raise DuoError("unknown detector", got=name, hint=hint)

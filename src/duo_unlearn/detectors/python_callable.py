@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,10 +29,13 @@ class PythonCallable:
         module, _, attribute = name.partition(":")
         try:
             self.function: Function = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # someone else's module: whatever it raises is told in one line
             hint = "module:function, importable from here (PYTHONPATH)"
-            raise DuoError("cannot import the detector", got=f"{name}: {error}", hint=hint) from error
-        source = inspect.getsourcefile(inspect.unwrap(self.function))
+            got = f"{name}: {type(error).__name__}: {error}"
+            raise DuoError("cannot import the detector", got=got, hint=hint) from error
+        plain = inspect.unwrap(self.function)
+        # An object that can be called is hashed by the file of its class.
+        source = inspect.getsourcefile(plain if inspect.isroutine(plain) else type(plain))
         weights = sha256_of(Path(source))[:8] if source else "unknown"
         self.contract = Contract(name, labels, 0.5 if threshold is None else threshold, weights)
 
@@ -47,4 +51,7 @@ class PythonCallable:
             hint = "give one score an image, in order"
             got = f"{len(scores)} for {len(images)} images"
             raise DuoError(f"the detector {self.contract.name} gave another number of scores", got=got, hint=hint)
+        if wrong := [score for score in scores if not math.isfinite(score)]:
+            hint = "a score is a finite number"
+            raise DuoError(f"the detector {self.contract.name} gave no number", got=f"{wrong[0]}", hint=hint)
         return [Verdict(score >= self.contract.threshold, round(score, 6)) for score in scores]

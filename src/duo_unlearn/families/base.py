@@ -88,6 +88,8 @@ class Model(Protocol):
     noise: NoiseProcess
     resolution: int
     """Height and width of an image, pixels."""
+    variant: str
+    """What beside the weights decides its output: resolution, precision, quantisation."""
     pipe: Any
     """The diffusers pipeline, for saving and loading adapters."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
@@ -51,6 +52,7 @@ _HUB_WORDS: Final = (
     ("stable-diffusion-3", "sd3"),
     ("flux", "flux"),
     ("stable-diffusion-2", "sd2"),
+    ("-xl", "sdxl"),
 )
 
 
@@ -90,10 +92,10 @@ def model_faults(source: str) -> tuple[list[DuoError], str | None]:
     tokenizers = [part for part in layout.tokenizers if part not in absent]
     found = _missing(folder, present, tokenizers)
     found += [fault for part in present for fault in _weight_faults(folder / part)]
-    if layout.family != "sd1":
+    if layout.denoiser != "unet":
         return found, layout.family
-    family = None
-    for check in (_width_family, _prediction):
+    family = None if layout.family == "sd1" else layout.family
+    for check in (_width_family, _prediction) if layout.family == "sd1" else (_prediction,):
         try:
             family = check(folder) or family
         except DuoError as error:
@@ -186,6 +188,14 @@ def variant_of(folder: Path) -> str | None:
         if names and all(".fp16." in name or ".fp16-" in name for name in names):
             return "fp16"
     return None
+
+
+def weight_files(part: Path, variant: str | None) -> list[Path]:
+    """The files of a part's weights that are loaded: of a variant, or the plain ones, whole or in shards."""
+    every = sorted(part.glob("*.safetensors"))
+    plain = re.compile(r"(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors")
+    chosen = [file for file in every if (".fp16" in file.name if variant else plain.fullmatch(file.name))]
+    return chosen or every
 
 
 def layout_of(source: str, index: Any) -> Layout:

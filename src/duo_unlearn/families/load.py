@@ -15,7 +15,7 @@ from ..progress import no_loading_bars
 from ..records import Quantize
 from ..storage import read_json
 from .base import Model
-from .kinds import absent_parts, family_of, layout_of, variant_of
+from .kinds import absent_parts, family_of, layout_of, variant_of, weight_files
 from .model import DiffusersModel
 from .registry import FAMILIES
 
@@ -66,8 +66,9 @@ def load_model(
     local = Path(folder).exists()
     index = read_json(Path(folder) / "model_index.json") if local else _hub_index(source)
     layout = layout_of(source, index)
-    if not local and layout.family != "sd1":
-        family = layout.family  # what the hub id looked like does not count
+    if not local and layout.family != ("sd1" if family in ("mini", "sd1", "sd2") else family):
+        got = f"{layout.family}; by its name it was taken for {family}, and the settings chosen for that"
+        raise DuoError(f"{source} is of another family", got=got, hint="download it, and name its folder")
     kind = FAMILIES[family]
     left_out: dict[str, Any] = dict.fromkeys(absent_parts(layout, index))
     if layout.family == "sd1":
@@ -89,7 +90,12 @@ def load_model(
             f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files"
         ) from error
     pipe.to(device)
-    return DiffusersModel(pipe, kind, source, resolution)
+    # A hub model lies in the cache, under the name that its configuration carries.
+    root = (
+        Path(folder) if local else Path(getattr(pipe, kind.denoiser).config.get("_name_or_path") or "/nowhere").parent
+    )
+    files = weight_files(root / kind.denoiser, variant_of(root))
+    return DiffusersModel(pipe, kind, source, resolution, files, quantize)
 
 
 def check_quantize(family: str, source: str) -> None:
@@ -143,7 +149,7 @@ def load_checkpoint(
         hint = "--set checkpoint_config=FOLDER of a diffusers model of its kind (the weights there are not read)"
         raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
     pipe.to(device)
-    return DiffusersModel(pipe, kind, str(path), resolution)
+    return DiffusersModel(pipe, kind, str(path), resolution, [path])
 
 
 def _hub_index(source: str) -> dict[str, Any]:

@@ -15,22 +15,37 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import DuoError
-from ..records import Targets
+from ..records import Quantize, Targets
 from ..storage import sha256_of
 from .base import Conditioning, Moments, SampleRequest, joined
 from .family import Family
 
 
 class DiffusersModel:
-    """A pipeline and its family. resolution: height and width of an image; None: the model's own."""
+    """A pipeline and its family.
 
-    def __init__(self, pipe: Any, kind: Family, source: str, resolution: int | None = None) -> None:
+    resolution: height and width of an image; None: the model's own. files: those that the denoiser's weights were read
+    from, which the fingerprint is of; None where there are none. quantize: how the denoiser's weights are kept.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        kind: Family,
+        source: str,
+        resolution: int | None = None,
+        files: Sequence[Path] | None = None,
+        quantize: Quantize = "no",
+    ) -> None:
         self.pipe, self.kind, self.family, self.source = pipe, kind, kind.name, source
         self.denoiser_name: str = kind.denoiser
         self.denoiser: nn.Module = getattr(pipe, kind.denoiser)
         self.device = torch.device(pipe.device)
         self.resolution: int = resolution or _own_resolution(pipe, self.denoiser)
         self.noise = kind.noise(pipe, self.resolution)
+        precision = str(next(self.denoiser.parameters()).dtype).removeprefix("torch.")
+        self.variant = f"{self.resolution}px, {precision}" + ("" if quantize == "no" else f", {quantize}")
+        self.files = sorted(files or [])
         pipe.set_progress_bar_config(disable=True)
         for name in kind.parts:
             if (part := getattr(pipe, name)) is not None:
@@ -63,17 +78,15 @@ class DiffusersModel:
                 part.to(self.device)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the denoiser's weight files, first 16 digits: the same in every precision it is loaded in.
+        """SHA-256 over the files of the denoiser's weights, first 16 digits: the same in every precision.
 
-        A denoiser that came from no file is hashed as float32.
+        A denoiser that came from no file is hashed as it is, as float32.
         """
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            config: Any = self.denoiser.config
-            files = sorted(Path(config.get("_name_or_path") or "/nowhere").glob("*.safetensors"))
-            for file in files:
+            for file in self.files:
                 digest.update(bytes.fromhex(sha256_of(file)))
-            if files:
+            if self.files:
                 self._fingerprint = digest.hexdigest()[:16]
                 return self._fingerprint
             for name, value in sorted(self.denoiser.state_dict().items()):

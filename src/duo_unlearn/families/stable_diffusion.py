@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from torch import Tensor, nn
 
-from ..records import Targets
+from ..errors import DuoError
+from ..records import Prediction, Targets
 from .base import Conditioning
 from .family import Family
 from .noise import Diffusion, NoiseProcess
@@ -20,7 +21,12 @@ UNET_TARGETS: Final[dict[Targets, str]] = {
 
 
 def unet_noise(pipe: Any, _resolution: int) -> NoiseProcess:
-    """The scheduler's ᾱ and prediction type."""
+    """The scheduler's ᾱ and prediction type; one that has none, or predicts something else, is a DuoError."""
+    name, known = type(pipe.scheduler).__name__, get_args(Prediction)
+    if not hasattr(pipe.scheduler, "alphas_cumprod") or pipe.scheduler.config.prediction_type not in known:
+        got = f"{name}, prediction_type {pipe.scheduler.config.get('prediction_type')!r}"
+        hint = f"a scheduler of {' or '.join(known)}, e.g. DDIMScheduler"
+        raise DuoError("DUO has no target for the model's scheduler", got=got, hint=hint)
     return Diffusion(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type)
 
 

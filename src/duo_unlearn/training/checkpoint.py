@@ -23,13 +23,13 @@ FREE = ("checkpointing_steps", "report_to")
 
 
 def identity(settings: TrainSettings, pairs: Sequence[Pair], model: Model, seed: int) -> str:
-    """What decides a training's course: settings, pairs, base model and its resolution, seed. SHA-256, hexadecimal."""
+    """What decides a training's course: settings, pairs, base model as loaded, seed. SHA-256, hexadecimal."""
     content = settings.model_dump(mode="json", exclude=set(FREE))
     if settings.lr_scheduler == "constant":
         content.pop("max_train_steps")  # a run at a constant rate can be made longer afterwards
     hashes = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]
     return hashlib.sha256(
-        json.dumps([content, hashes, model.fingerprint(), model.resolution, seed], sort_keys=True).encode()
+        json.dumps([content, hashes, model.fingerprint(), model.variant, seed], sort_keys=True).encode()
     ).hexdigest()
 
 
