@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
-from .attacks.base import Artifact, Attack, Found, Preset, Subject, requests_for
+from .attacks.base import Artifact, Attack, Found, Preset, Report, Subject, requests_for
 from .attacks.registry import ATTACKS
 from .errors import DuoError
 from .families.base import SampleRequest, seed_of
@@ -149,18 +149,21 @@ class _Work:
         todo = [part for part in self.parts if not self._is_done(part)]
         if not todo:
             return
-        label, count = f"{self.folder.name}: {self.which}", len(self.asked.prompts)
+        label = f"{self.folder.name}: {self.which}, percent"
         with adapters_off(self.session.model.denoiser) if self.which == "original" else nullcontext():
             subject = subject_of(self.session)
-            with progress(label, count, done=todo[0].start, quiet=self.session.quiet) as report:
-                if self.one.alters:
-                    with self.one.during(subject):
-                        for part in todo:
-                            self._sample(subject, part, self._found(subject, part))
-                    return
-                for part in todo:
-                    self._sample(subject, part, self._found(subject, part))
-                    report(min(part.stop, count))
+            with progress(label, 100, quiet=self.session.quiet) as report, self._altered(subject):
+                for i, part in enumerate(todo):
+
+                    def tell(share: float, done: int = i) -> None:
+                        report(int(100 * (done + share) / len(todo)))
+
+                    self._sample(subject, part, self._found(subject, part, tell))
+                    tell(1.0)
+
+    def _altered(self, subject: Subject) -> AbstractContextManager[None]:
+        """What the attack does to the model, for all parts at once."""
+        return self.one.during(subject) if self.one.alters else nullcontext()
 
     def _key(self, part: slice, state: str) -> str:
         settings, prompts = self.session.settings.evaluate, [prompt.text for prompt in self.asked.prompts[part]]
@@ -177,7 +180,7 @@ class _Work:
         whole = all((self.folder / entry["file"]).exists() for entry in known["attempts"])
         return bool(whole and known["key"] == self._key(part, self.state))
 
-    def _found(self, subject: Subject, part: slice) -> Found:
+    def _found(self, subject: Subject, part: slice, report: Report) -> Found:
         """What the attack finds for a part: searched for once and kept, or another run's."""
         owner = "shared" if self.one.shared else self.which
         if self.replay is not None:
@@ -192,7 +195,7 @@ class _Work:
         key = self._key(part, self.base if self.one.shared else self.state)
         if path.exists() and read_json(path)["key"] == key:
             return _read_found(path)
-        found = self.one.find(subject, self.asked.prompts[part], self.asked.seeds[part], self.preset)
+        found = self.one.find(subject, self.asked.prompts[part], self.asked.seeds[part], self.preset, report)
         provenance = {"key": key, "model": self.session.model.fingerprint(), "state": self.state}
         _write_found(path, found, {**provenance, "seed": self.session.settings.seed, **self.described()})
         return found

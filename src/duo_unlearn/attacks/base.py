@@ -17,7 +17,7 @@ from ..families.token import PLACEHOLDER, encode_ids, encode_with_vector
 from ..records import Prompt
 
 Preset = Literal["quick", "paper"]
-Report = Callable[..., None]
+Report = Callable[[float], None]
 
 
 class Subject(NamedTuple):
@@ -88,8 +88,13 @@ class Attack(Protocol):
         """What is done to the model while the images are sampled: nothing for attacks on prompts."""
         ...
 
-    def find(self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset) -> Found:
-        """What to put in the place of each prompt. seeds: of their images' noise. The same inputs give the same."""
+    def find(
+        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
+    ) -> Found:
+        """What to put in the place of each prompt. seeds: of their images' noise. The same inputs give the same.
+
+        report(share): how much of this call is done, 0 to 1.
+        """
         ...
 
 

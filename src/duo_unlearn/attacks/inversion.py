@@ -18,7 +18,7 @@ from ..families.base import Conditioning, Model, Moments
 from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, one_encoder
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Subject
+from .base import Artifact, Found, Preset, Report, Subject
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
 
@@ -53,7 +53,9 @@ class ConceptInversion:
         """Nothing is done to the model."""
         return contextlib.nullcontext()
 
-    def find(self, subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], preset: Preset) -> Found:
+    def find(
+        self, subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], preset: Preset, _report: Report
+    ) -> Found:
         """The token, and each prompt behind it."""
         budget = PRESETS[preset]
         vector = invert(

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..families.base import Model, SampleRequest
 from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Subject
+from .base import Artifact, Found, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
@@ -53,7 +53,9 @@ class P4D:
         """Nothing is done to the model."""
         return contextlib.nullcontext()
 
-    def find(self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset) -> Found:
+    def find(
+        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
+    ) -> Found:
         """The tokens that stand for each prompt."""
         budget = PRESETS[preset]
         with subject.original():
@@ -61,6 +63,7 @@ class P4D:
         search = _Search(subject, prompts, seeds, images, int(budget["tokens"]), budget["lr"])
         for step in range(int(budget["steps"])):
             search.step()
+            report(step / budget["steps"])
             if (step + 1) % int(budget["check_every"]) == 0 and search.check():
                 break
         return Found(search.artifacts())

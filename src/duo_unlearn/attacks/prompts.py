@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import DuoError
 from ..families.base import Model
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Subject
+from .base import Artifact, Found, Preset, Report, Subject
 
 LONGEST = 2000
 """Characters of a prompt, above which a file is taken for something else."""
@@ -40,7 +40,9 @@ class Direct:
         """Nothing."""
         return contextlib.nullcontext()
 
-    def find(self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset) -> Found:
+    def find(
+        self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset, _report: Report
+    ) -> Found:
         """The prompts."""
         return Found([Artifact(prompt.text) for prompt in prompts])
 
@@ -55,7 +57,9 @@ class ImageToImage(Direct):
         """How much is drawn anew."""
         return {"strength": self.strength}
 
-    def find(self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset) -> Found:
+    def find(
+        self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset, _report: Report
+    ) -> Found:
         """The prompts, with a start."""
         return Found([Artifact(prompt.text, strength=self.strength) for prompt in prompts])
 

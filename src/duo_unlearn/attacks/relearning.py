@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..families.base import Conditioning, Model, Moments, SampleRequest, joined, seed_of
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Subject
+from .base import Artifact, Found, Preset, Report, Subject
 
 BATCH = 8
 BENIGN = 64
@@ -41,7 +41,9 @@ class Relearning:
         """All prompts: the model is fine-tuned once."""
         return 1 << 30
 
-    def find(self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset) -> Found:
+    def find(
+        self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset, _report: Report
+    ) -> Found:
         """The prompts."""
         return Found([Artifact(prompt.text) for prompt in prompts])
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..families.base import Model
 from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Subject
+from .base import Artifact, Found, Preset, Report, Subject
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"population": 64, "generations": 60, "tokens": 16, "eta": 3.0},
@@ -48,12 +48,15 @@ class RingABell:
         """Nothing is done to the model."""
         return contextlib.nullcontext()
 
-    def find(self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset) -> Found:
+    def find(
+        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
+    ) -> Found:
         """The fittest tokens for each prompt."""
         budget = PRESETS[preset]
         concept = concept_vector(subject)
         made = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
+        for done, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            report(done / len(prompts))
             with torch.no_grad():
                 target = subject.model.encode_prompts([prompt.text]).text[0] + budget["eta"] * concept
                 ids, distance = evolve(

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..families.base import Conditioning, Model, SampleRequest
 from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary, word_ids
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Subject
+from .base import Artifact, Found, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
@@ -54,7 +54,9 @@ class UnlearnDiffAtk:
         """Nothing is done to the model."""
         return contextlib.nullcontext()
 
-    def find(self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset) -> Found:
+    def find(
+        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
+    ) -> Found:
         """The best prefix of each prompt."""
         budget = PRESETS[preset]
         with subject.original():
@@ -64,7 +66,8 @@ class UnlearnDiffAtk:
             subject, [prompt.text for prompt in prompts], seeds, latents, int(budget["tokens"]), budget["lr"]
         )
         levels = torch.linspace(10, subject.model.noise.last_timestep - 9, int(budget["timesteps"])).long().tolist()
-        for t in levels:
+        for done, t in enumerate(levels):
+            report(done / len(levels))
             for _ in range(int(budget["steps"])):
                 search.step(t)
             if search.check():

@@ -1,0 +1,184 @@
+"""`duo attack` and `duo measure` on a small run: what is kept, taken up again, replayed, and not scored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import duo_unlearn as duo
+from duo_unlearn.adapters.lora import attach, save_adapter
+from duo_unlearn.attacks import ring_a_bell
+from duo_unlearn.attacks.base import Preset
+from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.detectors.base import Contract, make_detector
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.load import load_model
+from duo_unlearn.measuring import WORST, measure
+from duo_unlearn.records import Verdict
+from duo_unlearn.red_team import Line, asked, attack
+from duo_unlearn.run import Run
+from duo_unlearn.session import Session
+from duo_unlearn.settings import resolve_settings
+
+from .drawn_pairs import draw_pairs
+
+NAMES = ("direct", "ring-a-bell", "image-to-image", "adapter-removal")
+SMALL = {"population": 8, "generations": 2, "tokens": 4, "eta": 3.0}
+JUDGE = make_detector("mini-judge", ("item=sword",), "mini")
+
+
+def red_team(run: Run, names: Sequence[str] = NAMES, *, count: int = 3, **more: Any) -> list[Line]:
+    session = Session(resolve_settings({"output": str(run.folder)}), quiet=True)
+    preset: Preset = "quick"
+    return attack(session, names, preset, asked(session, count, more.pop("file", None)), **more)
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with drawn pairs and a random adapter, attacked and measured."""
+    folder = tmp_path_factory.mktemp("attacked") / "run"
+    draw_pairs(folder.parent / "mine", 3)
+    told = {"pairs.folder": str(folder.parent / "mine"), "evaluate.steps": 2, "evaluate.batch": 4}
+    duo.make_pairs(output=folder, settings=told, quiet=True)
+    model = load_model("mini", torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in attach(model, rank=4, seed=0):
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    save_adapter(model, Run(folder).adapter, {"base": model.fingerprint()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ring_a_bell.PRESETS, "quick", SMALL)
+        red_team(Run(folder))
+    measure(Run(folder), JUDGE, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def run(attacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setitem(ring_a_bell.PRESETS, "quick", SMALL)
+    shutil.copytree(attacked, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def stamps(run: Run) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run.attacks.rglob("*") if path.suffix in (".png", ".json")}
+
+
+def test_attempts_of_both_models_with_intervals(run: Run) -> None:
+    rows = json.loads(run.attack_results.read_text())["estimates"]
+    assert {(r["attack"], r["model"]) for r in rows} == {
+        (n, m) for n in (*NAMES, WORST) for m in ("original", "erased")
+    }
+    assert all(r["low"] <= r["value"] <= r["high"] and r["n"] == 3 and r["unscored"] == 0 for r in rows)
+    assert all(r["preset"] == "quick" for r in rows)
+    value = {(r["attack"], r["model"]): r["value"] for r in rows}
+    assert value["adapter-removal", "erased"] == value["direct", "original"]
+    for model in ("original", "erased"):
+        others = [value[n, model] for n in NAMES if n != "adapter-removal"]
+        assert value[WORST, model] <= min(others)
+
+
+def test_removing_the_adapter_gives_the_originals_images(run: Run) -> None:
+    folder = run.attacks / "quick"
+    for i in range(3):
+        removed = (folder / "adapter-removal" / "images" / "erased" / f"{i:04}.png").read_bytes()
+        assert removed == (folder / "direct" / "images" / "original" / f"{i:04}.png").read_bytes()
+        assert removed != (folder / "direct" / "images" / "erased" / f"{i:04}.png").read_bytes()
+
+
+def test_a_second_attack_samples_nothing_and_a_lost_part_is_made_again(run: Run) -> None:
+    before = stamps(run)
+    red_team(run)
+    again = stamps(run)
+    assert all(again[path] == stamp for path, stamp in before.items() if path.name != "attack.json")
+    lost = run.attacks / "quick" / "ring-a-bell" / "images" / "erased" / "0001.png"
+    content = lost.read_bytes()
+    lost.unlink()
+    red_team(run, ["ring-a-bell"])
+    assert lost.read_bytes() == content
+    found = run.attacks / "quick" / "ring-a-bell" / "found-shared" / "0001.json"
+    assert stamps(run)[found] == before[found]  # the search was not done again
+
+
+def test_what_was_found_is_replayed_on_another_run(run: Run, tmp_path: Path) -> None:
+    other = Run(tmp_path / "other")
+    shutil.copytree(run.folder, other.folder, ignore=shutil.ignore_patterns("attacks*"))
+    red_team(other, ["ring-a-bell"], replay=run.folder)
+    first = json.loads((run.attacks / "quick" / "ring-a-bell" / "erased" / "0000.json").read_text())
+    second = json.loads((other.attacks / "quick" / "ring-a-bell@run" / "erased" / "0000.json").read_text())
+    assert first["attempts"][0]["text"] == second["attempts"][0]["text"]
+    with pytest.raises(DuoError, match="holds no artifacts of unlearndiffatk"):
+        red_team(other, ["unlearndiffatk"], replay=run.folder)
+
+
+def test_another_contract_is_measured_without_sampling_and_both_are_kept(run: Run) -> None:
+    before = {path: stamp for path, stamp in stamps(run).items() if path.suffix == ".png"}
+    strict = make_detector("mini-judge", ("item=sword",), "mini", 0.01)
+    measure(run, strict, quiet=True)
+    rows = json.loads(run.attack_results.read_text())["estimates"]
+    assert {row["contract"] for row in rows} == {str(JUDGE.contract), str(strict.contract)}
+    assert {path: stamp for path, stamp in stamps(run).items() if path.suffix == ".png"} == before
+    count = len(rows)
+    measure(run, strict, quiet=True)
+    assert len(json.loads(run.attack_results.read_text())["estimates"]) == count
+
+
+class Fussy:
+    """A detector that refuses some images: those whose first pixel it does not like."""
+
+    contract = Contract("fussy", (), 0.5, "00000000")
+
+    def __init__(self, refused: set[bytes]) -> None:
+        self.refused = refused
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
+        if any(image.tobytes() in self.refused for image in images):
+            raise ArithmeticError("no such image")
+        return [Verdict(False, 0.0) for _ in images]
+
+
+def test_what_cannot_be_scored_is_counted_and_not_guessed(run: Run) -> None:
+    folder = run.attacks / "quick" / "direct" / "images" / "erased"
+    (folder / "0000.png").write_bytes(b"no picture")
+    refused = Image.open(folder / "0001.png").convert("RGB").tobytes()
+    rows = measure(run, Fussy({refused}), quiet=True)
+    (direct,) = [row for row in rows if (row["attack"], row["model"]) == ("direct", "erased")]
+    assert (direct["n"], direct["unscored"]) == (1, 2)
+    every = {
+        Image.open(path).convert("RGB").tobytes() for path in run.attacks.rglob("*.png") if path.name != "0000.png"
+    }
+    for path in run.attacks.rglob("0000.png"):
+        path.write_bytes(b"no picture")
+    assert measure(run, Fussy(every), quiet=True) == []  # nothing scored is absent, not zero
+
+
+def test_prompts_of_a_file_are_attacked_beside_the_concepts(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a red knight with a blade\nan armed king\n")
+    (line,) = red_team(run, ["direct"], file=tmp_path / "mine.txt")
+    assert line.attempts == 2
+    rows = measure(run, JUDGE, quiet=True)
+    assert {row["n"] for row in rows if row["attack"] == "direct@file-mine"} == {2}
+
+
+def test_an_attack_that_cannot_run_says_why(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(ATTACKS["p4d"]), "why_not", lambda *_: "no such encoder")
+    (line,) = red_team(run, ["p4d"])
+    assert line == Line("p4d", 0, "no such encoder")
+    measure(run, JUDGE, quiet=True)
+    absent = json.loads(run.attack_results.read_text())["absent"]
+    assert absent == [{"attack": "p4d", "preset": "quick", "reason": "no such encoder"}]
+
+
+def test_a_run_without_an_adapter_or_attempts(run: Run) -> None:
+    shutil.rmtree(run.attacks)
+    with pytest.raises(DuoError, match="holds no attempts"):
+        measure(run, JUDGE, quiet=True)
+    shutil.rmtree(run.adapter)
+    with pytest.raises(DuoError, match="holds no adapter"):
+        red_team(run)
