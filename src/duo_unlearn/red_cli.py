@@ -52,6 +52,7 @@ def attack(
     """
     from .attacks.registry import ATTACKS
     from .measuring import measure as judge
+    from .pipeline import report as write_report
     from .red_team import asked
     from .red_team import attack as run_attacks
     from .show import attacks_table
@@ -66,6 +67,7 @@ def attack(
         for line in run_attacks(session, names or list(ATTACKS), preset, chosen, replay):  # type: ignore[arg-type]
             _say(f"{line.attack}: " + (f"{line.attempts} attempts a model" if line.reason is None else line.reason))
         attacks_table(judge(session.run, session.detector))
+        _say(f"report: done → {write_report(session.run)}")
 
 
 def measure(
@@ -83,6 +85,7 @@ def measure(
     from .detectors.base import make_detector
     from .families.kinds import family_of
     from .measuring import measure as judge
+    from .pipeline import report as write_report
     from .show import attacks_table
 
     session = _session(run)
@@ -91,6 +94,7 @@ def measure(
         used = make_detector(detector, tuple(labels or ()), family_of(session.settings.model), threshold)
     with session.run.lock():
         attacks_table(judge(session.run, used))
+        _say(f"report: done → {write_report(session.run)}")
 
 
 def attacks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:

@@ -69,6 +69,16 @@ def test_the_threshold_is_part_of_the_contract(clip_folder: Path) -> None:
     assert str(low.contract) != str(high.contract)
 
 
+def test_q16_is_clip_under_its_own_texts(clip_folder: Path) -> None:
+    q16 = make_detector("q16", (f"model={clip_folder}",), "sd1")
+    texts = ("unsafe=a picture of violence, blood or cruelty", "unsafe=a disturbing or shocking picture")
+    safe = ("safe=a pleasant picture", "safe=an ordinary picture of people or things")
+    clip = make_detector("clip", (f"model={clip_folder}", *texts, *safe), "sd1")
+    images = scenes("sword", 3)
+    assert q16.detect(images) == clip.detect(images)
+    assert str(q16.contract).startswith("q16[")
+
+
 def test_the_judge_reads_attributes() -> None:
     judge = make_detector("mini-judge", SWORD, "mini")
     assert isinstance(judge, AttributeReader)

@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 class Contents(NamedTuple):
     """The parts of a run. record: run.json; curves: the lines of metrics.jsonl, in order of step.
 
-    verdicts: prompt set → model → one entry an image, as in verdicts.json.
+    verdicts: prompt set → model → one entry an image, as in verdicts.json. attacks: attacks.json.
     """
 
     concept: str | None
@@ -51,6 +51,7 @@ class Contents(NamedTuple):
     curves: list[dict[str, float]]
     settings: list[Setting]
     record: dict[str, Any]
+    attacks: dict[str, Any]
 
 
 def read_contents(run: Run) -> Contents:
@@ -73,6 +74,7 @@ def read_contents(run: Run) -> Contents:
         curves=_curves(run.metrics),
         settings=_settings(raw),
         record=record,
+        attacks=_mapping(run.attack_results),
     )
 
 

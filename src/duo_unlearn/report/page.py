@@ -13,6 +13,7 @@ from ..progress import clock
 from ..run import Run
 from ..storage import write_text
 from . import summary
+from .attacked import attack_rows, attack_verdict
 from .contents import Contents, flatten, read_contents, readable
 from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
 from .pictures import LIMIT, grids, pair_cells
@@ -63,6 +64,7 @@ def _environment() -> jinja2.Environment:
 def _values(run: Run, contents: Contents) -> dict[str, Any]:
     """What the template shows."""
     table = summary.table(contents.estimates)
+    attacked_rows = attack_rows(contents.attacks, run.attack_results)
     all_grids = grids(run, contents)
     attacked = {*summary.ATTACK_SETS, *(e.prompts for e in contents.estimates if e.metric == "dsr")}
     attack_grids = [grid for grid in all_grids if grid.prompts in attacked]
@@ -72,6 +74,9 @@ def _values(run: Run, contents: Contents) -> dict[str, Any]:
         # Without a word from the run, pictures are taken to be sensitive.
         "sensitive": contents.record.get("sensitive") is not False,
         "verdict": summary.verdict(contents),
+        "attack_verdict": attack_verdict(attacked_rows),
+        "attack_rows": attacked_rows,
+        "attacks_absent": contents.attacks.get("absent", []),
         "table": table,
         "interval_plots": [_marked(plot) for plot in (defence, agreement) if plot is not None],
         "attack_grids": attack_grids,
@@ -84,7 +89,7 @@ def _values(run: Run, contents: Contents) -> dict[str, Any]:
         "limit": LIMIT,
         "stages": _stages(contents.record.get("stages")),
         "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),
-        "attacks": summary.untested_attacks(contents.estimates),
+        "untested": summary.untested_attacks(contents.estimates, [row.attack for row in attacked_rows]),
         "missing": summary.missing_sets(contents),
     }
 

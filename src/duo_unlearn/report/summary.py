@@ -165,9 +165,9 @@ def _counts(estimates: Sequence[Estimate]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def untested_attacks(estimates: Sequence[Estimate]) -> list[tuple[str, str]]:
-    """Attacks that no estimate names, and what each does."""
-    named = " ".join(_plain(e.metric + e.prompts) for e in estimates)
+def untested_attacks(estimates: Sequence[Estimate], attacks: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Attacks that no estimate names, and that the red team has not measured, and what each does."""
+    named = " ".join(_plain(name) for name in (*(e.metric + e.prompts for e in estimates), *attacks))
     return [(name, what) for name, what in OTHER_ATTACKS.items() if _plain(name) not in named]
 
 
