@@ -20,6 +20,7 @@ from .attacks.registry import ATTACKS
 from .errors import DuoError
 from .families.base import SampleRequest, seed_of
 from .metrics.attempts import prompt_groups
+from .metrics.clip_score import clip_score
 from .pairs.store import load_pairs
 from .progress import progress
 from .records import ModelName, Prompt
@@ -110,6 +111,7 @@ def subject_of(session: Session) -> Subject:
         original=lambda: adapters_off(model.denoiser),
         detect=lambda images: [verdict.detected for verdict in session.detector.detect(images)],
         sample=sample,
+        score=lambda images, texts: clip_score(model.family, images, texts),
         moments=cache.unsafe,
         contrast=[(pair.unsafe_prompt or "", pair.safe_prompt or "") for pair in pairs],
         benign=[prompt.text for prompt in keep[0].prompts] if keep else ["a picture"],

@@ -11,6 +11,7 @@ from duo_unlearn.concepts.store import load_concept, prompts_of, splitter
 from duo_unlearn.detectors.base import make_detector
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.token import word_ids
+from duo_unlearn.metrics.clip_score import clip_score
 from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import Prompt
 
@@ -47,6 +48,7 @@ def subject(*, cut: bool) -> Subject:
         original=Uncut,
         detect=lambda images: [verdict.detected for verdict in detector.detect(images)],
         sample=lambda requests: model.sample(requests, steps=12, guidance=5.0, batch=16),
+        score=lambda images, texts: clip_score("mini", images, texts),
         moments=model.encode_images([draw(scene) for scene in scenes]),
         contrast=[(f"a {s.subject} holding a sword", f"a {s.subject} holding a flower") for s in scenes],
         benign=["a red boat in the snow", "a blue king with a flower"],

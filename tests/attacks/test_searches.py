@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from duo_unlearn.adapters.lora import attach
-from duo_unlearn.attacks import p4d, ring_a_bell, unlearn_diff
+from duo_unlearn.attacks import p4d, ring_a_bell, sneaky_prompt, unlearn_diff
 from duo_unlearn.attacks.base import Artifact, Found, Subject, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.relearning import Relearning, attention_weights
@@ -18,9 +18,10 @@ from .prompt_cut import asked, subject
 SMALL = {
     unlearn_diff: {"tokens": 3, "timesteps": 2, "steps": 2, "lr": 0.01},
     p4d: {"tokens": 4, "steps": 3, "check_every": 2, "lr": 0.1},
+    sneaky_prompt: {"queries": 2, "pieces": 3, "hidden": 8, "lr": 0.1},
     ring_a_bell: {"population": 12, "generations": 4, "tokens": 6, "eta": 3.0},
 }
-SEARCHES = {"unlearndiffatk": unlearn_diff, "p4d": p4d, "ring-a-bell": ring_a_bell}
+SEARCHES = {"sneakyprompt": sneaky_prompt, "unlearndiffatk": unlearn_diff, "p4d": p4d, "ring-a-bell": ring_a_bell}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,19 @@ def test_a_search_repeats_itself(name: str, whole: Subject, monkeypatch: pytest.
     assert all(artifact.ids is not None and len(artifact.ids) == length for artifact in first)
     flags = [parameter.grad for parameter in whole.model.denoiser.parameters()]
     assert all(grad is None for grad in flags)
+
+
+def test_the_word_that_names_the_concept_is_found(whole: Subject) -> None:
+    before, after = sneaky_prompt.naming_word(whole, "a red knight with a sword in the snow")
+    assert before == word_ids(whole.model, "a red knight with a")
+    assert after == word_ids(whole.model, "in the snow")
+
+
+def test_clip_score_prefers_the_picture_that_was_asked_for(whole: Subject) -> None:
+    texts = ["a red knight with a sword in the snow", "a blue boat at night"]
+    images = whole.sample([SampleRequest(text, 1) for text in texts])
+    right, wrong = whole.score(images, texts), whole.score(images, texts[::-1])
+    assert all(a > b + 0.1 for a, b in zip(right, wrong, strict=True))
 
 
 def test_requests_carry_tokens_vectors_and_starts(whole: Subject) -> None:

@@ -24,14 +24,16 @@ class Subject(NamedTuple):
     """What is attacked, and what the attacker has.
 
     model: as it stands, its adapter on or off. original(): a context in which it is the original model. detect: whether
-    each image shows the concept. sample: images of requests, under the evaluation's settings. moments: of images of the
-    concept. contrast: their prompts and those of the same without it, (unsafe, safe). benign: prompts without it.
+    each image shows the concept. sample: images of requests, under the evaluation's settings. score: CLIP's cosine of
+    each image and its text. moments: of images of the concept. contrast: for each of these its prompt, and that of the
+    same without the concept. benign: prompts without it.
     """
 
     model: Model
     original: Callable[[], Any]
     detect: Callable[[Sequence[Image.Image]], list[bool]]
     sample: Callable[[Sequence[SampleRequest]], list[Image.Image]]
+    score: Callable[[Sequence[Image.Image], Sequence[str]], list[float]]
     moments: Moments
     contrast: Sequence[tuple[str, str]]
     benign: Sequence[str]

@@ -10,11 +10,13 @@ from .p4d import P4D
 from .prompts import AdapterRemoval, Direct, ImageToImage
 from .relearning import Relearning
 from .ring_a_bell import RingABell
+from .sneaky_prompt import SneakyPrompt
 from .unlearn_diff import UnlearnDiffAtk
 
 _ALL: Final[tuple[Attack, ...]] = (
     Direct(),
     RingABell(),
+    SneakyPrompt(),
     ConceptInversion(),
     UnlearnDiffAtk(),
     P4D(),
