@@ -1,7 +1,7 @@
 """SneakyPrompt (black box): a small policy learns which pieces of words to write for the word that names it.
 
-Yang et al. 2024. It was made against filters, which refuse a prompt. An erased model refuses nothing, so 'blocked' means
-here that the detector calls the image clean: a search for images of the concept that asks the model at every step.
+Yang et al. 2024. It was made against filters, which refuse a prompt. An erased model refuses nothing, so here "blocked"
+means that the detector calls the image clean: a search for images of the concept that asks the model at every step.
 """
 
 from __future__ import annotations
