@@ -97,6 +97,33 @@ def measure(
         _say(f"report: done → {write_report(session.run)}")
 
 
+def sweep(
+    run: RunFolder,
+    beta: Annotated[list[float] | None, typer.Option("--beta", help="Repeatable; else the paper's grid.")] = None,
+    names: Annotated[list[str] | None, typer.Option("--attack", help="With these attacks, quick budget.")] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Prompts that are attacked.")] = 20,
+    want_dsr: Annotated[float, typer.Option("--want-dsr", min=0, max=1, help="Of what is shipped.")] = 0.95,
+) -> None:
+    """Train a run's concept at several β, measure each, and draw what is defended against what is preserved.
+
+    Pairs and the original's images are those of the run; each β has a run folder of its own in RUN/sweep.
+
+    duo sweep runs/sword --beta 5 --beta 9 --beta 20 --attack ring-a-bell
+    """
+    from .attacks.registry import ATTACKS
+    from .sweeping import BETAS
+    from .sweeping import sweep as run_sweep
+
+    if unknown := [name for name in names or [] if name not in ATTACKS]:
+        raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
+    session = _session(run)
+    chosen = run_sweep(session, beta or list(BETAS), attacks=names or [], count=count, want_dsr=want_dsr, say=_say)
+    _say(f"on the frontier: β {', '.join(f'{at:g}' for at in chosen.frontier)}")
+    ship = f"ship β {chosen.ship:g}" if chosen.ship is not None else "no β reaches it"
+    _say(f"for a DSR of {want_dsr:.0%} in the weakest prompt set or attack: {ship}")
+    _say(f"figure → {run / 'sweep' / 'frontier.svg'}, numbers → {run / 'sweep' / 'sweep.json'}")
+
+
 def attacks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:
     """The attacks and their budgets.
 

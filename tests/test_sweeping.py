@@ -1,0 +1,81 @@
+"""A sweep over β: what is shared, what is resumed, which β is on the frontier, and which to ship."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.errors import DuoError
+from duo_unlearn.report.frontier import Point, frontier_plot
+from duo_unlearn.session import Session
+from duo_unlearn.settings import resolve_settings
+from duo_unlearn.sweeping import choose, sweep
+
+from .drawn_pairs import draw_pairs
+
+
+def point(at: float, kept: float, *dsr: float) -> Point:
+    return Point(at, (kept, kept - 0.01, kept + 0.01, 20), {f"a{i}": (d, d / 2, 1.0, 20) for i, d in enumerate(dsr)})
+
+
+def test_the_frontier_and_what_to_ship() -> None:
+    points = [
+        point(5, 0.90, 1.0, 0.96),
+        point(9, 0.95, 0.99, 0.97),
+        point(20, 0.98, 0.9, 1.0),
+        point(60, 0.97, 0.8, 1.0),
+    ]
+    chosen = choose(points, 0.95)
+    assert chosen.frontier == [9, 20]  # 5 is beaten by 9 and 60 by 20
+    assert chosen.ship == 9
+    assert choose(points, 0.9).ship == 20
+    assert choose(points, 0.99).ship is None
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_the_same_points_give_the_same_picture(suffix: str, tmp_path: Path) -> None:
+    points = [point(5, 0.90, 1.0, 0.96, 0.5, 0.4), point(9, 0.95, 0.99, 0.97, 0.6, 0.3)]
+    for name in ("a", "b"):
+        frontier_plot(points, tmp_path / f"{name}.{suffix}")
+    content = (tmp_path / f"a.{suffix}").read_bytes()
+    assert content == (tmp_path / f"b.{suffix}").read_bytes()
+    assert len(content) > 2000
+
+
+def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 3)
+    told = {
+        "pairs.folder": str(tmp_path / "mine"), "train.max_train_steps": 2, "train.rank": 2, "evaluate.steps": 2,
+        "evaluate.prompts": 2, "evaluate.keep_prompts": 3, "evaluate.neighbour_prompts": 1,
+        "evaluate.inversion_prompts": 0,
+    }  # fmt: skip
+    duo.make_pairs(output=tmp_path / "run", settings=told, quiet=True)
+
+    def once() -> list[Point]:
+        session = Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True)
+        return sweep(session, [30, 10], attacks=["image-to-image"], count=2).points
+
+    points = once()
+    assert [p.at for p in points] == [10, 30]
+    assert set(points[0].defence) == {"direct", "synonym", "indirect", "image-to-image"}
+    members = [tmp_path / "run" / "sweep" / f"beta-{beta}" for beta in (10, 30)]
+    settings = [resolve_settings({"output": str(member)}) for member in members]
+    assert [s.train.beta for s in settings] == [10, 30]
+    assert {s.train.rank for s in settings} == {2}
+    picture = "evaluation/images/direct/original/0000.png"
+    first, second = ((member / picture).read_bytes() for member in members)
+    assert first == second
+    stamps = {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")}
+    assert once() == points
+    assert {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")} == stamps
+    written = json.loads((tmp_path / "run" / "sweep" / "sweep.json").read_text())
+    assert [p["at"] for p in written["points"]] == [10, 30]
+    assert (tmp_path / "run" / "sweep" / "frontier.svg").exists()
+
+
+def test_a_sweep_needs_values(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="needs β values"):
+        sweep(Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True), [])
