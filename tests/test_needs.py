@@ -73,3 +73,10 @@ def test_the_mini_model_needs_nothing_to_speak_of(tmp_path: Path) -> None:
     settings = resolve_settings({"output": str(tmp_path / "run")})
     assert estimate(settings, load_concept("sword")) is None
     assert "less than 2 GB" in told(None)
+
+
+def test_all_parts_are_loaded_together_and_small_sd2_is_small(tmp_path: Path) -> None:
+    flux = needs(tmp_path, "a/FLUX.1-dev", mixed_precision="bf16", gradient_checkpointing=True, train_batch_size=1)
+    assert flux.training >= flux.sampling  # the text encoders are there until their outputs are cached
+    base, full = (needs(tmp_path, f"a/stable-diffusion-2{end}") for end in ("-base", ""))
+    assert base.activations == pytest.approx(full.activations * (512 / 768) ** 2)

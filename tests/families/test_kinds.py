@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import EDMEulerScheduler
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.kinds import family_of, model_faults, variant_of
 from duo_unlearn.families.load import load_model
+from duo_unlearn.families.stable_diffusion import unet_noise
 from duo_unlearn.mini.bundle import weights_folder
+
+from . import small_models as small
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
@@ -86,3 +91,17 @@ def test_a_folder_with_the_fp16_variant_alone_is_loaded(folder: Path) -> None:
     model, plain = load_model(str(folder), torch.device("cpu")), load_model("mini", torch.device("cpu"))
     assert model.fingerprint() == plain.fingerprint()
     assert torch.equal(model.encode_prompts(["a red knight"]).text, plain.encode_prompts(["a red knight"]).text)
+
+
+def test_a_scheduler_without_a_target_is_told_for_sdxl_too(tmp_path: Path) -> None:
+    folder = small.sdxl(tmp_path / "sdxl")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"prediction_type": "sample"}))
+    (one,) = said(folder)
+    assert "prediction_type 'sample'" in one
+
+
+def test_a_scheduler_without_a_noise_schedule_of_its_own_is_refused() -> None:
+    pipe = SimpleNamespace(scheduler=EDMEulerScheduler())
+    with pytest.raises(DuoError, match="no target for the model's scheduler"):
+        unet_noise(pipe, 64)
