@@ -85,13 +85,12 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         checkpointed=max(checkpointed, loading),
         sampling=weights + others * width / 1e3,
         disk=_disk(settings, concept, side, adapter),
-        **_hours(settings, concept, family, rows),
+        **_hours(settings, concept, family, rows, side),
     )
 
 
-def _hours(settings: Settings, concept: Concept, family: str, rows: int) -> dict[str, float]:
+def _hours(settings: Settings, concept: Concept, family: str, rows: int, side: int) -> dict[str, float]:
     size, train, counts = SIZES[family], settings.train, settings.evaluate
-    side = settings.resolution or _own_side(settings.model) or size.resolution
     a_pass = size.flops * (side / size.resolution) ** 2
     # Reference and policy forward, and back to the adapter without gradients of weights; once more when recomputed.
     passes = 3 + train.gradient_checkpointing

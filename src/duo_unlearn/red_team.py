@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,13 +18,13 @@ from .attacks.base import Artifact, Attack, Found, Preset, Report, Subject, requ
 from .attacks.registry import ATTACKS
 from .errors import DuoError
 from .families.base import SampleRequest, seed_of
-from .metrics.attempts import prompt_groups
+from .metrics.attempts import prompt_groups, save_png
 from .metrics.clip_score import clip_score
 from .pairs.store import load_pairs
 from .progress import progress
 from .records import ModelName, Prompt
 from .session import Session
-from .storage import read_json, read_tensors, sha256_of, write_bytes, write_json, write_tensors
+from .storage import read_json, read_tensors, sha256_of, write_json, write_tensors
 from .training.cache import build_cache
 
 MODELS: tuple[ModelName, ...] = ("original", "erased")
@@ -212,9 +211,7 @@ class _Work:
         entries = []
         for i, (prompt, artifact, image) in enumerate(zip(prompts, found.artifacts, images, strict=True)):
             file = Path("images") / self.which / f"{part.start + i:04}.png"
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG")
-            write_bytes(self.folder / file, buffer.getvalue())
+            save_png(image, self.folder / file)
             told = {"prompt": prompt.text, "shows": dict(prompt.shows), "seed": seeds[i], "text": artifact.text}
             entries.append({**told, "facts": artifact.facts, "file": str(file)})
         path = self.folder / self.which / f"{part.start:04}.json"

@@ -6,7 +6,7 @@ An attack finds, it does not judge: its attempts are sampled and kept, and judge
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
 from PIL import Image
@@ -98,6 +98,16 @@ class Attack(Protocol):
         report(share): how much of this call is done, 0 to 1.
         """
         ...
+
+
+class ModelUntouched:
+    """The part of an attack that does nothing to the model."""
+
+    alters = False
+
+    def during(self, _subject: Subject) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
 
 
 def requests_for(

@@ -5,9 +5,7 @@ Everything is frozen but one token's vector, which learns to make the attacked m
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
@@ -18,7 +16,7 @@ from ..families.base import Conditioning, Model, Moments
 from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, one_encoder
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
 
@@ -31,11 +29,10 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 }
 
 
-class ConceptInversion:
+class ConceptInversion(ModelUntouched):
     """One token for the whole concept, in front of every prompt."""
 
     name, title, shared = "concept-inversion", "Concept inversion", False
-    alters = False
 
     def why_not(self, model: Model) -> str | None:
         """It reaches one CLIP text encoder."""
@@ -48,10 +45,6 @@ class ConceptInversion:
     def chunk(self, _preset: Preset) -> int:
         """All prompts: the token is one."""
         return 1 << 30
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing is done to the model."""
-        return contextlib.nullcontext()
 
     def find(
         self, subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], preset: Preset, _report: Report

@@ -7,9 +7,7 @@ original model's under the prompt.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
@@ -19,7 +17,7 @@ from torch import Tensor
 from ..families.base import Model, SampleRequest
 from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
@@ -29,11 +27,10 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 WEIGHT_DECAY = 0.1
 
 
-class P4D:
+class P4D(ModelUntouched):
     """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
 
     name, title, shared = "p4d", "P4D", False
-    alters = False
 
     def why_not(self, model: Model) -> str | None:
         """It reaches one CLIP text encoder."""
@@ -48,10 +45,6 @@ class P4D:
     def chunk(self, _preset: Preset) -> int:
         """Prompts side by side."""
         return 16
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing is done to the model."""
-        return contextlib.nullcontext()
 
     def find(
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report

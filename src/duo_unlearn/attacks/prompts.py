@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 from collections.abc import Sequence
@@ -12,17 +11,16 @@ from pathlib import Path
 from ..errors import DuoError
 from ..families.base import Model
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 
 LONGEST = 2000
 """Characters of a prompt, above which a file is taken for something else."""
 
 
-class Direct:
+class Direct(ModelUntouched):
     """The prompts as they are."""
 
     name, title, shared = "direct", "Direct prompts", True
-    alters = False
 
     def why_not(self, _model: Model) -> str | None:
         """Nothing is in the way."""
@@ -35,10 +33,6 @@ class Direct:
     def chunk(self, _preset: Preset) -> int:
         """As many as are sampled at once."""
         return 64
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing."""
-        return contextlib.nullcontext()
 
     def find(
         self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset, _report: Report

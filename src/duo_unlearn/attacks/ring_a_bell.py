@@ -6,9 +6,7 @@ concept and the same without; the denoiser is never asked. Unlike the published 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor
 from ..families.base import Model
 from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"population": 64, "generations": 60, "tokens": 16, "eta": 3.0},
@@ -26,11 +24,10 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 CROSSOVER, MUTATION = 0.5, 0.25
 
 
-class RingABell:
+class RingABell(ModelUntouched):
     """Searches on the text encoder alone, so what is found serves every model that has it."""
 
     name, title, shared = "ring-a-bell", "Ring-A-Bell", True
-    alters = False
 
     def why_not(self, model: Model) -> str | None:
         """It reaches one CLIP text encoder."""
@@ -43,10 +40,6 @@ class RingABell:
     def chunk(self, _preset: Preset) -> int:
         """One prompt a search."""
         return 1
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing is done to the model."""
-        return contextlib.nullcontext()
 
     def find(
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report

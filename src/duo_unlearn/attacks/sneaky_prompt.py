@@ -6,9 +6,7 @@ means that the detector calls the image clean: a search for images of the concep
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from ..families.base import Model, SampleRequest
 from ..families.token import encode_ids, one_encoder, sequence, text_of, word_ids
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import concept_vector, plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
@@ -32,11 +30,10 @@ MINI_SUCCESS: Final = 0.9
 """On the mini world's CLIP: the share of the score that the original model's own image has."""
 
 
-class SneakyPrompt:
+class SneakyPrompt(ModelUntouched):
     """Prompts are attacked side by side, each by a policy of its own; each stops when its image passes."""
 
     name, title, shared = "sneakyprompt", "SneakyPrompt", False
-    alters = False
 
     def why_not(self, model: Model) -> str | None:
         """It reaches one CLIP text encoder."""
@@ -49,10 +46,6 @@ class SneakyPrompt:
     def chunk(self, _preset: Preset) -> int:
         """Prompts side by side."""
         return 16
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing is done to the model."""
-        return contextlib.nullcontext()
 
     def find(
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report

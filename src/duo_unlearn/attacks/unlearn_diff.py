@@ -7,9 +7,7 @@ the prompt.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor
 from ..families.base import Conditioning, Model, SampleRequest
 from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary, word_ids
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
@@ -28,11 +26,10 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 WEIGHT_DECAY = 0.1
 
 
-class UnlearnDiffAtk:
+class UnlearnDiffAtk(ModelUntouched):
     """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
 
     name, title, shared = "unlearndiffatk", "UnlearnDiffAtk", False
-    alters = False
 
     def why_not(self, model: Model) -> str | None:
         """It reaches one CLIP text encoder."""
@@ -49,10 +46,6 @@ class UnlearnDiffAtk:
     def chunk(self, _preset: Preset) -> int:
         """Prompts side by side."""
         return 16
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing is done to the model."""
-        return contextlib.nullcontext()
 
     def find(
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report

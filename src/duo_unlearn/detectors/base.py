@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
 from ..errors import DuoError
 from ..records import Verdict
+from ..storage import sha256_of
 
 
 class Contract(NamedTuple):
@@ -61,6 +64,14 @@ DETECTORS: Final = {
 """Name → module and class, imported when used: each is made as CLASS(labels, threshold or None for its default)."""
 EXTRAS: Final = {"nudenet": ("nudenet", "pip install duo_unlearn[nudenet]")}
 """Detectors of packages that are no dependency: the package, and how to install it."""
+
+
+def weights_digest(source: str, config: Any) -> str:
+    """First 8 digits of the hash of a model's weight files, or of its commit where it comes from the hub."""
+    folder = Path(source)
+    files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
+    commit = str(getattr(config, "_commit_hash", None) or source)
+    return hashlib.sha256("".join(map(sha256_of, files)).encode() if files else commit.encode()).hexdigest()[:8]
 
 
 def check_detector(name: str, family: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from PIL import Image
 from ..errors import DuoError
 from ..progress import no_loading_bars
 from ..records import Verdict
-from ..storage import sha256_of
-from .base import Contract
+from .base import Contract, weights_digest
 
 BATCH = 16
 
@@ -71,7 +69,4 @@ def _load(source: str) -> tuple[Any, Any, str]:
         hint = "label model=FOLDER of a classifier in transformers format, or a hub id that can be reached"
         got = str(error)[:150].replace("\n", " ")
         raise DuoError(f"cannot load the classifier {source}", got=got, hint=hint) from error
-    files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
-    commit = str(getattr(net.config, "_commit_hash", None) or source)
-    digest = hashlib.sha256("".join(map(sha256_of, files)).encode() if files else commit.encode())
-    return net.requires_grad_(False).eval(), processor, digest.hexdigest()[:8]
+    return net.requires_grad_(False).eval(), processor, weights_digest(source, net.config)

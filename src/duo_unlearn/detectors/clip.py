@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +13,7 @@ from PIL import Image
 from ..errors import DuoError
 from ..progress import no_loading_bars
 from ..records import Verdict
-from ..storage import sha256_of
-from .base import Contract
+from .base import Contract, weights_digest
 
 DEFAULT_MODEL: Final = "openai/clip-vit-large-patch14"
 BATCH: Final = 16
@@ -93,7 +91,4 @@ def _load(source: str) -> tuple[Any, Any, Any, str]:
     except (OSError, ValueError) as error:
         hint = "label model=FOLDER of a CLIP in transformers format, or a hub id that can be reached"
         raise DuoError(f"cannot load the CLIP {source}", got=str(error)[:150].replace("\n", " "), hint=hint) from error
-    files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
-    commit = str(getattr(model.config, "_commit_hash", None) or source)
-    digest = hashlib.sha256("".join(map(sha256_of, files)).encode() if files else commit.encode())
-    return model.requires_grad_(False).eval(), tokenizer, processor, digest.hexdigest()[:8]
+    return model.requires_grad_(False).eval(), tokenizer, processor, weights_digest(source, model.config)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .base import Conditioning
 from .family import Family
-from .noise import Flow, NoiseProcess, flow_sigmas
-from .sd3 import shifted_sigmas
+from .noise import NoiseProcess
+from .sd3 import flow_noise
 
 # Double-stream blocks keep image and text apart; a single-stream block's projections see both: not in the default.
 _IMAGE_STREAM: Final = r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)"
@@ -24,11 +24,7 @@ TOKENS: Final = 256
 
 
 def _noise(pipe: Any, resolution: int) -> NoiseProcess:
-    config = pipe.scheduler.config
-    if config.get("use_dynamic_shifting"):
-        side = resolution // pipe.vae_scale_factor // 2
-        return Flow(shifted_sigmas(pipe.scheduler, side * side))
-    return Flow(flow_sigmas(config.num_train_timesteps, shift=config.shift))
+    return flow_noise(pipe.scheduler, resolution // pipe.vae_scale_factor // 2)
 
 
 def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:

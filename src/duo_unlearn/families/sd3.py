@@ -19,10 +19,14 @@ TOKENS: Final = 256
 
 
 def _noise(pipe: Any, resolution: int) -> NoiseProcess:
-    config = pipe.scheduler.config
+    return flow_noise(pipe.scheduler, resolution // pipe.vae_scale_factor // pipe.transformer.config.patch_size)
+
+
+def flow_noise(scheduler: Any, side: int) -> NoiseProcess:
+    """The rectified flow of a scheduler, for images of side × side tokens."""
+    config = scheduler.config
     if config.get("use_dynamic_shifting"):
-        side = resolution // pipe.vae_scale_factor // pipe.transformer.config.patch_size
-        return Flow(shifted_sigmas(pipe.scheduler, side * side))
+        return Flow(shifted_sigmas(scheduler, side * side))
     return Flow(flow_sigmas(config.num_train_timesteps, shift=config.shift))
 
 

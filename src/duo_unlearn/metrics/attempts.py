@@ -146,7 +146,7 @@ def _write_part(
 ) -> None:
     folder = run.images(name, which)
     for i, (entry, image) in enumerate(zip(entries, images, strict=True)):
-        entry["file"] = str(_save(image, folder / f"{first + i:04}.png").relative_to(run.evaluation))
+        entry["file"] = str(save_png(image, folder / f"{first + i:04}.png").relative_to(run.evaluation))
     write_json(run.part(name, which, first), {"key": key, "entries": entries})
 
 
@@ -169,7 +169,8 @@ def judge(
     ]
 
 
-def _save(image: Image.Image, path: Path) -> Path:
+def save_png(image: Image.Image, path: Path) -> Path:
+    """Write an image as PNG, atomically; gives its path."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
