@@ -12,7 +12,7 @@ from duo_unlearn.errors import DuoError
 from duo_unlearn.report.frontier import Point, frontier_plot
 from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
-from duo_unlearn.sweeping import choose, sweep
+from duo_unlearn.sweeping import Assault, choose, sweep
 
 from .drawn_pairs import draw_pairs
 
@@ -39,7 +39,7 @@ def test_the_frontier_and_what_to_ship() -> None:
 def test_the_same_points_give_the_same_picture(suffix: str, tmp_path: Path) -> None:
     points = [point(5, 0.90, 1.0, 0.96, 0.5, 0.4), point(9, 0.95, 0.99, 0.97, 0.6, 0.3)]
     for name in ("a", "b"):
-        frontier_plot(points, tmp_path / f"{name}.{suffix}")
+        frontier_plot(points, "beta", tmp_path / f"{name}.{suffix}")
     content = (tmp_path / f"a.{suffix}").read_bytes()
     assert content == (tmp_path / f"b.{suffix}").read_bytes()
     assert len(content) > 2000
@@ -56,11 +56,11 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
 
     def once() -> list[Point]:
         session = Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True)
-        return sweep(session, [30, 10], attacks=["image-to-image"], count=2).points
+        return sweep(session, "beta", [30, 10], assaults=[Assault(["image-to-image"], prompts=2)]).points
 
     points = once()
     assert [p.at for p in points] == [10, 30]
-    assert set(points[0].defence) == {"direct", "synonym", "indirect", "image-to-image"}
+    assert set(points[0].defence) == {"direct", "synonym", "indirect", "image-to-image (quick)"}
     members = [tmp_path / "run" / "sweep" / f"beta-{beta}" for beta in (10, 30)]
     settings = [resolve_settings({"output": str(member)}) for member in members]
     assert [s.train.beta for s in settings] == [10, 30]
@@ -71,11 +71,11 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     stamps = {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")}
     assert once() == points
     assert {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")} == stamps
-    written = json.loads((tmp_path / "run" / "sweep" / "sweep.json").read_text())
+    written = json.loads((tmp_path / "run" / "sweep" / "beta.json").read_text())
     assert [p["at"] for p in written["points"]] == [10, 30]
-    assert (tmp_path / "run" / "sweep" / "frontier.svg").exists()
+    assert (tmp_path / "run" / "sweep" / "beta.svg").exists()
 
 
 def test_a_sweep_needs_values(tmp_path: Path) -> None:
-    with pytest.raises(DuoError, match="needs β values"):
-        sweep(Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True), [])
+    with pytest.raises(DuoError, match="needs values of beta"):
+        sweep(Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True), "beta", [])

@@ -57,10 +57,7 @@ def attack(
     from .red_team import attack as run_attacks
     from .show import attacks_table
 
-    if unknown := [name for name in names or [] if name not in ATTACKS]:
-        raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
-    if preset not in ("quick", "paper"):
-        raise DuoError("unknown preset", got=preset, hint="quick or paper")
+    _check_attacks(names or [], preset)
     session = _session(run)
     with session.run.lock():
         chosen = asked(session, count, prompts)
@@ -100,28 +97,47 @@ def measure(
 def sweep(
     run: RunFolder,
     beta: Annotated[list[float] | None, typer.Option("--beta", help="Repeatable; else the paper's grid.")] = None,
-    names: Annotated[list[str] | None, typer.Option("--attack", help="With these attacks, quick budget.")] = None,
+    strength: Annotated[
+        list[float] | None,
+        typer.Option("--strength", min=0, help="Of the run's adapter, not β; repeatable."),
+    ] = None,
+    names: Annotated[list[str] | None, typer.Option("--attack", help="One of `duo attacks`; repeatable.")] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Budget of the attacks: quick or paper.")] = "quick",
     count: Annotated[int, typer.Option("--count", min=1, help="Prompts that are attacked.")] = 20,
     want_dsr: Annotated[float, typer.Option("--want-dsr", min=0, max=1, help="Of what is shipped.")] = 0.95,
 ) -> None:
     """Train a run's concept at several β, measure each, and draw what is defended against what is preserved.
 
-    Pairs and the original's images are those of the run; each β has a run folder of its own in RUN/sweep.
+    Pairs and the original's images are those of the run; each β has a run folder of its own in RUN/sweep. With
+    --strength one adapter is measured at several strengths, and nothing is trained.
 
     duo sweep runs/sword --beta 5 --beta 9 --beta 20 --attack ring-a-bell
+
+    duo sweep runs/sword --strength 0.5 --strength 1 --strength 1.5
     """
-    from .attacks.registry import ATTACKS
-    from .sweeping import BETAS
+    from .sweeping import BETAS, Assault
     from .sweeping import sweep as run_sweep
 
-    if unknown := [name for name in names or [] if name not in ATTACKS]:
-        raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
+    if beta and strength:
+        raise DuoError("a sweep is over β or over strength", got="--beta and --strength", hint="one command each")
+    _check_attacks(names or [], preset)
     session = _session(run)
-    chosen = run_sweep(session, beta or list(BETAS), attacks=names or [], count=count, want_dsr=want_dsr, say=_say)
-    _say(f"on the frontier: β {', '.join(f'{at:g}' for at in chosen.frontier)}")
-    ship = f"ship β {chosen.ship:g}" if chosen.ship is not None else "no β reaches it"
+    kind, values = ("strength", strength) if strength else ("beta", beta or list(BETAS))
+    assaults = [Assault(names, preset, count)] if names else []  # type: ignore[arg-type]
+    chosen = run_sweep(session, kind, values, assaults=assaults, want_dsr=want_dsr, say=_say)  # type: ignore[arg-type]
+    _say(f"on the frontier: {kind} {', '.join(f'{at:g}' for at in chosen.frontier)}")
+    ship = f"ship {kind} {chosen.ship:g}" if chosen.ship is not None else f"no {kind} reaches it"
     _say(f"for a DSR of {want_dsr:.0%} in the weakest prompt set or attack: {ship}")
-    _say(f"figure → {run / 'sweep' / 'frontier.svg'}, numbers → {run / 'sweep' / 'sweep.json'}")
+    _say(f"figure → {run / 'sweep' / f'{kind}.svg'}, numbers → {run / 'sweep' / f'{kind}.json'}")
+
+
+def _check_attacks(names: list[str], preset: str) -> None:
+    from .attacks.registry import ATTACKS
+
+    if unknown := [name for name in names if name not in ATTACKS]:
+        raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
+    if preset not in ("quick", "paper"):
+        raise DuoError("unknown preset", got=preset, hint="quick or paper")
 
 
 def attacks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:

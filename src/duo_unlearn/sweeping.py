@@ -1,105 +1,134 @@
-"""The paper's figure: how much is defended against how much is preserved, over β."""
+"""The paper's figure: how much is defended against how much is preserved, over β or over one adapter's strength."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from .adapters.stored import read_adapter, scaled
+from .attacks.base import Preset
 from .config import merged
 from .errors import DuoError
 from .evaluation import evaluate
 from .measuring import WORST, measure
 from .pipeline import make_pairs, train
 from .red_team import asked, attack
-from .report.frontier import Point, frontier_plot
+from .report.frontier import Kind, Point, frontier_plot
 from .run import Run
 from .session import Session
 from .settings import resolve_settings
-from .storage import write_json
+from .storage import sha256_of, write_bytes, write_json
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
 """The paper's grid."""
+STRENGTHS: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 class Choice(NamedTuple):
-    """What a sweep says: the points in order of β, those on the frontier, and the one to ship, if any will do."""
+    """What a sweep says: the points in order, those on the frontier, and the one to ship, if any will do."""
 
     points: list[Point]
     frontier: list[float]
     ship: float | None
 
 
+class Assault(NamedTuple):
+    """Attacks that every member of a sweep undergoes. prompts: how many."""
+
+    names: Sequence[str]
+    preset: Preset = "quick"
+    prompts: int = 20
+
+
 def sweep(
     first: Session,
-    betas: Sequence[float],
+    kind: Kind,
+    values: Sequence[float],
     *,
-    attacks: Sequence[str] = (),
-    count: int = 20,
+    assaults: Sequence[Assault] = (),
     want_dsr: float = 0.95,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Choice:
-    """Train, measure and attack one run a β, in FOLDER/sweep/beta-β, and draw FOLDER/sweep/frontier.svg.
+    """Measure and attack one run a value, in FOLDER/sweep/KIND-VALUE, and draw FOLDER/sweep/KIND.svg.
 
-    Pairs and the original model's images are shared. What is done is skipped, so the same command goes on after a kill.
+    beta: each is trained. strength: the run's own adapter, its change multiplied; nothing is trained. Pairs and the
+    original model's images are shared. What is done is skipped, so the same command goes on after a kill.
     want_dsr: what the worst prompt set or attack of a shipped model must have.
     """
-    if not betas:
-        raise DuoError("a sweep needs β values", hint="--beta 100 --beta 500")
+    if not values:
+        raise DuoError(f"a sweep needs values of {kind}", hint=f"--{kind} 100 --{kind} 500")
+    if kind == "strength" and not first.run.adapter_weights.exists():
+        raise DuoError(f"{first.run.folder} holds no adapter", hint="run `duo train` first, or sweep --beta")
     with first.run.lock():
         make_pairs(first)
+    vars(first).pop("model", None)  # each member loads its own; two may not fit
     points = []
-    for beta in sorted(set(betas)):
-        session = _member(first, beta)
+    for value in sorted(set(values)):
+        session = _member(first, kind, value)
         with session.run.lock():
-            train(session)
+            if kind == "beta":
+                train(session)
+            else:
+                _scale(first.run, value, session.run)
             estimates, _ = evaluate(session)
-            rows: list[dict[str, Any]] = []
-            if attacks:
-                attack(session, attacks, "quick", asked(session, count))
-                rows = [row for row in measure(session.run, session.detector, quiet=True) if row["attack"] != WORST]
-        points.append(_point(beta, [e.as_json() for e in estimates], rows))
-        say(f"β {beta:g}: {told(points[-1])}")
-        _share_originals(session.run, first.run)
+            for assault in assaults:
+                attack(session, assault.names, assault.preset, asked(session, assault.prompts))
+            rows = measure(session.run, session.detector, quiet=True) if assaults else []
+        points.append(_point(value, [e.as_json() for e in estimates], rows))
+        say(f"{kind} {value:g}: {told(points[-1])}")
+        _share(session.run, first.run)
     chosen = choose(points, want_dsr)
     folder = first.run.folder / "sweep"
     found = {"points": [point._asdict() for point in points], "frontier": chosen.frontier, "ship": chosen.ship}
-    write_json(folder / "sweep.json", {"version": 1, "want_dsr": want_dsr, **found})
-    frontier_plot(points, folder / "frontier.svg")
-    frontier_plot(points, folder / "frontier.png")
+    write_json(folder / f"{kind}.json", {"version": 1, "kind": kind, "want_dsr": want_dsr, **found})
+    for suffix in ("svg", "png"):
+        frontier_plot(points, kind, folder / f"{kind}.{suffix}")
     return chosen
 
 
-def _member(first: Session, beta: float) -> Session:
-    """A run of the sweep: the first one's settings with another β, and what does not depend on β copied."""
-    run = Run(first.run.folder / "sweep" / f"beta-{beta:g}")
+def _member(first: Session, kind: Kind, value: float) -> Session:
+    """A run of the sweep: the first one's settings, and what does not depend on the adapter copied."""
+    run = Run(first.run.folder / "sweep" / f"{kind}-{value:g}")
     told = first.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
-    if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
-        told["train"] = {}
-    session = Session(
-        resolve_settings(merged(told, {"output": str(run.folder), "train": {"beta": beta}})), quiet=first.quiet
-    )
-    if not run.pairs.exists():
-        shutil.copytree(first.run.pairs, run.pairs)
-    for source, target in ((first.run.evaluation, run.evaluation), (first.run.attacks, run.attacks)):
-        if source.exists() and not target.exists():
-            shutil.copytree(source, target, ignore=_of_erased)
+    if kind == "beta":
+        if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
+            told["train"] = {}
+        told = merged(told, {"train": {"beta": value}})
+    session = Session(resolve_settings(merged(told, {"output": str(run.folder)})), quiet=first.quiet)
+    _share(first.run, run)
     return session
 
 
-def _of_erased(_folder: str, names: list[str]) -> list[str]:
-    """What belongs to an erased model, which differs in every member."""
-    return [name for name in names if "erased" in name or name in ("verdicts.json", "attack.json", "measures")]
+def _scale(source: Run, strength: float, target: Run) -> None:
+    """The run's adapter, its change multiplied, as the member's adapter."""
+    made_from = {"strength": strength, "sha256": sha256_of(source.adapter_weights)}
+    if target.adapter_weights.exists() and read_adapter(target.adapter).provenance.get("scaled") == made_from:
+        return
+    part = read_adapter(source.adapter)
+    scaled(part._replace(provenance={**part.provenance, "scaled": made_from}), strength, target.adapter)
 
 
-def _share_originals(source: Run, target: Run) -> None:
-    """The original model's images, made by the first member, for those to come."""
-    for made, kept in ((source.evaluation, target.evaluation), (source.attacks, target.attacks)):
-        if made.exists() and not kept.exists():
-            shutil.copytree(made, kept, ignore=_of_erased)
+def _share(source: Run, target: Run) -> None:
+    """Copy pairs and what was made of the original model, but for what is there already."""
+    for made, kept in (
+        (source.pairs, target.pairs),
+        (source.evaluation, target.evaluation),
+        (source.attacks, target.attacks),
+    ):
+        for path in sorted(made.rglob("*")):
+            goal = kept / path.relative_to(made)
+            if path.is_file() and not goal.exists() and not _of_erased(path.relative_to(made)):
+                write_bytes(goal, path.read_bytes())
 
 
-def _point(beta: float, estimates: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> Point:
+def _of_erased(path: Path) -> bool:
+    """Whether a file belongs to an erased model, which differs in every member, or judges it."""
+    names = ("verdicts.json", "attack.json", "inverted.safetensors")
+    return "measures" in path.parts or path.name in names or any("erased" in part for part in path.parts)
+
+
+def _point(value: float, estimates: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> Point:
     """Preservation on keep prompts, and DSR by prompt set and by attack, each (value, low, high, n)."""
 
     def figures(entry: dict[str, Any]) -> tuple[float, float, float, int]:
@@ -110,9 +139,12 @@ def _point(beta: float, estimates: Sequence[dict[str, Any]], rows: Sequence[dict
     if not kept:
         raise DuoError("a sweep needs keep prompts", hint="add keep: to the concept file")
     defence = {e["prompts"]: figures(e) for e in erased if e["metric"] == "dsr"}
-    ignored = ("direct", "adapter-removal")
-    defence |= {r["attack"]: figures(r) for r in rows if r["model"] == "erased" and r["attack"] not in ignored}
-    return Point(beta, figures(kept[0]), defence)
+    ignored = ("direct", "adapter-removal", WORST)
+    for row in rows:
+        if row["model"] == "erased" and row["attack"] not in ignored:
+            # A run keeps what was measured under every budget.
+            defence[row["attack"] + (" (quick)" if row["preset"] == "quick" else "")] = figures(row)
+    return Point(value, figures(kept[0]), defence)
 
 
 def choose(points: Sequence[Point], want_dsr: float) -> Choice:

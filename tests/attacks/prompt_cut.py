@@ -15,7 +15,8 @@ from duo_unlearn.metrics.clip_score import clip_score
 from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import Prompt
 
-NAMES = ("sword", "blade", "saber", "sharp", "steel", "weapon", "armed", "battle", "fight", "guard", "ready", "duty")
+NAMES = ("sword", "blade", "saber", "sharp", "steel", "weapon")
+"""The sword and its synonyms; what only implies it (armed, battle, guard …) is not cut."""
 
 
 def subject(*, cut: bool) -> Subject:

@@ -50,7 +50,7 @@ class ConceptInversion(ModelUntouched):
         self, subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], preset: Preset, _report: Report
     ) -> Found:
         """The token, and each prompt behind it."""
-        budget = PRESETS[preset]
+        budget = self.budget(preset)
         vector = invert(
             subject.model, subject.moments, steps=int(budget["steps"]), batch=int(budget["batch"]),
             seed=subject.seed, lr=budget["lr"],

@@ -1,36 +1,43 @@
-"""P4D (white box): a whole prompt of free tokens under which the defended model predicts what the original one would.
+"""P4D (white box): free tokens under which the defended model predicts what the original one would.
 
 Chin et al. 2024, with the hard-prompt projection of Wen et al. 2023: free vectors are optimised, and every forward pass
 takes the nearest token of each. The loss is the distance of the defended model's prediction under them from the
-original model's under the prompt.
+original model's under the prompt. Two forms, as published: N free tokens in the prompt's place, or a free token after
+every K of the prompt's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from ..families.base import Model, SampleRequest
-from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary
+from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary, word_ids
 from ..records import Prompt
 from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
 
-PRESETS: Final[dict[Preset, dict[str, float]]] = {
-    "quick": {"tokens": 16, "steps": 150, "check_every": 50, "lr": 0.1},
-    "paper": {"tokens": 16, "steps": 3000, "check_every": 50, "lr": 0.1},
+Form = Literal["n", "k"]
+STEPS: Final[dict[Preset, dict[str, float]]] = {
+    "quick": {"steps": 150, "check_every": 50, "lr": 0.1},
+    "paper": {"steps": 3000, "check_every": 50, "lr": 0.1},
 }
+LENGTH: Final[dict[Form, dict[str, float]]] = {"n": {"tokens": 16}, "k": {"every": 3}}
 WEIGHT_DECAY = 0.1
 
 
 class P4D(ModelUntouched):
     """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
 
-    name, title, shared = "p4d", "P4D", False
+    shared = False
+
+    def __init__(self, form: Form) -> None:
+        self.form, self.name = form, "p4d" if form == "n" else "p4d-k"
+        self.title = "P4D, free prompt" if form == "n" else "P4D, tokens within the prompt"
 
     def why_not(self, model: Model) -> str | None:
         """It reaches one CLIP text encoder."""
@@ -40,7 +47,7 @@ class P4D(ModelUntouched):
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Tokens, steps, steps between looks, learning rate."""
-        return PRESETS[preset]
+        return LENGTH[self.form] | STEPS[preset]
 
     def chunk(self, _preset: Preset) -> int:
         """Prompts side by side."""
@@ -50,10 +57,10 @@ class P4D(ModelUntouched):
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
     ) -> Found:
         """The tokens that stand for each prompt."""
-        budget = PRESETS[preset]
+        budget = self.budget(preset)
         with subject.original():
             images = subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)])
-        search = _Search(subject, prompts, seeds, images, int(budget["tokens"]), budget["lr"])
+        search = _Search(subject, prompts, seeds, images, templates(subject.model, prompts, budget), budget["lr"])
         for step in range(int(budget["steps"])):
             search.step()
             report(step / budget["steps"])
@@ -62,8 +69,20 @@ class P4D(ModelUntouched):
         return Found(search.artifacts())
 
 
+def templates(model: Model, prompts: Sequence[Prompt], budget: dict[str, float]) -> list[list[int]]:
+    """Each prompt's token sequence with −1 where a token is free."""
+    if "tokens" in budget:
+        return [[-1] * int(budget["tokens"])] * len(prompts)
+    every, room, found = int(budget["every"]), model.pipe.tokenizer.model_max_length - 2, []
+    for prompt in prompts:
+        ids = word_ids(model, prompt.text)
+        parts = [[*ids[first : first + every], -1] for first in range(0, len(ids), every)]
+        found.append([token for part in parts for token in part][:room] or [-1])
+    return found
+
+
 class _Search:
-    """Free vectors of some prompts, (prompt, token, width), and which have won."""
+    """Free vectors of some prompts, (free token, width), and which prompts have won."""
 
     def __init__(
         self,
@@ -71,70 +90,79 @@ class _Search:
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
         images: list[Image.Image],
-        tokens: int,
+        templates: list[list[int]],
         rate: float,
     ) -> None:
         model = subject.model
-        self.subject, self.seeds = subject, seeds
+        self.subject, self.seeds, self.templates = subject, seeds, templates
         self.latents = subject.model.encode_images(images).mean.to(model.device)
         self.asked_for = model.encode_prompts([prompt.text for prompt in prompts])
         self.plain = plain_tokens(model).to(model.device)
         self.embeddings = vocabulary(model)[self.plain].float()
         self.generator = torch.Generator().manual_seed(seeds[0] ^ subject.seed)
-        first = torch.randint(0, len(self.plain), (len(prompts), tokens), generator=self.generator)
+        rows = torch.tensor([sequence(model, template) for template in templates], device=model.device)
+        self.free = rows == -1
+        self.ids = rows.clamp(min=0)
+        first = torch.randint(0, len(self.plain), (int(self.free.sum()),), generator=self.generator)
         self.vectors = self.embeddings[first.to(model.device)].clone().requires_grad_(True)
         self.optimizer = torch.optim.AdamW([self.vectors], lr=rate, weight_decay=WEIGHT_DECAY)
-        self.best = torch.full((len(prompts),), float("inf"))
-        self.best_tokens = self.nearest()
-        self.ids = torch.tensor([sequence(model, row) for row in self.best_tokens.tolist()], device=model.device)
         self.won: dict[int, list[int]] = {}
+        self.loss = torch.full((len(prompts),), float("nan"))
         self.checks = 0
 
+    def open(self) -> list[int]:
+        """The prompts that have not won."""
+        return [i for i in range(len(self.ids)) if i not in self.won]
+
     @torch.no_grad()
-    def nearest(self) -> Tensor:
-        """The token nearest to each vector by cosine, (prompt, token)."""
+    def whole(self) -> Tensor:
+        """Every prompt's sequence with the token nearest to each free vector by cosine, (prompt, token)."""
         unit = torch.nn.functional.normalize(self.vectors, dim=-1)
-        return self.plain[(unit @ torch.nn.functional.normalize(self.embeddings, dim=-1).T).argmax(dim=-1)]
+        nearest = self.plain[(unit @ torch.nn.functional.normalize(self.embeddings, dim=-1).T).argmax(dim=-1)]
+        return self.ids.masked_scatter(self.free, nearest)
 
     def step(self) -> None:
-        """One gradient step of all prompts at a noise level of chance; the gradient at the tokens moves the vectors."""
-        model = self.subject.model
-        tokens = self.nearest()
-        rows = vocabulary(model)[tokens].float().requires_grad_(True)
+        """One gradient step, at a noise level of chance, of the prompts that have not won.
+
+        The gradient at the tokens moves the vectors.
+        """
+        model, open_ = self.subject.model, self.open()
+        ids, latents = self.whole()[open_], self.latents[open_]
+        rows = vocabulary(model)[ids].float().requires_grad_(True)
         t = int(torch.randint(0, model.noise.last_timestep + 1, (1,), generator=self.generator))
-        eps = torch.randn(self.latents.shape, generator=self.generator).to(self.latents)
-        levels = torch.full((len(self.latents),), t, device=model.device)
+        eps = torch.randn(latents.shape, generator=self.generator).to(latents)
+        levels = torch.full((len(latents),), t, device=model.device)
         dtype = next(model.denoiser.parameters()).dtype
-        noisy = model.noise.add_noise(self.latents, eps, levels).to(dtype)
+        noisy = model.noise.add_noise(latents, eps, levels).to(dtype)
         with torch.no_grad(), self.subject.original():
-            wanted = model.predict(noisy, levels, self.asked_for.map(lambda x: x.to(dtype)))
-        given = encode_ids(model, self.ids, rows).map(lambda x: x.to(dtype))
+            wanted = model.predict(noisy, levels, self.asked_for.rows(open_).map(lambda x: x.to(dtype)))
+        given = encode_ids(model, ids, rows, first=0).map(lambda x: x.to(dtype))
         error = (model.predict(noisy, levels, given).float() - wanted.float()).square().flatten(1).mean(dim=1)
-        (self.vectors.grad,) = torch.autograd.grad(error.sum(), [rows])
-        better = error.detach().cpu() < self.best
-        self.best = torch.where(better, error.detach().cpu(), self.best)
-        self.best_tokens = torch.where(better.view(-1, 1).to(tokens.device), tokens, self.best_tokens)
+        (gradient,) = torch.autograd.grad(error.sum(), [rows])
+        everywhere = torch.zeros((*self.free.shape, gradient.shape[-1]), device=model.device)
+        everywhere[open_] = gradient
+        self.vectors.grad = everywhere[self.free]
+        self.loss[open_] = error.detach().cpu()
         self.optimizer.step()
 
     def check(self) -> bool:
         """Sample what has not won yet under its tokens of now; True when all have won."""
-        model, tokens = self.subject.model, self.nearest().tolist()
-        open_ = [i for i in range(len(tokens)) if i not in self.won]
-        ids = torch.tensor([sequence(model, tokens[i]) for i in open_])
+        open_ = self.open()
+        whole = self.whole()
         with torch.no_grad():
-            text = encode_ids(model, ids)
+            text = encode_ids(self.subject.model, whole[open_])
         requests = [SampleRequest("", self.seeds[i], embedding=text.rows(slice(k, k + 1))) for k, i in enumerate(open_)]
         self.checks += 1
         for i, seen in zip(open_, self.subject.detect(self.subject.sample(requests)), strict=True):
             if seen:
-                self.won[i] = tokens[i]
-        return len(self.won) == len(tokens)
+                self.won[i] = whole[i].tolist()
+        return len(self.won) == len(self.ids)
 
     def artifacts(self) -> list[Artifact]:
-        """The tokens that won, or else those of the least loss."""
-        made = []
-        for i, best in enumerate(self.best_tokens.tolist()):
-            ids = self.won.get(i, best)
-            facts = {"loss": float(self.best[i]), "checks": float(self.checks), "won": float(i in self.won)}
-            made.append(Artifact(text_of(self.subject.model, ids), sequence(self.subject.model, ids), facts=facts))
+        """The tokens that won, or else the last ones. Losses at different noise levels do not compare."""
+        model, last, made = self.subject.model, self.whole().tolist(), []
+        for i, template in enumerate(self.templates):
+            ids = self.won.get(i, last[i])
+            facts = {"loss": float(self.loss[i]), "checks": float(self.checks), "won": float(i in self.won)}
+            made.append(Artifact(text_of(model, ids[1 : 1 + len(template)]), ids, facts=facts))
         return made

@@ -45,7 +45,7 @@ class RingABell(ModelUntouched):
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
     ) -> Found:
         """The fittest tokens for each prompt."""
-        budget = PRESETS[preset]
+        budget = self.budget(preset)
         concept = concept_vector(subject)
         made = []
         for done, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):

@@ -51,7 +51,7 @@ class SneakyPrompt(ModelUntouched):
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
     ) -> Found:
         """The pieces of the best reward for each prompt."""
-        budget = PRESETS[preset]
+        budget = self.budget(preset)
         enough = _enough(subject, prompts, seeds)
         searches = [
             _Search(subject, prompt.text, seed, budget, wanted)

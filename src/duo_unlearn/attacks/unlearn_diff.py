@@ -51,7 +51,7 @@ class UnlearnDiffAtk(ModelUntouched):
         self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
     ) -> Found:
         """The best prefix of each prompt."""
-        budget = PRESETS[preset]
+        budget = self.budget(preset)
         with subject.original():
             images = subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)])
         latents = subject.model.encode_images(images).mean
@@ -92,23 +92,27 @@ class _Search:
         self.asked = 0
         self.loss = torch.zeros(len(texts))
 
+    def open(self) -> list[int]:
+        """The prompts that have not won."""
+        return [i for i in range(len(self.texts)) if i not in self.won]
+
     def step(self, t: int) -> None:
-        """One gradient step of all prompts at a noise level."""
-        model = self.subject.model
-        hard = torch.nn.functional.one_hot(self.weights.argmax(dim=-1), len(self.plain)).float()
-        straight = hard + self.weights - self.weights.detach()
-        conditioning = encode_ids(model, self.ids, straight @ self.embeddings)
-        error = denoising_error(model, self.latents, t, conditioning, self.generator)
-        self.loss = error.detach().cpu()
-        (gradient,) = torch.autograd.grad(error.sum(), [self.weights])
-        self.weights.grad = gradient
+        """One gradient step, at a noise level, of the prompts that have not won."""
+        model, open_ = self.subject.model, self.open()
+        weights = self.weights[open_]
+        hard = torch.nn.functional.one_hot(weights.argmax(dim=-1), len(self.plain)).float()
+        straight = hard + weights - weights.detach()
+        conditioning = encode_ids(model, self.ids[open_], straight @ self.embeddings)
+        error = denoising_error(model, self.latents[open_], t, conditioning, self.generator)
+        self.loss[open_] = error.detach().cpu()
+        (self.weights.grad,) = torch.autograd.grad(error.sum(), [self.weights])
         self.optimizer.step()
         self.weights.data = on_simplex(self.weights.data)
 
     def check(self) -> bool:
         """Sample what has not won yet; True when all have."""
         chosen = self.plain[self.weights.argmax(dim=-1)].tolist()
-        open_ = [i for i in range(len(self.texts)) if i not in self.won]
+        open_ = self.open()
         ids = torch.tensor(
             [sequence(self.subject.model, [*chosen[i], *word_ids(self.subject.model, self.texts[i])]) for i in open_]
         )

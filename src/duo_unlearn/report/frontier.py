@@ -1,4 +1,4 @@
-"""The frontier: preservation to the right, defence upwards; a panel a prompt set or attack, a point a β."""
+"""The frontier: preservation to the right, defence upwards; a panel a prompt set or attack, a point a β or strength."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -15,12 +15,14 @@ from ..storage import write_bytes
 
 Figures = tuple[float, float, float, int]
 """Value, its 95 % interval's low and high, n."""
+Kind = Literal["beta", "strength"]
 COLUMNS: Final = 3
+SYMBOLS: Final[dict[Kind, str]] = {"beta": "β", "strength": "strength"}
 COLOUR: Final = "#1f5fb4"
 
 
 class Point(NamedTuple):
-    """at: β. kept: prior preservation on keep prompts. defence: DSR by prompt set or attack."""
+    """at: β or strength. kept: prior preservation on keep prompts. defence: DSR by prompt set or attack."""
 
     at: float
     kept: Figures
@@ -32,9 +34,9 @@ class Point(NamedTuple):
         return min(value for value, *_ in self.defence.values())
 
 
-def frontier_plot(points: Sequence[Point], path: Path) -> None:
-    """Draw the points as .svg or .png; the same numbers give the same bytes."""
-    names = list(points[0].defence)
+def frontier_plot(points: Sequence[Point], kind: Kind, path: Path) -> None:
+    """Draw the points, each with its β or strength beside it, as .svg or .png; the same numbers give the same bytes."""
+    names = list(dict.fromkeys(name for point in points for name in point.defence))
     rows = math.ceil(len(names) / COLUMNS)
     style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
     with mpl.rc_context(style):
@@ -54,7 +56,7 @@ def frontier_plot(points: Sequence[Point], path: Path) -> None:
             if number % COLUMNS == 0:
                 axes.set_ylabel("DSR")
             if number >= len(names) - COLUMNS:
-                axes.set_xlabel("prior preservation")
+                axes.set_xlabel(f"prior preservation (at: {SYMBOLS[kind]})")
         buffer = io.BytesIO()
         dates: dict[str, Any] = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(buffer, format=path.suffix.removeprefix("."), metadata=dates)
