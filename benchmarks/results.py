@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/results"))
     parser.add_argument("--beta", type=float, action="append")
     given = parser.parse_args()
-    told = {f"evaluate.{name}": value for name, value in EVALUATE.items()}
-    session = Session(resolve_settings({"concept": "sword", "output": str(given.run), **told}))
+    session = Session(resolve_settings({"concept": "sword", "output": str(given.run), "evaluate": EVALUATE}))
     sweep(session, "beta", given.beta or list(GRID), assaults=ASSAULTS, say=print)
 
 

@@ -78,6 +78,9 @@ class EvaluateSettings(_Strict):
     guidance: float = Field(7.5, ge=0, description="Guidance scale.")
     steps: int = Field(25, ge=2, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
+    reference: Path | None = Field(
+        None, description="A folder of images that FID, KID and CMMD are measured from; None: the original's images."
+    )
 
 
 class Settings(_Strict):

@@ -15,8 +15,8 @@ from .attacks.inversion import embeddings_with, invert, why_not
 from .config import EvaluateSettings
 from .errors import DuoError
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
-from .metrics.estimate import agreement, defence, false_positives, preserved
-from .metrics.features import features_for, preservation
+from .metrics.estimate import agreement, defence, false_positives
+from .metrics.fidelity import Measured, fidelity
 from .pairs.store import load_pairs
 from .records import Estimate, ModelName
 from .session import Session, State
@@ -24,6 +24,8 @@ from .storage import read_json, read_tensors, sha256_of, write_json, write_tenso
 from .training.cache import build_cache
 
 Entries = dict[str, dict[str, list[dict[str, Any]]]]
+ESTIMATES = "2"
+"""Raised with what is estimated: older results are then made anew, from the images that are there."""
 MODELS: tuple[ModelName, ...] = ("original", "erased")
 
 
@@ -51,7 +53,8 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
     else:
         absent.append({"metric": "dsr", "prompts": "inverted", "reason": reason})
     write_json(run.verdicts, judged)
-    estimates = _estimates(session, judged, kinds)
+    estimates, no_number = _estimates(session, judged, kinds)
+    absent += no_number
     write_json(
         run.results,
         {
@@ -77,6 +80,7 @@ def _is_quick(settings: EvaluateSettings) -> bool:
 
 def _key(session: Session) -> str:
     basis = [
+        ESTIMATES,
         sha256_of(session.run.adapter_weights),
         session.settings.evaluate.model_dump_json(exclude={"batch"}),
         session.concept.model_dump_json(),
@@ -150,11 +154,11 @@ def _made_vector(session: Session, which: ModelName, state: str) -> tuple[torch.
     return known[name], name
 
 
-def _estimates(session: Session, judged: Entries, kinds: dict[str, str]) -> list[Estimate]:
+def _estimates(session: Session, judged: Entries, kinds: dict[str, str]) -> Measured:
     contract = str(session.detector.contract)
     reader = contract.partition("[")[0] + "@" + session.detector.contract.weights
-    features = features_for(session.model.family)
     found: list[Estimate] = []
+    absent: list[dict[str, str]] = []
     for name, by_model in judged.items():
         for which in MODELS:
             entries = by_model[which]
@@ -164,5 +168,8 @@ def _estimates(session: Session, judged: Entries, kinds: dict[str, str]) -> list
                 found += agreement(which, name, entries, reader)
         if kinds[name] != "attack":
             files = {m: [session.run.evaluation / entry["file"] for entry in by_model[m]] for m in MODELS}
-            found += preserved(name, preservation(features, files["original"], files["erased"]), features.name)
-    return found
+            texts = [entry["prompt"] for entry in by_model["original"]]
+            reference = session.settings.evaluate.reference
+            kept, lacking = fidelity(session.model.family, name, texts, files, reference)
+            found, absent = found + kept, absent + lacking
+    return found, absent

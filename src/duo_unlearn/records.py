@@ -64,6 +64,11 @@ class Pair:
     reason: str | None = None
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of attempts, which is told in per cent; the others are plain numbers."""
+    return metric in ("", "dsr", "detected") or metric.endswith(" agreement")
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """A measured number that never travels alone.

@@ -19,7 +19,7 @@ from .attacks.registry import ATTACKS
 from .errors import DuoError
 from .families.base import SampleRequest, seed_of
 from .metrics.attempts import prompt_groups, save_png
-from .metrics.clip_score import clip_score
+from .metrics.clip import clip_score
 from .pairs.store import load_pairs
 from .progress import progress
 from .records import ModelName, Prompt

@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import DuoError
-from .records import Estimate
+from .records import Estimate, is_share
 
 
 def print_error(error: DuoError) -> None:
     """An error in at most three lines, on standard error."""
     print(f"Error: {error}", file=sys.stderr)
+
+
+def figures(metric: str, value: float, low: float, high: float, n: int) -> str:
+    """Value, interval and n: shares in per cent, others as plain numbers."""
+    form = ".1%" if is_share(metric) else ".3g"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}] {n}"
 
 
 def estimates_table(estimates: Sequence[Estimate]) -> None:
@@ -25,7 +31,7 @@ def estimates_table(estimates: Sequence[Estimate]) -> None:
         table.add_column(column)
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for e in estimates:
-        text = f"{e.value:.1%} [{e.low:.1%}, {e.high:.1%}] {e.n}"
+        text = figures(e.metric, e.value, e.low, e.high, e.n)
         cells.setdefault((e.prompts, e.metric), {})[e.model] = text
     for (prompts, metric), by_model in cells.items():
         table.add_row(prompts, metric, by_model.get("original", "–"), by_model.get("erased", "–"))
@@ -41,12 +47,12 @@ def interference_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for column in ("concept", "prompts", "metric", "original", "alone", "composed"):
         table.add_column(column)
 
-    def text(cell: Mapping[str, float] | None) -> str:
-        return "–" if cell is None else f"{cell['value']:.1%} [{cell['low']:.1%}, {cell['high']:.1%}] {cell['n']}"
+    def text(metric: str, cell: Mapping[str, Any] | None) -> str:
+        return "–" if cell is None else figures(metric, cell["value"], cell["low"], cell["high"], cell["n"])
 
     for row in rows:
-        figures = (text(row.get(name)) for name in ("original", "alone", "composed"))
-        table.add_row(row["concept"], row["prompts"], row["metric"], *figures)
+        texts = (text(row["metric"], row.get(name)) for name in ("original", "alone", "composed"))
+        table.add_row(row["concept"], row["prompts"], row["metric"], *texts)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

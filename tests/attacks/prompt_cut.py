@@ -11,7 +11,7 @@ from duo_unlearn.concepts.store import load_concept, prompts_of, splitter
 from duo_unlearn.detectors.base import make_detector
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.token import word_ids
-from duo_unlearn.metrics.clip_score import clip_score
+from duo_unlearn.metrics.clip import clip_score
 from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import Prompt
 

