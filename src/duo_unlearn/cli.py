@@ -258,13 +258,14 @@ def main() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     from .catalogue import models
     from .pairs.cli import drop
-    from .red_cli import attack, attacks, measure, sweep
+    from .red_cli import attack, attacks, compare, measure, sweep
     from .ship import compose, export
 
     app.command()(attack)
     app.command()(measure)
     app.command()(attacks)
     app.command()(sweep)
+    app.command()(compare)
     app.command()(drop)
     app.command()(models)
     app.command()(compose)

@@ -1,4 +1,4 @@
-"""`duo attack` and `duo measure`: the red team."""
+"""The red team's commands: attack, measure, sweep, compare, attacks."""
 
 from __future__ import annotations
 
@@ -138,6 +138,30 @@ def _check_attacks(names: list[str], preset: str) -> None:
         raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
     if preset not in ("quick", "paper"):
         raise DuoError("unknown preset", got=preset, hint="quick or paper")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, two or more.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
+) -> None:
+    """Runs side by side; the spread between seeds; and how what was found on one run does on another.
+
+    Runs that differ by their seed alone have the mean over seeds, its 95 % interval and the standard deviation. What
+    `duo attack B --replay A` left makes the transfer matrix.
+
+    duo compare runs/sword-seed0 runs/sword-seed1 runs/sword-seed2
+
+    duo compare runs/sword-beta9 runs/sword-beta100 -o transfer.json
+    """
+    from .comparing import compare as run_compare
+    from .show import comparison_tables
+    from .storage import write_json
+
+    found = run_compare(runs)
+    comparison_tables(found.as_json())
+    if output is not None:
+        write_json(output, found.as_json())
+        _say(f"numbers → {output}")
 
 
 def attacks(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:

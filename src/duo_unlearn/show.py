@@ -74,3 +74,34 @@ def attacks_table(rows: Sequence[Mapping[str, Any]]) -> None:
         ]
         table.add_row(attack, preset, *texts, str(sum(row["unscored"] for row in by_model.values())))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def comparison_tables(found: Mapping[str, Any]) -> None:
+    """What `duo compare` found: a row a number, a column a run; then a matrix an attack that was replayed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 60 + 30 * len(found["runs"]))
+
+    def text(metric: str, cell: Mapping[str, Any] | None) -> str:
+        return "–" if cell is None else figures(metric, cell["value"], cell["low"], cell["high"], cell["n"])
+
+    spreads = any(row["spread"] for row in found["rows"])
+    table = Table(title="erased models: value [95 % interval] n")
+    for column in ("what", "metric", *found["runs"], *(["mean over seeds [95 %], sd, seeds"] if spreads else [])):
+        table.add_column(column)
+    for row in found["rows"]:
+        cells = [text(row["metric"], cell) for cell in row["figures"]]
+        if spreads and (s := row["spread"]):
+            form = ".1%" if is_share(row["metric"]) else ".3g"
+            mean = f"{s['mean']:{form}} [{s['low']:{form}}, {s['high']:{form}}]"
+            cells.append(f"{mean}, {s['deviation']:{form}}, {s['seeds']}")
+        table.add_row(row["what"], row["metric"], *cells)
+    console.print(table)
+    for transfer in found["transfers"]:
+        table = Table(title=f"DSR under {transfer['attack']}: found on (rows), used on (columns)")
+        for column in ("", *found["runs"]):
+            table.add_column(column)
+        for name, line in zip(found["runs"], transfer["figures"], strict=True):
+            table.add_row(name, *(text("dsr", cell) for cell in line))
+        console.print(table)
