@@ -193,15 +193,20 @@ _stage("check", "Find every fault of a run before it starts, offline.\n\nduo che
 
 
 @app.command()
-def report(run: RunFolder) -> None:
-    """Write the page again from what the run folder holds.
+def report(
+    run: RunFolder,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Counts alone: a page to share.")] = True,
+) -> None:
+    """Write the page again from what the run folder holds, and its data as JSON.
 
     duo report runs/sword
+
+    duo report runs/nudity --no-images
     """
     from .pipeline import report as write
     from .run import Run
 
-    _say(f"report: done → {write(Run(run))}")
+    _say(f"report: done → {write(Run(run), images=images)}")
 
 
 @app.command()

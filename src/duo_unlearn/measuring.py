@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -55,10 +54,7 @@ def measure(run: Run, detector: Detector, *, quiet: bool = False) -> list[dict[s
                 judged.append(_judge(folder, told, which, attempts, detector, quiet=quiet))
     contract = str(detector.contract)
     rows = [row for one in judged for row in _estimate(one, contract)] + _worst(judged, contract)
-    slug = hashlib.sha256(contract.encode()).hexdigest()[:12]
-    write_json(
-        run.attacks / "measures" / f"{slug}.json", {"contract": contract, "judged": [_as_json(one) for one in judged]}
-    )
+    write_json(run.attack_verdicts(contract), {"contract": contract, "judged": [_as_json(one) for one in judged]})
     known = read_json(run.attack_results)["estimates"] if run.attack_results.exists() else []
     absent = [
         {"attack": told["attack"], "preset": told["preset"], "reason": told["reason"]}

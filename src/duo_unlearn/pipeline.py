@@ -99,13 +99,13 @@ def _provenance(session: Session, pairs: list[Pair], key: str, steps: int) -> di
     }
 
 
-def report(run: Run) -> Path:
-    """Write the run's page from what the run folder holds."""
+def report(run: Run, *, images: bool = True) -> Path:
+    """Write the run's page from what the run folder holds; images=False: one with counts alone, to share."""
     from .report.page import write_report
 
     if not run.folder.is_dir():
         raise DuoError(f"there is no run folder {run.folder}", hint="run `duo erase` first")
-    return write_report(run)
+    return write_report(run, images=images)
 
 
 def erase(session: Session, say: Callable[[str], None] = lambda _text: None) -> list[Estimate]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -159,7 +160,12 @@ class _Work:
                     def tell(share: float, done: int = i) -> None:
                         report(int(100 * (done + share) / len(todo)))
 
-                    self._sample(subject, part, self._found(subject, part, tell))
+                    begin = time.monotonic()
+                    found = self._found(subject, part, tell)
+                    entries = self._sample(subject, part, found)
+                    path = self.folder / self.which / f"{part.start:04}.json"
+                    told = {"key": self._key(part, self.state), "seconds": round(time.monotonic() - begin, 1)}
+                    write_json(path, {**told, "attempts": entries})
                     tell(1.0)
 
     def _altered(self, subject: Subject) -> AbstractContextManager[None]:
@@ -201,7 +207,7 @@ class _Work:
         _write_found(path, found, {**provenance, "seed": self.session.settings.seed, **self.described()})
         return found
 
-    def _sample(self, subject: Subject, part: slice, found: Found) -> None:
+    def _sample(self, subject: Subject, part: slice, found: Found) -> list[dict[str, Any]]:
         prompts, seeds = self.asked.prompts[part], self.asked.seeds[part]
         starts: list[Image.Image | None] = [None] * len(prompts)
         if any(artifact.strength is not None for artifact in found.artifacts):
@@ -214,8 +220,7 @@ class _Work:
             save_png(image, self.folder / file)
             told = {"prompt": prompt.text, "shows": dict(prompt.shows), "seed": seeds[i], "text": artifact.text}
             entries.append({**told, "facts": artifact.facts, "file": str(file)})
-        path = self.folder / self.which / f"{part.start:04}.json"
-        write_json(path, {"key": self._key(part, self.state), "attempts": entries})
+        return entries
 
 
 def _write_found(path: Path, found: Found, provenance: dict[str, Any]) -> None:

@@ -11,13 +11,15 @@ RUN/
   attacks/                 PRESET/ATTACK/: what was found, attempts and images
   attacks.json             estimates of the red team, by attack and preset
   results.json             estimates
-  report.html              one self-contained page
+  sweep/                   a run folder a β or strength; KIND.json, KIND.svg
+  report.html              one self-contained page; report.json: its data; report-no-images.html: to share
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,10 @@ class Run:
         self.attacks = folder / "attacks"
         self.attack_results = folder / "attacks.json"
         self.results = folder / "results.json"
+        self.sweep = folder / "sweep"
         self.report = folder / "report.html"
+        self.report_data = folder / "report.json"
+        self.report_to_share = folder / "report-no-images.html"
 
     def images(self, prompts: str, model: str) -> Path:
         """Where the evaluation images of a prompt set and a model lie."""
@@ -56,6 +61,10 @@ class Run:
     def part(self, prompts: str, model: str, first: int) -> Path:
         """Where the verdicts of the images from number `first` on are kept until the evaluation is whole."""
         return self.evaluation / "parts" / f"{prompts}.{model}" / f"{first:04}.json"
+
+    def attack_verdicts(self, contract: str) -> Path:
+        """Where the red team's verdicts under a contract are kept."""
+        return self.attacks / "measures" / f"{hashlib.sha256(contract.encode()).hexdigest()[:12]}.json"
 
     def read_record(self) -> dict[str, Any]:
         """run.json, or an empty record."""

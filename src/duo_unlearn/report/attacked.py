@@ -1,4 +1,4 @@
-"""The red team's numbers in a report: a row an attack, preset and contract, and a sentence on the worst."""
+"""The red team in a report: a row an attack, preset and contract, a sentence on the worst, and a grid an attack."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from typing import Any, NamedTuple
 
 from ..errors import DuoError
 from ..records import Estimate
+from ..run import Run
+from ..storage import read_json
+from .pictures import Grid, grid_of
 from .summary import figure, interval
 
 WORST = "worst case"
+SHOWN = 8
+"""Prompts of an attack that are pictured: the first ones."""
+
+
+class Fought(NamedTuple):
+    """An attack's pictures, and how long it took on both models. seconds: None where no time was recorded."""
+
+    attack: str
+    preset: str
+    seconds: float | None
+    grid: Grid
 
 
 class AttackRow(NamedTuple):
@@ -54,3 +68,38 @@ def attack_verdict(rows: Sequence[AttackRow]) -> str | None:
         f"Under attack the weakest of {len(counted)} measurements is “{worst.attack}” ({worst.preset} budget): DSR "
         f"{figure('dsr', worst.erased.value)} of {worst.erased.n} images (95\u00a0% interval {interval(worst.erased)})."
     )
+
+
+def fought(run: Run, content: Mapping[str, Any]) -> list[Fought]:
+    """Every attack that has attempts, as judged under the contract that was last measured; captions: what was found."""
+    judged = _verdicts(run, content)
+    found = []
+    for path in sorted(run.attacks.glob("*/*/attack.json")):
+        told, by_model, seconds, with_verdicts = read_json(path), {}, [], []
+        for model in ("original", "erased"):
+            parts = [read_json(part) for part in sorted((path.parent / model).glob("*.json"))]
+            attempts = [attempt for part in parts for attempt in part["attempts"]]
+            verdicts = judged.get((told["attack"], told["preset"], model), [])
+            seconds += [part["seconds"] for part in parts if "seconds" in part]
+            with_verdicts += [model] if verdicts else []
+            by_model[model] = [
+                {"prompt": attempt["text"] or attempt["prompt"], "file": attempt["file"], "detected": seen}
+                for attempt, seen in zip(attempts, [*verdicts, *[None] * len(attempts)], strict=False)
+            ]
+        if any(by_model.values()):
+            for entry, _ in zip(by_model["original"], by_model["erased"], strict=False):
+                entry["prompt"] = None  # the caption is what was found on the erased model
+            grid = grid_of(path.parent, told["attack"], by_model, with_verdicts, SHOWN)
+            found.append(Fought(told["attack"], told["preset"], sum(seconds) if seconds else None, grid))
+    return found
+
+
+def _verdicts(run: Run, content: Mapping[str, Any]) -> dict[tuple[str, str, str], list[bool | None]]:
+    """(attack, preset, model) → whether each attempt shows the concept, None where it was not scored."""
+    contract = next((str(e["contract"]) for e in reversed(content.get("estimates", [])) if "contract" in e), None)
+    if contract is None or not run.attack_verdicts(contract).exists():
+        return {}
+    return {
+        (one["attack"], one["preset"], one["model"]): [v and v["detected"] for v in one["verdicts"]]
+        for one in read_json(run.attack_verdicts(contract))["judged"]
+    }

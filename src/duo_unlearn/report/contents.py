@@ -38,6 +38,7 @@ class Contents(NamedTuple):
     """The parts of a run. record: run.json; curves: the lines of metrics.jsonl, in order of step.
 
     verdicts: prompt set → model → one entry an image, as in verdicts.json. attacks: attacks.json.
+    sweeps: "beta" and "strength" → what `duo sweep` wrote.
     """
 
     concept: str | None
@@ -52,6 +53,7 @@ class Contents(NamedTuple):
     settings: list[Setting]
     record: dict[str, Any]
     attacks: dict[str, Any]
+    sweeps: dict[str, dict[str, Any]]
 
 
 def read_contents(run: Run) -> Contents:
@@ -75,6 +77,7 @@ def read_contents(run: Run) -> Contents:
         settings=_settings(raw),
         record=record,
         attacks=_mapping(run.attack_results),
+        sweeps={kind: known for kind in ("beta", "strength") if (known := _mapping(run.sweep / f"{kind}.json"))},
     )
 
 

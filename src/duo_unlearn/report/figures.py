@@ -32,7 +32,7 @@ _VARIABLES: Final = {
     ERASED: "var(--erased)",
     THIRD: "var(--third)",
 }
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "duo-unlearn",
     "text.parse_math": False,
@@ -135,7 +135,7 @@ def _agreement_label(prompts: str, metric: str) -> str:
 def _interval_plot(name: str, rows: Sequence[tuple[str, list[Estimate]]], caption: str, floor: float) -> Plot | None:
     if not rows:
         return None
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.85 + 0.34 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for y, (_, estimates) in enumerate(rows):
@@ -189,7 +189,7 @@ def _curve_plot(
     present = [entry for entry in series if any(entry[0] in line for line in lines)]
     if not present:
         return None
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
         axes = figure.add_subplot()
         for style, (key, label, colour) in zip(("-", (0, (4, 1.5))), present, strict=False):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from ..errors import DuoError
 from ..storage import write_bytes
+from .figures import ERASED, LINE, STYLE, Plot, inline_svg
 
 Figures = tuple[float, float, float, int]
 """Value, its 95 % interval's low and high, n."""
 Kind = Literal["beta", "strength"]
 COLUMNS: Final = 3
 SYMBOLS: Final[dict[Kind, str]] = {"beta": "β", "strength": "strength"}
-COLOUR: Final = "#1f5fb4"
+COLOUR, BARS = "#1f5fb4", "#9bb8dc"
 
 
 class Point(NamedTuple):
@@ -36,28 +38,56 @@ class Point(NamedTuple):
 
 def frontier_plot(points: Sequence[Point], kind: Kind, path: Path) -> None:
     """Draw the points, each with its β or strength beside it, as .svg or .png; the same numbers give the same bytes."""
-    names = list(dict.fromkeys(name for point in points for name in point.defence))
-    rows = math.ceil(len(names) / COLUMNS)
     style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(3.2 * min(COLUMNS, len(names)), 2.8 * rows), layout="constrained")
-        for number, name in enumerate(names):
-            axes = figure.add_subplot(rows, min(COLUMNS, len(names)), number + 1)
-            here = [(point.at, point.kept, point.defence[name]) for point in points if name in point.defence]
-            x, y = [kept[0] for _, kept, _ in here], [dsr[0] for _, _, dsr in here]
-            x_bars = [[k[0] - k[1] for _, k, _ in here], [k[2] - k[0] for _, k, _ in here]]
-            y_bars = [[max(0.0, d[0] - d[1]) for _, _, d in here], [max(0.0, d[2] - d[0]) for _, _, d in here]]
-            axes.errorbar(x, y, xerr=x_bars, yerr=y_bars, fmt="o-", color=COLOUR, ecolor="#9bb8dc", lw=0.8, ms=4)
-            for at, kept, dsr in here:
-                axes.annotate(f"{at:g}", (kept[0], dsr[0]), textcoords="offset points", xytext=(4, -10), fontsize=8)
-            axes.set_ylim(-0.03, 1.03)
-            axes.set_title(name, fontsize=9)
-            axes.grid(visible=True, color="#dddddd", lw=0.5)
-            if number % COLUMNS == 0:
-                axes.set_ylabel("DSR")
-            if number >= len(names) - COLUMNS:
-                axes.set_xlabel(f"prior preservation (at: {SYMBOLS[kind]})")
+        figure = _drawn(points, kind, COLUMNS, COLOUR, BARS)
         buffer = io.BytesIO()
         dates: dict[str, Any] = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(buffer, format=path.suffix.removeprefix("."), metadata=dates)
+        figure.savefig(buffer, format=path.suffix.removeprefix("."), metadata=dates, dpi=130)
     write_bytes(path, buffer.getvalue())
+
+
+def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
+    """The sweeps of a run for its page. A broken file is a DuoError."""
+    found = []
+    for kind, content in sweeps.items():
+        assert kind in SYMBOLS
+        try:
+            points = [Point(p["at"], tuple(p["kept"]), p["defence"]) for p in content["points"]]
+            ship, want = content["ship"], float(content["want_dsr"])
+            with mpl.rc_context(STYLE):
+                figure = _drawn(points, kind, 2, ERASED, LINE)
+            svg = inline_svg(figure, f"frontier-{kind}", f"defence against preservation over {kind}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DuoError(f"the sweep over {kind} is broken", got=f"no {error}"[:120], hint="duo sweep") from error
+        word = SYMBOLS[kind]
+        chosen = f"{word} {ship:g} preserves most of those" if ship is not None else f"no {word} of these does"
+        caption = (
+            f"What is defended (DSR, up) against what is preserved (prior preservation on keep prompts, right), each "
+            f"point a {word}, with 95\u00a0% intervals. For a DSR of {want:.0%} in every panel: {chosen}."
+        )
+        found.append(Plot(svg, caption))
+    return found
+
+
+def _drawn(points: Sequence[Point], kind: Kind, columns: int, colour: str, bars: str) -> Figure:
+    names = list(dict.fromkeys(name for point in points for name in point.defence))
+    rows, columns = math.ceil(len(names) / columns), min(columns, len(names))
+    figure = Figure(figsize=(3.2 * columns, 2.8 * rows), layout="constrained")
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        here = [(point.at, point.kept, point.defence[name]) for point in points if name in point.defence]
+        x, y = [kept[0] for _, kept, _ in here], [dsr[0] for _, _, dsr in here]
+        x_bars = [[max(0.0, k[0] - k[1]) for _, k, _ in here], [max(0.0, k[2] - k[0]) for _, k, _ in here]]
+        y_bars = [[max(0.0, d[0] - d[1]) for _, _, d in here], [max(0.0, d[2] - d[0]) for _, _, d in here]]
+        axes.errorbar(x, y, xerr=x_bars, yerr=y_bars, fmt="o-", color=colour, ecolor=bars, lw=0.8, ms=4)
+        for at, kept, dsr in here:
+            axes.annotate(f"{at:g}", (kept[0], dsr[0]), textcoords="offset points", xytext=(4, -10), fontsize=8)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_title(name, fontsize=9)
+        axes.grid(visible=True, lw=0.5)
+        if number % columns == 0:
+            axes.set_ylabel("DSR")
+        if number >= len(names) - columns:
+            axes.set_xlabel(f"prior preservation (at: {SYMBOLS[kind]})")
+    return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -11,11 +11,12 @@ from markupsafe import Markup
 
 from ..progress import clock
 from ..run import Run
-from ..storage import write_text
+from ..storage import write_json, write_text
 from . import summary
-from .attacked import attack_rows, attack_verdict
+from .attacked import Fought, attack_rows, attack_verdict, fought
 from .contents import Contents, flatten, read_contents, readable
 from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
+from .frontier import frontier_plots
 from .pictures import LIMIT, grids, pair_cells
 
 TEMPLATE: Final = "page.html.j2"
@@ -32,16 +33,34 @@ class Stage(NamedTuple):
     finished: str | None
 
 
-def write_report(run: Run) -> Path:
-    """Write run.report from the run folder alone, and give its path.
+def write_report(run: Run, *, images: bool = True) -> Path:
+    """Write run.report and its data as run.report_data from the run folder alone, and give the page's path.
 
+    images=False: run.report_to_share, the same page with counts in place of pictures and of the prompts under them.
     The same folder gives the same bytes. Parts that the run does not have are stated as absent; a file that is there
     but broken is a DuoError, and a picture that is missing or broken is marked in its place.
     """
     contents = read_contents(run)
-    page = _environment().get_template(TEMPLATE).render(_values(run, contents))
-    write_text(run.report, page.lstrip())
-    return run.report
+    values = _values(run, contents, images=images)
+    target = run.report if images else run.report_to_share
+    write_text(target, _environment().get_template(TEMPLATE).render(values).lstrip())
+    write_json(run.report_data, _data(contents, values))
+    return target
+
+
+def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
+    """The page's words and numbers, for machines."""
+    words = {name: values[name] for name in ("verdict", "attack_verdict", "machine_time")}
+    known = ("concept", "model", "seed", "quick", "attacks", "record", "sweeps")
+    return {
+        "version": 1,
+        **words,
+        **{name: getattr(contents, name) for name in known},
+        "estimates": [estimate.as_json() for estimate in contents.estimates],
+        "settings": {setting.name: setting.value for setting in contents.settings},
+        "untested": [name for name, _ in values["untested"]],
+        "missing": [entry._asdict() for entry in values["missing"]],
+    }
 
 
 def _environment() -> jinja2.Environment:
@@ -61,28 +80,33 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _values(run: Run, contents: Contents) -> dict[str, Any]:
+def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     """What the template shows."""
     table = summary.table(contents.estimates)
     attacked_rows = attack_rows(contents.attacks, run.attack_results)
-    all_grids = grids(run, contents)
+    all_grids, battles = grids(run, contents), fought(run, contents.attacks)
     attacked = {*summary.ATTACK_SETS, *(e.prompts for e in contents.estimates if e.metric == "dsr")}
     attack_grids = [grid for grid in all_grids if grid.prompts in attacked]
     defence, agreement = defence_plot(contents.estimates), agreement_plot(contents.estimates)
     return {
         "contents": contents,
         # Without a word from the run, pictures are taken to be sensitive.
+        "images": images,
         "sensitive": contents.record.get("sensitive") is not False,
         "verdict": summary.verdict(contents),
         "attack_verdict": attack_verdict(attacked_rows),
         "attack_rows": attacked_rows,
+        "fought": battles,
+        "clock": clock,
+        "frontiers": [_marked(plot) for plot in frontier_plots(contents.sweeps)],
+        "machine_time": _machine_time(contents.record.get("stages"), battles),
         "attacks_absent": contents.attacks.get("absent", []),
         "table": table,
         "interval_plots": [_marked(plot) for plot in (defence, agreement) if plot is not None],
         "attack_grids": attack_grids,
         "other_grids": [grid for grid in all_grids if grid not in attack_grids],
         "neighbour_note": NEIGHBOUR_NOTE,
-        "pairs": pair_cells(run, contents),
+        "pairs": pair_cells(run, contents) if images else [],
         "dropped": sum(not pair.keep for pair in contents.pairs),
         "curves": [_marked(plot) for plot in curve_plots(contents.curves)],
         "buckets": BUCKETS,
@@ -97,6 +121,14 @@ def _values(run: Run, contents: Contents) -> dict[str, Any]:
 def _marked(plot: Plot) -> dict[str, Any]:
     # Only `figures.inline_svg` makes these, and it escapes every text.
     return {"svg": Markup(plot.svg), "caption": plot.caption}
+
+
+def _machine_time(stages: Any, battles: Sequence[Fought]) -> str | None:
+    """All that was recorded, of stages and attacks."""
+    entries = stages.values() if isinstance(stages, Mapping) else ()
+    seconds = [e["seconds"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("seconds"), int | float)]
+    seconds += [battle.seconds for battle in battles if battle.seconds is not None]
+    return clock(sum(seconds)) if seconds else None
 
 
 def _stages(entries: Any) -> list[Stage]:

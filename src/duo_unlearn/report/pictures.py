@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -86,15 +87,24 @@ def grids(run: Run, contents: Contents) -> list[Grid]:
 
 def _grid(run: Run, prompts: str, verdicts: dict[str, list[dict[str, Any]]]) -> Grid:
     by_model = {model: verdicts.get(model) or _unjudged(run, prompts, model) for model in ("original", "erased")}
+    return grid_of(run.evaluation, prompts, by_model, [model for model in by_model if verdicts.get(model)])
+
+
+def grid_of(
+    folder: Path, name: str, by_model: dict[str, list[dict[str, Any]]], judged: Sequence[str], limit: int = LIMIT
+) -> Grid:
+    """A grid of both models' entries (prompt, file in `folder`, detected). judged: the models that have verdicts."""
     longest = max(len(entries) for entries in by_model.values())
     pictured = [i for i in range(longest) if any(_file(entries, i) for entries in by_model.values())]
-    counts = [
-        Count(model, sum(bool(e.get("detected")) for e in entries), len(entries))
-        for model, entries in by_model.items()
-        if verdicts.get(model)
-    ]
-    cells = [_cell(run, by_model["original"], by_model["erased"], i) for i in pictured[:LIMIT]]
-    return Grid(prompts, cells, longest, counts)
+    counts = [Count(model, *_counted(by_model[model])) for model in judged]
+    cells = [_cell(folder, by_model["original"], by_model["erased"], i) for i in pictured[:limit]]
+    return Grid(name, cells, longest, counts)
+
+
+def _counted(entries: list[dict[str, Any]]) -> tuple[int, int]:
+    """In how many the concept is seen, of those that were scored."""
+    scored = [entry["detected"] for entry in entries if entry.get("detected") is not None]
+    return sum(map(bool, scored)), len(scored)
 
 
 def _unjudged(run: Run, prompts: str, model: str) -> list[dict[str, Any]]:
@@ -109,17 +119,17 @@ def _file(entries: list[dict[str, Any]], index: int) -> str | None:
     return entries[index].get("file") if index < len(entries) else None
 
 
-def _cell(run: Run, original: list[dict[str, Any]], erased: list[dict[str, Any]], index: int) -> Cell:
+def _cell(folder: Path, original: list[dict[str, Any]], erased: list[dict[str, Any]], index: int) -> Cell:
     here = [entries[index] for entries in (original, erased) if index < len(entries)]
     prompt = next((str(entry["prompt"]) for entry in here if entry.get("prompt") is not None), None)
-    return Cell(prompt, _picture(run, original, index), _picture(run, erased, index))
+    return Cell(prompt, _picture(folder, original, index), _picture(folder, erased, index))
 
 
-def _picture(run: Run, entries: list[dict[str, Any]], index: int) -> Picture | None:
+def _picture(folder: Path, entries: list[dict[str, Any]], index: int) -> Picture | None:
     file = _file(entries, index)
     if file is None:
         return None
-    return Picture(data_uri(run.evaluation / file, run.evaluation), entries[index].get("detected"))
+    return Picture(data_uri(folder / file, folder), entries[index].get("detected"))
 
 
 def pair_cells(run: Run, contents: Contents) -> list[PairCell]:
