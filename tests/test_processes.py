@@ -71,6 +71,29 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
     assert {entry["n"] for entry in results[1] if entry["prompts"] == "direct"} == {6}
 
 
+@pytest.mark.slow
+def test_two_processes_share_attacks(tmp_path: Path) -> None:
+    alone = with_adapter(tmp_path / "a")
+    both = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
+    told = ["--attack", "image-to-image", "--attack", "sneakyprompt", "--count", "20"]
+
+    def start(run: Run) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", COMMAND, "attack", str(run.folder), *told]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+    assert start(alone).wait() == 0
+    two = [start(both), start(both)]
+    said = [process.communicate(timeout=250)[1] for process in two]
+    assert [process.returncode for process in two] == [0, 0], said
+    images = [{p.relative_to(r.attacks): p.read_bytes() for p in r.attacks.rglob("*.png")} for r in (alone, both)]
+    assert images[0] == images[1]
+    assert len(images[0]) == 80
+    worked = [any("judge" not in line and "percent" in line for line in text.splitlines()) for text in said]
+    assert all(worked)  # each made a part of it
+    rows = [json.loads(run.attack_results.read_text())["estimates"] for run in (alone, both)]
+    assert rows[0] == rows[1]
+
+
 def train(run: Run, count: int, batch: int) -> dict[str, torch.Tensor]:
     """The adapter that `count` processes train, each with `batch` pairs a step."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "29613"]

@@ -59,7 +59,8 @@ def attack(
 
     _check_attacks(names or [], preset)
     session = _session(run)
-    with session.run.lock():
+    # Others may join with the same command: the work is divided by claims.
+    with session.run.lock(shared=True):
         chosen = asked(session, count, prompts)
         for line in run_attacks(session, names or list(ATTACKS), preset, chosen, replay):  # type: ignore[arg-type]
             _say(f"{line.attack}: " + (f"{line.attempts} attempts a model" if line.reason is None else line.reason))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from PIL import Image
 from torch import Tensor
@@ -28,6 +28,8 @@ from .session import Session
 from .storage import read_json, read_tensors, sha256_of, write_json, write_tensors
 from .training.cache import build_cache
 
+POLL: Final = 0.5
+"""Seconds between looks at the parts that other processes are making."""
 MODELS: tuple[ModelName, ...] = ("original", "erased")
 
 
@@ -71,19 +73,21 @@ def attack(
 ) -> list[Line]:
     """Run attacks on the original and on the erased model; parts that are there already are kept.
 
+    Any number of processes may share the parts of a run: each claims what it works on, and all stay until all is done.
     replay: a run whose artifacts, found on its erased model, are used in place of a search (transfer).
     """
     _prepare(session)
-    lines = []
+    lines, works = [], []
     for name in names:
         one = ATTACKS[name]
         reason = one.why_not(session.model)
-        work = [_Work(session, one, which, preset, asked_for, replay) for which in MODELS]
-        if reason is None:
-            for each in work:
-                each.run()
+        both = [_Work(session, one, which, preset, asked_for, replay) for which in MODELS]
+        works += both if reason is None else []
         lines.append(Line(name, 0 if reason else len(asked_for.prompts), reason))
-        write_json(work[0].folder / "attack.json", {**work[0].described(), "reason": reason})
+        write_json(both[0].folder / "attack.json", {**both[0].described(), "reason": reason})
+    while todo := [work for work in works if work.missing()]:
+        if not any(work.run() for work in todo):
+            time.sleep(POLL)  # the rest is being made by others
     return lines
 
 
@@ -146,31 +150,43 @@ class _Work:
             "replay": str(self.replay) if self.replay else None,
         }
 
-    def run(self) -> None:
-        """Find and sample what is missing."""
-        todo = [part for part in self.parts if not self._is_done(part)]
-        if not todo:
-            return
-        label = f"{self.folder.name}: {self.which}, percent"
-        with adapters_off(self.session.model.denoiser) if self.which == "original" else nullcontext():
-            subject = subject_of(self.session)
-            with progress(label, 100, quiet=self.session.quiet) as report, self._altered(subject):
-                for i, part in enumerate(todo):
+    def missing(self) -> list[slice]:
+        """The parts that are still to be made, by this process or another one."""
+        return [part for part in self.parts if not self._is_done(part)]
 
-                    def tell(share: float, done: int = i) -> None:
-                        report(int(100 * (done + share) / len(todo)))
+    def run(self) -> bool:
+        """Find and sample what is missing and nobody works on; gives whether there was something."""
+        label, done = f"{self.folder.name}: {self.which}, percent", 0
+        todo = self.missing()
+        with contextlib.ExitStack() as stack:
+            for part in todo:
+                claim = self.session.run.claim(f"{self.preset}.{self.folder.name}.{self.which}.{part.start:04}")
+                with claim as mine:
+                    # Between the look and the claim another process may have finished it.
+                    if not mine or self._is_done(part):
+                        continue
+                    if not done:
+                        subject, report = self._entered(stack, label)
+                    self._make(subject, part, _telling(report, done, len(todo)))
+                    done += 1
+        return done > 0
 
-                    begin = time.monotonic()
-                    found = self._found(subject, part, tell)
-                    entries = self._sample(subject, part, found)
-                    path = self.folder / self.which / f"{part.start:04}.json"
-                    told = {"key": self._key(part, self.state), "seconds": round(time.monotonic() - begin, 1)}
-                    write_json(path, {**told, "attempts": entries})
-                    tell(1.0)
+    def _entered(self, stack: contextlib.ExitStack, label: str) -> tuple[Subject, Callable[[int], None]]:
+        """The model as this work needs it, until the stack closes: an attack may change it, for all parts at once."""
+        if self.which == "original":
+            stack.enter_context(adapters_off(self.session.model.denoiser))
+        subject = subject_of(self.session)
+        report = stack.enter_context(progress(label, 100, quiet=self.session.quiet))
+        if self.one.alters:
+            stack.enter_context(self.one.during(subject))
+        return subject, report
 
-    def _altered(self, subject: Subject) -> AbstractContextManager[None]:
-        """What the attack does to the model, for all parts at once."""
-        return self.one.during(subject) if self.one.alters else nullcontext()
+    def _make(self, subject: Subject, part: slice, report: Report) -> None:
+        begin = time.monotonic()
+        entries = self._sample(subject, part, self._found(subject, part, report))
+        told = {"key": self._key(part, self.state), "seconds": round(time.monotonic() - begin, 1)}
+        write_json(self.folder / self.which / f"{part.start:04}.json", {**told, "attempts": entries})
+        report(1.0)
 
     def _key(self, part: slice, state: str) -> str:
         settings, prompts = self.session.settings.evaluate, [prompt.text for prompt in self.asked.prompts[part]]
@@ -198,6 +214,11 @@ class _Work:
                 raise DuoError(f"{self.replay} holds no artifacts of {self.one.name}", got=f"no {path}", hint=hint)
             return _read_found(path)
         path = self.folder / f"found-{owner}" / f"{part.start:04}.json"
+        # One process searches, and the others read what it found.
+        with self.session.run.claim(f"{self.preset}.{self.folder.name}.found-{owner}.{part.start:04}", wait=True):
+            return self._searched(subject, part, path, report)
+
+    def _searched(self, subject: Subject, part: slice, path: Path, report: Report) -> Found:
         # What is shared depends on no adapter.
         key = self._key(part, self.base if self.one.shared else self.state)
         if path.exists() and read_json(path)["key"] == key:
@@ -221,6 +242,11 @@ class _Work:
             told = {"prompt": prompt.text, "shows": dict(prompt.shows), "seed": seeds[i], "text": artifact.text}
             entries.append({**told, "facts": artifact.facts, "file": str(file)})
         return entries
+
+
+def _telling(report: Callable[[int], None], done: int, parts: int) -> Report:
+    """A part's share of the whole work, told in per cent."""
+    return lambda share: report(int(100 * (done + share) / parts))
 
 
 def _write_found(path: Path, found: Found, provenance: dict[str, Any]) -> None:
