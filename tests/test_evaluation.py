@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import duo_unlearn as duo
 from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.config import Settings
+from duo_unlearn.detectors.base import Detector
 from duo_unlearn.errors import DuoError
 from duo_unlearn.evaluation import evaluate
 from duo_unlearn.families.load import load_model
+from duo_unlearn.records import Verdict
 from duo_unlearn.run import Run
 from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
@@ -130,3 +134,30 @@ def test_sampling_base_and_adapter_side_by_side(run: Run, tmp_path: Path) -> Non
     assert both.crop((0, 64, 128, 128)).tobytes() != base.crop((0, 0, 128, 64)).tobytes()
     with pytest.raises(DuoError, match="nothing to compare"):
         sample_grid(prompts, tmp_path / "none.png", adapter=None, strength=1.0, compare=True, **common)
+
+
+class Fussy:
+    """The judge, but for images of some prompt, which it refuses."""
+
+    def __init__(self, judge: Detector, refused: set[bytes]) -> None:
+        self.judge, self.contract, self.refused = judge, judge.contract, refused
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
+        if any(image.tobytes() in self.refused for image in images):
+            raise ArithmeticError("no such image")
+        return self.judge.detect(images)
+
+
+def test_an_image_that_cannot_be_judged_is_absent_and_not_defended(run: Run) -> None:
+    (first, *_) = sorted((run.evaluation / "images" / "direct" / "erased").glob("*.png"))
+    refused = Image.open(first).convert("RGB").tobytes()
+    shutil.rmtree(run.evaluation / "parts")
+    run.results.unlink()
+    session = Session(settings_for(run.folder), quiet=True)
+    session.detector = Fussy(session.detector, {refused})
+    estimates, _ = evaluate(session)
+    (direct,) = [e for e in estimates if (e.metric, e.model, e.prompts) == ("dsr", "erased", "direct")]
+    assert direct.n == 2
+    absent = json.loads(run.results.read_text())["absent"]
+    reasons = [a["reason"] for a in absent if (a["metric"], a["prompts"]) == ("verdict", "direct")]
+    assert reasons == ["1 of 3 images of the erased model had no verdict: ArithmeticError: no such image"]

@@ -175,6 +175,16 @@ def test_an_attack_that_cannot_run_says_why(run: Run, monkeypatch: pytest.Monkey
     assert absent == [{"attack": "p4d", "preset": "quick", "reason": "no such encoder"}]
 
 
+def test_an_adapter_of_another_concept_is_refused(run: Run) -> None:
+    told = json.loads((run.adapter / "provenance.json").read_text())
+    (run.adapter / "provenance.json").write_text(json.dumps({**told, "concept": "balloon"}))
+    with pytest.raises(DuoError, match="adapter of another concept") as raised:
+        red_team(run)
+    assert "balloon, while the run is of sword" in str(raised.value.got)
+    (run.adapter / "provenance.json").write_text(json.dumps({**told, "concept": "sword + balloon"}))
+    red_team(run, ["direct"])
+
+
 def test_a_run_without_an_adapter_or_attempts(run: Run) -> None:
     shutil.rmtree(run.attacks)
     with pytest.raises(DuoError, match="holds no attempts"):

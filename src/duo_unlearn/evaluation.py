@@ -15,7 +15,7 @@ from .attacks.inversion import embeddings_with, invert, why_not
 from .config import EvaluateSettings
 from .errors import DuoError
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
-from .metrics.estimate import agreement, defence, false_positives
+from .metrics.estimate import agreement, defence, false_positives, unscored
 from .metrics.fidelity import Measured, fidelity
 from .pairs.store import load_pairs
 from .records import Estimate, ModelName
@@ -160,6 +160,7 @@ def _estimates(session: Session, judged: Entries, kinds: dict[str, str]) -> Meas
     found: list[Estimate] = []
     absent: list[dict[str, str]] = []
     for name, by_model in judged.items():
+        absent += unscored(name, {which: by_model[which] for which in MODELS})
         for which in MODELS:
             entries = by_model[which]
             measure: Callable[..., list[Estimate]] = defence if kinds[name] == "attack" else false_positives

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image
 
-from .detectors.base import Detector
+from .detectors.base import Detector, verdicts_of
 from .errors import DuoError
 from .interval import wilson
 from .progress import progress
@@ -76,7 +76,7 @@ def _judge(
         for first in range(0, len(attempts), BATCH):
             part = attempts[first : first + BATCH]
             images = [_open(folder / entry["file"], errors) for entry in part]
-            verdicts += _verdicts(detector, images, errors)
+            verdicts += verdicts_of(detector, images, errors)
             report(len(verdicts))
     return Judged(told["attack"], told["title"], told["preset"], told["prompts"], which, verdicts, errors)
 
@@ -88,19 +88,6 @@ def _open(path: Path, errors: list[str]) -> Image.Image | None:
     except (OSError, ValueError) as error:
         errors.append(f"{path.name}: {error}"[:200])
         return None
-
-
-def _verdicts(detector: Detector, images: Sequence[Image.Image | None], errors: list[str]) -> list[Verdict | None]:
-    """Of a batch; where it fails, image by image, so that one bad image costs one verdict."""
-    there = [image for image in images if image is not None]
-    try:
-        found = iter(detector.detect(there))
-        return [None if image is None else next(found) for image in images]
-    except Exception as error:  # noqa: BLE001 a detector may be anyone's code, and what it raises is counted
-        if len(images) == 1:
-            errors.append(f"{type(error).__name__}: {error}"[:200])
-            return [None]
-        return [verdict for image in images for verdict in _verdicts(detector, [image], errors)]
 
 
 def _estimate(one: Judged, contract: str) -> list[dict[str, Any]]:

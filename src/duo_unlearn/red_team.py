@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
+from .adapters.lora import NAME, adapters_off, load_adapter, read_provenance, set_strength
 from .attacks.base import Artifact, Attack, Found, Preset, Report, Subject, requests_for
 from .attacks.registry import ATTACKS
+from .detectors.base import verdicts_of
 from .errors import DuoError
 from .families.base import SampleRequest, seed_of
 from .metrics.attempts import prompt_groups, save_png
@@ -95,6 +96,10 @@ def _prepare(session: Session) -> None:
     if not session.run.adapter_weights.exists():
         hint = "run `duo train` first, or `duo erase` for all stages"
         raise DuoError(f"{session.run.folder} holds no adapter", hint=hint)
+    made_for = read_provenance(session.run.adapter).get("concept")
+    if made_for is not None and session.concept.name not in str(made_for).split(" + "):
+        got = f"{made_for}, while the run is of {session.concept.name}"
+        raise DuoError(f"{session.run.adapter} is an adapter of another concept", got=got, hint="put its own one back")
     if not any(f".{NAME}." in name for name, _ in session.model.denoiser.named_parameters()):
         load_adapter(session.model, session.run.adapter)
     set_strength(session.model, 1.0)
@@ -113,7 +118,8 @@ def subject_of(session: Session) -> Subject:
     return Subject(
         model=model,
         original=lambda: adapters_off(model.denoiser),
-        detect=lambda images: [verdict.detected for verdict in session.detector.detect(images)],
+        # An image that cannot be judged is no success of a search.
+        detect=lambda images: [v is not None and v.detected for v in verdicts_of(session.detector, images, [])],
         sample=sample,
         score=lambda images, texts: clip_score(model.family, images, texts),
         moments=cache.unsafe,

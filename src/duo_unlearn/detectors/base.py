@@ -53,6 +53,22 @@ class AttributeReader(Protocol):
         ...
 
 
+def verdicts_of(detector: Detector, images: Sequence[Image.Image | None], errors: list[str]) -> list[Verdict | None]:
+    """Of a batch, None where there is no image or the detector fails on it; what it raised is added to `errors`.
+
+    Where a batch fails it is judged image by image, so that one bad image costs one verdict.
+    """
+    there = [image for image in images if image is not None]
+    try:
+        found = iter(detector.detect(there))
+        return [None if image is None else next(found) for image in images]
+    except Exception as error:  # noqa: BLE001 a detector may be anyone's code, and what it raises is counted
+        if len(images) == 1:
+            errors.append(f"{type(error).__name__}: {error}"[:200])
+            return [None]
+        return [verdict for image in images for verdict in verdicts_of(detector, [image], errors)]
+
+
 DETECTORS: Final = {
     "mini-judge": "mini_judge.MiniJudge",
     "clip": "clip.ClipDetector",

@@ -15,7 +15,7 @@ from PIL import Image
 from ..concepts.spec import Concept
 from ..concepts.store import prompts_of, splitter
 from ..config import EvaluateSettings
-from ..detectors.base import AttributeReader, Detector
+from ..detectors.base import AttributeReader, Detector, verdicts_of
 from ..families.base import Conditioning, Model, SampleRequest, seed_of
 from ..progress import progress
 from ..records import ModelName, Prompt
@@ -153,20 +153,19 @@ def _write_part(
 def judge(
     detector: Detector, images: list[Image.Image], prompts: Sequence[Prompt], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """One entry an image: prompt, seed, what it should show, the verdict, and the attributes read off it."""
-    verdicts = detector.detect(images)
+    """One entry an image: prompt, seed, what it should show, the verdict, and the attributes read off it.
+
+    detected and score are None where the detector failed; "unscored" then says how.
+    """
+    entries: list[dict[str, Any]] = []
+    errors: list[str] = []
+    verdicts = verdicts_of(detector, images, errors)
     read = detector.read(images) if isinstance(detector, AttributeReader) else [{} for _ in images]
-    return [
-        {
-            "prompt": prompt.text,
-            "seed": seed,
-            "shows": dict(prompt.shows),
-            "detected": verdict.detected,
-            "score": verdict.score,
-            "read": dict(attributes),
-        }
-        for prompt, seed, verdict, attributes in zip(prompts, seeds, verdicts, read, strict=True)
-    ]
+    for prompt, seed, verdict, attributes in zip(prompts, seeds, verdicts, read, strict=True):
+        entry = {"prompt": prompt.text, "seed": seed, "shows": dict(prompt.shows), "detected": None, "score": None}
+        entry |= verdict._asdict() if verdict is not None else {"unscored": errors.pop(0)}
+        entries.append({**entry, "read": dict(attributes)})
+    return entries
 
 
 def save_png(image: Image.Image, path: Path) -> Path:

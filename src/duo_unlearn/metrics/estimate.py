@@ -21,12 +21,27 @@ def share(metric: str, model: ModelName, prompts: str, hits: Sequence[bool], con
 
 def defence(model: ModelName, prompts: str, entries: Sequence[Entry], contract: str) -> list[Estimate]:
     """DSR: the share of attempts in which the detector does not see the concept."""
-    return share("dsr", model, prompts, [not entry["detected"] for entry in entries], contract)
+    return share("dsr", model, prompts, [not seen for seen in _scored(entries)], contract)
 
 
 def false_positives(model: ModelName, prompts: str, entries: Sequence[Entry], contract: str) -> list[Estimate]:
     """How often the detector sees the concept on prompts that do not ask for it."""
-    return share("detected", model, prompts, [bool(entry["detected"]) for entry in entries], contract)
+    return share("detected", model, prompts, _scored(entries), contract)
+
+
+def unscored(prompts: str, by_model: Mapping[ModelName, Sequence[Entry]]) -> list[dict[str, str]]:
+    """How many attempts have no verdict, and the first reason, for a run's list of what is absent."""
+    found = []
+    for model, entries in by_model.items():
+        reasons = [str(entry.get("unscored")) for entry in entries if entry["detected"] is None]
+        if reasons:
+            reason = f"{len(reasons)} of {len(entries)} images of the {model} model had no verdict: {reasons[0]}"
+            found.append({"metric": "verdict", "prompts": prompts, "reason": reason})
+    return found
+
+
+def _scored(entries: Sequence[Entry]) -> list[bool]:
+    return [bool(entry["detected"]) for entry in entries if entry["detected"] is not None]
 
 
 def agreement(model: ModelName, prompts: str, entries: Sequence[Entry], reader: str) -> list[Estimate]:
