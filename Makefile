@@ -35,9 +35,6 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(call step,duo_unlearn itself,$(PIP) install --no-deps --no-build-isolation -e .)
 	@touch $@
 
-# glibc gives big blocks back to the system at once; keeping them makes training on a CPU about twice as fast.
-demo: export MALLOC_TRIM_THRESHOLD_ := 4294967296
-demo: export MALLOC_MMAP_THRESHOLD_ := 4294967296
 demo: $(STAMP) ## erase a concept from the embedded model: minutes on a laptop, report in runs/demo
 	@$(BIN)/duo demo
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.processes import keep_freed_memory
 from duo_unlearn.records import is_share
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings import resolve_settings
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/results"))
     parser.add_argument("--beta", type=float, action="append")
     given = parser.parse_args()
+    keep_freed_memory()  # as `duo` does
     session = Session(resolve_settings({"concept": "sword", "output": str(given.run), "evaluate": EVALUATE}))
     chosen = sweep(session, "beta", given.beta or list(GRID), assaults=ASSAULTS, say=print)
     if given.beta:

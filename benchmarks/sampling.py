@@ -17,6 +17,7 @@ import torch
 from duo_unlearn.detectors.base import make_detector
 from duo_unlearn.families.base import Model, SampleRequest
 from duo_unlearn.families.load import load_model
+from duo_unlearn.processes import keep_freed_memory
 from duo_unlearn.session import machine
 
 PROMPTS = (
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each, in turn")
     parser.add_argument("--json", action="store_true", help="one line of figures, last")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `duo` does
     model, ratios, worst = load_model("mini", torch.device("cpu")), [], 0.0
     in_batches(model, 4), one_by_one(model, 2)
     for _ in range(arguments.rounds):

@@ -257,7 +257,9 @@ def main() -> None:
     """Run the command line: errors in at most three lines, exit code 1 (2 for usage, 130 when interrupted)."""
     from .concepts.cli import concepts
     from .mini.cli import mini
+    from .processes import keep_freed_memory
 
+    keep_freed_memory()
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -288,9 +290,7 @@ def main() -> None:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself is not imported here
             raise
-        hint = (
-            "smaller train_batch_size, pairs.batch, evaluate.batch; --mixed_precision bf16; for export --precision bf16"
-        )
+        hint = "smaller train_batch_size, pairs.batch, evaluate.batch; --mixed_precision bf16 (export: --precision)"
         print_error(DuoError("the device has too little memory", got=str(error).split(". ")[0], hint=hint))
         sys.exit(1)
     except SystemExit as stop:

@@ -16,7 +16,7 @@ from .config import EvaluateSettings
 from .errors import DuoError
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
 from .metrics.estimate import agreement, defence, false_positives, unscored
-from .metrics.fidelity import Measured, fidelity
+from .metrics.fidelity import Measured, fidelity, reference_pictures
 from .pairs.store import load_pairs
 from .records import Estimate, ModelName
 from .session import Session, State
@@ -35,6 +35,8 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
     begin = session.begin()
     if not run.adapter_weights.exists():
         raise DuoError(f"{run.folder} holds no adapter", hint="run `duo train` first, or `duo erase` for all stages")
+    if settings.evaluate.reference is not None:
+        reference_pictures(settings.evaluate.reference)
     key = _key(session)
     if run.results.exists() and (known := read_json(run.results)).get("key") == key:
         found = [Estimate(**entry) for entry in known["estimates"]]

@@ -96,6 +96,10 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> tuple[Set
         from .pairs.store import check_pairs
 
         attempt(lambda: check_pairs(settings.pairs.folder))
+    if settings.evaluate.reference is not None:
+        from .metrics.fidelity import reference_pictures
+
+        attempt(lambda: reference_pictures(settings.evaluate.reference))
     attempt(lambda: _writable(settings.output))
     return (None if found else attempt(lambda: resolve_settings(given, file))), found
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from duo_unlearn.errors import DuoError
 from duo_unlearn.metrics import distribution
 from duo_unlearn.metrics.clip import why_no_clip
 from duo_unlearn.metrics.distribution import cmmd, fid, kid
 from duo_unlearn.metrics.features import EffnetFeatures, MiniClipFeatures, feature_batches
-from duo_unlearn.metrics.fidelity import fidelity
+from duo_unlearn.metrics.fidelity import fidelity, reference_pictures
 from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.settings import find_faults
 
 WIDTH = 12
 
@@ -121,6 +123,15 @@ def test_effnet_sees_a_cat() -> None:
         likely = int(features.model._fc(row).argmax())
     assert likely in {281, 282, 283, 284, 285}  # ImageNet's domestic cats
     assert features.name.startswith("effnet-lite0@")
+
+
+def test_a_reference_without_images_is_an_error_before_anything_is_sampled(tmp_path: Path) -> None:
+    for folder, got in ((tmp_path, "no .png"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(DuoError, match="holds no images") as raised:
+            reference_pictures(folder)
+        assert got in str(raised.value.got)
+        _, faults = find_faults({"output": str(tmp_path / "run"), "evaluate": {"reference": str(folder)}})
+        assert any("holds no images" in str(fault) for fault in faults)
 
 
 def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:

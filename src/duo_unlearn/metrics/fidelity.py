@@ -8,6 +8,7 @@ from typing import Final
 
 from PIL import Image
 
+from ..errors import DuoError
 from ..interval import mean_interval
 from ..records import Estimate, ModelName
 from .clip import clip_for, clip_score, why_no_clip
@@ -44,7 +45,7 @@ def fidelity(
         found += _clip_scores(family, prompts, texts, files)
     else:
         absent += [{"metric": metric, "prompts": prompts, "reason": reason} for metric in ("cmmd", "clip score")]
-    pictures = _pictures(reference) if reference is not None else files["original"]
+    pictures = reference_pictures(reference) if reference is not None else files["original"]
     place = reference.name if reference is not None else "original"
     for metric, extractor, distance in distances:
         models: tuple[ModelName, ...] = ("original", "erased") if reference is not None else ("erased",)
@@ -59,8 +60,13 @@ def fidelity(
     return found, absent
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+def reference_pictures(folder: Path) -> list[Path]:
+    """The images of a reference folder and its subfolders. DuoError: there are none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    if not found:
+        got = f"no {', '.join(PICTURES)} in it" if folder.is_dir() else "no such folder"
+        raise DuoError(f"evaluate.reference: {folder} holds no images", got=got, hint="a folder of images, or none")
+    return found
 
 
 def _clip_scores(
