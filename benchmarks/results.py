@@ -7,7 +7,6 @@ python benchmarks/results.py --beta 9       # a part of it, e.g. beside another 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.processes import keep_freed_memory
 from duo_unlearn.records import is_share
+from duo_unlearn.report.frontier import frontier_plot
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings import resolve_settings
 from duo_unlearn.storage import read_json, write_json, write_text
@@ -25,6 +25,10 @@ GRID = (9.0, 30.0, *BETAS)
 ASSAULTS = (
     Assault([name for name in ATTACKS if name != "direct"], "quick", 20),
     Assault(["concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d"], "paper", 16),
+)
+PANELS = (
+    *("direct", "synonym", "indirect", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d"),
+    *("ring-a-bell (quick)", "relearning-concept-100 (quick)"),
 )
 EVALUATE = {"prompts": 100, "keep_prompts": 100, "neighbour_prompts": 50, "inversion_prompts": 0}
 DOCS = Path(__file__).parents[1] / "docs"
@@ -51,7 +55,9 @@ def main() -> None:
     text = (DOCS / "results.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     write_text(DOCS / "results.md", f"{before}{BEGIN}\n\n{_tables(rows)}\n{END}{rest.partition(END)[2]}")
-    shutil.copy(given.run / "sweep" / "beta.png", DOCS / "frontier.png")
+    # The picture has the published budgets, and what has no other: all panels are in the run's own figure.
+    points = [p._replace(defence={k: v for k, v in p.defence.items() if k in PANELS}) for p in chosen.points]
+    frontier_plot(points, "beta", DOCS / "frontier.png")
 
 
 def _rows(member: Path, beta: float) -> list[Row]:

@@ -44,7 +44,8 @@ def test_seeds_have_a_spread(tmp_path: Path) -> None:
     assert row.spread.mean == pytest.approx(statistics.fmean(values))
     assert row.spread.deviation == pytest.approx(statistics.stdev(values))
     # Student's t with two degrees of freedom.
-    assert row.spread.high - row.spread.mean == pytest.approx(4.303 * statistics.stdev(values) / 3**0.5)
+    assert row.spread.mean - row.spread.low == pytest.approx(4.303 * statistics.stdev(values) / 3**0.5)
+    assert row.spread.high == 1.0  # a share's mean is at most 1
 
 
 def test_other_settings_and_other_contracts_are_not_pooled(tmp_path: Path) -> None:
@@ -71,6 +72,16 @@ def test_replayed_attacks_make_a_matrix(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
     first = make(tmp_path / "a", 0, entry(0.9))
+    for name, content in (
+        ("x", []),
+        ("y", {}),
+        ("z", {"seed": 1}),
+        ("w", {"seed": 1, "estimates": [{"model": "erased"}]}),
+    ):
+        broken = make(tmp_path / name, 1)
+        write_json(broken / "results.json", content)
+        with pytest.raises(DuoError, match="broken"):
+            compare([first, broken])
     with pytest.raises(DuoError, match="nothing to compare"):
         compare([first])
     with pytest.raises(DuoError, match="holds no results"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 import duo_unlearn as duo
 from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.config import Settings
-from duo_unlearn.detectors.base import Detector
+from duo_unlearn.detectors.base import AttributeReader, Detector
 from duo_unlearn.errors import DuoError
 from duo_unlearn.evaluation import evaluate
 from duo_unlearn.families.load import load_model
@@ -143,9 +143,17 @@ class Fussy:
         self.judge, self.contract, self.refused = judge, judge.contract, refused
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
+        self.refuse(images)
+        return self.judge.detect(images)
+
+    def read(self, images: Sequence[Image.Image]) -> list[Mapping[str, str]]:
+        self.refuse(images)
+        assert isinstance(self.judge, AttributeReader)
+        return self.judge.read(images)
+
+    def refuse(self, images: Sequence[Image.Image]) -> None:
         if any(image.tobytes() in self.refused for image in images):
             raise ArithmeticError("no such image")
-        return self.judge.detect(images)
 
 
 def test_an_image_that_cannot_be_judged_is_absent_and_not_defended(run: Run) -> None:
@@ -161,3 +169,15 @@ def test_an_image_that_cannot_be_judged_is_absent_and_not_defended(run: Run) -> 
     absent = json.loads(run.results.read_text())["absent"]
     reasons = [a["reason"] for a in absent if (a["metric"], a["prompts"]) == ("verdict", "direct")]
     assert reasons == ["1 of 3 images of the erased model had no verdict: ArithmeticError: no such image"]
+
+
+def test_a_detector_that_fails_on_everything_stops_the_run(run: Run) -> None:
+    shutil.rmtree(run.evaluation / "parts")
+    run.results.unlink()
+    session = Session(settings_for(run.folder), quiet=True)
+    every = {Image.open(path).convert("RGB").tobytes() for path in run.evaluation.rglob("*.png")}
+    session.detector = Fussy(session.detector, every)
+    with pytest.raises(DuoError, match="fails on every image") as raised:
+        evaluate(session)
+    assert "no such image" in str(raised.value.got)
+    assert not run.results.exists()

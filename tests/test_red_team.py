@@ -26,6 +26,7 @@ from duo_unlearn.red_team import Line, asked, attack
 from duo_unlearn.run import Run
 from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
+from duo_unlearn.storage import read_tensors, write_tensors
 
 from .drawn_pairs import draw_pairs
 
@@ -164,6 +165,46 @@ def test_prompts_of_a_file_are_attacked_beside_the_concepts(run: Run, tmp_path: 
     assert line.attempts == 2
     rows = measure(run, JUDGE, quiet=True)
     assert {row["n"] for row in rows if row["attack"] == "direct@file-mine"} == {2}
+
+
+def test_fewer_prompts_and_another_adapter_are_not_mixed_up(run: Run) -> None:
+    red_team(run, count=2)
+    rows = {(r["attack"], r["model"]): r for r in measure(run, JUDGE, quiet=True)}
+    assert {row["n"] for row in rows.values()} == {2}  # the third attempt is on disk still
+    weights = read_tensors(run.adapter_weights)
+    write_tensors(run.adapter_weights, {name: 0.5 * value for name, value in weights[0].items()}, weights[1])
+    rows = {(r["attack"], r["model"]): r for r in measure(run, JUDGE, quiet=True)}
+    assert {model for _, model in rows} == {"original"}
+    absent = json.loads(run.attack_results.read_text())["absent"]
+    assert {entry["attack"] for entry in absent} == set(NAMES)
+    assert all("another adapter" in entry["reason"] for entry in absent)
+    red_team(run, ["direct"], count=2)
+    rows = {(r["attack"], r["model"]): r for r in measure(run, JUDGE, quiet=True)}
+    assert ("direct", "erased") in rows
+    assert ("image-to-image", "erased") not in rows
+
+
+def test_a_replay_of_other_prompts_is_refused_and_a_new_search_is_replayed_anew(run: Run, tmp_path: Path) -> None:
+    other = Run(Path(shutil.copytree(run.folder, tmp_path / "other")))
+    (path,) = (run.attacks / "quick" / "ring-a-bell" / "found-shared").glob("0000.json")
+    told = json.loads(path.read_text())
+    others: list[dict[str, Any]] = [{"texts": ["a boat"]}, {"artifacts": []}]
+    for wrong in others:
+        path.write_text(json.dumps({**told, **wrong}))
+        with pytest.raises(DuoError, match="was found for other prompts"):
+            red_team(other, ["ring-a-bell"], replay=run.folder)
+    path.write_text(json.dumps({**told, "family": "sd1"}))
+    with pytest.raises(DuoError, match="was found on sd1"):
+        red_team(other, ["ring-a-bell"], replay=run.folder)
+    path.write_text(json.dumps(told))
+    red_team(other, ["ring-a-bell"], replay=run.folder)
+    part = other.attacks / "quick" / "ring-a-bell@run" / "erased" / "0000.json"
+    before = part.stat().st_mtime_ns
+    red_team(other, ["ring-a-bell"], replay=run.folder)
+    assert part.stat().st_mtime_ns == before
+    path.write_text(path.read_text() + " ")
+    red_team(other, ["ring-a-bell"], replay=run.folder)
+    assert part.stat().st_mtime_ns > before
 
 
 def test_an_attack_that_cannot_run_says_why(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import duo_unlearn as duo
+from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.errors import DuoError
+from duo_unlearn.families.load import load_model
+from duo_unlearn.pairs.manifest import set_keep
 from duo_unlearn.report.frontier import Point, frontier_plot
+from duo_unlearn.run import Run
 from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
+from duo_unlearn.storage import read_tensors
 from duo_unlearn.sweeping import Assault, choose, sweep
 
 from .drawn_pairs import draw_pairs
@@ -74,6 +81,48 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "run" / "sweep" / "beta.json").read_text())
     assert [p["at"] for p in written["points"]] == [10, 30]
     assert (tmp_path / "run" / "sweep" / "beta.svg").exists()
+    # A sweep over one more keeps what is known; dropped pairs are dropped in every member.
+    manifest = tmp_path / "run" / "pairs" / "manifest.json"
+    set_keep(manifest.parent, [json.loads(manifest.read_text())["pairs"][1]["name"]], False, "no hand")
+    session = Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True)
+    assert [p.at for p in sweep(session, "beta", [10]).points] == [10, 30]
+    assert (members[0] / "pairs" / "manifest.json").read_bytes() == manifest.read_bytes()
+    assert len(json.loads((members[0] / "adapter" / "provenance.json").read_text())["pairs"]) == 2
+
+
+def test_the_worst_is_over_what_all_have_met() -> None:
+    weak, strong = point(9, 0.9, 1.0), point(100, 0.95, 0.96)
+    weak.defence["p4d"] = (0.2, 0.1, 0.3, 20)
+    assert choose([weak, strong], 0.95).ship == 100
+    assert choose([weak, strong], 0.95).frontier == [9, 100]
+
+
+def test_strengths_of_one_adapter_need_no_training(tmp_path: Path) -> None:
+    run = run_with_adapter(tmp_path)
+    session = Session(resolve_settings({"output": str(run.folder)}), quiet=True)
+    points = sweep(session, "strength", [0, 1.5]).points
+    assert [p.at for p in points] == [0, 1.5]
+    assert points[0].kept[0] == pytest.approx(1.0)  # nothing is changed
+    assert points[1].kept[0] < points[0].kept[0]
+    assert not (run.sweep / "strength-1.5" / "train").exists()
+    original = read_tensors(run.adapter_weights)[0]
+    scaled = read_tensors(Run(run.sweep / "strength-1.5").adapter_weights)[0]
+    torch.testing.assert_close(scaled, {k: v * (1.5 if "lora_B" in k else 1) for k, v in original.items()})
+    shutil.rmtree(run.adapter)
+    with pytest.raises(DuoError, match="holds no adapter"):
+        sweep(Session(resolve_settings({"output": str(run.folder)}), quiet=True), "strength", [1])
+
+
+def run_with_adapter(folder: Path) -> Run:
+    draw_pairs(folder / "mine", 3)
+    counts = {"steps": 2, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
+    told = {"pairs.folder": str(folder / "mine")} | {f"evaluate.{name}": count for name, count in counts.items()}
+    duo.make_pairs(output=folder / "run", settings=told, quiet=True)
+    model = load_model("mini", torch.device("cpu"))
+    for parameter in attach(model, rank=4, seed=0):
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    save_adapter(model, Run(folder / "run").adapter, {"base": model.fingerprint()})
+    return Run(folder / "run")
 
 
 def test_a_sweep_needs_values(tmp_path: Path) -> None:

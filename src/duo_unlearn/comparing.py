@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .errors import DuoError
+from .records import is_share
 from .run import Run
 from .storage import read_json
 
@@ -97,48 +98,61 @@ def compare(folders: Sequence[Path]) -> Comparison:
     alike = len(set(seeds)) == len(seeds) and len({_settings_of(run) for run in runs}) == 1
     entries = [_entries(run, found) for run, found in zip(runs, results, strict=True)]
     rows = []
-    for key in dict.fromkeys(key for known in entries for key in known if "@" not in key[1]):
+    for key in dict.fromkeys(key for known in entries for key in known):
+        if key[1].partition(", ")[0].rpartition("@")[2] in names:
+            continue  # replayed: it is in the matrix
         figures = [known.get(key) for known in entries]
-        rows.append(Row(key[1], key[0], key[2], figures, _spread(figures) if alike else None))
+        spread = _spread(figures, bounded=is_share(key[0])) if alike else None
+        rows.append(Row(key[1], key[0], key[2], figures, spread))
     return Comparison(names, seeds, alike, rows, _transfers(names, entries))
 
 
 def _results(run: Run) -> dict[str, Any]:
-    if not run.results.exists():
+    if not run.results.exists() or not run.settings.exists():
         raise DuoError(f"{run.folder} holds no results", hint=f"duo evaluate -o {run.folder}")
-    found: dict[str, Any] = read_json(run.results)
+    found = read_json(run.results)
+    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
+        raise DuoError(f"{run.results} is broken", got="no seed in it", hint=f"duo evaluate -o {run.folder}")
     return found
 
 
 def _settings_of(run: Run) -> str:
-    """What must be the same for runs that differ by their seed alone."""
+    """What must be the same for runs that differ by their seed alone: all but numbers of prompts and batch."""
     from .settings import resolve_settings
 
     settings = resolve_settings({"output": str(run.folder)})
-    return settings.model_dump_json(exclude={"output": True, "seed": True, "evaluate": True, "device": True})
+    counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
+    left_out = {"output": True, "seed": True, "device": True, "evaluate": {*counts, "batch"}}
+    return settings.model_dump_json(exclude=left_out)  # type: ignore[arg-type]
 
 
 def _entries(run: Run, results: dict[str, Any]) -> dict[tuple[str, str, str], Figure]:
     """(metric, what, contract) → figure, of the erased model."""
-    known = list(results["estimates"])
-    if run.attack_results.exists():
-        known += read_json(run.attack_results)["estimates"]
     found = {}
-    for entry in known:
-        if entry["model"] == "erased":
-            what = f"{entry['attack']}, {entry['preset']}" if "attack" in entry else entry["prompts"]
-            figure = Figure(*(entry[name] for name in Figure._fields))
-            found[entry["metric"], what, entry["contract"]] = figure
+    try:
+        known = list(results["estimates"])
+        if run.attack_results.exists():
+            known += read_json(run.attack_results)["estimates"]
+        for entry in known:
+            if entry["model"] == "erased":
+                what = f"{entry['attack']}, {entry['preset']}" if "attack" in entry else entry["prompts"]
+                figure = Figure(*(entry[name] for name in Figure._fields))
+                found[entry["metric"], what, entry["contract"]] = figure
+    except (KeyError, TypeError) as error:
+        hint = "`duo evaluate` and `duo measure` write them anew"
+        raise DuoError(f"the estimates of {run.folder} are broken", got=f"no {error}", hint=hint) from error
     return found
 
 
-def _spread(figures: Sequence[Figure | None]) -> Spread | None:
+def _spread(figures: Sequence[Figure | None], *, bounded: bool) -> Spread | None:
+    """bounded: the values are shares, so their mean stays within 0 and 1."""
     values = [figure.value for figure in figures if figure is not None]
     if len(values) < 2:
         return None
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     half = T95[min(len(values) - 2, len(T95) - 1)] * deviation / len(values) ** 0.5
-    return Spread(mean, mean - half, mean + half, deviation, len(values))
+    low, high = (max(0.0, mean - half), min(1.0, mean + half)) if bounded else (mean - half, mean + half)
+    return Spread(mean, low, high, deviation, len(values))
 
 
 def _transfers(names: list[str], entries: list[dict[tuple[str, str, str], Figure]]) -> list[Transfer]:

@@ -15,8 +15,9 @@ from .attacks.inversion import embeddings_with, invert, why_not
 from .config import EvaluateSettings
 from .errors import DuoError
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
+from .metrics.clip import why_no_clip
 from .metrics.estimate import agreement, defence, false_positives, unscored
-from .metrics.fidelity import Measured, fidelity, reference_pictures
+from .metrics.fidelity import Measured, digest, fidelity, reference_pictures
 from .pairs.store import load_pairs
 from .records import Estimate, ModelName
 from .session import Session, State
@@ -35,8 +36,6 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
     begin = session.begin()
     if not run.adapter_weights.exists():
         raise DuoError(f"{run.folder} holds no adapter", hint="run `duo train` first, or `duo erase` for all stages")
-    if settings.evaluate.reference is not None:
-        reference_pictures(settings.evaluate.reference)
     key = _key(session)
     if run.results.exists() and (known := read_json(run.results)).get("key") == key:
         found = [Estimate(**entry) for entry in known["estimates"]]
@@ -81,8 +80,11 @@ def _is_quick(settings: EvaluateSettings) -> bool:
 
 
 def _key(session: Session) -> str:
+    reference = session.settings.evaluate.reference
     basis = [
         ESTIMATES,
+        str(why_no_clip(session.model.family)),
+        digest(reference_pictures(reference)) if reference is not None else "",
         sha256_of(session.run.adapter_weights),
         session.settings.evaluate.model_dump_json(exclude={"batch"}),
         session.concept.model_dump_json(),

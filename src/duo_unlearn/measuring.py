@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from PIL import Image
 
+from .attempted import MODELS, attempted
 from .detectors.base import Detector, verdicts_of
 from .errors import DuoError
 from .interval import wilson
@@ -16,7 +17,7 @@ from .records import ModelName, Verdict
 from .run import Run
 from .storage import read_json, write_json
 
-MODELS: Final[tuple[ModelName, ...]] = ("original", "erased")
+STALE: Final = "its attempts were made with another adapter: run `duo attack` again"
 WORST: Final = "worst case"
 """Over all attacks of a preset: a prompt counts as defended when no attack showed the concept."""
 BATCH: Final = 64
@@ -40,26 +41,23 @@ def measure(run: Run, detector: Detector, *, quiet: bool = False) -> list[dict[s
     An estimate is one of results.json with attack, preset and unscored: how many attempts had no verdict. Where nothing
     was scored there is none. attacks.json keeps the estimates of other contracts.
     """
-    folders = sorted(path.parent for path in run.attacks.glob("*/*/attack.json"))
-    if not folders:
+    found = attempted(run)
+    if not found:
         raise DuoError(f"{run.folder} holds no attempts", hint=f"duo attack {run.folder}")
-    judged: list[Judged] = []
-    for folder in folders:
-        told = read_json(folder / "attack.json")
-        for which in MODELS:
-            attempts = [
-                entry for path in sorted((folder / which).glob("*.json")) for entry in read_json(path)["attempts"]
-            ]
-            if attempts:
-                judged.append(_judge(folder, told, which, attempts, detector, quiet=quiet))
+    judged = [
+        _judge(one.folder, one.told, which, one.attempts[which], detector, quiet=quiet)
+        for one in found
+        for which in MODELS
+        if one.attempts[which]
+    ]
     contract = str(detector.contract)
     rows = [row for one in judged for row in _estimate(one, contract)] + _worst(judged, contract)
     write_json(run.attack_verdicts(contract), {"contract": contract, "judged": [_as_json(one) for one in judged]})
     known = read_json(run.attack_results)["estimates"] if run.attack_results.exists() else []
     absent = [
-        {"attack": told["attack"], "preset": told["preset"], "reason": told["reason"]}
-        for told in (read_json(folder / "attack.json") for folder in folders)
-        if told["reason"]
+        {"attack": one.told["attack"], "preset": one.told["preset"], "reason": reason}
+        for one in found
+        if (reason := one.told["reason"] or (STALE if one.stale else None))
     ]
     kept = [row for row in known if row["contract"] != contract]
     write_json(run.attack_results, {"version": 1, "estimates": kept + rows, "absent": absent})
@@ -67,7 +65,7 @@ def measure(run: Run, detector: Detector, *, quiet: bool = False) -> list[dict[s
 
 
 def _judge(
-    folder: Path, told: dict[str, Any], which: ModelName, attempts: Sequence[dict[str, Any]], detector: Detector, *,
+    folder: Path, told: Mapping[str, Any], which: ModelName, attempts: Sequence[dict[str, Any]], detector: Detector, *,
     quiet: bool,
 ) -> Judged:  # fmt: skip
     verdicts: list[Verdict | None] = []

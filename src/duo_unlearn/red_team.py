@@ -17,6 +17,7 @@ from torch import Tensor
 from .adapters.lora import NAME, adapters_off, load_adapter, read_provenance, set_strength
 from .attacks.base import Artifact, Attack, Found, Preset, Report, Subject, requests_for
 from .attacks.registry import ATTACKS
+from .attempted import MODELS, adapter_hash
 from .detectors.base import verdicts_of
 from .errors import DuoError
 from .families.base import SampleRequest, seed_of
@@ -31,7 +32,6 @@ from .training.cache import build_cache
 
 POLL: Final = 0.5
 """Seconds between looks at the parts that other processes are making."""
-MODELS: tuple[ModelName, ...] = ("original", "erased")
 
 
 class Line(NamedTuple):
@@ -85,7 +85,9 @@ def attack(
         both = [_Work(session, one, which, preset, asked_for, replay) for which in MODELS]
         works += both if reason is None else []
         lines.append(Line(name, 0 if reason else len(asked_for.prompts), reason))
-        write_json(both[0].folder / "attack.json", {**both[0].described(), "reason": reason})
+        parts = {work.which: work.keys() for work in both}
+        told = {**both[0].described(), "adapter": adapter_hash(session.run), "parts": parts, "reason": reason}
+        write_json(both[0].folder / "attack.json", told)
     while todo := [work for work in works if work.missing()]:
         if not any(work.run() for work in todo):
             time.sleep(POLL)  # the rest is being made by others
@@ -142,7 +144,7 @@ class _Work:
         self.folder = session.run.attacks / preset / (one.name + suffix)
         size = min(one.chunk(preset), len(asked_for.prompts))
         self.parts = [slice(first, first + size) for first in range(0, len(asked_for.prompts), size)]
-        weights = session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+        weights = session.model.fingerprint() if which == "original" else adapter_hash(session.run)
         self.base = f"{session.model.fingerprint()} at {session.model.variant}"
         self.state = f"{weights} at {session.model.variant}"
 
@@ -155,6 +157,10 @@ class _Work:
             "prompts": self.asked.name,
             "replay": str(self.replay) if self.replay else None,
         }
+
+    def keys(self) -> dict[str, str]:
+        """The parts that are asked for: name of the file → the key that it must have."""
+        return {f"{part.start:04}": self._key(part, self.state) for part in self.parts}
 
     def missing(self) -> list[slice]:
         """The parts that are still to be made, by this process or another one."""
@@ -171,9 +177,10 @@ class _Work:
                     # Between the look and the claim another process may have finished it.
                     if not mine or self._is_done(part):
                         continue
+                    begin = time.monotonic()
                     if not done:
                         subject, report = self._entered(stack, label)
-                    self._make(subject, part, _telling(report, done, len(todo)))
+                    self._make(subject, part, _telling(report, done, len(todo)), begin)
                     done += 1
         return done > 0
 
@@ -187,8 +194,7 @@ class _Work:
             stack.enter_context(self.one.during(subject))
         return subject, report
 
-    def _make(self, subject: Subject, part: slice, report: Report) -> None:
-        begin = time.monotonic()
+    def _make(self, subject: Subject, part: slice, report: Report, begin: float) -> None:
         entries = self._sample(subject, part, self._found(subject, part, report))
         told = {"key": self._key(part, self.state), "seconds": round(time.monotonic() - begin, 1)}
         write_json(self.folder / self.which / f"{part.start:04}.json", {**told, "attempts": entries})
@@ -198,6 +204,8 @@ class _Work:
         settings, prompts = self.session.settings.evaluate, [prompt.text for prompt in self.asked.prompts[part]]
         basis: list[Any] = [self.one.name, self.one.budget(self.preset), prompts, self.asked.seeds[part], state]
         basis += [self.session.settings.seed, settings.steps, settings.guidance, str(self.session.detector.contract)]
+        if self.replay is not None:
+            basis.append(sha256_of(self._replayed(part)))
         return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
 
     def _is_done(self, part: slice) -> bool:
@@ -211,26 +219,42 @@ class _Work:
 
     def _found(self, subject: Subject, part: slice, report: Report) -> Found:
         """What the attack finds for a part: searched for once and kept, or another run's."""
-        owner = "shared" if self.one.shared else self.which
         if self.replay is not None:
-            owner = "shared" if self.one.shared else "erased"
-            path = self.replay / "attacks" / self.preset / self.one.name / f"found-{owner}" / f"{part.start:04}.json"
-            if not path.exists():
-                hint = f"duo attack {self.replay} --attack {self.one.name} --preset {self.preset}"
-                raise DuoError(f"{self.replay} holds no artifacts of {self.one.name}", got=f"no {path}", hint=hint)
-            return _read_found(path)
+            return _read_found(self._replayed(part))
+        owner = "shared" if self.one.shared else self.which
         path = self.folder / f"found-{owner}" / f"{part.start:04}.json"
         # One process searches, and the others read what it found.
         with self.session.run.claim(f"{self.preset}.{self.folder.name}.found-{owner}.{part.start:04}", wait=True):
             return self._searched(subject, part, path, report)
 
+    def _replayed(self, part: slice) -> Path:
+        """What was found on another run's erased model for the same prompts; a DuoError where nothing was."""
+        assert self.replay is not None
+        folder = self.replay / "attacks" / self.preset / self.folder.name.removesuffix(f"@{self.replay.name}")
+        owner = "shared" if self.one.shared else "erased"
+        path = folder / f"found-{owner}" / f"{part.start:04}.json"
+        hint = f"duo attack {self.replay} --attack {self.one.name} --preset {self.preset}, with the same prompts"
+        if not path.exists():
+            raise DuoError(f"{self.replay} holds no artifacts of {self.one.name}", got=f"no {path}", hint=hint)
+        known, asked_for = read_json(path), [prompt.text for prompt in self.asked.prompts[part]]
+        if known.get("texts", asked_for) != asked_for or len(known["artifacts"]) != len(asked_for):
+            got = f"{len(known['artifacts'])} artifacts there, {len(asked_for)} prompts here"
+            raise DuoError(f"{path} was found for other prompts", got=got, hint=hint)
+        family = self.session.model.family
+        if known.get("family", family) != family:
+            raise DuoError(f"{path} was found on {known['family']}", got=f"a model of {family}", hint="its own family")
+        return path
+
     def _searched(self, subject: Subject, part: slice, path: Path, report: Report) -> Found:
         # What is shared depends on no adapter.
         key = self._key(part, self.base if self.one.shared else self.state)
-        if path.exists() and read_json(path)["key"] == key:
+        pairs = sha256_of(self.session.run.pairs / "manifest.json")
+        if path.exists() and (known := read_json(path))["key"] == key and known.get("pairs", pairs) == pairs:
             return _read_found(path)
         found = self.one.find(subject, self.asked.prompts[part], self.asked.seeds[part], self.preset, report)
-        provenance = {"key": key, "model": self.session.model.fingerprint(), "state": self.state}
+        texts = [prompt.text for prompt in self.asked.prompts[part]]
+        model, family = self.session.model.fingerprint(), self.session.model.family
+        provenance = {"key": key, "model": model, "family": family, "state": self.state, "pairs": pairs, "texts": texts}
         _write_found(path, found, {**provenance, "seed": self.session.settings.seed, **self.described()})
         return found
 

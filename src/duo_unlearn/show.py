@@ -81,14 +81,20 @@ def comparison_tables(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 60 + 30 * len(found["runs"]))
+    console = Console(width=None if sys.stdout.isatty() else 90 + 30 * len(found["runs"]))
 
     def text(metric: str, cell: Mapping[str, Any] | None) -> str:
         return "–" if cell is None else figures(metric, cell["value"], cell["low"], cell["high"], cell["n"])
 
     spreads = any(row["spread"] for row in found["rows"])
     table = Table(title="erased models: value [95 % interval] n")
-    for column in ("what", "metric", *found["runs"], *(["mean over seeds [95 %], sd, seeds"] if spreads else [])):
+    for column in (
+        "what",
+        "metric",
+        "contract",
+        *found["runs"],
+        *(["mean over seeds [95 %], sd, seeds"] if spreads else []),
+    ):
         table.add_column(column)
     for row in found["rows"]:
         cells = [text(row["metric"], cell) for cell in row["figures"]]
@@ -96,7 +102,7 @@ def comparison_tables(found: Mapping[str, Any]) -> None:
             form = ".1%" if is_share(row["metric"]) else ".3g"
             mean = f"{s['mean']:{form}} [{s['low']:{form}}, {s['high']:{form}}]"
             cells.append(f"{mean}, {s['deviation']:{form}}, {s['seeds']}")
-        table.add_row(row["what"], row["metric"], *cells)
+        table.add_row(row["what"], row["metric"], row["contract"], *cells)
     console.print(table)
     for transfer in found["transfers"]:
         table = Table(title=f"DSR under {transfer['attack']}: found on (rows), used on (columns)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +19,7 @@ from .report.frontier import Kind, Point, frontier_plot
 from .run import Run
 from .session import Session
 from .settings import resolve_settings
-from .storage import sha256_of, write_bytes, write_json
+from .storage import read_json, sha256_of, write_bytes, write_json
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
 """The paper's grid."""
@@ -58,6 +59,9 @@ def sweep(
     """
     if not values:
         raise DuoError(f"a sweep needs values of {kind}", hint=f"--{kind} 100 --{kind} 500")
+    if not first.concept.attacks or not first.concept.keep:
+        hint = "add attacks: and keep: to the concept file"
+        raise DuoError("a sweep needs prompts that ask for the concept, and keep prompts", hint=hint)
     if kind == "strength" and not first.run.adapter_weights.exists():
         raise DuoError(f"{first.run.folder} holds no adapter", hint="run `duo train` first, or sweep --beta")
     with first.run.lock():
@@ -77,7 +81,9 @@ def sweep(
             rows = measure(session.run, session.detector, quiet=True) if assaults else []
         points.append(_point(value, [e.as_json() for e in estimates], rows))
         say(f"{kind} {value:g}: {told(points[-1])}")
-        _share(session.run, first.run)
+        with first.run.claim("share", wait=True):
+            _share(session.run, first.run)
+    points = _with_known(first.run, kind, points)
     chosen = choose(points, want_dsr)
     folder = first.run.folder / "sweep"
     found = {"points": [point._asdict() for point in points], "frontier": chosen.frontier, "ship": chosen.ship}
@@ -93,10 +99,12 @@ def _member(first: Session, kind: Kind, value: float) -> Session:
     told = first.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
     if kind == "beta":
         if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
-            told["train"] = {}
+            told["train"] = {k: v for k, v in told["train"].items() if k not in ("learning_rate", "prior_weight")}
         told = merged(told, {"train": {"beta": value}})
     session = Session(resolve_settings(merged(told, {"output": str(run.folder)})), quiet=first.quiet)
-    _share(first.run, run)
+    with first.run.claim("share", wait=True):
+        _share_pairs(first.run, run)
+        _share(first.run, run)
     return session
 
 
@@ -109,17 +117,38 @@ def _scale(source: Run, strength: float, target: Run) -> None:
     scaled(part._replace(provenance={**part.provenance, "scaled": made_from}), strength, target.adapter)
 
 
+def _share_pairs(source: Run, target: Run) -> None:
+    """Copy the pairs, where the member has none or others (someone dropped some)."""
+    lists = [run.pairs / "manifest.json" for run in (source, target)]
+    if not lists[1].exists() or lists[0].read_bytes() != lists[1].read_bytes():
+        _copy(source.pairs, target.pairs, lambda _place: True)
+        shutil.rmtree(target.checkpoint.parent, ignore_errors=True)  # of a training on the other pairs
+
+
 def _share(source: Run, target: Run) -> None:
-    """Copy pairs and what was made of the original model, but for what is there already."""
-    for made, kept in (
-        (source.pairs, target.pairs),
-        (source.evaluation, target.evaluation),
-        (source.attacks, target.attacks),
-    ):
-        for path in sorted(made.rglob("*")):
-            goal = kept / path.relative_to(made)
-            if path.is_file() and not goal.exists() and not _of_erased(path.relative_to(made)):
-                write_bytes(goal, path.read_bytes())
+    """Copy what was made of the original model, but for what is there already."""
+    for made, kept in ((source.evaluation, target.evaluation), (source.attacks, target.attacks)):
+
+        def lacking(place: Path, kept: Path = kept) -> bool:
+            return not _of_erased(place) and not (kept / place).exists()
+
+        _copy(made, kept, lacking)
+
+
+def _copy(made: Path, kept: Path, wanted: Callable[[Path], bool]) -> None:
+    for path in sorted(made.rglob("*")):
+        # What starts with a dot is being written.
+        if path.is_file() and not path.name.startswith(".") and wanted(path.relative_to(made)):
+            write_bytes(kept / path.relative_to(made), path.read_bytes())
+
+
+def _with_known(run: Run, kind: Kind, points: Sequence[Point]) -> list[Point]:
+    """The points with those of earlier sweeps of the run whose members are there still, in order."""
+    path, new = run.sweep / f"{kind}.json", {point.at for point in points}
+    known = read_json(path)["points"] if path.exists() else []
+    there = [p for p in known if p["at"] not in new and (run.sweep / f"{kind}-{p['at']:g}").is_dir()]
+    kept = [Point(p["at"], tuple(p["kept"]), {k: tuple(v) for k, v in p["defence"].items()}) for p in there]
+    return sorted([*points, *kept], key=lambda point: point.at)
 
 
 def _of_erased(path: Path) -> bool:
@@ -136,26 +165,33 @@ def _point(value: float, estimates: Sequence[dict[str, Any]], rows: Sequence[dic
 
     erased = [entry for entry in estimates if entry["model"] == "erased"]
     kept = [e for e in erased if (e["metric"], e["prompts"]) == ("prior preservation", "keep")]
-    if not kept:
-        raise DuoError("a sweep needs keep prompts", hint="add keep: to the concept file")
     defence = {e["prompts"]: figures(e) for e in erased if e["metric"] == "dsr"}
     ignored = ("direct", "adapter-removal", WORST)
     for row in rows:
         if row["model"] == "erased" and row["attack"] not in ignored:
             # A run keeps what was measured under every budget.
             defence[row["attack"] + (" (quick)" if row["preset"] == "quick" else "")] = figures(row)
+    if not kept or not defence:
+        raise DuoError(
+            "a member of the sweep has no DSR or no preservation", got=f"at {value:g}", hint="see its report"
+        )
     return Point(value, figures(kept[0]), defence)
 
 
 def choose(points: Sequence[Point], want_dsr: float) -> Choice:
-    """The frontier by worst DSR and preservation; of the points that defend enough, the one that preserves most."""
-    places = {point.at: (point.worst, point.kept[0]) for point in points}
+    """The frontier by worst DSR and preservation; of the points that defend enough, the one that preserves most.
+
+    The worst is over the prompt sets and attacks that every point has met, and by values, not by their intervals.
+    """
+    met = [name for name in points[0].defence if all(name in point.defence for point in points)]
+    worst = {point.at: min(point.defence[name][0] for name in met) for point in points}
+    places = {point.at: (worst[point.at], point.kept[0]) for point in points}
 
     def beaten(here: tuple[float, float]) -> bool:
         return any(other != here and other[0] >= here[0] and other[1] >= here[1] for other in places.values())
 
     frontier = [at for at, place in places.items() if not beaten(place)]
-    enough = [point for point in points if point.worst >= want_dsr]
+    enough = [point for point in points if worst[point.at] >= want_dsr]
     best = max(enough, key=lambda point: point.kept[0]).at if enough else None
     return Choice(list(points), frontier, best)
 

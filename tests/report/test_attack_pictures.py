@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from duo_unlearn.config import Settings, as_yaml
 from duo_unlearn.errors import DuoError
 from duo_unlearn.report.page import write_report
 from duo_unlearn.run import Run
-from duo_unlearn.storage import write_json
+from duo_unlearn.storage import write_json, write_text
+
+from .make_run import add_pairs
 
 JUDGE = "judge[x>=0.5]@1"
 HOSTILE = "</figcaption><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -34,7 +37,8 @@ def fight(run: Run, name: str = "p4d", text: str = "rod figure king", *, sensiti
         write_json(folder / model / "0000.json", {"key": "k", "seconds": 61.0, "attempts": attempts})
         verdicts = [None if s is None else {"detected": s, "score": 1.0} for s in seen]
         judged.append({"attack": name, "preset": "quick", "model": model, "verdicts": verdicts})
-    write_json(folder / "attack.json", {"attack": name, "title": "P4D", "preset": "quick", "prompts": "direct"})
+    told = {"attack": name, "title": "P4D", "preset": "quick", "prompts": "direct", "reason": None}
+    write_json(folder / "attack.json", told)
     write_json(run.attack_verdicts(JUDGE), {"contract": JUDGE, "judged": judged})
     row = {"metric": "dsr", "prompts": "direct", "value": 0.5, "low": 0.1, "high": 0.9, "n": 2, "contract": JUDGE,
            "attack": name, "preset": "quick", "unscored": 1}  # fmt: skip
@@ -58,11 +62,19 @@ def test_what_was_tried_is_shown_with_counts_and_time(run: Run) -> None:
 
 def test_a_page_without_pictures_has_counts_and_no_prompts(run: Run) -> None:
     fight(run)
+    add_pairs(run)
+    secret = "/home/someone/secret place"
+    write_text(run.settings, as_yaml(Settings(model=f"{secret}/sd14", output=run.folder)))
+    prompts = [pair["unsafe_prompt"] for pair in json.loads((run.pairs / "manifest.json").read_text())["pairs"]]
     path = write_report(run, images=False)
     page = path.read_text()
     assert path == run.report_to_share
     assert "data:image" not in page
     assert "rod figure king" not in page
+    assert "secret place" not in page
+    assert "sd14" in page
+    assert prompts
+    assert not any(prompt and prompt in page for prompt in prompts)
     assert "Concept seen: original 3 of 3, erased 1 of 2." in page
     assert "has no pictures" in page
 
@@ -78,7 +90,7 @@ def sweep_of(**changed: Any) -> dict[str, Any]:
 def test_the_frontier_says_what_to_ship(run: Run) -> None:
     run.folder.mkdir(parents=True)
     write_json(run.sweep / "beta.json", sweep_of())
-    assert "For a DSR of 95% in every panel: β 9 preserves most of those." in write_report(run).read_text()
+    assert "not by their intervals: β 9 preserves most of those." in write_report(run).read_text()
     write_json(run.sweep / "beta.json", sweep_of(ship=None))
     assert "no β of these does" in write_report(run).read_text()
     write_json(run.sweep / "beta.json", sweep_of(points=[{"at": 1}]))

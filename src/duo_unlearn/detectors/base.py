@@ -62,7 +62,9 @@ def verdicts_of(detector: Detector, images: Sequence[Image.Image | None], errors
     try:
         found = iter(detector.detect(there))
         return [None if image is None else next(found) for image in images]
-    except Exception as error:  # noqa: BLE001 a detector may be anyone's code, and what it raises is counted
+    except Exception as error:  # a detector may be anyone's code, and what it raises is counted
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; no image's fault
+            raise
         if len(images) == 1:
             errors.append(f"{type(error).__name__}: {error}"[:200])
             return [None]

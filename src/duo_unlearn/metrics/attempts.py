@@ -16,6 +16,7 @@ from ..concepts.spec import Concept
 from ..concepts.store import prompts_of, splitter
 from ..config import EvaluateSettings
 from ..detectors.base import AttributeReader, Detector, verdicts_of
+from ..errors import DuoError
 from ..families.base import Conditioning, Model, SampleRequest, seed_of
 from ..progress import progress
 from ..records import ModelName, Prompt
@@ -160,7 +161,12 @@ def judge(
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
     verdicts = verdicts_of(detector, images, errors)
-    read = detector.read(images) if isinstance(detector, AttributeReader) else [{} for _ in images]
+    if len(images) > 1 and not any(verdicts):
+        hint = "mend it, and run the same command again"
+        raise DuoError(f"the detector {detector.contract.name} fails on every image", got=errors[0], hint=hint)
+    whole = [image for image, verdict in zip(images, verdicts, strict=True) if verdict is not None]
+    seen = iter(detector.read(whole) if isinstance(detector, AttributeReader) and whole else [{}] * len(whole))
+    read = [next(seen) if verdict is not None else {} for verdict in verdicts]
     for prompt, seed, verdict, attributes in zip(prompts, seeds, verdicts, read, strict=True):
         entry = {"prompt": prompt.text, "seed": seed, "shows": dict(prompt.shows), "detected": None, "score": None}
         entry |= verdict._asdict() if verdict is not None else {"unscored": errors.pop(0)}

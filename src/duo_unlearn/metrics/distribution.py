@@ -55,11 +55,22 @@ def fid(reference: Iterable[Tensor], rows: Iterable[Tensor]) -> Distance | None:
     return _distance(float(_added(parts)), _spread(without), min(counts))
 
 
-def kid(reference: Iterable[Tensor], rows: Iterable[Tensor]) -> Distance | None:
-    """The unbiased squared MMD of the features under (x·y/d + 1)³; around 0 for sets of one kind."""
-    from torchmetrics.image.kid import poly_mmd
+def kid(reference: Iterable[Tensor], rows: Iterable[Tensor], *, paired: bool = False) -> Distance | None:
+    """The unbiased squared MMD of the features under (x·y/d + 1)³; around 0 for sets of one kind.
 
-    return _by_blocks(reference, rows, lambda x, y: float(poly_mmd(x, y)), LEAST["kid"])
+    paired: row i of either set has the same prompt and noise. Then k(xᵢ, yᵢ) is left out as k(xᵢ, xᵢ) is, or sets that
+    are alike pair by pair would be nearer than sets of one kind; the same images twice give 0.
+    """
+    from torchmetrics.image.kid import poly_kernel, poly_mmd
+
+    def distance(x: Tensor, y: Tensor) -> float:
+        found = poly_mmd(x, y)
+        if paired:
+            cross, m = poly_kernel(x, y), len(x)
+            found += 2 * cross.sum() / m**2 - 2 * (cross.sum() - cross.trace()) / (m * (m - 1))
+        return float(found)
+
+    return _by_blocks(reference, rows, distance, LEAST["kid"])
 
 
 def cmmd(reference: Iterable[Tensor], rows: Iterable[Tensor]) -> Distance | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -38,15 +41,18 @@ def fidelity(
     absent: list[dict[str, str]] = []
     distances: list[tuple[str, Features, Callable[..., Distance | None]]] = [
         ("fid", features, fid),
-        ("kid", features, kid),
+        ("kid", features, functools.partial(kid, paired=reference is None)),
     ]
     if (reason := why_no_clip(family)) is None:
         distances.append(("cmmd", ClipFeatures(family), cmmd))
         found += _clip_scores(family, prompts, texts, files)
     else:
         absent += [{"metric": metric, "prompts": prompts, "reason": reason} for metric in ("cmmd", "clip score")]
-    pictures = reference_pictures(reference) if reference is not None else files["original"]
-    place = reference.name if reference is not None else "original"
+    pictures, place = list(files["original"]), "original"
+    if reference is not None:
+        pictures = reference_pictures(reference)
+        place = f"{reference.name} ({len(pictures)} images, {digest(pictures)})"
+        random.Random(0).shuffle(pictures)  # of a larger set a part is taken, which must not be its first folder
     for metric, extractor, distance in distances:
         models: tuple[ModelName, ...] = ("original", "erased") if reference is not None else ("erased",)
         for model in models:
@@ -67,6 +73,12 @@ def reference_pictures(folder: Path) -> list[Path]:
         got = f"no {', '.join(PICTURES)} in it" if folder.is_dir() else "no such folder"
         raise DuoError(f"evaluate.reference: {folder} holds no images", got=got, hint="a folder of images, or none")
     return found
+
+
+def digest(pictures: Sequence[Path]) -> str:
+    """Names and sizes of image files, in 8 digits."""
+    told = "\n".join(f"{path.name} {path.stat().st_size}" for path in pictures)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def _clip_scores(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..attempted import attempted
 from ..errors import DuoError
 from ..records import Estimate
 from ..run import Run
@@ -70,18 +71,13 @@ def attack_verdict(rows: Sequence[AttackRow]) -> str | None:
     )
 
 
-def fought(run: Run, content: Mapping[str, Any]) -> list[Fought]:
+def fought(run: Run, content: Mapping[str, Any], shown: int = SHOWN) -> list[Fought]:
     """Every attack that has attempts, as judged under the contract that was last measured; captions: what was found."""
-    judged = _verdicts(run, content)
-    found = []
-    for path in sorted(run.attacks.glob("*/*/attack.json")):
-        told, by_model, seconds, with_verdicts = read_json(path), {}, [], []
-        for model in ("original", "erased"):
-            parts = [read_json(part) for part in sorted((path.parent / model).glob("*.json"))]
-            attempts = [attempt for part in parts for attempt in part["attempts"]]
-            verdicts = judged.get((told["attack"], told["preset"], model), [])
-            seconds += [part["seconds"] for part in parts if "seconds" in part]
-            with_verdicts += [model] if verdicts else []
+    judged, found = _verdicts(run, content), []
+    for one in attempted(run):
+        by_model: dict[str, list[dict[str, Any]]] = {}
+        for model, attempts in one.attempts.items():
+            verdicts = judged.get((one.told["attack"], one.told["preset"], model), [])
             by_model[model] = [
                 {"prompt": attempt["text"] or attempt["prompt"], "file": attempt["file"], "detected": seen}
                 for attempt, seen in zip(attempts, [*verdicts, *[None] * len(attempts)], strict=False)
@@ -89,8 +85,9 @@ def fought(run: Run, content: Mapping[str, Any]) -> list[Fought]:
         if any(by_model.values()):
             for entry, _ in zip(by_model["original"], by_model["erased"], strict=False):
                 entry["prompt"] = None  # the caption is what was found on the erased model
-            grid = grid_of(path.parent, told["attack"], by_model, with_verdicts, SHOWN)
-            found.append(Fought(told["attack"], told["preset"], sum(seconds) if seconds else None, grid))
+            with_verdicts = [m for m in by_model if judged.get((one.told["attack"], one.told["preset"], m))]
+            grid = grid_of(one.folder, one.told["attack"], by_model, with_verdicts, shown)
+            found.append(Fought(one.told["attack"], one.told["preset"], one.seconds, grid))
     return found
 
 
@@ -99,7 +96,11 @@ def _verdicts(run: Run, content: Mapping[str, Any]) -> dict[tuple[str, str, str]
     contract = next((str(e["contract"]) for e in reversed(content.get("estimates", [])) if "contract" in e), None)
     if contract is None or not run.attack_verdicts(contract).exists():
         return {}
-    return {
-        (one["attack"], one["preset"], one["model"]): [v and v["detected"] for v in one["verdicts"]]
-        for one in read_json(run.attack_verdicts(contract))["judged"]
-    }
+    path = run.attack_verdicts(contract)
+    try:
+        return {
+            (one["attack"], one["preset"], one["model"]): [v and v["detected"] for v in one["verdicts"]]
+            for one in read_json(path)["judged"]
+        }
+    except (KeyError, TypeError) as error:
+        raise DuoError(f"{path} is broken", got=f"no {error}", hint="duo measure") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -78,6 +79,21 @@ def read_contents(run: Run) -> Contents:
         record=record,
         attacks=_mapping(run.attack_results),
         sweeps={kind: known for kind in ("beta", "strength") if (known := _mapping(run.sweep / f"{kind}.json"))},
+    )
+
+
+def to_share(contents: Contents) -> Contents:
+    """The same without what tells of the machine: folders before file names, and the words of exceptions."""
+
+    def name(text: str) -> str:
+        return re.split(r"[/\\]", text)[-1] if re.match(r"([A-Za-z]:)?[/\\.~]", text) else text
+
+    return contents._replace(
+        concept=contents.concept and name(contents.concept),
+        model=contents.model and name(contents.model),
+        absent=[a._replace(reason=a.reason.partition(": ")[0]) for a in contents.absent],
+        settings=[s._replace(value=name(s.value)) for s in contents.settings],
+        record={k: name(v) if isinstance(v, str) else v for k, v in contents.record.items()},
     )
 
 

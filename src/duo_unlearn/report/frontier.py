@@ -30,11 +30,6 @@ class Point(NamedTuple):
     kept: Figures
     defence: dict[str, Figures]
 
-    @property
-    def worst(self) -> float:
-        """The lowest DSR of all."""
-        return min(value for value, *_ in self.defence.values())
-
 
 def frontier_plot(points: Sequence[Point], kind: Kind, path: Path) -> None:
     """Draw the points, each with its β or strength beside it, as .svg or .png; the same numbers give the same bytes."""
@@ -64,7 +59,8 @@ def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
         chosen = f"{word} {ship:g} preserves most of those" if ship is not None else f"no {word} of these does"
         caption = (
             f"What is defended (DSR, up) against what is preserved (prior preservation on keep prompts, right), each "
-            f"point a {word}, with 95\u00a0% intervals. For a DSR of {want:.0%} in every panel: {chosen}."
+            f"point a {word}, with 95\u00a0% intervals. For a DSR of {want:.0%} in every panel that all "
+            f"points have, by values and not by their intervals: {chosen}."
         )
         found.append(Plot(svg, caption))
     return found

@@ -13,8 +13,8 @@ from ..progress import clock
 from ..run import Run
 from ..storage import write_json, write_text
 from . import summary
-from .attacked import Fought, attack_rows, attack_verdict, fought
-from .contents import Contents, flatten, read_contents, readable
+from .attacked import SHOWN, Fought, attack_rows, attack_verdict, fought
+from .contents import Contents, flatten, read_contents, readable, to_share
 from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
 from .frontier import frontier_plots
 from .pictures import LIMIT, grids, pair_cells
@@ -40,11 +40,12 @@ def write_report(run: Run, *, images: bool = True) -> Path:
     The same folder gives the same bytes. Parts that the run does not have are stated as absent; a file that is there
     but broken is a DuoError, and a picture that is missing or broken is marked in its place.
     """
-    contents = read_contents(run)
+    contents = read_contents(run) if images else to_share(read_contents(run))
     values = _values(run, contents, images=images)
     target = run.report if images else run.report_to_share
     write_text(target, _environment().get_template(TEMPLATE).render(values).lstrip())
-    write_json(run.report_data, _data(contents, values))
+    if images:
+        write_json(run.report_data, _data(contents, values))
     return target
 
 
@@ -84,7 +85,8 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     """What the template shows."""
     table = summary.table(contents.estimates)
     attacked_rows = attack_rows(contents.attacks, run.attack_results)
-    all_grids, battles = grids(run, contents), fought(run, contents.attacks)
+    all_grids = grids(run, contents, LIMIT if images else 0)
+    battles = fought(run, contents.attacks, SHOWN if images else 0)
     attacked = {*summary.ATTACK_SETS, *(e.prompts for e in contents.estimates if e.metric == "dsr")}
     attack_grids = [grid for grid in all_grids if grid.prompts in attacked]
     defence, agreement = defence_plot(contents.estimates), agreement_plot(contents.estimates)

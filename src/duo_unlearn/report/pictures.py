@@ -76,18 +76,18 @@ def data_uri(path: Path, inside: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def grids(run: Run, contents: Contents) -> list[Grid]:
+def grids(run: Run, contents: Contents, limit: int = LIMIT) -> list[Grid]:
     """One grid for each prompt set that has pictures, attacks first."""
     folder = run.evaluation / "images"
     on_disk = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     names = sorted({*on_disk, *contents.verdicts}, key=order_of)
-    found = [_grid(run, name, contents.verdicts.get(name, {})) for name in names]
-    return [grid for grid in found if grid.cells]
+    found = [_grid(run, name, contents.verdicts.get(name, {}), limit) for name in names]
+    return [grid for grid in found if grid.total]
 
 
-def _grid(run: Run, prompts: str, verdicts: dict[str, list[dict[str, Any]]]) -> Grid:
+def _grid(run: Run, prompts: str, verdicts: dict[str, list[dict[str, Any]]], limit: int) -> Grid:
     by_model = {model: verdicts.get(model) or _unjudged(run, prompts, model) for model in ("original", "erased")}
-    return grid_of(run.evaluation, prompts, by_model, [model for model in by_model if verdicts.get(model)])
+    return grid_of(run.evaluation, prompts, by_model, [model for model in by_model if verdicts.get(model)], limit)
 
 
 def grid_of(
