@@ -65,7 +65,9 @@ def test_replayed_attacks_make_a_matrix(tmp_path: Path, capsys: pytest.CaptureFi
     assert transfer.attack == "p4d, quick"
     assert [[f and f.value for f in line] for line in transfer.figures] == [[0.2, 0.6], [0.7, 0.4]]
     red_cli.compare([tmp_path / "a", tmp_path / "b"], tmp_path / "x.json")
-    assert "found on (rows)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "found on (rows)" in said
+    assert JUDGE in said  # brackets are no markup
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["transfers"][0]["figures"][1][0]["value"] == 0.7
 

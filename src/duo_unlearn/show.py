@@ -79,6 +79,7 @@ def attacks_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def comparison_tables(found: Mapping[str, Any]) -> None:
     """What `duo compare` found: a row a number, a column a run; then a matrix an attack that was replayed."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 90 + 30 * len(found["runs"]))
@@ -102,7 +103,7 @@ def comparison_tables(found: Mapping[str, Any]) -> None:
             form = ".1%" if is_share(row["metric"]) else ".3g"
             mean = f"{s['mean']:{form}} [{s['low']:{form}}, {s['high']:{form}}]"
             cells.append(f"{mean}, {s['deviation']:{form}}, {s['seeds']}")
-        table.add_row(row["what"], row["metric"], row["contract"], *cells)
+        table.add_row(row["what"], row["metric"], escape(row["contract"]), *cells)
     console.print(table)
     for transfer in found["transfers"]:
         table = Table(title=f"DSR under {transfer['attack']}: found on (rows), used on (columns)")
