@@ -78,8 +78,15 @@ def _drawn(points: Sequence[Point], kind: Kind, columns: int, colour: str, bars:
         y_bars = [[max(0.0, d[0] - d[1]) for _, _, d in here], [max(0.0, d[2] - d[0]) for _, _, d in here]]
         axes.errorbar(x, y, xerr=x_bars, yerr=y_bars, fmt="o-", color=colour, ecolor=bars, lw=0.8, ms=4)
         for at, kept, dsr in here:
-            axes.annotate(f"{at:g}", (kept[0], dsr[0]), textcoords="offset points", xytext=(4, -10), fontsize=8)
+            axes.annotate(
+                f"{at:g}",
+                (kept[0], dsr[0]),
+                textcoords="offset points",
+                xytext=(4, -10 if dsr[0] > 0.1 else 5),
+                fontsize=8,
+            )
         axes.set_ylim(-0.03, 1.03)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_title(name, fontsize=9)
         axes.grid(visible=True, lw=0.5)
         if number % columns == 0:
