@@ -76,10 +76,8 @@ def _tables(rows: list[Row]) -> str:
     attacks = _table([r for r in rows if "attack" in r], lambda r: f"{r['attack']} ({r['preset']}, n = {r['n']})")
     shown = ("dsr", "item agreement", "prior preservation", "fid", "kid", "cmmd", "clip score")
     plain = [r for r in rows if "attack" not in r and r["metric"] in shown]
-    return (
-        "### DSR under attack\n\n" + attacks + "\n\n### Without attack\n\n"
-        "" + _table(plain, lambda r: f"{r['metric']}, {r['prompts']} (n = {r['n']})")
-    )
+    kept = _table(plain, lambda r: f"{r['metric']}, {r['prompts']} (n = {r['n']})")
+    return f"### DSR under attack\n\n{attacks}\n\n### Without attack\n\n{kept}"
 
 
 def _table(rows: list[Row], name: Callable[[Row], str]) -> str:

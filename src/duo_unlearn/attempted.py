@@ -34,15 +34,15 @@ def adapter_hash(run: Run) -> str:
 
 def attempted(run: Run) -> list[Attempted]:
     """Every attack that was run, in order of its folder. A broken file is a DuoError."""
-    return [_read(run, path) for path in sorted(run.attacks.glob("*/*/attack.json"))]
+    now = adapter_hash(run) if run.adapter_weights.exists() else None
+    return [_read(path, now) for path in sorted(run.attacks.glob("*/*/attack.json"))]
 
 
-def _read(run: Run, path: Path) -> Attempted:
+def _read(path: Path, now: str | None) -> Attempted:
     try:
         told = read_json(path)
         for name in ("attack", "title", "preset", "prompts", "reason"):
             told[name]
-        now = adapter_hash(run) if run.adapter_weights.exists() else None
         stale = told.get("adapter") is not None and now is not None and told["adapter"] != now
         attempts: dict[ModelName, list[dict[str, Any]]] = {}
         seconds: list[float] = []

@@ -122,8 +122,8 @@ def _settings_of(run: Run) -> str:
 
     settings = resolve_settings({"output": str(run.folder)})
     counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
-    left_out = {"output": True, "seed": True, "device": True, "evaluate": {*counts, "batch"}}
-    return settings.model_dump_json(exclude=left_out)  # type: ignore[arg-type]
+    left_out: Any = {"output": True, "seed": True, "device": True, "evaluate": {*counts, "batch"}}
+    return settings.model_dump_json(exclude=left_out)
 
 
 def _entries(run: Run, results: dict[str, Any]) -> dict[tuple[str, str, str], Figure]:

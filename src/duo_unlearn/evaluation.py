@@ -12,6 +12,7 @@ import torch
 
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
 from .attacks.inversion import embeddings_with, invert, why_not
+from .attempted import MODELS, adapter_hash
 from .config import EvaluateSettings
 from .errors import DuoError
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
@@ -27,7 +28,6 @@ from .training.cache import build_cache
 Entries = dict[str, dict[str, list[dict[str, Any]]]]
 ESTIMATES = "2"
 """Raised with what is estimated: older results are then made anew, from the images that are there."""
-MODELS: tuple[ModelName, ...] = ("original", "erased")
 
 
 def evaluate(session: Session) -> tuple[list[Estimate], State]:
@@ -127,7 +127,7 @@ def _judged(session: Session, group: PromptGroup, *, inverted: bool = False) -> 
 
 def _state(session: Session, which: ModelName) -> str:
     """What decides a model's images beside prompts and seeds: the base's or adapter's hash, and how it is loaded."""
-    weights = session.model.fingerprint() if which == "original" else sha256_of(session.run.adapter_weights)[:16]
+    weights = session.model.fingerprint() if which == "original" else adapter_hash(session.run)
     return f"{weights} at {session.model.variant}"
 
 

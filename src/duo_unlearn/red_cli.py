@@ -11,6 +11,8 @@ import typer
 from .errors import DuoError
 
 if TYPE_CHECKING:
+    from .attacks.base import Preset
+    from .report.frontier import Kind
     from .session import Session
 
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.")]
@@ -57,12 +59,12 @@ def attack(
     from .red_team import attack as run_attacks
     from .show import attacks_table
 
-    _check_attacks(names or [], preset)
+    budget = _checked(names or [], preset)
     session = _session(run)
     # Others may join with the same command: the work is divided by claims.
     with session.run.lock(shared=True):
         chosen = asked(session, count, prompts)
-        for line in run_attacks(session, names or list(ATTACKS), preset, chosen, replay):  # type: ignore[arg-type]
+        for line in run_attacks(session, names or list(ATTACKS), budget, chosen, replay):
             _say(f"{line.attack}: " + (f"{line.attempts} attempts a model" if line.reason is None else line.reason))
         attacks_table(judge(session.run, session.detector))
         _say(f"report: done → {write_report(session.run)}")
@@ -121,24 +123,29 @@ def sweep(
 
     if beta and strength:
         raise DuoError("a sweep is over β or over strength", got="--beta and --strength", hint="one command each")
-    _check_attacks(names or [], preset)
+    budget = _checked(names or [], preset)
     session = _session(run)
-    kind, values = ("strength", strength) if strength else ("beta", beta or list(BETAS))
-    assaults = [Assault(names, preset, count)] if names else []  # type: ignore[arg-type]
-    chosen = run_sweep(session, kind, values, assaults=assaults, want_dsr=want_dsr, say=_say)  # type: ignore[arg-type]
+    kind: Kind = "strength" if strength else "beta"
+    values = strength or beta or BETAS
+    assaults = [Assault(names, budget, count)] if names else []
+    chosen = run_sweep(session, kind, values, assaults=assaults, want_dsr=want_dsr, say=_say)
     _say(f"on the frontier: {kind} {', '.join(f'{at:g}' for at in chosen.frontier)}")
     ship = f"ship {kind} {chosen.ship:g}" if chosen.ship is not None else f"no {kind} reaches it"
     _say(f"for a DSR of {want_dsr:.0%} in the weakest prompt set or attack: {ship}")
     _say(f"figure → {run / 'sweep' / f'{kind}.svg'}, numbers → {run / 'sweep' / f'{kind}.json'}")
 
 
-def _check_attacks(names: list[str], preset: str) -> None:
+def _checked(names: list[str], preset: str) -> Preset:
+    """The preset, when it and the attacks exist."""
     from .attacks.registry import ATTACKS
 
     if unknown := [name for name in names if name not in ATTACKS]:
         raise DuoError("unknown attack", got=unknown[0], hint=f"one of: {', '.join(ATTACKS)}")
-    if preset not in ("quick", "paper"):
-        raise DuoError("unknown preset", got=preset, hint="quick or paper")
+    known: tuple[Preset, ...] = ("quick", "paper")
+    for one in known:
+        if preset == one:
+            return one
+    raise DuoError("unknown preset", got=preset, hint="quick or paper")
 
 
 def compare(

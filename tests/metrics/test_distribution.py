@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from duo_unlearn.metrics.distribution import cmmd, fid, kid
 from duo_unlearn.metrics.features import EffnetFeatures, MiniClipFeatures, feature_batches
 from duo_unlearn.metrics.fidelity import fidelity, reference_pictures
 from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.records import ModelName
 from duo_unlearn.settings import find_faults
 
 WIDTH = 12
@@ -92,13 +94,13 @@ def test_blocks_are_averaged_and_no_more_than_one_is_kept(monkeypatch: pytest.Mo
     assert found.n == 120
     taken = 0
 
-    def endless(source: Tensor) -> object:
+    def endless(source: Tensor) -> Iterator[Tensor]:
         nonlocal taken
         for part in split(source, 10):
             taken += 1
             yield part
 
-    first = next(iter(distribution._blocks(endless(x))))  # type: ignore[arg-type]
+    first = next(iter(distribution._blocks(endless(x))))
     assert len(first) == 50
     assert taken == 5
 
@@ -149,7 +151,7 @@ def test_a_reference_without_images_is_an_error_before_anything_is_sampled(tmp_p
 def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:
     import random
 
-    files: dict[str, list[Path]] = {"original": [], "erased": []}
+    files: dict[ModelName, list[Path]] = {"original": [], "erased": []}
     rng, texts = random.Random(0), []
     for i in range(25):
         scene = random_scene(rng, subjects=SUBJECTS, items=("flower",))
@@ -158,7 +160,7 @@ def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:
         for which in files:
             files[which].append(tmp_path / f"{which}-{i}.png")
             image.save(files[which][-1])
-    found, absent = fidelity("mini", "keep", texts, files)  # type: ignore[arg-type]
+    found, absent = fidelity("mini", "keep", texts, files)
     by_name = {(e.metric, e.model): e for e in found}
     assert by_name["prior preservation", "erased"].value == pytest.approx(1.0)
     assert by_name["cmmd", "erased"].value == pytest.approx(0.0, abs=1e-6)
@@ -169,7 +171,7 @@ def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:
     other.mkdir()
     for path in files["original"][:20]:
         (other / path.name).write_bytes(path.read_bytes())
-    found, _ = fidelity("mini", "keep", texts, files, other)  # type: ignore[arg-type]
+    found, _ = fidelity("mini", "keep", texts, files, other)
     assert {(e.metric, e.model) for e in found if e.metric == "kid"} == {("kid", "original"), ("kid", "erased")}
     assert all("from reference (20 images, " in e.contract for e in found if e.metric == "kid")
     assert "cache" in (why_no_clip("sd1") or "cache")
