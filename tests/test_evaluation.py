@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 import duo_unlearn as duo
-from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.config import Settings
 from duo_unlearn.detectors.base import AttributeReader, Detector
 from duo_unlearn.errors import DuoError
@@ -25,6 +24,7 @@ from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
 
 from .drawn_pairs import draw_pairs
+from .random_adapter import random_adapter
 
 SMALL = {"prompts": 3, "keep_prompts": 3, "neighbour_prompts": 2, "inversion_prompts": 2, "inversion_steps": 2}
 
@@ -42,10 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_pairs(mine, 3)
     duo.make_pairs(output=folder, settings={"pairs.folder": str(mine)}, quiet=True)
     model = load_model("mini", torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    for parameter in attach(model, rank=4, seed=0):
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    save_adapter(model, Run(folder).adapter, {"base": model.fingerprint()})
+    random_adapter(model, Run(folder).adapter)
     evaluate(Session(settings_for(folder), quiet=True))
     return folder
 

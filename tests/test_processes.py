@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import duo_unlearn as duo
-from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.families.load import load_model
 from duo_unlearn.run import Run
 from duo_unlearn.storage import read_tensors
 
 from .drawn_pairs import draw_pairs
+from .random_adapter import random_adapter
 
 COMMAND = "from duo_unlearn.cli import main; main()"
 EVALUATE = {
@@ -42,9 +42,7 @@ def with_pairs(folder: Path) -> Run:
 def with_adapter(folder: Path) -> Run:
     run = with_pairs(folder)
     model = load_model("mini", torch.device("cpu"))
-    for parameter in attach(model, rank=4, seed=0):
-        parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    save_adapter(model, run.adapter, {"base": model.fingerprint()})
+    random_adapter(model, run.adapter)
     return run
 
 

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 import duo_unlearn as duo
-from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.attacks import ring_a_bell
 from duo_unlearn.attacks.base import Preset
 from duo_unlearn.attacks.registry import ATTACKS
@@ -29,6 +28,7 @@ from duo_unlearn.settings import resolve_settings
 from duo_unlearn.storage import read_tensors, write_tensors
 
 from .drawn_pairs import draw_pairs
+from .random_adapter import random_adapter
 
 NAMES = ("direct", "ring-a-bell", "image-to-image", "adapter-removal")
 SMALL = {"population": 8, "generations": 2, "tokens": 4, "eta": 3.0}
@@ -49,10 +49,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = {"pairs.folder": str(folder.parent / "mine"), "evaluate.steps": 2, "evaluate.batch": 4}
     duo.make_pairs(output=folder, settings=told, quiet=True)
     model = load_model("mini", torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    for parameter in attach(model, rank=4, seed=0):
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-    save_adapter(model, Run(folder).adapter, {"base": model.fingerprint()})
+    random_adapter(model, Run(folder).adapter)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ring_a_bell.PRESETS, "quick", SMALL)
         red_team(Run(folder))
@@ -105,6 +102,14 @@ def test_a_second_attack_samples_nothing_and_a_lost_part_is_made_again(run: Run)
     assert lost.read_bytes() == content
     found = run.attacks / "quick" / "ring-a-bell" / "found-shared" / "0001.json"
     assert stamps(run)[found] == before[found]  # the search was not done again
+
+
+def test_what_an_older_version_of_an_attack_found_is_not_taken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stamps(run)
+    monkeypatch.setattr(ATTACKS["ring-a-bell"], "version", 2)
+    red_team(run)
+    new = {path for path, stamp in stamps(run).items() if stamp != before[path] and path.name != "attack.json"}
+    assert new == {path for path in before if "ring-a-bell" in path.parts and path.name != "attack.json"}
 
 
 def test_what_was_found_is_replayed_on_another_run(run: Run, tmp_path: Path) -> None:

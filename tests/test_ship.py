@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from duo_unlearn.adapters.lora import attach, load_adapter, save_adapter
+from duo_unlearn.adapters.lora import load_adapter
 from duo_unlearn.adapters.stored import compose, read_adapter
 from duo_unlearn.composition import compose_runs, measure
 from duo_unlearn.errors import DuoError
@@ -22,6 +22,7 @@ from duo_unlearn.mini.bundle import weights_folder
 from duo_unlearn.storage import write_json, write_text
 
 from .families import small_models as small
+from .random_adapter import random_adapter
 
 CPU = torch.device("cpu")
 REQUEST = SampleRequest("a red knight holding a sword in the snow", 7)
@@ -34,10 +35,7 @@ def pixels(model: Model) -> np.ndarray:
 def adapter(source: str, folder: Path, *, rank: int, seed: int, concept: str = "sword") -> Path:
     """A run folder with a random adapter whose alpha is not its rank."""
     model = load_model(source, CPU, resolution=None if source == "mini" else small.RESOLUTION)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in attach(model, rank=rank, seed=seed):
-        parameter.data += 0.15 * torch.randn(parameter.shape, generator=generator)
-    save_adapter(model, folder / "adapter", {"base": model.fingerprint(), "concept": concept, "model": source})
+    random_adapter(model, folder / "adapter", size=0.15, rank=rank, seed=seed, concept=concept, model=source)
     few = {
         "evaluate": {"steps": 3, "guidance": 4.0, "batch": 4, "prompts": 2, "keep_prompts": 2, "neighbour_prompts": 1}
     }

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import duo_unlearn as duo
-from duo_unlearn.adapters.lora import attach, save_adapter
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.load import load_model
 from duo_unlearn.pairs.manifest import set_keep
@@ -22,6 +21,7 @@ from duo_unlearn.storage import read_tensors
 from duo_unlearn.sweeping import Assault, choose, sweep
 
 from .drawn_pairs import draw_pairs
+from .random_adapter import random_adapter
 
 
 def point(at: float, kept: float, *dsr: float) -> Point:
@@ -119,9 +119,7 @@ def run_with_adapter(folder: Path) -> Run:
     told = {"pairs.folder": str(folder / "mine")} | {f"evaluate.{name}": count for name, count in counts.items()}
     duo.make_pairs(output=folder / "run", settings=told, quiet=True)
     model = load_model("mini", torch.device("cpu"))
-    for parameter in attach(model, rank=4, seed=0):
-        parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    save_adapter(model, Run(folder / "run").adapter, {"base": model.fingerprint()})
+    random_adapter(model, Run(folder / "run").adapter)
     return Run(folder / "run")
 
 

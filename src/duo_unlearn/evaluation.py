@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from .adapters.lora import NAME, adapters_off, load_adapter, set_strength
-from .attacks.inversion import embeddings_with, invert, why_not
+from .attacks.inversion import embeddings_with, invert
 from .attempted import MODELS, adapter_hash
 from .config import EvaluateSettings
 from .errors import DuoError
+from .families.token import why_no_tokens
 from .metrics.attempts import PromptGroup, evaluate_group, inverted_groups, prompt_groups
 from .metrics.clip import why_no_clip
 from .metrics.estimate import agreement, defence, false_positives, unscored
 from .metrics.fidelity import Measured, digest, fidelity, reference_pictures
+from .metrics.lpips import why_no_lpips
 from .pairs.store import load_pairs
 from .records import Estimate, ModelName
 from .session import Session, State
@@ -47,7 +49,7 @@ def evaluate(session: Session) -> tuple[list[Estimate], State]:
     judged: Entries = {group.name: _judged(session, group) for group in groups}
     kinds = {group.name: group.kind for group in groups}
     absent: list[dict[str, str]] = []
-    reason = why_not(session.model) if settings.evaluate.inversion_prompts else "evaluate.inversion_prompts is 0"
+    reason = why_no_tokens(session.model) if settings.evaluate.inversion_prompts else "evaluate.inversion_prompts is 0"
     if reason is None:
         for group in inverted_groups(session.concept, groups, settings.evaluate, settings.seed):
             judged[group.name], kinds[group.name] = _judged(session, group, inverted=True), "attack"
@@ -84,6 +86,7 @@ def _key(session: Session) -> str:
     basis = [
         ESTIMATES,
         str(why_no_clip(session.model.family)),
+        str(why_no_lpips()),
         digest(reference_pictures(reference)) if reference is not None else "",
         sha256_of(session.run.adapter_weights),
         session.settings.evaluate.model_dump_json(exclude={"batch"}),

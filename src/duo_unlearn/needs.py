@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from .concepts.spec import Concept
 from .config import Settings
-from .families.kinds import family_of, variant_of, weight_files
+from .families.kinds import READS_CLIP_ALONE, family_of, variant_of, weight_files
 from .storage import read_json
 
 
@@ -98,16 +98,21 @@ def _hours(settings: Settings, concept: Concept, family: str, rows: int, side: i
     guided = 1 if family == "flux" else 2
     pairs = sum(kind.count for kind in concept.pairs) * settings.pairs.scale * (1 + concept.strength)
     made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0
-    sampling = guided * a_pass * (made + 2 * _images(settings, concept) * counts.steps)
+    inverted = 2 * counts.inversion_steps * counts.inversion_batch * 3 if _inverts(settings) else 0  # a step: 3 passes
+    sampling = a_pass * (guided * (made + 2 * _images(settings, concept) * counts.steps) + inverted)
     return {"training_hours": training / RATE / 3600, "sampling_hours": sampling / RATE / 3600}
 
 
 def _images(settings: Settings, concept: Concept) -> int:
     """Images that an evaluation samples on each of the two models."""
     counts = settings.evaluate
-    inverted = 2 * counts.inversion_prompts if family_of(settings.model) in ("sd1", "sd2") else 0
+    inverted = 2 * counts.inversion_prompts if _inverts(settings) else 0
     asked = len(concept.attacks) * counts.prompts + inverted
     return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
+
+
+def _inverts(settings: Settings) -> bool:
+    return settings.evaluate.inversion_prompts > 0 and family_of(settings.model) in READS_CLIP_ALONE
 
 
 def _disk(settings: Settings, concept: Concept, side: int, adapter: float) -> float:

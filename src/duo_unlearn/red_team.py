@@ -206,6 +206,8 @@ class _Work:
         basis += [self.session.settings.seed, settings.steps, settings.guidance, str(self.session.detector.contract)]
         if self.replay is not None:
             basis.append(sha256_of(self._replayed(part)))
+        if self.one.version > 1:  # a first one has no number, as before there were any
+            basis.append(self.one.version)
         return hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:16]
 
     def _is_done(self, part: slice) -> bool:

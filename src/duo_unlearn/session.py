@@ -7,7 +7,7 @@ import platform
 import time
 from functools import cached_property
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 from .concepts.spec import Concept
 from .concepts.store import load_concept
@@ -41,7 +41,12 @@ class Session:
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
         weights = DTYPES["no"] if device.type == "cpu" else dtype
         given = self.settings
-        return load_model(given.model, device, weights, given.resolution, given.checkpoint_config, given.quantize)
+        model = load_model(given.model, device, weights, given.resolution, given.checkpoint_config, given.quantize)
+        if given.train.gradient_checkpointing:
+            # For attacks too, whose gradients go through the denoiser.
+            denoiser: Any = model.denoiser
+            denoiser.enable_gradient_checkpointing()
+        return model
 
     @cached_property
     def detector(self) -> Detector:

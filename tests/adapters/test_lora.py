@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from duo_unlearn.adapters.lora import adapter_tensors, adapters_off, attach, load_adapter, save_adapter, set_strength
+from duo_unlearn.adapters.lora import adapter_tensors, adapters_off, attach, load_adapter, set_strength
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.base import Model, SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.mini.bundle import weights_folder
 from duo_unlearn.storage import read_tensors, write_json
+
+from ..random_adapter import random_adapter
 
 REQUESTS = [SampleRequest("a red knight holding a sword in the snow", 7)]
 
@@ -32,10 +34,7 @@ def mini() -> Model:
 def trained(tmp_path: Path) -> tuple[Model, Path]:
     """A model with a random adapter whose alpha differs from its rank's default, and its saved folder."""
     model = mini()
-    generator = torch.Generator().manual_seed(0)
-    for parameter in attach(model, rank=4, seed=0):
-        parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
-    save_adapter(model, tmp_path, {"base": model.fingerprint(), "concept": "sword"})
+    random_adapter(model, tmp_path, size=0.2, concept="sword")
     return model, tmp_path
 
 

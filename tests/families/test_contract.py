@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from duo_unlearn.adapters.lora import adapter_tensors, adapters_off, attach, save_adapter
+from duo_unlearn.adapters.lora import adapter_tensors, adapters_off, attach
 from duo_unlearn.families.base import Conditioning, Model, SampleRequest, joined
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
@@ -19,6 +19,7 @@ from duo_unlearn.families.noise import Diffusion, Flow
 from duo_unlearn.mini.bundle import weights_folder
 from duo_unlearn.objective import Terms, duo_loss
 
+from ..random_adapter import random_adapter
 from . import small_models as small
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -204,10 +205,8 @@ def test_editing_leaves_a_half_precision_model_in_half_precision(folder: Path) -
 
 def test_plain_diffusers_loads_what_we_save(folder: Path, tmp_path: Path) -> None:
     model = load(folder)
-    for parameter in attach(model, rank=2, seed=0):
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    random_adapter(model, tmp_path, size=0.1, rank=2)
     assert adapter_tensors(model.denoiser)
-    save_adapter(model, tmp_path, {"base": model.fingerprint()})
     noisy, t = noise_like(model, 1), torch.tensor([400])
     named = model.encode_prompts(PROMPTS[:1])
     ours = model.predict(noisy, t, named)

@@ -58,7 +58,8 @@ def test_erase(family: str, tmp_path: Path) -> None:
     told = {
         "resolution": small.RESOLUTION, "train.max_train_steps": 20, "train.learning_rate": 1e-3, "train.beta": 50,
         "train.prior_weight": 10, "train.rank": 4, "train.gradient_checkpointing": "true",
-        "evaluate.prompts": 2, "evaluate.keep_prompts": 2, "evaluate.steps": 2,
+        "evaluate.prompts": 2, "evaluate.keep_prompts": 2, "evaluate.steps": 2, "evaluate.inversion_prompts": 2,
+        "evaluate.inversion_steps": 3,
     }  # fmt: skip
     words = [
         "erase",
@@ -76,8 +77,10 @@ def test_erase(family: str, tmp_path: Path) -> None:
     assert lines[0]["preference"] == pytest.approx(0.693147, abs=1e-5)
     assert sum(line["unsafe_margin"] - line["safe_margin"] for line in lines[-5:]) > 0
     results = json.loads(run.results.read_text())
-    assert {entry["prompts"] for entry in results["estimates"]} == {"direct", "keep"}
-    assert "one CLIP text encoder" in results["absent"][0]["reason"]
+    inverted = {"inverted"} if family == "sdxl" else set()
+    assert {entry["prompts"] for entry in results["estimates"]} == {"direct", "keep", *inverted}
+    refused = [entry for entry in results["absent"] if entry["prompts"] == "inverted"]
+    assert [f"{family} reads T5's" in entry["reason"] for entry in refused] == [True] * (not inverted)
     assert "train: already done" in duo(*words).stderr
 
 

@@ -54,3 +54,31 @@ def test_a_broken_attacks_file_is_an_error(run: Run) -> None:
     write_json(run.attack_results, {"estimates": [{"attack": "p4d"}]})
     with pytest.raises(DuoError, match="no estimate"):
         write_report(run)
+
+
+def relearned(run: Run, *names: str) -> str:
+    """The page of a run under attacks of these names, DSR falling by a tenth from one to the next."""
+    run.folder.mkdir(parents=True)
+    row = {"metric": "dsr", "prompts": "direct", "n": 20, "contract": "judge[x>=0.5]@1", "preset": "quick"}
+    rows = [
+        {**row, "attack": name, "model": "erased", "value": 0.9 - i / 10, "low": 0.1, "high": 0.95}
+        for i, name in enumerate(names)
+    ]
+    write_json(run.attack_results, {"version": 1, "estimates": rows, "absent": []})
+    return write_report(run).read_text()
+
+
+def test_relearning_is_a_curve_from_the_direct_prompts(run: Run) -> None:
+    page = relearned(run, "direct", "relearning-concept-20", "relearning-concept-300", "relearning-benign-300")
+    curve = page[page.index('aria-label="DSR of the erased model after it is fine-tuned') :]
+    assert "images of the concept: 0 steps 90.0 %, 20 steps 80.0 %, 300 steps 70.0 %" in curve
+    assert "benign images: 0 steps 90.0 %, 300 steps 60.0 %" in curve
+
+
+def test_a_prompt_files_direct_attempts_start_its_own_curve(run: Run) -> None:
+    page = relearned(run, "direct", "direct@file-mine", "relearning-concept-20@file-mine")
+    assert "images of the concept: 0 steps 80.0 %, 20 steps 70.0 %" in page
+
+
+def test_one_point_is_no_curve(run: Run) -> None:
+    assert "is fine-tuned for some steps" not in relearned(run, "p4d", "relearning-concept-20")

@@ -65,12 +65,14 @@ class Found(NamedTuple):
 class Attack(Protocol):
     """One published attack.
 
-    shared: what it finds does not depend on the adapter, so it is found once for both models. alters: `during` changes
-    the model, so it is entered once for all prompts.
+    version: raised when the same budget and seed find something else than before, so that older attempts are not taken
+    for new ones. shared: what it finds does not depend on the adapter, so it is found once for both models. alters:
+    `during` changes the model, so it is entered once for all prompts.
     """
 
     name: str
     title: str
+    version: int
     shared: bool
     alters: bool
 
@@ -104,6 +106,7 @@ class ModelUntouched:
     """The part of an attack that does nothing to the model."""
 
     alters = False
+    version = 1
 
     def during(self, _subject: Subject) -> AbstractContextManager[None]:
         """Nothing."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import DuoError
 from ..families.base import Conditioning, Model, Moments
-from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, one_encoder
+from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, why_no_tokens
 from ..progress import progress
 from ..records import Prompt
 from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
@@ -35,8 +35,8 @@ class ConceptInversion(ModelUntouched):
     name, title, shared = "concept-inversion", "Concept inversion", False
 
     def why_not(self, model: Model) -> str | None:
-        """It reaches one CLIP text encoder."""
-        return why_not(model)
+        """It writes a CLIP token's vector."""
+        return why_no_tokens(model)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Steps, images a step, learning rate."""
@@ -57,13 +57,6 @@ class ConceptInversion(ModelUntouched):
         )  # fmt: skip
         made = [Artifact(f"{PLACEHOLDER} {prompt.text}", vector="token") for prompt in prompts]
         return Found(made, {"token": vector})
-
-
-def why_not(model: Model) -> str | None:
-    """Why this attack cannot run on a model, or None when it can."""
-    if one_encoder(model):
-        return None
-    return f"the inverted token reaches models with one CLIP text encoder, not {model.family}"
 
 
 def invert(

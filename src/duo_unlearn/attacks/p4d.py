@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..families.base import Model, SampleRequest
-from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary, word_ids
+from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
+from .base import Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
+from .side_by_side import SideBySide
 
 Form = Literal["n", "k"]
 STEPS: Final[dict[Preset, dict[str, float]]] = {
@@ -40,10 +41,8 @@ class P4D(ModelUntouched):
         self.title = "P4D, free prompt" if form == "n" else "P4D, tokens within the prompt"
 
     def why_not(self, model: Model) -> str | None:
-        """It reaches one CLIP text encoder."""
-        return (
-            None if one_encoder(model) else f"it writes tokens of one CLIP text encoder, and {model.family} has several"
-        )
+        """It writes CLIP tokens."""
+        return why_no_tokens(model)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Tokens, steps, steps between looks, learning rate."""
@@ -64,9 +63,10 @@ class P4D(ModelUntouched):
         for step in range(int(budget["steps"])):
             search.step()
             report(step / budget["steps"])
-            if (step + 1) % int(budget["check_every"]) == 0 and search.check():
+            if (step + 1) % int(budget["check_every"]) == 0 and search.look(search.whole()):
                 break
-        return Found(search.artifacts())
+        # Losses at different noise levels do not compare, so it is the last tokens and not those of a least loss.
+        return Found(search.artifacts(search.whole(), [len(template) for template in search.templates]))
 
 
 def templates(model: Model, prompts: Sequence[Prompt], budget: dict[str, float]) -> list[list[int]]:
@@ -81,8 +81,8 @@ def templates(model: Model, prompts: Sequence[Prompt], budget: dict[str, float])
     return found
 
 
-class _Search:
-    """Free vectors of some prompts, (free token, width), and which prompts have won."""
+class _Search(SideBySide):
+    """Free vectors of some prompts, (free token, width)."""
 
     def __init__(
         self,
@@ -93,12 +93,13 @@ class _Search:
         templates: list[list[int]],
         rate: float,
     ) -> None:
-        model = subject.model
-        self.subject, self.seeds, self.templates = subject, seeds, templates
+        super().__init__(subject, seeds)
+        model, self.templates = subject.model, templates
         self.latents = subject.model.encode_images(images).mean.to(model.device)
         self.asked_for = model.encode_prompts([prompt.text for prompt in prompts])
         self.plain = plain_tokens(model).to(model.device)
-        self.embeddings = vocabulary(model)[self.plain].float()
+        self.words = vocabulary(model)
+        self.embeddings = self.words[self.plain].float()
         self.generator = torch.Generator().manual_seed(seeds[0] ^ subject.seed)
         rows = torch.tensor([sequence(model, template) for template in templates], device=model.device)
         self.free = rows == -1
@@ -106,13 +107,6 @@ class _Search:
         first = torch.randint(0, len(self.plain), (int(self.free.sum()),), generator=self.generator)
         self.vectors = self.embeddings[first.to(model.device)].clone().requires_grad_(True)
         self.optimizer = torch.optim.AdamW([self.vectors], lr=rate, weight_decay=WEIGHT_DECAY)
-        self.won: dict[int, list[int]] = {}
-        self.loss = torch.full((len(prompts),), float("nan"))
-        self.checks = 0
-
-    def open(self) -> list[int]:
-        """The prompts that have not won."""
-        return [i for i in range(len(self.ids)) if i not in self.won]
 
     @torch.no_grad()
     def whole(self) -> Tensor:
@@ -128,7 +122,7 @@ class _Search:
         """
         model, open_ = self.subject.model, self.open()
         ids, latents = self.whole()[open_], self.latents[open_]
-        rows = vocabulary(model)[ids].float().requires_grad_(True)
+        rows = self.words[ids].float().requires_grad_(True)
         t = int(torch.randint(0, model.noise.last_timestep + 1, (1,), generator=self.generator))
         eps = torch.randn(latents.shape, generator=self.generator).to(latents)
         levels = torch.full((len(latents),), t, device=model.device)
@@ -144,25 +138,3 @@ class _Search:
         self.vectors.grad = everywhere[self.free]
         self.loss[open_] = error.detach().cpu()
         self.optimizer.step()
-
-    def check(self) -> bool:
-        """Sample what has not won yet under its tokens of now; True when all have won."""
-        open_ = self.open()
-        whole = self.whole()
-        with torch.no_grad():
-            text = encode_ids(self.subject.model, whole[open_])
-        requests = [SampleRequest("", self.seeds[i], embedding=text.rows(slice(k, k + 1))) for k, i in enumerate(open_)]
-        self.checks += 1
-        for i, seen in zip(open_, self.subject.detect(self.subject.sample(requests)), strict=True):
-            if seen:
-                self.won[i] = whole[i].tolist()
-        return len(self.won) == len(self.ids)
-
-    def artifacts(self) -> list[Artifact]:
-        """The tokens that won, or else the last ones. Losses at different noise levels do not compare."""
-        model, last, made = self.subject.model, self.whole().tolist(), []
-        for i, template in enumerate(self.templates):
-            ids = self.won.get(i, last[i])
-            facts = {"loss": float(self.loss[i]), "checks": float(self.checks), "won": float(i in self.won)}
-            made.append(Artifact(text_of(model, ids[1 : 1 + len(template)]), ids, facts=facts))
-        return made

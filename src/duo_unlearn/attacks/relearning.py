@@ -22,7 +22,7 @@ BENIGN = 64
 class Relearning:
     """The prompts as they are, on the model after `steps` of fine-tuning all weights of its attention layers."""
 
-    shared, alters = True, True
+    shared, alters, version = True, True, 1
 
     def __init__(self, on: Literal["concept", "benign"], steps: int) -> None:
         self.on, self.steps = on, steps

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..families.base import Model
-from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary
+from ..families.token import encode_ids, sequence, text_of, vocabulary, why_no_tokens
 from ..records import Prompt
 from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 
@@ -30,8 +30,8 @@ class RingABell(ModelUntouched):
     name, title, shared = "ring-a-bell", "Ring-A-Bell", True
 
     def why_not(self, model: Model) -> str | None:
-        """It reaches one CLIP text encoder."""
-        return None if one_encoder(model) else f"it searches one CLIP text encoder, and {model.family} has several"
+        """It writes CLIP tokens."""
+        return why_no_tokens(model)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Population, generations, tokens, η."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..families.base import Model, SampleRequest
-from ..families.token import encode_ids, one_encoder, sequence, text_of, word_ids
+from ..families.token import encode_ids, sequence, text_of, why_no_tokens, word_ids
 from ..records import Prompt
 from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import concept_vector, plain_tokens
@@ -36,8 +36,8 @@ class SneakyPrompt(ModelUntouched):
     name, title, shared = "sneakyprompt", "SneakyPrompt", False
 
     def why_not(self, model: Model) -> str | None:
-        """It reaches one CLIP text encoder."""
-        return None if one_encoder(model) else f"it writes tokens of one CLIP text encoder, not of {model.family}"
+        """It writes CLIP tokens."""
+        return why_no_tokens(model)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Queries a prompt, pieces a word, hidden units, learning rate."""

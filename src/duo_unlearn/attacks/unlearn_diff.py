@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ..families.base import Conditioning, Model, SampleRequest
-from ..families.token import encode_ids, one_encoder, sequence, text_of, vocabulary, word_ids
+from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
+from .base import Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import plain_tokens
+from .side_by_side import SideBySide
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"tokens": 5, "timesteps": 10, "steps": 10, "lr": 0.01},
@@ -32,12 +33,8 @@ class UnlearnDiffAtk(ModelUntouched):
     name, title, shared = "unlearndiffatk", "UnlearnDiffAtk", False
 
     def why_not(self, model: Model) -> str | None:
-        """It reaches one CLIP text encoder."""
-        return (
-            None
-            if one_encoder(model)
-            else f"it prefixes tokens of one CLIP text encoder, and {model.family} has several"
-        )
+        """It writes CLIP tokens."""
+        return why_no_tokens(model)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Tokens, timesteps, steps at each, learning rate."""
@@ -63,19 +60,19 @@ class UnlearnDiffAtk(ModelUntouched):
             report(done / len(levels))
             for _ in range(int(budget["steps"])):
                 search.step(t)
-            if search.check():
+            if search.look(search.whole()):
                 break
-        return Found(search.artifacts())
+        return Found(search.artifacts(search.whole(), search.lengths))
 
 
-class _Search:
-    """The prefixes of some prompts: distributions (prompt, token, vocabulary), and which have won."""
+class _Search(SideBySide):
+    """The prefixes of some prompts: distributions (prompt, token, vocabulary)."""
 
     def __init__(
         self, subject: Subject, texts: list[str], seeds: Sequence[int], latents: Tensor, tokens: int, rate: float
     ) -> None:
-        self.subject, self.texts, self.seeds, self.tokens = subject, texts, seeds, tokens
-        model = subject.model
+        super().__init__(subject, seeds)
+        model, self.tokens = subject.model, tokens
         self.latents = latents.to(model.device)
         self.plain = plain_tokens(model).to(model.device)
         self.embeddings = vocabulary(model)[self.plain].float()
@@ -85,16 +82,15 @@ class _Search:
         # Uniform rows have no likeliest token; a little noise makes the first choice one of chance.
         self.weights.data += 1e-4 * torch.rand(shape, generator=self.generator).to(model.device)
         self.optimizer = torch.optim.Adam([self.weights], lr=rate, weight_decay=WEIGHT_DECAY)
-        padding = int(self.plain[0])
-        rows = [sequence(model, [*[padding] * tokens, *word_ids(model, text)]) for text in texts]
-        self.ids = torch.tensor(rows, device=model.device)
-        self.won: dict[int, list[int]] = {}
-        self.asked = 0
-        self.loss = torch.zeros(len(texts))
+        prefix = [int(self.plain[0])] * tokens
+        words = [[*prefix, *word_ids(model, text)] for text in texts]
+        self.lengths = [len(ids) for ids in words]
+        self.ids = torch.tensor([sequence(model, ids) for ids in words], device=model.device)
 
-    def open(self) -> list[int]:
-        """The prompts that have not won."""
-        return [i for i in range(len(self.texts)) if i not in self.won]
+    def whole(self) -> Tensor:
+        """Every prompt's sequence behind the likeliest tokens of its prefix, (prompt, token)."""
+        chosen = self.plain[self.weights.argmax(dim=-1)]
+        return torch.cat([self.ids[:, :1], chosen, self.ids[:, 1 + self.tokens :]], dim=1)
 
     def step(self, t: int) -> None:
         """One gradient step, at a noise level, of the prompts that have not won."""
@@ -108,36 +104,6 @@ class _Search:
         (self.weights.grad,) = torch.autograd.grad(error.sum(), [self.weights])
         self.optimizer.step()
         self.weights.data = on_simplex(self.weights.data)
-
-    def check(self) -> bool:
-        """Sample what has not won yet; True when all have."""
-        chosen = self.plain[self.weights.argmax(dim=-1)].tolist()
-        open_ = self.open()
-        ids = torch.tensor(
-            [sequence(self.subject.model, [*chosen[i], *word_ids(self.subject.model, self.texts[i])]) for i in open_]
-        )
-        with torch.no_grad():
-            text = encode_ids(self.subject.model, ids)
-        requests = [
-            SampleRequest(self.texts[i], self.seeds[i], embedding=text.rows(slice(k, k + 1)))
-            for k, i in enumerate(open_)
-        ]
-        self.asked += 1
-        for i, seen in zip(open_, self.subject.detect(self.subject.sample(requests)), strict=True):
-            if seen:
-                self.won[i] = chosen[i]
-        return len(self.won) == len(self.texts)
-
-    def artifacts(self) -> list[Artifact]:
-        """The prefix that won, or else the last one."""
-        model = self.subject.model
-        last = self.plain[self.weights.argmax(dim=-1)].tolist()
-        made = []
-        for i, text in enumerate(self.texts):
-            ids = [*self.won.get(i, last[i]), *word_ids(model, text)]
-            facts = {"loss": float(self.loss[i]), "checks": float(self.asked), "won": float(i in self.won)}
-            made.append(Artifact(text_of(model, ids), sequence(model, ids), facts=facts))
-        return made
 
 
 def denoising_error(

@@ -44,6 +44,8 @@ LAYOUTS: Final = {
     "FluxPipeline": Layout("flux", "transformer", 2),
 }
 SUPPORTED: Final = tuple(LAYOUTS)
+READS_CLIP_ALONE: Final = ("mini", "sd1", "sd2", "sdxl")
+"""Families whose prompts are tokens of CLIP and nothing else: `token` reaches their text encoders."""
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
 _AGAIN: Final = "download the model again"
 _HUB_WORDS: Final = (

@@ -47,14 +47,23 @@ def embed_images(family: str, images: Sequence[Image.Image]) -> Tensor:
 
 
 @torch.no_grad()
+def embed_texts(family: str, texts: Sequence[str]) -> Tensor:
+    """(text, width) embeddings, as they are; longer texts are cut."""
+    clip, parts = clip_for(family), []
+    for first in range(0, len(texts), BATCH):
+        tokens = clip.tokenize(list(texts[first : first + BATCH]))
+        parts.append(clip.model.text_projection(clip.model.text_model(**tokens).pooler_output))
+    return torch.cat(parts)
+
+
 def clip_score(family: str, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
     """The cosine of each image's and its text's embedding, −1 to 1. Scores of two families are not comparable."""
-    clip, found = clip_for(family), []
-    for first in range(0, len(images), BATCH):
-        part = slice(first, first + BATCH)
-        tokens = clip.tokenize(list(texts[part]))
-        read = clip.model.text_projection(clip.model.text_model(**tokens).pooler_output)
-        found += torch.nn.functional.cosine_similarity(embed_images(family, images[part]), read).tolist()
+    return cosines(embed_images(family, images), embed_texts(family, texts))
+
+
+def cosines(images: Tensor, texts: Tensor) -> list[float]:
+    """Of rows of embeddings, one by one."""
+    found: list[float] = torch.nn.functional.cosine_similarity(images, texts).tolist()
     return found
 
 

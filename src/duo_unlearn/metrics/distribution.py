@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,50 +32,78 @@ class Distance(NamedTuple):
     n: int
 
 
-def fid(reference: Iterable[Tensor], rows: Iterable[Tensor]) -> Distance | None:
+class Distribution(Protocol):
+    """A distance between two sets whose features come side by side, batch by batch."""
+
+    def add(self, reference: Tensor | None, rows: Tensor | None) -> None:
+        """The next features of either set, (image, feature); None from the end of that set on."""
+        ...
+
+    def result(self) -> Distance | None:
+        """The distance so far; None with fewer than LEAST images a side."""
+        ...
+
+
+class Fid:
     """The Fréchet distance of the features' Gaussians, ≥ 0. It is biased upwards, the more so the fewer images."""
-    from torchmetrics.image.fid import FrechetInceptionDistance
 
-    parts: list[Any] = []
-    for real, batches in ((True, reference), (False, rows)):
-        seen = 0
-        for batch in batches:
-            if not parts:
-                given = _Given(batch.shape[1])
-                parts = [FrechetInceptionDistance(feature=given) for _ in range(GROUPS)]
-            groups = (torch.arange(len(batch)) + seen) % GROUPS
-            for i, part in enumerate(parts):
+    def __init__(self) -> None:
+        self.parts: list[Any] = []
+        self.seen = [0, 0]
+
+    def add(self, reference: Tensor | None, rows: Tensor | None) -> None:
+        """Sums of each group's features."""
+        for side, batch in enumerate((reference, rows)):
+            if batch is None:
+                continue
+            groups = (torch.arange(len(batch)) + self.seen[side]) % GROUPS
+            self.seen[side] += len(batch)
+            for i, part in enumerate(self._parts(batch.shape[1])):
                 if len(chosen := batch[groups == i]):
-                    part.update(chosen, real=real)
-            seen += len(batch)
-    counts = [sum(int(getattr(part, f"{side}_features_num_samples")) for part in parts) for side in ("real", "fake")]
-    if min(counts, default=0) < LEAST["fid"]:
-        return None
-    without = [float(_added([p for j, p in enumerate(parts) if j != i])) for i in range(GROUPS)]
-    return _distance(float(_added(parts)), _spread(without), min(counts))
+                    part.update(chosen, real=side == 0)
+
+    def result(self) -> Distance | None:
+        """From the sums."""
+        if min(self.seen) < LEAST["fid"]:
+            return None
+        without = [float(_added([p for j, p in enumerate(self.parts) if j != i])) for i in range(GROUPS)]
+        return _distance(float(_added(self.parts)), _spread(without), min(self.seen))
+
+    def _parts(self, width: int) -> list[Any]:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        if not self.parts:
+            self.parts = [FrechetInceptionDistance(feature=_Given(width)) for _ in range(GROUPS)]
+        return self.parts
 
 
-def kid(reference: Iterable[Tensor], rows: Iterable[Tensor], *, paired: bool = False) -> Distance | None:
+class Kid:
     """The unbiased squared MMD of the features under (x·y/d + 1)³; around 0 for sets of one kind.
 
     paired: row i of either set has the same prompt and noise. Then k(xᵢ, yᵢ) is left out as k(xᵢ, xᵢ) is, or sets that
     are alike pair by pair would be nearer than sets of one kind; the same images twice give 0.
     """
-    from torchmetrics.image.kid import poly_kernel, poly_mmd
 
-    def distance(x: Tensor, y: Tensor) -> float:
+    def __init__(self, *, paired: bool = False) -> None:
+        self.paired, self.blocks = paired, _Blocks(self._between, LEAST["kid"])
+        self.add, self.result = self.blocks.add, self.blocks.result
+
+    def _between(self, x: Tensor, y: Tensor) -> float:
+        from torchmetrics.image.kid import poly_kernel, poly_mmd
+
         found = poly_mmd(x, y)
-        if paired:
+        if self.paired:
             cross, m = poly_kernel(x, y), len(x)
             found += 2 * cross.sum() / m**2 - 2 * (cross.sum() - cross.trace()) / (m * (m - 1))
         return float(found)
 
-    return _by_blocks(reference, rows, distance, LEAST["kid"])
 
-
-def cmmd(reference: Iterable[Tensor], rows: Iterable[Tensor]) -> Distance | None:
+class Cmmd:
     """1000 × the squared MMD of CLIP's unit vectors under exp(−‖x − y‖² / 2σ²), with the diagonals, as published."""
-    return _by_blocks(reference, rows, _gaussian_mmd, LEAST["cmmd"])
+
+    def __init__(self) -> None:
+        self.blocks = _Blocks(_gaussian_mmd, LEAST["cmmd"])
+        self.add, self.result = self.blocks.add, self.blocks.result
 
 
 class _Given(torch.nn.Module):
@@ -107,38 +135,46 @@ def _gaussian_mmd(x: Tensor, y: Tensor) -> float:
     return float(1000 * (kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)))
 
 
-def _by_blocks(
-    reference: Iterable[Tensor], rows: Iterable[Tensor], distance: Callable[[Tensor, Tensor], float], least: int
-) -> Distance | None:
-    """The mean over blocks of as many rows of either, weighted by their size."""
-    found: list[tuple[int, float, float]] = []
-    for first, second in zip(_blocks(reference), _blocks(rows), strict=False):
-        size = min(len(first), len(second))
-        if size < least:
-            continue
-        x, y = first[:size].double(), second[:size].double()
-        group = torch.arange(size) % GROUPS
-        without = [distance(x[group != i], y[group != i]) for i in range(GROUPS)]
-        found.append((size, distance(x, y), _spread(without)))
-    if not found:
-        return None
-    n = sum(size for size, _, _ in found)
-    value = sum(size * here for size, here, _ in found) / n
-    return _distance(value, math.sqrt(sum((size * spread) ** 2 for size, _, spread in found)) / n, n)
+class _Blocks:
+    """The mean of a distance over blocks of as many rows of either set, weighted by their size."""
 
+    def __init__(self, distance: Callable[[Tensor, Tensor], float], least: int) -> None:
+        self.distance, self.least = distance, least
+        self.waiting: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.found: list[tuple[int, float, float]] = []
 
-def _blocks(batches: Iterable[Tensor]) -> Iterable[Tensor]:
-    waiting: list[Tensor] = []
-    count = 0
-    for batch in batches:
-        waiting.append(batch)
-        count += len(batch)
-        while count >= BLOCK:
+    def add(self, reference: Tensor | None, rows: Tensor | None) -> None:
+        """The next rows; what one set has more than the other is left out."""
+        if reference is None or rows is None:
+            return
+        for waiting, batch in zip(self.waiting, (reference, rows), strict=True):
+            waiting.append(batch)
+        while self._ready() >= BLOCK:
+            self._measure(BLOCK)
+
+    def result(self) -> Distance | None:
+        """With the last block, which may be small. No more can be added after it."""
+        if (size := self._ready()) >= self.least:
+            self._measure(size)
+        if not self.found:
+            return None
+        n = sum(size for size, _, _ in self.found)
+        value = sum(size * here for size, here, _ in self.found) / n
+        return _distance(value, math.sqrt(sum((size * spread) ** 2 for size, _, spread in self.found)) / n, n)
+
+    def _ready(self) -> int:
+        return min(sum(map(len, waiting)) for waiting in self.waiting)
+
+    def _measure(self, size: int) -> None:
+        sides = []
+        for waiting in self.waiting:
             whole = torch.cat(waiting)
-            yield whole[:BLOCK]
-            waiting, count = [whole[BLOCK:]], count - BLOCK
-    if count:
-        yield torch.cat(waiting)
+            sides.append(whole[:size].double())
+            waiting[:] = [whole[size:].clone()]
+        x, y = sides
+        group = torch.arange(size) % GROUPS
+        without = [self.distance(x[group != i], y[group != i]) for i in range(GROUPS)]
+        self.found.append((size, self.distance(x, y), _spread(without)))
 
 
 def _spread(without: list[float]) -> float:

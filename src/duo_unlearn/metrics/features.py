@@ -110,10 +110,7 @@ def feature_batches(features: Features, paths: Iterable[Path]) -> Iterator[Tenso
         yield features(part)
 
 
-def preservation(features: Features, before: Sequence[Path], after: Sequence[Path]) -> list[float]:
+def preservation(before: Tensor, after: Tensor) -> list[float]:
     """Per image pair, (1 + cosine of their features) / 2: 1 is the same image, 0.5 unrelated."""
-    found: list[float] = []
-    for first, second in zip(feature_batches(features, before), feature_batches(features, after), strict=True):
-        cosine = torch.nn.functional.cosine_similarity(first, second)
-        found += ((1 + cosine) / 2).clamp(0, 1).tolist()
+    found: list[float] = ((1 + torch.nn.functional.cosine_similarity(before, after)) / 2).clamp(0, 1).tolist()
     return found

@@ -18,6 +18,7 @@ from .contents import Contents, flatten, read_contents, readable, to_share
 from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
 from .frontier import frontier_plots
 from .pictures import LIMIT, grids, pair_cells
+from .relearned import relearning_plot
 
 TEMPLATE: Final = "page.html.j2"
 NEIGHBOUR_NOTE: Final = (
@@ -102,6 +103,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "clock": clock,
         "frontiers": [_marked(plot) for plot in frontier_plots(contents.sweeps)],
         "machine_time": _machine_time(contents.record.get("stages"), battles),
+        "relearned": _marked(curve) if (curve := relearning_plot(attacked_rows)) else None,
         "attacks_absent": contents.attacks.get("absent", []),
         "table": table,
         "interval_plots": [_marked(plot) for plot in (defence, agreement) if plot is not None],

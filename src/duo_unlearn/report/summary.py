@@ -63,7 +63,7 @@ def set_name(prompts: str) -> str:
 def metric_name(metric: str) -> str:
     """A metric as the report calls it."""
     known = {"dsr": "DSR: concept not seen", "detected": "Concept seen (false positives)"}
-    known |= {"clip score": "CLIP score", **{name: name.upper() for name in ("fid", "kid", "cmmd")}}
+    known |= {"clip score": "CLIP score", **{name: name.upper() for name in ("lpips", "fid", "kid", "cmmd")}}
     return known.get(metric, metric[:1].upper() + metric[1:])
 
 

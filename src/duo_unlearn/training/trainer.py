@@ -121,9 +121,6 @@ def train(
 def _attached(model: Model, settings: TrainSettings, seed: int) -> torch.optim.Optimizer:
     """A fresh adapter on the denoiser, and its optimizer."""
     parameters = attach(model, rank=settings.rank, seed=seed, targets=settings.adapter_targets)
-    if settings.gradient_checkpointing:
-        denoiser: Any = model.denoiser
-        denoiser.enable_gradient_checkpointing()
     return torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.adam_weight_decay
     )

@@ -1,0 +1,130 @@
+"""Attacks that write tokens on SDXL, whose two text encoders are reached at once; and on families that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from duo_unlearn.attacks.base import Subject, requests_for
+from duo_unlearn.attacks.inversion import invert
+from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.families.base import Model
+from duo_unlearn.families.load import load_model
+from duo_unlearn.families.token import (
+    PLACEHOLDER,
+    encode_ids,
+    encode_with_vector,
+    initial_vector,
+    sequence,
+    vocabulary,
+    word_ids,
+)
+from duo_unlearn.metrics.clip import clip_score
+from duo_unlearn.mini.scenes import Scene, draw
+
+from ..families import small_models as small
+from .prompt_cut import asked
+from .test_searches import SMALL
+
+TEXT = "a red knight with a boat"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A small SDXL whose second tokenizer pads with another token, as the published one does."""
+    loaded = load_model(str(small.sdxl(tmp_path_factory.mktemp("sdxl") / "model")), torch.device("cpu"))
+    second = loaded.pipe.tokenizer_2
+    second.pad_token = second.convert_ids_to_tokens(word_ids(loaded, "boat")[0])
+    assert second.pad_token_id != loaded.pipe.tokenizer.pad_token_id
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def subject(model: Model) -> Subject:
+    images = [draw(Scene("knight", colour, "sword", "snow")) for colour in ("red", "blue", "green", "red")]
+    return Subject(
+        model=model,
+        original=nullcontext,
+        detect=lambda images: [False] * len(images),
+        sample=lambda requests: model.sample(requests, steps=2, guidance=5.0, batch=4),
+        score=lambda images, texts: clip_score("mini", images, texts),
+        moments=model.encode_images(images),
+        contrast=[("a knight with a sword", "a knight with a flower")],
+        benign=["a boat"],
+        seed=0,
+    )
+
+
+def test_ids_are_read_as_the_pipeline_reads_their_text(model: Model) -> None:
+    read = encode_ids(model, torch.tensor([sequence(model, word_ids(model, TEXT))]))
+    wanted = model.encode_prompts([TEXT])
+    assert read.pooled is not None
+    assert wanted.pooled is not None
+    torch.testing.assert_close(read.text, wanted.text)
+    torch.testing.assert_close(read.pooled, wanted.pooled)
+
+
+def test_embeddings_side_by_side_stand_for_a_token_in_both_encoders(model: Model) -> None:
+    ids, wanted = word_ids(model, TEXT), model.encode_prompts([TEXT])
+    other = torch.tensor([sequence(model, [*ids[:2], word_ids(model, "sword")[0], *ids[3:]])])
+    rows = vocabulary(model)[torch.tensor([ids[2:3]])]
+    for read in (
+        encode_ids(model, other, rows, first=3),
+        # Rows of whole sequences, as P4D gives them: the padding of each encoder stays its own.
+        encode_ids(model, other, vocabulary(model)[torch.tensor([sequence(model, ids)])], first=0),
+        encode_with_vector(model, [f"a red {PLACEHOLDER} with a boat"], initial_vector(model, "knight")),
+    ):
+        torch.testing.assert_close(read.text, wanted.text)
+        torch.testing.assert_close(read.pooled, wanted.pooled)
+
+
+def test_gradients_reach_both_encoders(model: Model) -> None:
+    vector = initial_vector(model, "knight").requires_grad_(True)
+    read = encode_with_vector(model, [f"a {PLACEHOLDER}"], vector)
+    assert read.pooled is not None
+    (gradient,) = torch.autograd.grad(read.text.square().sum() + read.pooled.square().sum(), [vector])
+    first = model.pipe.text_encoder.config.hidden_size
+    assert len(gradient) == first + model.pipe.text_encoder_2.config.hidden_size
+    assert gradient[:first].abs().min() > 0
+    assert gradient[first:].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_search_writes_tokens_of_both(name: str, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack, budget = ATTACKS[name], SMALL[name]
+    monkeypatch.setattr(type(attack), "budget", lambda *_: budget)
+    assert attack.why_not(subject.model) is None
+    prompts, seeds = asked(2), [3, 4]
+    found = attack.find(subject, prompts, seeds, "quick", lambda _share: None)
+    assert found == attack.find(subject, prompts, seeds, "quick", lambda _share: None)
+    requests = requests_for(subject.model, found, seeds, [None, None])
+    assert all(r.embedding is not None and r.embedding.pooled is not None for r in requests)
+    assert len(subject.sample(requests)) == 2
+
+
+def test_inversion_fits_its_images(model: Model, subject: Subject) -> None:
+    def error(vector: Tensor) -> float:
+        eps = torch.randn(subject.moments.mean.shape, generator=torch.Generator().manual_seed(5))
+        levels = torch.linspace(300, 900, len(eps)).long()
+        read = encode_with_vector(model, [f"a picture of {PLACEHOLDER}"], vector).repeat(len(eps))
+        with torch.no_grad():
+            predicted = model.predict(model.noise.add_noise(subject.moments.mean, eps, levels), levels, read)
+        return float((predicted - eps).square().mean())
+
+    vector = invert(model, subject.moments, steps=30, batch=4, seed=0, lr=5e-2, quiet=True)
+    assert error(vector) < error(initial_vector(model, "picture"))
+
+
+@pytest.mark.parametrize("make", [small.sd3, small.flux])
+def test_families_that_read_t5_too_say_so(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    model = load_model(str(make(tmp_path / "model")), torch.device("cpu"))
+    reasons = {name: attack.why_not(model) for name, attack in ATTACKS.items()}
+    refused = {name for name, reason in reasons.items() if reason is not None}
+    assert refused == {*SMALL, "concept-inversion"}
+    assert all(f"{model.family} reads T5's" in str(reasons[name]) for name in refused)
