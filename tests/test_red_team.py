@@ -18,7 +18,9 @@ from duo_unlearn.attacks.base import Preset
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.detectors.base import Contract, make_detector
 from duo_unlearn.errors import DuoError
+from duo_unlearn.families.base import SampleRequest
 from duo_unlearn.families.load import load_model
+from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.measuring import WORST, measure
 from duo_unlearn.records import Verdict
 from duo_unlearn.red_team import Line, asked, attack
@@ -121,6 +123,31 @@ def test_what_was_found_is_replayed_on_another_run(run: Run, tmp_path: Path) -> 
     assert first["attempts"][0]["text"] == second["attempts"][0]["text"]
     with pytest.raises(DuoError, match="holds no artifacts of unlearndiffatk"):
         red_team(other, ["unlearndiffatk"], replay=run.folder)
+
+
+def test_the_originals_images_are_sampled_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any attack and for either model, also after its own parts are lost; a broken file is made again."""
+    made = sorted(run.originals.glob("*.png"))
+    direct = sorted((run.attacks / "quick" / "direct" / "images" / "original").glob("*.png"))
+    assert {path.read_bytes() for path in made} == {path.read_bytes() for path in direct}
+    asked_for: list[str] = []
+    sample = DiffusersModel.sample
+
+    def counted(self: DiffusersModel, requests: Sequence[SampleRequest], **more: Any) -> list[Image.Image]:
+        asked_for.extend(request.prompt for request in requests)
+        return sample(self, requests, **more)
+
+    monkeypatch.setattr(DiffusersModel, "sample", counted)
+    before = {path: path.read_bytes() for path in direct}
+    shutil.rmtree(run.attacks / "quick" / "direct" / "original")
+    red_team(run)
+    assert not asked_for
+    assert {path: path.read_bytes() for path in direct} == before
+    shutil.rmtree(run.attacks / "quick" / "direct" / "original")
+    made[0].write_bytes(b"no picture")
+    red_team(run)
+    assert len(asked_for) == 1
+    assert {path: path.read_bytes() for path in direct} == before
 
 
 def test_another_contract_is_measured_without_sampling_and_both_are_kept(run: Run) -> None:

@@ -18,17 +18,14 @@ from .adapters.lora import NAME, adapters_off, load_adapter, read_provenance, se
 from .attacks.base import Artifact, Attack, Found, Preset, Report, Subject, requests_for
 from .attacks.registry import ATTACKS
 from .attempted import MODELS, adapter_hash
-from .detectors.base import verdicts_of
 from .errors import DuoError
-from .families.base import SampleRequest, seed_of
+from .families.base import seed_of
 from .metrics.attempts import prompt_groups, save_png
-from .metrics.clip import clip_score
-from .pairs.store import load_pairs
 from .progress import progress
 from .records import ModelName, Prompt
 from .session import Session
 from .storage import read_json, read_tensors, sha256_of, write_json, write_tensors
-from .training.cache import build_cache
+from .subject import subject_of
 
 POLL: Final = 0.5
 """Seconds between looks at the parts that other processes are making."""
@@ -105,30 +102,6 @@ def _prepare(session: Session) -> None:
     if not any(f".{NAME}." in name for name, _ in session.model.denoiser.named_parameters()):
         load_adapter(session.model, session.run.adapter)
     set_strength(session.model, 1.0)
-
-
-def subject_of(session: Session) -> Subject:
-    """The model as it stands, and what an attacker of it has."""
-    settings, model = session.settings.evaluate, session.model
-
-    def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
-        return model.sample(requests, steps=settings.steps, guidance=settings.guidance, batch=settings.batch)
-
-    pairs = [pair for pair in load_pairs(session.run.pairs) if pair.keep]
-    cache = build_cache(model, pairs, session.run.pairs, session.run.moments, captions=session.settings.train.captions)
-    keep = [group for group in prompt_groups(session.concept, settings, session.settings.seed) if group.kind == "keep"]
-    return Subject(
-        model=model,
-        original=lambda: adapters_off(model.denoiser),
-        # An image that cannot be judged is no success of a search.
-        detect=lambda images: [v is not None and v.detected for v in verdicts_of(session.detector, images, [])],
-        sample=sample,
-        score=lambda images, texts: clip_score(model.family, images, texts),
-        moments=cache.unsafe,
-        contrast=[(pair.unsafe_prompt or "", pair.safe_prompt or "") for pair in pairs],
-        benign=[prompt.text for prompt in keep[0].prompts] if keep else ["a picture"],
-        seed=session.settings.seed,
-    )
 
 
 class _Work:
@@ -264,9 +237,11 @@ class _Work:
         prompts, seeds = self.asked.prompts[part], self.asked.seeds[part]
         starts: list[Image.Image | None] = [None] * len(prompts)
         if any(artifact.strength is not None for artifact in found.artifacts):
-            with subject.original():
-                starts = list(subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)]))
-        images = subject.sample(requests_for(subject.model, found, seeds, starts))
+            starts = list(subject.originals([prompt.text for prompt in prompts], seeds))
+        if self.which == "original" and not self.one.alters and all(map(_is_plain, found.artifacts)):
+            images = subject.originals([artifact.text for artifact in found.artifacts], seeds)
+        else:
+            images = subject.sample(requests_for(subject.model, found, seeds, starts))
         entries = []
         for i, (prompt, artifact, image) in enumerate(zip(prompts, found.artifacts, images, strict=True)):
             file = Path("images") / self.which / f"{part.start + i:04}.png"
@@ -274,6 +249,11 @@ class _Work:
             told = {"prompt": prompt.text, "shows": dict(prompt.shows), "seed": seeds[i], "text": artifact.text}
             entries.append({**told, "facts": artifact.facts, "file": str(file)})
         return entries
+
+
+def _is_plain(artifact: Artifact) -> bool:
+    """Whether its text is all that is asked with."""
+    return artifact.ids is None and artifact.vector is None and artifact.strength is None
 
 
 def _telling(report: Callable[[int], None], done: int, parts: int) -> Report:

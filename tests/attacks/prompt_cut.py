@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import torch
+from PIL import Image
 
 from duo_unlearn.attacks.base import Subject
 from duo_unlearn.concepts.store import load_concept, prompts_of, splitter
 from duo_unlearn.detectors.base import make_detector
+from duo_unlearn.families.base import SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.token import word_ids
 from duo_unlearn.metrics.clip import clip_score
@@ -41,14 +44,23 @@ def subject(*, cut: bool) -> Subject:
 
     if cut:
         table.data.copy_(after)
+
+    def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
+        return model.sample(requests, steps=12, guidance=5.0, batch=16)
+
+    def originals(texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        with Uncut():
+            return sample([SampleRequest(text, seed) for text, seed in zip(texts, seeds, strict=True)])
+
     rng = random.Random(0)
     scenes = [random_scene(rng, subjects=SUBJECTS, items=("sword",)) for _ in range(16)]
     detector = make_detector("mini-judge", ("item=sword",), "mini")
     return Subject(
         model=model,
         original=Uncut,
+        originals=originals,
         detect=lambda images: [verdict.detected for verdict in detector.detect(images)],
-        sample=lambda requests: model.sample(requests, steps=12, guidance=5.0, batch=16),
+        sample=sample,
         score=lambda images, texts: clip_score("mini", images, texts),
         moments=model.encode_images([draw(scene) for scene in scenes]),
         contrast=[(f"a {s.subject} holding a sword", f"a {s.subject} holding a flower") for s in scenes],

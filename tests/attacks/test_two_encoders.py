@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from duo_unlearn.attacks.base import Subject, requests_for
 from duo_unlearn.attacks.inversion import invert
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.families.base import Model
+from duo_unlearn.families.base import Model, SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.token import (
     PLACEHOLDER,
@@ -48,11 +49,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture(scope="module")
 def subject(model: Model) -> Subject:
     images = [draw(Scene("knight", colour, "sword", "snow")) for colour in ("red", "blue", "green", "red")]
+
+    def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
+        return model.sample(requests, steps=2, guidance=5.0, batch=4)
+
     return Subject(
         model=model,
         original=nullcontext,
         detect=lambda images: [False] * len(images),
-        sample=lambda requests: model.sample(requests, steps=2, guidance=5.0, batch=4),
+        originals=lambda texts, seeds: sample([SampleRequest(t, s) for t, s in zip(texts, seeds, strict=True)]),
+        sample=sample,
         score=lambda images, texts: clip_score("mini", images, texts),
         moments=model.encode_images(images),
         contrast=[("a knight with a sword", "a knight with a flower")],

@@ -23,14 +23,16 @@ Report = Callable[[float], None]
 class Subject(NamedTuple):
     """What is attacked, and what the attacker has.
 
-    model: as it stands, its adapter on or off. original(): a context in which it is the original model. detect: whether
-    each image shows the concept. sample: images of requests, under the evaluation's settings. score: CLIP's cosine of
-    each image and its text. moments: of images of the concept. contrast: for each of these its prompt, and that of the
-    same without the concept. benign: prompts without it.
+    model: as it stands, its adapter on or off. original(): a context in which it is the original model.
+    originals(texts, seeds): that one's images of prompts, made once a run. detect: whether each image shows the
+    concept. sample: images of requests, under the evaluation's settings. score: CLIP's cosine of each image and its
+    text. moments: of images of the concept. contrast: for each of these its prompt, and that of the same without the
+    concept. benign: prompts without it.
     """
 
     model: Model
     original: Callable[[], Any]
+    originals: Callable[[Sequence[str], Sequence[int]], list[Image.Image]]
     detect: Callable[[Sequence[Image.Image]], list[bool]]
     sample: Callable[[Sequence[SampleRequest]], list[Image.Image]]
     score: Callable[[Sequence[Image.Image], Sequence[str]], list[float]]

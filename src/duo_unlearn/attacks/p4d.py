@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..families.base import Model, SampleRequest
+from ..families.base import Model
 from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
 from .base import Found, ModelUntouched, Preset, Report, Subject
@@ -57,8 +57,7 @@ class P4D(ModelUntouched):
     ) -> Found:
         """The tokens that stand for each prompt."""
         budget = self.budget(preset)
-        with subject.original():
-            images = subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)])
+        images = subject.originals([prompt.text for prompt in prompts], seeds)
         search = _Search(subject, prompts, seeds, images, templates(subject.model, prompts, budget), budget["lr"])
         for step in range(int(budget["steps"])):
             search.step()

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..families.base import Conditioning, Model, Moments, SampleRequest, joined, seed_of
+from ..families.base import Conditioning, Model, Moments, joined, seed_of
 from ..progress import progress
 from ..records import Prompt
 from .base import Artifact, Found, Preset, Report, Subject
@@ -70,9 +70,7 @@ class Relearning:
             texts = [unsafe for unsafe, _ in subject.contrast]
             return subject.moments, joined([subject.model.encode_prompts([text]) for text in texts])
         texts = [subject.benign[i % len(subject.benign)] for i in range(BENIGN)]
-        requests = [SampleRequest(text, seed_of(subject.seed, "benign", i)) for i, text in enumerate(texts)]
-        with subject.original():
-            images = subject.sample(requests)
+        images = subject.originals(texts, [seed_of(subject.seed, "benign", i) for i in range(BENIGN)])
         parts = [subject.model.encode_images(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
         moments = Moments(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts]))
         return moments, joined([subject.model.encode_prompts([text]) for text in texts])

@@ -80,9 +80,8 @@ def _enough(subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int]) -
     """The score at which each prompt's search ends."""
     if subject.model.family != "mini":
         return [SUCCESS] * len(prompts)
-    with subject.original():
-        images = subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)])
-    return [MINI_SUCCESS * score for score in subject.score(images, [prompt.text for prompt in prompts])]
+    texts = [prompt.text for prompt in prompts]
+    return [MINI_SUCCESS * score for score in subject.score(subject.originals(texts, seeds), texts)]
 
 
 class _Policy(nn.Module):

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..families.base import Conditioning, Model, SampleRequest
+from ..families.base import Conditioning, Model
 from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
 from .base import Found, ModelUntouched, Preset, Report, Subject
@@ -49,12 +49,9 @@ class UnlearnDiffAtk(ModelUntouched):
     ) -> Found:
         """The best prefix of each prompt."""
         budget = self.budget(preset)
-        with subject.original():
-            images = subject.sample([SampleRequest(p.text, s) for p, s in zip(prompts, seeds, strict=True)])
-        latents = subject.model.encode_images(images).mean
-        search = _Search(
-            subject, [prompt.text for prompt in prompts], seeds, latents, int(budget["tokens"]), budget["lr"]
-        )
+        texts = [prompt.text for prompt in prompts]
+        latents = subject.model.encode_images(subject.originals(texts, seeds)).mean
+        search = _Search(subject, texts, seeds, latents, int(budget["tokens"]), budget["lr"])
         levels = torch.linspace(10, subject.model.noise.last_timestep - 9, int(budget["timesteps"])).long().tolist()
         for done, t in enumerate(levels):
             report(done / len(levels))

@@ -1,0 +1,49 @@
+"""The original model's images of prompts: sampled once, kept as files, and shared by attacks, models and processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from .families.base import SampleRequest
+from .metrics.attempts import save_png
+
+
+class Originals:
+    """Gives images of prompts and seeds, (prompt,); what is in the folder is read, and the rest sampled.
+
+    state: what decides an image beside its prompt and seed. sample: on the original model.
+    """
+
+    def __init__(
+        self, folder: Path, state: str, sample: Callable[[Sequence[SampleRequest]], list[Image.Image]]
+    ) -> None:
+        self.folder, self.state, self.sample = folder, state, sample
+
+    def __call__(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """The images, in order."""
+        paths = [self._path(text, seed) for text, seed in zip(texts, seeds, strict=True)]
+        images = {i: image for i, path in enumerate(paths) if (image := _read(path)) is not None}
+        lacking = [i for i in range(len(paths)) if i not in images]
+        made = self.sample([SampleRequest(texts[i], seeds[i]) for i in lacking]) if lacking else []
+        for i, image in zip(lacking, made, strict=True):
+            save_png(image, paths[i])
+            images[i] = image
+        return [images[i] for i in range(len(paths))]
+
+    def _path(self, text: str, seed: int) -> Path:
+        basis = json.dumps([self.state, text, seed])
+        return self.folder / f"{hashlib.sha256(basis.encode()).hexdigest()[:16]}.png"
+
+
+def _read(path: Path) -> Image.Image | None:
+    """An image, or None where there is none or its file is broken: then it is made again."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError):
+        return None
