@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..families.base import Model, SampleRequest
 from ..families.token import encode_ids, sequence, text_of, why_no_tokens, word_ids
+from ..metrics.clip import why_no_clip
 from ..records import Prompt
 from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 from .ring_a_bell import concept_vector, plain_tokens
@@ -36,8 +37,8 @@ class SneakyPrompt(ModelUntouched):
     name, title, shared = "sneakyprompt", "SneakyPrompt", False
 
     def why_not(self, model: Model) -> str | None:
-        """It writes CLIP tokens."""
-        return why_no_tokens(model)
+        """It writes CLIP tokens, and needs the CLIP that scores images."""
+        return why_no_tokens(model) or why_no_clip(model.family)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Queries a prompt, pieces a word, hidden units, learning rate."""
