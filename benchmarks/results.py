@@ -24,11 +24,11 @@ GRID = (9.0, 30.0, *BETAS)
 """The mini model's β, one between, and the paper's."""
 ASSAULTS = (
     Assault([name for name in ATTACKS if name != "direct"], "quick", 20),
-    Assault(["concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d"], "paper", 16),
+    Assault(["ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k"], "paper", 16),
 )
 PANELS = (
-    *("direct", "synonym", "indirect", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d"),
-    *("ring-a-bell (quick)", "relearning-concept-100 (quick)"),
+    *("direct", "synonym", "indirect", "ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk"),
+    *("p4d", "p4d-k", "relearning-concept-100 (quick)"),
 )
 EVALUATE = {"prompts": 100, "keep_prompts": 100, "neighbour_prompts": 50, "inversion_prompts": 0}
 DOCS = Path(__file__).parents[1] / "docs"
@@ -74,7 +74,7 @@ def _once(rows: Iterable[Row]) -> list[Row]:
 
 def _tables(rows: list[Row]) -> str:
     attacks = _table([r for r in rows if "attack" in r], lambda r: f"{r['attack']} ({r['preset']}, n = {r['n']})")
-    shown = ("dsr", "item agreement", "prior preservation", "fid", "kid", "cmmd", "clip score")
+    shown = ("dsr", "item agreement", "prior preservation", "lpips", "fid", "kid", "cmmd", "clip score")
     plain = [r for r in rows if "attack" not in r and r["metric"] in shown]
     kept = _table(plain, lambda r: f"{r['metric']}, {r['prompts']} (n = {r['n']})")
     return f"### DSR under attack\n\n{attacks}\n\n### Without attack\n\n{kept}"

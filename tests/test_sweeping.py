@@ -75,6 +75,11 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     picture = "evaluation/images/direct/original/0000.png"
     first, second = ((member / picture).read_bytes() for member in members)
     assert first == second
+    # What is copied cost nothing: its time stays with the member that made it.
+    part = "attacks/quick/image-to-image/original/0000.json"
+    made, copied = (json.loads((member / part).read_text()) for member in members)
+    assert "seconds" in made
+    assert copied == {key: value for key, value in made.items() if key != "seconds"}
     stamps = {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")}
     assert once() == points
     assert {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")} == stamps

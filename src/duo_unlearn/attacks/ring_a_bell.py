@@ -49,12 +49,15 @@ class RingABell(ModelUntouched):
         concept = concept_vector(subject)
         made = []
         for done, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-            report(done / len(prompts))
+
+            def within(share: float, done: int = done) -> None:
+                report((done + share) / len(prompts))
+
             with torch.no_grad():
                 target = subject.model.encode_prompts([prompt.text]).text[0] + budget["eta"] * concept
                 ids, distance = evolve(
                     subject.model, target, population=int(budget["population"]),
-                    generations=int(budget["generations"]), tokens=int(budget["tokens"]), seed=seed,
+                    generations=int(budget["generations"]), tokens=int(budget["tokens"]), seed=seed, report=within,
                 )  # fmt: skip
             facts = {"distance": distance}
             made.append(Artifact(text_of(subject.model, ids), sequence(subject.model, ids), facts=facts))
@@ -76,7 +79,14 @@ def distances(model: Model, target: Tensor, candidates: Tensor) -> Tensor:
 
 
 def evolve(
-    model: Model, target: Tensor, *, population: int, generations: int, tokens: int, seed: int
+    model: Model,
+    target: Tensor,
+    *,
+    population: int,
+    generations: int,
+    tokens: int,
+    seed: int,
+    report: Report = lambda _share: None,
 ) -> tuple[list[int], float]:
     """The fittest token ids after some generations, and their distance.
 
@@ -92,7 +102,8 @@ def evolve(
     alive = random_tokens(population, tokens)
     fitness = distances(model, target, alive)
     half = population // 2
-    for _ in range(generations):
+    for generation in range(generations):
+        report(generation / generations)
         order = fitness.argsort()[:half]
         parents, kept = alive[order], fitness[order]
         pairs = torch.randint(0, half, (population - half, 2), generator=generator)

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from ..records import Estimate
 from .attacked import AttackRow
-from .figures import ERASED, ORIGINAL, STYLE, WIDTH, Plot, inline_svg
+from .figures import ERASED, STYLE, THIRD, WIDTH, Plot, inline_svg
 
 _NAME: Final = re.compile(r"relearning-(concept|benign)-(\d+)(@.*)?")
-_LINES: Final = {"concept": ("images of the concept", ERASED, "-"), "benign": ("benign images", ORIGINAL, "--")}
+_LINES: Final = {"concept": ("images of the concept", ERASED, "-"), "benign": ("benign images", THIRD, "--")}
 
 
 class _Place(NamedTuple):
