@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +42,7 @@ class ClipDetector:
             raise DuoError("clip needs texts for both sides", got=", ".join(labels), hint="unsafe=TEXT and safe=TEXT")
         source = named["model"][0] if named["model"] else DEFAULT_MODEL
         self.unsafe_count = len(named["unsafe"])
-        self.model, self.tokenizer, self.processor, weights = _load(source)
+        self.model, self.tokenizer, self.processor, weights = load_clip(source)
         self.contract = Contract("clip", labels, 0.5 if threshold is None else threshold, weights)
         tokens = self.tokenizer(named["unsafe"] + named["safe"], padding=True, return_tensors="pt")
         with torch.no_grad():
@@ -77,8 +78,12 @@ class Q16Detector(ClipDetector):
         self.contract = self.contract._replace(name="q16")
 
 
-def _load(source: str) -> tuple[Any, Any, Any, str]:
-    """Model, tokenizer, image processor, and the first digits of the weights' hash (of the commit, from the hub)."""
+@functools.cache
+def load_clip(source: str) -> tuple[Any, Any, Any, str]:
+    """Read once a process, as float32. DuoError: it cannot be had.
+
+    Model, tokenizer, image processor, and the first digits of the weights' hash (of the commit, from the hub).
+    """
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
     folder = Path(source)

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import DuoError
+from ..detectors.clip import DEFAULT_MODEL, load_clip
 from ..storage import sha256_of
 
-MODEL: Final = "openai/clip-vit-large-patch14"
 BATCH: Final = 16
 
 
@@ -31,9 +30,9 @@ def why_no_clip(family: str) -> str | None:
     """Why there is no CLIP at hand without the network, or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    if family == "mini" or isinstance(try_to_load_from_cache(MODEL, "model.safetensors"), str):
+    if family == "mini" or isinstance(try_to_load_from_cache(DEFAULT_MODEL, "model.safetensors"), str):
         return None
-    return f"{MODEL} is not in the hub's cache (hf download {MODEL})"
+    return f"{DEFAULT_MODEL} is not in the hub's cache (hf download {DEFAULT_MODEL})"
 
 
 @torch.no_grad()
@@ -89,21 +88,13 @@ def _mini() -> Clip:
 
 @functools.cache
 def _large() -> Clip:
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
-
-    try:
-        model: Any = CLIPModel.from_pretrained(MODEL, dtype=torch.float32, use_safetensors=True)
-        tokenizer = CLIPTokenizer.from_pretrained(MODEL)
-        processor: Any = CLIPImageProcessor.from_pretrained(MODEL)
-    except (OSError, ValueError) as error:
-        hint = "a network that reaches the hub, or its cache"
-        raise DuoError(f"the CLIP score needs {MODEL}", got=str(error)[:120].replace("\n", " "), hint=hint) from error
+    model, tokenizer, processor, weights = load_clip(DEFAULT_MODEL)
 
     def prepare(images: list[Image.Image]) -> Tensor:
         pixels: Tensor = processor(images=images, return_tensors="pt").pixel_values
         return pixels
 
-    return Clip("clip-vit-large-patch14", model.requires_grad_(False).eval(), _tokenize(tokenizer, 77), prepare)
+    return Clip(f"clip-vit-large-patch14@{weights}", model, _tokenize(tokenizer, 77), prepare)
 
 
 def _tokenize(tokenizer: Any, length: int) -> Callable[[list[str]], Any]:
