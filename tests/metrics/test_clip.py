@@ -32,6 +32,7 @@ def test_a_model_in_transformers_format_scores_as_the_mini_worlds_own(folder: Pa
     assert clip_for("sdxl").name == f"clip-vit-large-patch14@{load_clip(str(folder / 'clip'))[3]}"
 
 
-def test_one_that_cannot_be_had_is_an_error(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_one_that_cannot_be_had_is_an_error() -> None:
     with pytest.raises(DuoError, match="cannot load the CLIP"):
         clip_for("sdxl")
