@@ -28,7 +28,7 @@ ASSAULTS = (
 )
 PANELS = (
     *("direct", "synonym", "indirect", "ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk"),
-    *("p4d", "p4d-k", "relearning-concept-100 (quick)"),
+    *("p4d", "p4d-k"),
 )
 EVALUATE = {"prompts": 100, "keep_prompts": 100, "neighbour_prompts": 50, "inversion_prompts": 0}
 DOCS = Path(__file__).parents[1] / "docs"

@@ -13,7 +13,7 @@ import duo_unlearn as duo
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.load import load_model
 from duo_unlearn.pairs.manifest import set_keep
-from duo_unlearn.report.frontier import Point, frontier_plot
+from duo_unlearn.report.frontier import Point, _labels, frontier_plot
 from duo_unlearn.run import Run
 from duo_unlearn.session import Session
 from duo_unlearn.settings import resolve_settings
@@ -50,6 +50,13 @@ def test_the_same_points_give_the_same_picture(suffix: str, tmp_path: Path) -> N
     content = (tmp_path / f"a.{suffix}").read_bytes()
     assert content == (tmp_path / f"b.{suffix}").read_bytes()
     assert len(content) > 2000
+
+
+def test_points_side_by_side_have_one_label() -> None:
+    x, y = [0.90, 0.95, 0.99, 0.995, 0.991], [1.0, 0.9, 0.2, 0.1, 0.0]
+    found = _labels([9, 100, 500, 1000, 2000], x, y, 0.1)
+    assert found == [("9", (0.90, 1.0)), ("100", (0.95, 0.9)), ("500–2000", (0.99, 0.2))]
+    assert [text for text, _ in _labels([1, 2], [0.9, 0.91], [0.2, 0.8], 0.1)] == ["1", "2"]
 
 
 def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:

@@ -66,6 +66,24 @@ def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
     return found
 
 
+def _labels(
+    values: Sequence[float], x: Sequence[float], y: Sequence[float], width: float
+) -> list[tuple[str, tuple[float, float]]]:
+    """A label a point; neighbours that lie so close that theirs would overlap have one together, at the first.
+
+    values: what was swept, in order. x, y: where the points lie; width: of the axis.
+    """
+    groups: list[list[int]] = []
+    for i in range(len(values)):
+        close = groups and abs(x[i] - x[groups[-1][-1]]) < 0.12 * width and abs(y[i] - y[groups[-1][-1]]) < 0.12
+        if close:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    texts = (f"{values[g[0]]:g}" + (f"–{values[g[-1]]:g}" if len(g) > 1 else "") for g in groups)
+    return [(text, (x[group[0]], y[group[0]])) for text, group in zip(texts, groups, strict=True)]
+
+
 def _drawn(points: Sequence[Point], kind: Kind, columns: int, colour: str, bars: str) -> Figure:
     names = list(dict.fromkeys(name for point in points for name in point.defence))
     rows, columns = math.ceil(len(names) / columns), min(columns, len(names))
@@ -77,15 +95,15 @@ def _drawn(points: Sequence[Point], kind: Kind, columns: int, colour: str, bars:
         x_bars = [[max(0.0, k[0] - k[1]) for _, k, _ in here], [max(0.0, k[2] - k[0]) for _, k, _ in here]]
         y_bars = [[max(0.0, d[0] - d[1]) for _, _, d in here], [max(0.0, d[2] - d[0]) for _, _, d in here]]
         axes.errorbar(x, y, xerr=x_bars, yerr=y_bars, fmt="o-", color=colour, ecolor=bars, lw=0.8, ms=4)
-        for at, kept, dsr in here:
-            axes.annotate(
-                f"{at:g}",
-                (kept[0], dsr[0]),
-                textcoords="offset points",
-                xytext=(4, -10 if dsr[0] > 0.1 else 5),
-                fontsize=8,
-            )
         axes.set_ylim(-0.03, 1.03)
+        left, right = axes.get_xlim()
+        for text, (place, height) in _labels(
+            [point.at for point in points if name in point.defence], x, y, right - left
+        ):
+            far = place > (left + right) / 2
+            offset = (-4 if far else 4, -10 if height > 0.1 else 5)
+            side = "right" if far else "left"
+            axes.annotate(text, (place, height), textcoords="offset points", xytext=offset, ha=side, fontsize=8)
         axes.locator_params(axis="x", nbins=4)
         axes.set_title(name, fontsize=9)
         axes.grid(visible=True, lw=0.5)
