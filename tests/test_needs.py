@@ -66,7 +66,17 @@ def test_a_local_models_own_size_counts(tmp_path: Path) -> None:
     small.sdxl(tmp_path / "model")
     found = needs(tmp_path, str(tmp_path / "model"))
     assert found.weights < 0.01
-    assert found.sampling < 0.02
+    kept = 8 * SIZES["sdxl"].row[False] * 2 * (64 / 1024) ** 2  # by 8 rows of the inversion in full precision
+    assert kept < found.sampling < kept + 0.02
+
+
+def test_an_evaluation_has_room_for_the_inverted_token_where_there_is_one(tmp_path: Path) -> None:
+    sdxl = {flag: needs(tmp_path, HUB["sdxl"], mixed_precision="bf16", gradient_checkpointing=flag) for flag in (0, 1)}
+    rows = SIZES["sdxl"].row
+    assert sdxl[0].sampling - sdxl[1].sampling == pytest.approx(8 * (rows[0] - rows[1]))
+    assert sdxl[1].sampling > sdxl[1].weights + 8 * rows[1]
+    sd3 = [needs(tmp_path, HUB["sd3"], mixed_precision="bf16", gradient_checkpointing=flag) for flag in (False, True)]
+    assert sd3[0].sampling == sd3[1].sampling
 
 
 def test_the_mini_model_needs_nothing_to_speak_of(tmp_path: Path) -> None:

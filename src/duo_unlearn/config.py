@@ -61,7 +61,9 @@ class TrainSettings(_Strict):
     sides: Sides = Field("both", description="both; safe or unsafe: the gradient of that member alone.")
     pairing: Pairing = Field("paired", description="unpaired: the members are judged apart, each against zero.")
     mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="Of the denoiser's forward pass.")
-    gradient_checkpointing: bool = Field(False, description="Less memory for about a third more time a step.")
+    gradient_checkpointing: bool = Field(
+        False, description="Less memory for about a third more time a step, also of attacks that go through gradients."
+    )
     checkpointing_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")
 

@@ -83,7 +83,7 @@ def _open(path: Path, errors: list[str]) -> Image.Image | None:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
         errors.append(f"{path.name}: {error}"[:200])
         return None
 

@@ -46,7 +46,7 @@ class Needs(NamedTuple):
     """GB, and hours at RATE.
 
     training: weights, adapter and optimizer, kept activations, and at least all parts' weights, which are loaded
-    together; checkpointed: the same with gradient checkpointing.
+    together; checkpointed: the same with gradient checkpointing. sampling: all parts, and what inverting a token keeps.
     """
 
     weights: float
@@ -73,6 +73,7 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
     rows = train.train_batch_size * (3 if train.prior_weight else 2)
     # Activations grow with the pixels; attention is fused, so nothing grows with their square.
     scale = rows * (side / size.resolution) ** 2 * width / 2
+    inverting = settings.evaluate.inversion_batch * scale / rows * size.row[train.gradient_checkpointing]
     adapter = size.adapter * train.rank / 32 * (2 if train.adapter_targets == "all-attention" else 1)
     state = adapter * 16 / 1e3  # float32: weight, gradient, two moments
     weights = denoiser * (1 if settings.quantize == "int8" else width) / 1e3
@@ -83,7 +84,7 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         activations=scale * size.row[train.gradient_checkpointing],
         training=max(checkpointed if train.gradient_checkpointing else plain, loading),
         checkpointed=max(checkpointed, loading),
-        sampling=weights + others * width / 1e3,
+        sampling=weights + others * width / 1e3 + (inverting if _inverts(settings) else 0.0),
         disk=_disk(settings, concept, side, adapter),
         **_hours(settings, concept, family, rows, side),
     )
@@ -98,7 +99,7 @@ def _hours(settings: Settings, concept: Concept, family: str, rows: int, side: i
     guided = 1 if family == "flux" else 2
     pairs = sum(kind.count for kind in concept.pairs) * settings.pairs.scale * (1 + concept.strength)
     made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0
-    inverted = 2 * counts.inversion_steps * counts.inversion_batch * 3 if _inverts(settings) else 0  # a step: 3 passes
+    inverted = 2 * counts.inversion_steps * counts.inversion_batch * passes if _inverts(settings) else 0
     sampling = a_pass * (guided * (made + 2 * _images(settings, concept) * counts.steps) + inverted)
     return {"training_hours": training / RATE / 3600, "sampling_hours": sampling / RATE / 3600}
 
@@ -166,7 +167,7 @@ def told(needs: Needs | None, source: str = "") -> str:
     lines = (
         f"needs{known}: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, "
         f"adapter and optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), "
-        f"{needs.sampling:.1f} GB and more in sampling, {needs.disk:.1f} GB of disk\n"
+        f"{needs.sampling:.1f} GB and more in evaluation, {needs.disk:.1f} GB of disk\n"
         f"time at {RATE:g} TFLOP/s: training {_duration(needs.training_hours)}, pairs and evaluation "
         f"{_duration(needs.sampling_hours)}"
     )

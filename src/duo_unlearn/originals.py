@@ -11,33 +11,35 @@ from PIL import Image
 
 from .families.base import SampleRequest
 from .metrics.attempts import save_png
+from .run import Run
 
 
 class Originals:
-    """Gives images of prompts and seeds, (prompt,); what is in the folder is read, and the rest sampled.
+    """Gives images of prompts and seeds, (prompt,); what the run has is read, and the rest sampled.
 
     state: what decides an image beside its prompt and seed. sample: on the original model.
     """
 
-    def __init__(
-        self, folder: Path, state: str, sample: Callable[[Sequence[SampleRequest]], list[Image.Image]]
-    ) -> None:
-        self.folder, self.state, self.sample = folder, state, sample
+    def __init__(self, run: Run, state: str, sample: Callable[[Sequence[SampleRequest]], list[Image.Image]]) -> None:
+        self.run, self.state, self.sample = run, state, sample
 
     def __call__(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """The images, in order."""
         paths = [self._path(text, seed) for text, seed in zip(texts, seeds, strict=True)]
-        images = {i: image for i, path in enumerate(paths) if (image := _read(path)) is not None}
-        lacking = [i for i in range(len(paths)) if i not in images]
-        made = self.sample([SampleRequest(texts[i], seeds[i]) for i in lacking]) if lacking else []
-        for i, image in zip(lacking, made, strict=True):
-            save_png(image, paths[i])
-            images[i] = image
-        return [images[i] for i in range(len(paths))]
+        images = [_read(path) for path in paths]
+        if None not in images:
+            return [image for image in images if image is not None]
+        with self.run.claim("originals", wait=True):
+            # Another process may have made some of them in the meantime.
+            lacking = [i for i, path in enumerate(paths) if _read(path) is None]
+            made = self.sample([SampleRequest(texts[i], seeds[i]) for i in lacking]) if lacking else []
+            for i, image in zip(lacking, made, strict=True):
+                save_png(image, paths[i])
+        return self(texts, seeds)
 
     def _path(self, text: str, seed: int) -> Path:
         basis = json.dumps([self.state, text, seed])
-        return self.folder / f"{hashlib.sha256(basis.encode()).hexdigest()[:16]}.png"
+        return self.run.originals / f"{hashlib.sha256(basis.encode()).hexdigest()[:16]}.png"
 
 
 def _read(path: Path) -> Image.Image | None:
@@ -45,5 +47,5 @@ def _read(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow raises all of these
         return None

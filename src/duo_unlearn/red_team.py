@@ -80,6 +80,8 @@ def attack(
         one = ATTACKS[name]
         reason = one.why_not(session.model)
         both = [_Work(session, one, which, preset, asked_for, replay) for which in MODELS]
+        if reason is None and replay is None and any(work.missing() for work in both):
+            reason = one.why_no_search(session.model)
         works += both if reason is None else []
         lines.append(Line(name, 0 if reason else len(asked_for.prompts), reason))
         parts = {work.which: work.keys() for work in both}

@@ -9,7 +9,7 @@ RUN/
   adapter/                 pytorch_lora_weights.safetensors  provenance.json
   evaluation/              images/SET/MODEL/NNNN.png  parts/SET.MODEL/FIRST.json  verdicts.json  inverted.safetensors
   attacks/                 PRESET/ATTACK/: what was found, attempts and images
-  attacks/originals/       the original model's images of attacked prompts, by what they depend on
+  attacks/originals/       the original model's images that attacks start from or aim at, by what they depend on
   attacks.json             estimates of the red team, by attack and preset
   results.json             estimates
   sweep/                   a run folder a β or strength; KIND.json, KIND.svg

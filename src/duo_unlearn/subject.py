@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from PIL import Image
@@ -29,14 +30,15 @@ def subject_of(session: Session) -> Subject:
         with adapters_off(model.denoiser):
             return sample(requests)
 
-    state = f"{model.fingerprint()} at {model.variant}, {settings.steps} steps, guidance {settings.guidance:g}"
+    basis = [model.fingerprint(), model.variant, model.source, settings.steps, settings.guidance]
+    state = json.dumps([*basis, session.settings.checkpoint_config, str(model.pipe.scheduler.config)])
     pairs = [pair for pair in load_pairs(session.run.pairs) if pair.keep]
     cache = build_cache(model, pairs, session.run.pairs, session.run.moments, captions=session.settings.train.captions)
     keep = [group for group in prompt_groups(session.concept, settings, session.settings.seed) if group.kind == "keep"]
     return Subject(
         model=model,
         original=lambda: adapters_off(model.denoiser),
-        originals=Originals(session.run.originals, state, sample_original),
+        originals=Originals(session.run, state, sample_original),
         # An image that cannot be judged is no success of a search.
         detect=lambda images: [v is not None and v.detected for v in verdicts_of(session.detector, images, [])],
         sample=sample,

@@ -59,5 +59,5 @@ def test_the_token_stands_in_front_of_each_prompt(model: Model) -> None:
 
 def test_an_inversion_that_breaks_is_an_error_not_a_defence(model: Model, moments: Moments) -> None:
     broken = Moments(moments.mean * float("nan"), moments.std)
-    with pytest.raises(DuoError, match="not finite at step 1"):
+    with pytest.raises(DuoError, match="step 1 of the inversion was not finite"):
         invert(model, broken, steps=2, batch=2, seed=0, quiet=True)

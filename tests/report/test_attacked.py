@@ -80,5 +80,12 @@ def test_a_prompt_files_direct_attempts_start_its_own_curve(run: Run) -> None:
     assert "images of the concept: 0 steps 80.0 %, 20 steps 70.0 %" in page
 
 
+def test_a_place_without_a_curve_does_not_hide_one(run: Run) -> None:
+    page = relearned(
+        run, "relearning-concept-20@file-a", "relearning-benign-300@file-a", "direct", "relearning-concept-20"
+    )
+    assert "Direct prompts, quick budget, n = 20, judge[x&gt;=0.5]@1" in page
+
+
 def test_one_point_is_no_curve(run: Run) -> None:
     assert "is fine-tuned for some steps" not in relearned(run, "p4d", "relearning-concept-20")

@@ -12,10 +12,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 from PIL import Image
 from torch import Tensor
 
+from ..errors import DuoError
 from ..families.base import Conditioning, Model, Moments, SampleRequest
 from ..families.token import PLACEHOLDER, encode_ids, encode_with_vector
 from ..records import Prompt
 
+SCALE = 1024.0
+"""A power of two: in full precision a gradient is the same with it, bit for bit."""
 Preset = Literal["quick", "paper"]
 Report = Callable[[float], None]
 
@@ -82,6 +85,10 @@ class Attack(Protocol):
         """Why it cannot run on this model, or None."""
         ...
 
+    def why_no_search(self, model: Model) -> str | None:
+        """Why it can find nothing here, though what was found elsewhere can be replayed; or None."""
+        ...
+
     def budget(self, preset: Preset) -> dict[str, float]:
         """What the preset spends: also the key under which results are kept."""
         ...
@@ -110,9 +117,27 @@ class ModelUntouched:
     alters = False
     version = 1
 
+    def why_no_search(self, _model: Model) -> str | None:
+        """Nothing is in the way."""
+        return None
+
     def during(self, _subject: Subject) -> AbstractContextManager[None]:
         """Nothing."""
         return nullcontext()
+
+
+def gradient(loss: Tensor, of: Tensor, what: str) -> Tensor:
+    """Of a scalar loss, scaled on its way back: half precision would round the small gradient of a mean away.
+
+    DuoError: it is not finite, which would pass for a defence. what: names the search there.
+    """
+    import torch
+
+    (found,) = torch.autograd.grad(loss * SCALE, [of])
+    if not torch.isfinite(found).all():
+        hint = "mixed_precision no or bf16"
+        raise DuoError(f"{what} was not finite", got=f"loss {loss.item()}", hint=hint)
+    return found / SCALE
 
 
 def requests_for(

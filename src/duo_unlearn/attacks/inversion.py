@@ -11,17 +11,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..errors import DuoError
 from ..families.base import Conditioning, Model, Moments
 from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, why_no_tokens
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
+from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject, gradient
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
-
-SCALE = 1024.0
-
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"steps": 300, "batch": 16, "lr": 5e-3},
@@ -86,15 +82,7 @@ def invert(
             predicted = model.predict(*inputs)
             loss = (predicted.float() - target.to(model.device)).square().mean()
             optimizer.zero_grad()
-            # Half precision would round the small gradient of the mean away on its way back.
-            (gradient,) = torch.autograd.grad(loss * SCALE, [vector])
-            if not torch.isfinite(gradient).all():
-                raise DuoError(
-                    f"the inversion was not finite at step {step + 1}",
-                    got=f"loss {loss.item()}",
-                    hint="mixed_precision no or bf16",
-                )
-            vector.grad = gradient / SCALE
+            vector.grad = gradient(loss, vector, f"step {step + 1} of the inversion")
             optimizer.step()
             report(step + 1, f"loss {loss.item():.4f}")
     return vector.detach()

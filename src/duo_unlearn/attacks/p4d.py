@@ -18,7 +18,7 @@ from torch import Tensor
 from ..families.base import Model
 from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import Found, ModelUntouched, Preset, Report, Subject
+from .base import Found, ModelUntouched, Preset, Report, Subject, gradient
 from .ring_a_bell import plain_tokens
 from .side_by_side import SideBySide
 
@@ -98,20 +98,21 @@ class _Search(SideBySide):
         self.asked_for = model.encode_prompts([prompt.text for prompt in prompts])
         self.plain = plain_tokens(model).to(model.device)
         self.words = vocabulary(model)
-        self.embeddings = self.words[self.plain].float()
+        embeddings = self.words[self.plain].float()
+        self.directions = torch.nn.functional.normalize(embeddings, dim=-1)
         self.generator = torch.Generator().manual_seed(seeds[0] ^ subject.seed)
         rows = torch.tensor([sequence(model, template) for template in templates], device=model.device)
         self.free = rows == -1
         self.ids = rows.clamp(min=0)
         first = torch.randint(0, len(self.plain), (int(self.free.sum()),), generator=self.generator)
-        self.vectors = self.embeddings[first.to(model.device)].clone().requires_grad_(True)
+        self.vectors = embeddings[first.to(model.device)].clone().requires_grad_(True)
         self.optimizer = torch.optim.AdamW([self.vectors], lr=rate, weight_decay=WEIGHT_DECAY)
 
     @torch.no_grad()
     def whole(self) -> Tensor:
         """Every prompt's sequence with the token nearest to each free vector by cosine, (prompt, token)."""
         unit = torch.nn.functional.normalize(self.vectors, dim=-1)
-        nearest = self.plain[(unit @ torch.nn.functional.normalize(self.embeddings, dim=-1).T).argmax(dim=-1)]
+        nearest = self.plain[(unit @ self.directions.T).argmax(dim=-1)]
         return self.ids.masked_scatter(self.free, nearest)
 
     def step(self) -> None:
@@ -131,9 +132,8 @@ class _Search(SideBySide):
             wanted = model.predict(noisy, levels, self.asked_for.rows(open_).map(lambda x: x.to(dtype)))
         given = encode_ids(model, ids, rows, first=0).map(lambda x: x.to(dtype))
         error = (model.predict(noisy, levels, given).float() - wanted.float()).square().flatten(1).mean(dim=1)
-        (gradient,) = torch.autograd.grad(error.sum(), [rows])
-        everywhere = torch.zeros((*self.free.shape, gradient.shape[-1]), device=model.device)
-        everywhere[open_] = gradient
+        everywhere = torch.zeros((*self.free.shape, rows.shape[-1]), device=model.device)
+        everywhere[open_] = gradient(error.sum(), rows, "a step of P4D")
         self.vectors.grad = everywhere[self.free]
         self.loss[open_] = error.detach().cpu()
         self.optimizer.step()

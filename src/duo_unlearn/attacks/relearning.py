@@ -33,6 +33,10 @@ class Relearning:
         kept = {parameter.dtype for parameter in model.denoiser.parameters()}
         return None if kept == {torch.float32} else "it fine-tunes float32 weights: mixed_precision no, quantize no"
 
+    def why_no_search(self, _model: Model) -> str | None:
+        """It searches nothing."""
+        return None
+
     def budget(self, _preset: Preset) -> dict[str, float]:
         """Steps, images a step."""
         return {"steps": float(self.steps), "batch": float(BATCH)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..families.base import Model
-from ..families.token import encode_ids, sequence, text_of, vocabulary, why_no_tokens
+from ..families.token import encode_ids, sequence, text_of, why_no_tokens
 from ..records import Prompt
 from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
 
@@ -125,4 +125,6 @@ def plain_tokens(model: Model) -> Tensor:
     """Token ids that a search may use: all but start, end and padding."""
     tokenizer = model.pipe.tokenizer
     special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return torch.tensor([i for i in range(len(vocabulary(model))) if i not in special])
+    return torch.tensor(
+        [i for i in range(model.pipe.text_encoder.get_input_embeddings().num_embeddings) if i not in special]
+    )

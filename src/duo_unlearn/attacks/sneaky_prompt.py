@@ -37,8 +37,12 @@ class SneakyPrompt(ModelUntouched):
     name, title, shared = "sneakyprompt", "SneakyPrompt", False
 
     def why_not(self, model: Model) -> str | None:
-        """It writes CLIP tokens, and needs the CLIP that scores images."""
-        return why_no_tokens(model) or why_no_clip(model.family)
+        """It writes CLIP tokens."""
+        return why_no_tokens(model)
+
+    def why_no_search(self, model: Model) -> str | None:
+        """It needs the CLIP that scores images."""
+        return why_no_clip(model.family)
 
     def budget(self, preset: Preset) -> dict[str, float]:
         """Queries a prompt, pieces a word, hidden units, learning rate."""

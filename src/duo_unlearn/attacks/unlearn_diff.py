@@ -16,7 +16,7 @@ from torch import Tensor
 from ..families.base import Conditioning, Model
 from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import Found, ModelUntouched, Preset, Report, Subject
+from .base import Found, ModelUntouched, Preset, Report, Subject, gradient
 from .ring_a_bell import plain_tokens
 from .side_by_side import SideBySide
 
@@ -98,7 +98,7 @@ class _Search(SideBySide):
         conditioning = encode_ids(model, self.ids[open_], straight @ self.embeddings)
         error = denoising_error(model, self.latents[open_], t, conditioning, self.generator)
         self.loss[open_] = error.detach().cpu()
-        (self.weights.grad,) = torch.autograd.grad(error.sum(), [self.weights])
+        self.weights.grad = gradient(error.sum(), self.weights, "a step of UnlearnDiffAtk")
         self.optimizer.step()
         self.weights.data = on_simplex(self.weights.data)
 

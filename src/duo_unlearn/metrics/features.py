@@ -99,7 +99,7 @@ def feature_batches(features: Features, paths: Iterable[Path]) -> Iterator[Tenso
         try:
             with Image.open(path) as image:
                 part.append(image.convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DuoError(
                 f"cannot read the image {path}", got=str(error)[:120], hint="remove or replace it"
             ) from error

@@ -39,6 +39,8 @@ def fidelity(
     reference: a folder of images that both models' distributions are measured from; without one it is the original
     model's images, under the same prompts and noise.
     """
+    if not texts:
+        return [], []
     images = _Images(prompts, texts, files, reference)
     found, absent = _by_features(images, features_for(family))
     for measured, lacking in (_by_lpips(images), _by_clip(images, family)):
@@ -109,6 +111,8 @@ def _by_clip(images: _Images, family: str) -> Measured:
     distances: dict[tuple[str, ModelName], Distribution] = {("cmmd", model): Cmmd() for model in images.measured}
     scores: dict[ModelName, list[float]] = {"original": [], "erased": []}
     for rows in images.rows(features):
+        if not any(model in rows for model in scores):
+            break  # of a larger reference the rest has nothing to be compared with
         for (_, model), distance in distances.items():
             distance.add(rows.get(images.base), rows.get(model))
         for model, values in scores.items():
@@ -131,7 +135,7 @@ def _by_lpips(images: _Images) -> Measured:
         sides = ([_open(path) for path in paths[first : first + BATCH]] for paths in (before, after))
         values += lpips(*sides)
     if len(values) < 2:
-        return [], []
+        return [], [{"metric": "lpips", "prompts": images.prompts, "reason": "one image has no interval"}]
     return [Estimate("lpips", "erased", images.prompts, *mean_interval(values), len(values), LPIPS)], []
 
 

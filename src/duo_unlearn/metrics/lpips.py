@@ -23,6 +23,8 @@ FILE: Final = "alexnet-owt-7be5be79.pth"
 DIGEST: Final = "7be5be79"
 """How the file's SHA-256 starts, as its name says."""
 NAME: Final = f"lpips-alex@{DIGEST}"
+PIXELS: Final = 1 << 22
+"""Of the images that are read at once: their features take about 130 bytes a pixel."""
 LEAST: Final = 63
 """Pixels of a side that the network can read."""
 
@@ -66,15 +68,16 @@ def why_no_lpips(size: tuple[int, int] | None = None) -> str | None:
     """Why there is no LPIPS on this machine, or of images of a size, or None."""
     if size is not None and min(size) < LEAST:
         return f"images of {size[0]} × {size[1]} pixels, its network reads {LEAST} and more"
-    return _why_no_weights()
-
-
-@functools.cache
-def _why_no_weights() -> str | None:
     path = _path()
     if not path.exists():
         return f"{FILE} is not in torch hub's folder (https://download.pytorch.org/models/{FILE})"
-    return None if sha256_of(path).startswith(DIGEST) else f"{FILE} in torch hub's folder has another hash"
+    right = _digest(path, path.stat().st_mtime_ns).startswith(DIGEST)
+    return None if right else f"{FILE} in torch hub's folder has another hash"
+
+
+@functools.cache
+def _digest(path: Path, _changed: int) -> str:
+    return sha256_of(path)
 
 
 @torch.no_grad()
@@ -84,8 +87,11 @@ def lpips(before: Sequence[Image.Image], after: Sequence[Image.Image]) -> list[f
     if len(sides) > 1:
         got = ", ".join(f"{width} × {height}" for width, height in sorted(sides)[:3])
         raise DuoError("LPIPS compares images of one size", got=got, hint="sample them again")
-    found: Tensor = _published()(_pixels(before), _pixels(after))
-    return found.tolist()
+    size, found = max(1, PIXELS // (before[0].width * before[0].height)), []
+    for first in range(0, len(before), size):
+        part = slice(first, first + size)
+        found += _published()(_pixels(before[part]), _pixels(after[part])).tolist()
+    return found
 
 
 def _pixels(images: Sequence[Image.Image]) -> Tensor:

@@ -41,17 +41,20 @@ def relearning_plot(rows: Sequence[AttackRow]) -> Plot | None:
         if name == "direct" and row.erased is not None and place in by_place:
             for points in by_place[place].values():
                 points[0] = row.erased
-    if not by_place:
+    curves = {
+        place: kept for place, lines in by_place.items() if (kept := {k: p for k, p in lines.items() if len(p) > 1})
+    }
+    if not curves:
         return None
-    place, lines = max(by_place.items(), key=lambda item: sum(map(len, item[1].values())))
-    lines = {kind: points for kind, points in lines.items() if len(points) > 1}
-    return _drawn(place, lines) if lines else None
+    return _drawn(*max(curves.items(), key=lambda item: sum(map(len, item[1].values()))))
 
 
 def _drawn(place: _Place, lines: dict[str, dict[int, Estimate]]) -> Plot:
+    counts = sorted({estimate.n for points in lines.values() for estimate in points.values()})
     caption = (
         "DSR of the erased model after it is fine-tuned for some steps, with 95 % intervals; at step 0 it is as it was."
-        " Whoever has the weights can do this."
+        f" Whoever has the weights can do this. {place.suffix.removeprefix('@') or 'Direct'} prompts, {place.preset} "
+        f"budget, n = {' or '.join(map(str, counts))}, {place.contract}."
     )
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
@@ -75,4 +78,4 @@ def _drawn(place: _Place, lines: dict[str, dict[int, Estimate]]) -> Plot:
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-        return Plot(inline_svg(figure, "relearning", f"{caption} {'; '.join(told)} ({place.preset})."), caption)
+        return Plot(inline_svg(figure, "relearning", f"{caption} {'; '.join(told)}."), caption)
