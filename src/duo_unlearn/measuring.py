@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 
 from .attempted import MODELS, attempted
-from .detectors.base import Detector, verdicts_of
+from .detectors.base import UNREADABLE, Detector, verdicts_of
 from .errors import DuoError
 from .interval import wilson
 from .progress import progress
@@ -83,7 +83,7 @@ def _open(path: Path, errors: list[str]) -> Image.Image | None:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
+    except UNREADABLE as error:
         errors.append(f"{path.name}: {error}"[:200])
         return None
 

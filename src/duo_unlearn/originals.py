@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from .detectors.base import UNREADABLE
 from .families.base import SampleRequest
 from .metrics.attempts import save_png
 from .run import Run
@@ -47,5 +48,5 @@ def _read(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow raises all of these
+    except UNREADABLE:
         return None

@@ -111,8 +111,8 @@ class Attack(Protocol):
         ...
 
 
-class ModelUntouched:
-    """The part of an attack that does nothing to the model."""
+class AttackDefaults:
+    """What an attack has unless it says otherwise: a first version, a search that always runs, the model as it is."""
 
     alters = False
     version = 1

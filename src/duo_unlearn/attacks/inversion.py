@@ -15,7 +15,7 @@ from ..families.base import Conditioning, Model, Moments
 from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, why_no_tokens
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject, gradient
+from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject, gradient
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
 
@@ -25,7 +25,7 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 }
 
 
-class ConceptInversion(ModelUntouched):
+class ConceptInversion(AttackDefaults):
     """One token for the whole concept, in front of every prompt."""
 
     name, title, shared = "concept-inversion", "Concept inversion", False

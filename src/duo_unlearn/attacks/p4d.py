@@ -18,7 +18,7 @@ from torch import Tensor
 from ..families.base import Model
 from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import Found, ModelUntouched, Preset, Report, Subject, gradient
+from .base import AttackDefaults, Found, Preset, Report, Subject, gradient
 from .ring_a_bell import plain_tokens
 from .side_by_side import SideBySide
 
@@ -31,7 +31,7 @@ LENGTH: Final[dict[Form, dict[str, float]]] = {"n": {"tokens": 16}, "k": {"every
 WEIGHT_DECAY = 0.1
 
 
-class P4D(ModelUntouched):
+class P4D(AttackDefaults):
     """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
 
     shared = False

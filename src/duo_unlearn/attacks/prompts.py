@@ -11,13 +11,13 @@ from pathlib import Path
 from ..errors import DuoError
 from ..families.base import Model
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
+from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
 
 LONGEST = 2000
 """Characters of a prompt, above which a file is taken for something else."""
 
 
-class Direct(ModelUntouched):
+class Direct(AttackDefaults):
     """The prompts as they are."""
 
     name, title, shared = "direct", "Direct prompts", True

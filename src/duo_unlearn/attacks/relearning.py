@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from ..families.base import Conditioning, Model, Moments, joined, seed_of
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, Found, Preset, Report, Subject
+from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
 
 BATCH = 8
 BENIGN = 64
 """Images of benign prompts, sampled from the original model."""
 
 
-class Relearning:
+class Relearning(AttackDefaults):
     """The prompts as they are, on the model after `steps` of fine-tuning all weights of its attention layers."""
 
-    shared, alters, version = True, True, 1
+    shared, alters = True, True
 
     def __init__(self, on: Literal["concept", "benign"], steps: int) -> None:
         self.on, self.steps = on, steps
@@ -32,10 +32,6 @@ class Relearning:
         """Its small steps need float32 weights."""
         kept = {parameter.dtype for parameter in model.denoiser.parameters()}
         return None if kept == {torch.float32} else "it fine-tunes float32 weights: mixed_precision no, quantize no"
-
-    def why_no_search(self, _model: Model) -> str | None:
-        """It searches nothing."""
-        return None
 
     def budget(self, _preset: Preset) -> dict[str, float]:
         """Steps, images a step."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..families.base import Model
 from ..families.token import encode_ids, sequence, text_of, why_no_tokens
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
+from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"population": 64, "generations": 60, "tokens": 16, "eta": 3.0},
@@ -24,7 +24,7 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 CROSSOVER, MUTATION = 0.5, 0.25
 
 
-class RingABell(ModelUntouched):
+class RingABell(AttackDefaults):
     """Searches on the text encoder alone, so what is found serves every model that has it."""
 
     name, title, shared = "ring-a-bell", "Ring-A-Bell", True

@@ -16,7 +16,7 @@ from ..families.base import Model, SampleRequest
 from ..families.token import encode_ids, sequence, text_of, why_no_tokens, word_ids
 from ..metrics.clip import why_no_clip
 from ..records import Prompt
-from .base import Artifact, Found, ModelUntouched, Preset, Report, Subject
+from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
 from .ring_a_bell import concept_vector, plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
@@ -31,7 +31,7 @@ MINI_SUCCESS: Final = 0.9
 """On the mini world's CLIP: the share of the score that the original model's own image has."""
 
 
-class SneakyPrompt(ModelUntouched):
+class SneakyPrompt(AttackDefaults):
     """Prompts are attacked side by side, each by a policy of its own; each stops when its image passes."""
 
     name, title, shared = "sneakyprompt", "SneakyPrompt", False

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..families.base import Conditioning, Model
 from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import Found, ModelUntouched, Preset, Report, Subject, gradient
+from .base import AttackDefaults, Found, Preset, Report, Subject, gradient
 from .ring_a_bell import plain_tokens
 from .side_by_side import SideBySide
 
@@ -27,7 +27,7 @@ PRESETS: Final[dict[Preset, dict[str, float]]] = {
 WEIGHT_DECAY = 0.1
 
 
-class UnlearnDiffAtk(ModelUntouched):
+class UnlearnDiffAtk(AttackDefaults):
     """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
 
     name, title, shared = "unlearndiffatk", "UnlearnDiffAtk", False

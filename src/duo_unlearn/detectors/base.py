@@ -15,6 +15,9 @@ from ..errors import DuoError
 from ..records import Verdict
 from ..storage import sha256_of
 
+UNREADABLE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for a broken image, when it opens it or when it decodes it."""
+
 
 class Contract(NamedTuple):
     """What makes two detections comparable: same name, labels, threshold, weights and colour order.

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..detectors.base import UNREADABLE
 from ..errors import DuoError
 from ..storage import sha256_of
 from .clip import clip_for, embed_images
@@ -99,7 +100,7 @@ def feature_batches(features: Features, paths: Iterable[Path]) -> Iterator[Tenso
         try:
             with Image.open(path) as image:
                 part.append(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise DuoError(
                 f"cannot read the image {path}", got=str(error)[:120], hint="remove or replace it"
             ) from error

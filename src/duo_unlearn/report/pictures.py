@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image, ImageOps
 
+from ..detectors.base import UNREADABLE
 from ..records import Pair
 from ..run import Run
 from .contents import Contents
@@ -68,7 +69,7 @@ def data_uri(path: Path, inside: Path) -> str | None:
             return None
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
