@@ -23,15 +23,15 @@ import torch
 from PIL import Image
 from random_weights import random_model
 
-from duo_unlearn.adapters.lora import adapters_off, attach
-from duo_unlearn.config import TrainSettings
-from duo_unlearn.families.base import Moments
+from duo_unlearn.edits.lora import adapters_off, attach
+from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.erasers.duo.step import draw, make_batch, terms_of
+from duo_unlearn.erasers.latents import Cache
+from duo_unlearn.families.interface import Moments
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
-from duo_unlearn.objective import Terms, duo_loss
 from duo_unlearn.session import machine
-from duo_unlearn.training.cache import Cache
-from duo_unlearn.training.step import draw, make_batch, terms_of
+from duo_unlearn.settings.tree import TrainSettings
 
 OPTIONS = ("fused", "channels_last", "compile", "checkpointing")
 
@@ -191,7 +191,7 @@ def against(family: str, device: torch.device, batch: int, steps: int) -> float:
 
 def images_per_second(family: str, device: torch.device) -> float:
     """Sampling: 25 steps at guidance 7.5, batches of 4."""
-    from duo_unlearn.families.base import SampleRequest
+    from duo_unlearn.families.interface import SampleRequest
 
     model = setup(family, device, 4, set()).model
     requests = [SampleRequest("a picture", i) for i in range(4)]

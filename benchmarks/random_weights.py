@@ -9,7 +9,7 @@ import torch
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.published import published_denoiser
 from duo_unlearn.families.registry import FAMILIES
-from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.mini.model.bundle import weights_folder
 
 _ENCODERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "sd1": ({"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},),

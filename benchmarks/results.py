@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.processes import keep_freed_memory
+from duo_unlearn.experiments.sweep import BETAS, Assault, sweep
 from duo_unlearn.records import is_share
 from duo_unlearn.report.frontier import frontier_plot
+from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.session import Session, machine
-from duo_unlearn.settings import resolve_settings
-from duo_unlearn.storage import read_json, write_json, write_text
-from duo_unlearn.sweeping import BETAS, Assault, sweep
+from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.storage.files import read_json, write_json, write_text
 
 GRID = (9.0, 30.0, *BETAS)
 """The mini model's β, one between, and the paper's."""

@@ -17,11 +17,11 @@ import time
 import numpy as np
 import torch
 
-from duo_unlearn.adapters.lora import attach
-from duo_unlearn.detectors.base import make_detector
-from duo_unlearn.families.base import Model, SampleRequest
+from duo_unlearn.detectors.interface import make_detector
+from duo_unlearn.edits.lora import attach
+from duo_unlearn.families.interface import Model, SampleRequest
 from duo_unlearn.families.load import load_model
-from duo_unlearn.processes import keep_freed_memory
+from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.session import machine
 
 PROMPTS = (

@@ -23,16 +23,16 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from duo_unlearn.adapters.lora import adapters_off, attach
-from duo_unlearn.config import TrainSettings
-from duo_unlearn.families.base import Model
+from duo_unlearn.edits.lora import adapters_off, attach
+from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.erasers.duo.step import draw as draw_noise
+from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
+from duo_unlearn.erasers.latents import Cache
+from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
-from duo_unlearn.objective import Terms, duo_loss
+from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.session import machine
-from duo_unlearn.training.cache import Cache
-from duo_unlearn.training.step import draw as draw_noise
-from duo_unlearn.training.step import make_batch, pair_at, terms_of
+from duo_unlearn.settings.tree import TrainSettings
 
 
 def drawn_pairs(count: int) -> tuple[list[Image.Image], list[Image.Image]]:

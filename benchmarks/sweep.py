@@ -18,13 +18,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from duo_unlearn.config import merged, nested, parse_assignments
-from duo_unlearn.evaluation import evaluate
+from duo_unlearn.arena.evaluation import evaluate
 from duo_unlearn.pipeline import make_pairs, report, train
 from duo_unlearn.records import Estimate
-from duo_unlearn.run import Run
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session, machine
-from duo_unlearn.settings import resolve_settings
+from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import merged, nested, parse_assignments
 
 ATTACKS = ("direct", "synonym", "indirect", "inverted", "inverted-plain")
 KEPT = ("keep", "empty", "wand", "flower", "balloon", "book", "sword")

@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from duo_unlearn.run import Run
+from duo_unlearn.runs.folder import Run
 
 
 @pytest.fixture

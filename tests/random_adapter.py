@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from duo_unlearn.adapters.lora import attach, save_adapter
-from duo_unlearn.families.base import Model
+from duo_unlearn.edits.lora import attach, save_adapter
+from duo_unlearn.families.interface import Model
 
 
 def random_adapter(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.mini.bundle import weights_folder
-from duo_unlearn.pairs.store import import_pairs, load_pairs
-from duo_unlearn.run import Run
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs
+from duo_unlearn.runs.folder import Run
 
 from .drawn_pairs import draw_pairs
 
@@ -28,7 +28,7 @@ SMALL = {
 
 
 def duo(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from duo_unlearn.cli import main; main()"
+    code = "from duo_unlearn.cli.main import main; main()"
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 

@@ -15,13 +15,13 @@ import torch
 
 import duo_unlearn as duo
 from duo_unlearn.families.load import load_model
-from duo_unlearn.run import Run
-from duo_unlearn.storage import read_tensors
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import read_tensors
 
 from .drawn_pairs import draw_pairs
 from .random_adapter import random_adapter
 
-COMMAND = "from duo_unlearn.cli import main; main()"
+COMMAND = "from duo_unlearn.cli.main import main; main()"
 EVALUATE = {
     "evaluate.prompts": 6, "evaluate.keep_prompts": 6, "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 2,
     "evaluate.inversion_steps": 2, "evaluate.steps": 2, "evaluate.batch": 2,

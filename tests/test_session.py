@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from duo_unlearn.run import Run
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session
-from duo_unlearn.settings import resolve_settings
+from duo_unlearn.settings.resolve import resolve_settings
 
 
 def test_gradient_checkpointing_holds_for_every_stage(run: Run) -> None:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def _session(model: str, concept: str, output: str | Path, settings: Mapping[str, Any] | None, quiet: bool) -> Session:
-    from .config import merged, nested
     from .session import Session
-    from .settings import resolve_settings
+    from .settings.resolve import resolve_settings
+    from .settings.tree import merged, nested
 
     given = merged({"model": model, "concept": concept, "output": Path(output)}, nested(settings or {}))
     return Session(resolve_settings(given), quiet=quiet)
@@ -82,7 +82,7 @@ def evaluate(
     quiet: bool = False,
 ) -> list[Estimate]:
     """Measure the run's adapter beside the original model; gives the estimates. Arguments as for `erase`."""
-    from .evaluation import evaluate as run_stage
+    from .arena.evaluation import evaluate as run_stage
 
     session = _session(model, concept, output, settings, quiet)
     with session.run.lock(shared=True):

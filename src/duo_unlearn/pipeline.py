@@ -11,18 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .arena.evaluation import evaluate
 from .errors import DuoError
-from .evaluation import evaluate
-from .processes import alone, is_first_process
 from .records import Estimate, Pair
-from .run import Run
+from .runs.folder import Run
+from .runs.machine import alone, is_first_process
 from .session import Session, State
 
 
 def make_pairs(session: Session) -> tuple[list[Pair], State]:
     """Pairs of unsafe images and safe counterparts: made by SDEdit, or taken from the user's folder."""
+    from .pairs.own_pairs import import_pairs
     from .pairs.sheet import contact_sheet
-    from .pairs.store import import_pairs
     from .pairs.synthesize import make_pairs as synthesize
 
     alone("pairs")
@@ -56,11 +56,11 @@ def train(session: Session) -> State:
     """Train the adapter on the run's pairs, and save it with its provenance."""
     from accelerate import PartialState
 
-    from .adapters.lora import read_provenance, save_adapter
-    from .pairs.store import load_pairs
-    from .training.cache import build_cache
-    from .training.checkpoint import identity
-    from .training.trainer import train as run_training
+    from .edits.lora import read_provenance, save_adapter
+    from .erasers.checkpoint import identity
+    from .erasers.latents import build_cache
+    from .erasers.trainer import train as run_training
+    from .pairs.own_pairs import load_pairs
 
     begin, run, settings = session.begin(), session.run, session.settings
     if not (run.pairs / "manifest.json").exists():

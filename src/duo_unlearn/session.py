@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from .concepts.spec import Concept
 from .concepts.store import load_concept
-from .config import Settings, as_yaml
-from .detectors.base import Detector, make_detector
+from .detectors.interface import Detector, make_detector
 from .errors import DuoError
-from .families.base import Model
-from .families.kinds import family_of
+from .families.identify import family_of
+from .families.interface import Model
 from .families.load import DTYPES, load_model, pick_device
-from .processes import is_first_process
-from .run import Run
-from .storage import write_text
+from .runs.folder import Run
+from .runs.machine import is_first_process
+from .settings.tree import Settings, as_yaml
+from .storage.files import write_text
 
 State = Literal["done", "already done"]
 VERSIONED = ("duo_unlearn", "torch", "diffusers", "transformers", "peft", "accelerate")

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from duo_unlearn.attacks.base import Subject
+from duo_unlearn.attacks.interface import Subject
 from duo_unlearn.concepts.store import load_concept, prompts_of, splitter
-from duo_unlearn.detectors.base import make_detector
-from duo_unlearn.families.base import SampleRequest
+from duo_unlearn.detectors.interface import make_detector
+from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model
-from duo_unlearn.families.token import word_ids
-from duo_unlearn.metrics.clip import clip_score
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.families.tokens import word_ids
+from duo_unlearn.features.clip import clip_score
+from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import Prompt
 
 NAMES = ("sword", "blade", "saber", "sharp", "steel", "weapon")

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from duo_unlearn.attacks.inversion import embeddings_with, invert
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.base import Model, Moments
+from duo_unlearn.families.interface import Model, Moments
 from duo_unlearn.families.load import load_model
-from duo_unlearn.families.token import PLACEHOLDER, encode_with_vector, initial_vector
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.families.tokens import PLACEHOLDER, encode_with_vector, initial_vector
+from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.attacks.prompts import read_prompts
+from duo_unlearn.attacks.direct import read_prompts
 from duo_unlearn.errors import DuoError
 
 

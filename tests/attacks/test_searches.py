@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from duo_unlearn.adapters.lora import attach
 from duo_unlearn.attacks import ring_a_bell, sneaky_prompt, unlearn_diff
-from duo_unlearn.attacks.base import Artifact, Found, Subject, requests_for
+from duo_unlearn.attacks.interface import Artifact, Found, Subject, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.relearning import Relearning, attention_weights
-from duo_unlearn.families.base import SampleRequest
-from duo_unlearn.families.token import encode_ids, sequence, vocabulary, word_ids
+from duo_unlearn.edits.lora import attach
+from duo_unlearn.families.interface import SampleRequest
+from duo_unlearn.families.tokens import encode_ids, sequence, vocabulary, word_ids
 
 from .prompt_cut import asked, subject
 

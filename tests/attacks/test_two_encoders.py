@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from duo_unlearn.attacks.base import Subject, requests_for
+from duo_unlearn.attacks.interface import Subject, requests_for
 from duo_unlearn.attacks.inversion import invert
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.families.base import Model, SampleRequest
+from duo_unlearn.families.interface import Model, SampleRequest
 from duo_unlearn.families.load import load_model
-from duo_unlearn.families.token import (
+from duo_unlearn.families.tokens import (
     PLACEHOLDER,
     encode_ids,
     encode_with_vector,
@@ -26,8 +26,8 @@ from duo_unlearn.families.token import (
     vocabulary,
     word_ids,
 )
-from duo_unlearn.metrics.clip import clip_score
-from duo_unlearn.mini.scenes import Scene, draw
+from duo_unlearn.features.clip import clip_score
+from duo_unlearn.mini.world.scenes import Scene, draw
 
 from ..families import small_models as small
 from .prompt_cut import asked

@@ -19,8 +19,8 @@ from duo_unlearn.concepts.store import (
     shipped_concepts,
     splitter,
 )
-from duo_unlearn.config import EvaluateSettings, merged, read_yaml
 from duo_unlearn.errors import DuoError
+from duo_unlearn.settings.tree import EvaluateSettings, merged, read_yaml
 
 
 def content(**changes: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from duo_unlearn.detectors.base import AttributeReader, Detector, check_detector, make_detector
+from duo_unlearn.detectors.interface import AttributeReader, Detector, check_detector, make_detector
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.bundle import weights_folder
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 
 SWORD = ("item=sword",)
 

@@ -9,8 +9,8 @@ import skimage.data
 import torch
 from PIL import Image
 
-from duo_unlearn.detectors import base
-from duo_unlearn.detectors.base import Detector, check_detector, make_detector
+from duo_unlearn.detectors import interface as base
+from duo_unlearn.detectors.interface import Detector, check_detector, make_detector
 from duo_unlearn.errors import DuoError
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")

@@ -28,7 +28,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.mini.model.bundle import weights_folder
 
 RESOLUTION = 32
 

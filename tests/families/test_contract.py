@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from duo_unlearn.adapters.lora import adapter_tensors, adapters_off, attach
-from duo_unlearn.families.base import Conditioning, Model, SampleRequest, joined
+from duo_unlearn.edits.lora import adapter_tensors, adapters_off, attach
+from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.families.interface import Conditioning, Model, SampleRequest, joined
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.noise import Diffusion, Flow
-from duo_unlearn.mini.bundle import weights_folder
-from duo_unlearn.objective import Terms, duo_loss
+from duo_unlearn.mini.model.bundle import weights_folder
 
 from ..random_adapter import random_adapter
 from . import small_models as small

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from transformers import CLIPImageProcessor
 
-from duo_unlearn.families.kinds import family_of
-from duo_unlearn.mini.bundle import weights_folder
-from duo_unlearn.run import Run
-from duo_unlearn.storage import write_tensors
+from duo_unlearn.families.identify import family_of
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import write_tensors
 
 from ..drawn_pairs import draw_pairs
 from . import small_models as small
@@ -25,7 +25,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd
 
 
 def duo(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from duo_unlearn.cli import main; main()"
+    code = "from duo_unlearn.cli.main import main; main()"
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 
@@ -87,7 +87,7 @@ def test_erase(family: str, tmp_path: Path) -> None:
 def test_a_single_file_of_the_mini_model_is_erased_like_its_folder(tmp_path: Path) -> None:
     import torch
 
-    from duo_unlearn.adapters.single_file import checkpoint_of
+    from duo_unlearn.export.single_file import checkpoint_of
     from duo_unlearn.families.load import load_model
 
     plain = load_model("mini", torch.device("cpu"))

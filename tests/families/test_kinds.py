@@ -12,10 +12,10 @@ import torch
 from diffusers import EDMEulerScheduler
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.kinds import family_of, model_faults, variant_of
+from duo_unlearn.families.identify import family_of, model_faults, variant_of
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.stable_diffusion import unet_noise
-from duo_unlearn.mini.bundle import weights_folder
+from duo_unlearn.mini.model.bundle import weights_folder
 
 from . import small_models as small
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from duo_unlearn.erasers.duo.objective import duo_loss
 from duo_unlearn.families.noise import Diffusion, Flow, flow_sigmas
-from duo_unlearn.objective import duo_loss
 from duo_unlearn.records import Prediction
 
 ALPHAS = torch.tensor([0.64, 0.36])  # √ᾱ = 0.8, 0.6 and √(1−ᾱ) = 0.6, 0.8

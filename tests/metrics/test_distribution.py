@@ -14,14 +14,14 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from duo_unlearn.errors import DuoError
+from duo_unlearn.features.clip import why_no_clip
+from duo_unlearn.features.extractors import EffnetFeatures, MiniClipFeatures, feature_batches
 from duo_unlearn.metrics import distribution
-from duo_unlearn.metrics.clip import why_no_clip
 from duo_unlearn.metrics.distribution import Cmmd, Distance, Distribution, Fid, Kid
-from duo_unlearn.metrics.features import EffnetFeatures, MiniClipFeatures, feature_batches
 from duo_unlearn.metrics.fidelity import fidelity, reference_pictures
-from duo_unlearn.mini.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import ModelName
-from duo_unlearn.settings import find_faults
+from duo_unlearn.settings.resolve import find_faults
 
 WIDTH = 12
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from duo_unlearn.mini.bundle import weights_folder
-from duo_unlearn.mini.fit import _assemble, text_tower
-from duo_unlearn.mini.judge_net import JudgeNet
-from duo_unlearn.mini.parts import build_clip, build_tokenizer, build_unet, build_vae
+from duo_unlearn.mini.fit.fit import _assemble, text_tower
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.mini.model.judge_net import JudgeNet
+from duo_unlearn.mini.model.parts import build_clip, build_tokenizer, build_unet, build_vae
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini import bundle
-from duo_unlearn.mini.parts import token_ids
-from duo_unlearn.storage import read_tensors, write_tensors
+from duo_unlearn.mini.model import bundle
+from duo_unlearn.mini.model.parts import token_ids
+from duo_unlearn.storage.files import read_tensors, write_tensors
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.mini.captions import (
+from duo_unlearn.mini.model.parts import CONTEXT
+from duo_unlearn.mini.world.captions import (
     INDIRECT,
     PLACE_PHRASES,
     SYNONYMS,
@@ -21,8 +22,7 @@ from duo_unlearn.mini.captions import (
     with_article,
     wordings_of,
 )
-from duo_unlearn.mini.parts import CONTEXT
-from duo_unlearn.mini.scenes import COLOURS, ITEMS, OBJECTS, PLACES, SUBJECTS, Scene, random_scene
+from duo_unlearn.mini.world.scenes import COLOURS, ITEMS, OBJECTS, PLACES, SUBJECTS, Scene, random_scene
 
 NAMES = {item: (item, *SYNONYMS.get(item, ())) for item in ITEMS if item != "none"}
 

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini import card
-from duo_unlearn.mini.fit import Recipe
-from duo_unlearn.mini.quality import Figure, Figures
-from duo_unlearn.storage import read_json, sha256_of, write_json
+from duo_unlearn.mini.fit import card
+from duo_unlearn.mini.fit.fit import Recipe
+from duo_unlearn.mini.fit.quality import Figure, Figures
+from duo_unlearn.storage.files import read_json, sha256_of, write_json
 
 CPU = torch.device("cpu")
 RECIPE: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(Recipe()))) | {"tokenizer": {"captions": 18_000}}

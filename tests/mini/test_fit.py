@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.fit import Recipe, fit, text_tower
-from duo_unlearn.mini.parts import build_clip, token_ids
-from duo_unlearn.storage import read_json, write_json
+from duo_unlearn.mini.fit.fit import Recipe, fit, text_tower
+from duo_unlearn.mini.model.parts import build_clip, token_ids
+from duo_unlearn.storage.files import read_json, write_json
 
 TINY = Recipe().shortened(0.0005)
 

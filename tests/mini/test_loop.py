@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duo_unlearn.mini.loop import Draw, Schedule, cosine_after, draw_for, train_stage
+from duo_unlearn.mini.fit.loop import Draw, Schedule, cosine_after, draw_for, train_stage
 
 CPU = torch.device("cpu")
 SCHEDULES = [

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from duo_unlearn.interval import wilson
-from duo_unlearn.mini import quality
-from duo_unlearn.mini.bundle import load_clip, load_judge
-from duo_unlearn.mini.card import load_pipeline
-from duo_unlearn.mini.judge_net import attribute_ids
-from duo_unlearn.mini.quality import Asked, Figure
-from duo_unlearn.mini.scenes import ITEMS, OBJECTS, SUBJECTS, Scene, is_held_out
-from duo_unlearn.mini.stages import pixels_of
+from duo_unlearn.mini.fit import quality
+from duo_unlearn.mini.fit.card import load_pipeline
+from duo_unlearn.mini.fit.quality import Asked, Figure
+from duo_unlearn.mini.fit.stages import pixels_of
+from duo_unlearn.mini.model.bundle import load_clip, load_judge
+from duo_unlearn.mini.model.judge_net import attribute_ids
+from duo_unlearn.mini.world.scenes import ITEMS, OBJECTS, SUBJECTS, Scene, is_held_out
 
 CPU = torch.device("cpu")
 

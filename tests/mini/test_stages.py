@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duo_unlearn.mini import stages
-from duo_unlearn.mini.fit import text_tower
-from duo_unlearn.mini.judge_net import ATTRIBUTES, JudgeNet
-from duo_unlearn.mini.loop import Draw, draw_for
-from duo_unlearn.mini.parts import build_clip, build_scheduler, build_vae
-from duo_unlearn.mini.scenes import ITEMS, Scene, is_held_out
+from duo_unlearn.mini.fit import stages
+from duo_unlearn.mini.fit.fit import text_tower
+from duo_unlearn.mini.fit.loop import Draw, draw_for
+from duo_unlearn.mini.model.judge_net import ATTRIBUTES, JudgeNet
+from duo_unlearn.mini.model.parts import build_clip, build_scheduler, build_vae
+from duo_unlearn.mini.world.scenes import ITEMS, Scene, is_held_out
 
 CPU = torch.device("cpu")
 

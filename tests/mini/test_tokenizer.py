@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from duo_unlearn.mini.parts import CONTEXT, build_tokenizer, token_ids
+from duo_unlearn.mini.model.parts import CONTEXT, build_tokenizer, token_ids
 
 
 @pytest.mark.parametrize("text", ["xylophone", "quizzical jackdaws", "a zebra 42", "hello, world!", "sw0rd"])
@@ -65,7 +65,7 @@ def test_the_same_seed_builds_the_same_vocabulary(tokenizer: Any, tmp_path: Path
 def test_the_shipped_tokenizer_knows_the_words_of_its_world(shipped: Path) -> None:
     from transformers import CLIPTokenizer
 
-    from duo_unlearn.mini.judge_net import ATTRIBUTES
+    from duo_unlearn.mini.model.judge_net import ATTRIBUTES
 
     tokenizer = CLIPTokenizer.from_pretrained(shipped / "tokenizer")
     for labels in ATTRIBUTES.values():

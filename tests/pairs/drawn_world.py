@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from duo_unlearn.concepts.spec import PairKind
 from duo_unlearn.concepts.store import load_concept
-from duo_unlearn.detectors.base import Contract, Detector
-from duo_unlearn.families.base import Conditioning, Model, Moments, SampleRequest
+from duo_unlearn.detectors.interface import Contract, Detector
+from duo_unlearn.families.interface import Conditioning, Model, Moments, SampleRequest
 from duo_unlearn.families.noise import Diffusion, NoiseProcess
-from duo_unlearn.mini.captions import PLACE_PHRASES
-from duo_unlearn.mini.scenes import COLOURS, ITEMS, SUBJECTS, Scene, draw, random_scene
+from duo_unlearn.mini.world.captions import PLACE_PHRASES
+from duo_unlearn.mini.world.scenes import COLOURS, ITEMS, SUBJECTS, Scene, draw, random_scene
 from duo_unlearn.pairs.synthesize import make_pairs
 from duo_unlearn.records import Pair, Targets, Verdict
 

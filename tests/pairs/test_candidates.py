@@ -10,8 +10,8 @@ import pytest
 
 from duo_unlearn.concepts.spec import Concept
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.captions import PLACE_PHRASES
-from duo_unlearn.mini.scenes import COLOURS, SUBJECTS, Scene, is_held_out
+from duo_unlearn.mini.world.captions import PLACE_PHRASES
+from duo_unlearn.mini.world.scenes import COLOURS, SUBJECTS, Scene, is_held_out
 from duo_unlearn.pairs.candidates import make_candidate, next_round, still_needed
 from duo_unlearn.pairs.manifest import KindTries
 

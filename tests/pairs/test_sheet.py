@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duo_unlearn.pairs.images import save_png
+from duo_unlearn.pairs.own_pairs import save_manifest
 from duo_unlearn.pairs.sheet import CELL, GAP, SIDE, contact_sheet
-from duo_unlearn.pairs.store import save_manifest
 from duo_unlearn.records import Pair
+from duo_unlearn.storage.pictures import save_png
 
 
 def make_folder(folder: Path, count: int) -> Path:

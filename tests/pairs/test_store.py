@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.pairs.images import open_image, save_png
 from duo_unlearn.pairs.manifest import KindTries, read_manifest
-from duo_unlearn.pairs.store import check_pairs, import_pairs, load_pairs, save_manifest, set_keep
+from duo_unlearn.pairs.own_pairs import check_pairs, import_pairs, load_pairs, save_manifest, set_keep
 from duo_unlearn.records import Pair
-from duo_unlearn.storage import sha256_of
+from duo_unlearn.storage.files import sha256_of
+from duo_unlearn.storage.pictures import open_image, save_png
 
 
 def picture(path: Path, grey: int = 100, size: tuple[int, int] = (24, 16)) -> Path:

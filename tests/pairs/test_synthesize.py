@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from duo_unlearn.detectors.base import AttributeReader
+from duo_unlearn.detectors.interface import AttributeReader
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.scenes import is_held_out
-from duo_unlearn.pairs.images import open_image
+from duo_unlearn.mini.world.scenes import is_held_out
 from duo_unlearn.pairs.manifest import read_manifest
-from duo_unlearn.pairs.store import import_pairs, load_pairs, set_keep
+from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs, set_keep
+from duo_unlearn.storage.pictures import open_image
 
 from .drawn_world import Gallery, GalleryDetector, World, files_of
 

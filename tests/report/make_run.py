@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from duo_unlearn.config import Settings
 from duo_unlearn.interval import wilson
-from duo_unlearn.mini.captions import caption
-from duo_unlearn.mini.scenes import draw, random_scene
+from duo_unlearn.mini.world.captions import caption
+from duo_unlearn.mini.world.scenes import draw, random_scene
 from duo_unlearn.records import Estimate, ModelName, Pair
-from duo_unlearn.run import Run
-from duo_unlearn.storage import write_json, write_text
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.tree import Settings
+from duo_unlearn.storage.files import write_json, write_text
 
 JUDGE = "mini-judge[item=sword>=0.5]@1a2b3c4d"
 READER = "mini-judge[subject|colour|place|item]@1a2b3c4d"

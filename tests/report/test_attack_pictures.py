@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from duo_unlearn.config import Settings, as_yaml
 from duo_unlearn.errors import DuoError
 from duo_unlearn.report.page import write_report
-from duo_unlearn.run import Run
-from duo_unlearn.storage import write_json, write_text
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.tree import Settings, as_yaml
+from duo_unlearn.storage.files import write_json, write_text
 
 from .make_run import add_pairs
 

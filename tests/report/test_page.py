@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.scenes import Scene, draw
+from duo_unlearn.mini.world.scenes import Scene, draw
 from duo_unlearn.records import Estimate
 from duo_unlearn.report.page import write_report
-from duo_unlearn.run import Run
-from duo_unlearn.storage import read_json, write_json, write_text
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import read_json, write_json, write_text
 
 from .make_run import add_all, add_curves, add_images, add_pairs, add_record, add_results
 

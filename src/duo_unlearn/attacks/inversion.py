@@ -11,11 +11,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..families.base import Conditioning, Model, Moments
-from ..families.token import PLACEHOLDER, encode_with_vector, initial_vector, why_no_tokens
+from ..families.interface import Conditioning, Model, Moments
+from ..families.tokens import PLACEHOLDER, encode_with_vector, initial_vector, why_no_tokens
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject, gradient
+from .interface import Artifact, AttackDefaults, Found, Preset, Report, Subject, gradient
 
 TEMPLATES = (f"a picture of {PLACEHOLDER}", f"a drawing of {PLACEHOLDER}", PLACEHOLDER, f"an image of {PLACEHOLDER}")
 

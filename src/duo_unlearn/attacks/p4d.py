@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..families.base import Model
-from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
+from ..families.interface import Model
+from ..families.tokens import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import AttackDefaults, Found, Preset, Report, Subject, gradient
+from .interface import AttackDefaults, Found, Preset, Report, Subject, gradient
 from .ring_a_bell import plain_tokens
-from .side_by_side import SideBySide
+from .search import SideBySide
 
 Form = Literal["n", "k"]
 STEPS: Final[dict[Preset, dict[str, float]]] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from .base import Attack
+from .direct import AdapterRemoval, Direct, ImageToImage
+from .interface import Attack
 from .inversion import ConceptInversion
 from .p4d import P4D
-from .prompts import AdapterRemoval, Direct, ImageToImage
 from .relearning import Relearning
 from .ring_a_bell import RingABell
 from .sneaky_prompt import SneakyPrompt

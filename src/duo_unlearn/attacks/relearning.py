@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..families.base import Conditioning, Model, Moments, joined, seed_of
+from ..families.interface import Conditioning, Model, Moments, joined, seed_of
 from ..progress import progress
 from ..records import Prompt
-from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
+from .interface import Artifact, AttackDefaults, Found, Preset, Report, Subject
 
 BATCH = 8
 BENIGN = 64

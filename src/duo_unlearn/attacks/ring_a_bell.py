@@ -12,10 +12,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..families.base import Model
-from ..families.token import encode_ids, sequence, text_of, why_no_tokens
+from ..families.interface import Model
+from ..families.tokens import encode_ids, sequence, text_of, why_no_tokens
 from ..records import Prompt
-from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
+from .interface import Artifact, AttackDefaults, Found, Preset, Report, Subject
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"population": 64, "generations": 60, "tokens": 16, "eta": 3.0},

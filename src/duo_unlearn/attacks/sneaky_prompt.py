@@ -12,11 +12,11 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from ..families.base import Model, SampleRequest
-from ..families.token import encode_ids, sequence, text_of, why_no_tokens, word_ids
-from ..metrics.clip import why_no_clip
+from ..families.interface import Model, SampleRequest
+from ..families.tokens import encode_ids, sequence, text_of, why_no_tokens, word_ids
+from ..features.clip import why_no_clip
 from ..records import Prompt
-from .base import Artifact, AttackDefaults, Found, Preset, Report, Subject
+from .interface import Artifact, AttackDefaults, Found, Preset, Report, Subject
 from .ring_a_bell import concept_vector, plain_tokens
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {

@@ -13,12 +13,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..families.base import Conditioning, Model
-from ..families.token import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
+from ..families.interface import Conditioning, Model
+from ..families.tokens import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
 from ..records import Prompt
-from .base import AttackDefaults, Found, Preset, Report, Subject, gradient
+from .interface import AttackDefaults, Found, Preset, Report, Subject, gradient
 from .ring_a_bell import plain_tokens
-from .side_by_side import SideBySide
+from .search import SideBySide
 
 PRESETS: Final[dict[Preset, dict[str, float]]] = {
     "quick": {"tokens": 5, "timesteps": 10, "steps": 10, "lr": 0.01},

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DuoError
-from ..storage import write_text
+from ..storage.files import write_text
 
 PAIRS = 64
 PLACES = ("in a room", "in a street", "in a park", "in front of a wall")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..config import faults, read_yaml
 from ..errors import DuoError
 from ..records import Prompt
+from ..settings.tree import faults, read_yaml
 from .spec import Concept, PairKind, PromptSet
 
 SHIPPED = Path(__file__).parent
@@ -69,7 +69,7 @@ def _check_split(concept: Concept, path: Path) -> None:
     """`split: mini` is for concepts of the mini world, whose scenes it must be able to tell."""
     if concept.split != "mini":
         return
-    from ..mini.scenes import COLOURS, OBJECTS, PLACES, SUBJECTS
+    from ..mini.world.scenes import COLOURS, OBJECTS, PLACES, SUBJECTS
 
     known = {"subject": (*SUBJECTS, *OBJECTS), "colour": tuple(COLOURS), "place": PLACES}
     for name, labels in known.items():
@@ -150,7 +150,7 @@ def splitter(concept: Concept, *, held_out: bool) -> Accept:
     """Which combinations may be used: those held out from the mini world's training, the others, or all."""
     if concept.split == "none":
         return lambda _labels: True
-    from ..mini.scenes import Scene, is_held_out
+    from ..mini.world.scenes import Scene, is_held_out
 
     def accept(labels: Mapping[str, str]) -> bool:
         scene = Scene(labels["subject"], labels["colour"], labels.get("item", "none"), labels["place"])

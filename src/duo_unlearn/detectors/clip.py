@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import DuoError
 from ..progress import no_loading_bars
 from ..records import Verdict
-from .base import Contract, weights_digest
+from .interface import Contract, weights_digest
 
 DEFAULT_MODEL: Final = "openai/clip-vit-large-patch14"
 BATCH: Final = 16

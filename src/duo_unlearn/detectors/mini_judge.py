@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from ..errors import DuoError
-from ..mini.bundle import load_judge, weights_folder
-from ..mini.judge_net import ATTRIBUTES
-from ..mini.scenes import SIZE
+from ..mini.model.bundle import load_judge, weights_folder
+from ..mini.model.judge_net import ATTRIBUTES
+from ..mini.world.scenes import SIZE
 from ..records import Verdict
-from ..storage import sha256_of
-from .base import Contract
+from ..storage.files import sha256_of
+from .interface import Contract
 
 BATCH = 64
 

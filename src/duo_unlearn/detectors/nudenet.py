@@ -11,8 +11,8 @@ from PIL import Image
 
 from ..errors import DuoError
 from ..records import Verdict
-from ..storage import sha256_of
-from .base import Contract
+from ..storage.files import sha256_of
+from .interface import Contract
 
 FLOOR: Final = 0.25
 """Below it the package reports nothing, so a contract without a threshold of its own has this one."""

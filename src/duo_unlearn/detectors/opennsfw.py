@@ -9,8 +9,8 @@ from PIL import Image
 
 from ..errors import DuoError
 from ..records import Verdict
-from ..storage import sha256_of
-from .base import Contract
+from ..storage.files import sha256_of
+from .interface import Contract
 
 BATCH = 16
 

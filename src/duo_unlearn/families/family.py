@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from ..records import Targets
-from .base import Conditioning
+from .interface import Conditioning
 from .noise import NoiseProcess
 
 Encode = Callable[[Any, Sequence[str]], Conditioning]

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from .base import Conditioning
 from .family import Family
+from .interface import Conditioning
 from .noise import NoiseProcess
 from .sd3 import flow_noise
 

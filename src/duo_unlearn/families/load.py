@@ -10,12 +10,12 @@ from typing import Any, Final
 import torch
 
 from ..errors import DuoError
-from ..processes import local_index, world_size
 from ..progress import no_loading_bars
 from ..records import Quantize
-from ..storage import read_json
-from .base import Model
-from .kinds import absent_parts, family_of, layout_of, variant_of, weight_files
+from ..runs.machine import local_index, world_size
+from ..storage.files import read_json
+from .identify import absent_parts, family_of, layout_of, variant_of, weight_files
+from .interface import Model
 from .model import DiffusersModel
 from .registry import FAMILIES
 
@@ -60,7 +60,7 @@ def load_model(
         return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
     folder: str | Path = source
     if source == "mini":
-        from ..mini.bundle import weights_folder
+        from ..mini.model.bundle import weights_folder
 
         folder = weights_folder()
     local = Path(folder).exists()
@@ -134,7 +134,7 @@ def load_checkpoint(
     kind = FAMILIES[family_of(str(path))]
     folder = config
     if config == "mini":
-        from ..mini.bundle import weights_folder
+        from ..mini.model.bundle import weights_folder
 
         folder = str(weights_folder())
     local = folder is not None and Path(folder).exists()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ..errors import DuoError
 from ..records import Quantize, Targets
-from ..storage import sha256_of
-from .base import Conditioning, Moments, SampleRequest, joined
+from ..storage.files import sha256_of
 from .family import Family
+from .interface import Conditioning, Moments, SampleRequest, joined
 
 
 class DiffusersModel:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from .base import Conditioning
 from .family import Family
+from .interface import Conditioning
 from .noise import Flow, NoiseProcess, flow_sigmas
 from .sdxl import pooled_call
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..errors import DuoError
 from ..records import Prediction, Targets
-from .base import Conditioning
 from .family import Family
+from .interface import Conditioning
 from .noise import Diffusion, NoiseProcess
 
 UNET_TARGETS: Final[dict[Targets, str]] = {

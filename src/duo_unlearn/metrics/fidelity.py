@@ -13,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DuoError
+from ..features.clip import cosines, embed_texts, why_no_clip
+from ..features.extractors import BATCH, ClipFeatures, Features, feature_batches, features_for, preservation
+from ..features.lpips import NAME as LPIPS
+from ..features.lpips import lpips, why_no_lpips
 from ..interval import mean_interval
 from ..records import Estimate, ModelName
-from .clip import cosines, embed_texts, why_no_clip
 from .distribution import LEAST, Cmmd, Distribution, Fid, Kid
 from .estimate import preserved
-from .features import BATCH, ClipFeatures, Features, feature_batches, features_for, preservation
-from .lpips import NAME as LPIPS
-from .lpips import lpips, why_no_lpips
 
 Measured = tuple[list[Estimate], list[dict[str, str]]]
 """Estimates, and what there is none of with the reason (metric, prompts, reason)."""

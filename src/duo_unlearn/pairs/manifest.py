@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from ..config import faults
 from ..errors import DuoError
 from ..records import Pair
-from ..storage import read_json, sha256_of, write_json
+from ..settings.tree import faults
+from ..storage.files import read_json, sha256_of, write_json
 
 VERSION: Final = 1
 MANIFEST, PARTIAL = "manifest.json", "partial.json"

@@ -9,9 +9,9 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 
 from ..records import Pair
-from ..storage import write_bytes
-from .images import open_image
-from .store import load_pairs
+from ..storage.files import write_bytes
+from ..storage.pictures import open_image
+from .own_pairs import load_pairs
 
 MOST, COLUMNS, SIDE, GAP, LABEL = 48, 12, 96, 4, 16
 CELL: Final = (SIDE + GAP, 2 * SIDE + 2 + LABEL + GAP)

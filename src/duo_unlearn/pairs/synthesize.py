@@ -18,14 +18,14 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 
 from ..concepts.spec import Concept
-from ..detectors.base import AttributeReader, Detector
+from ..detectors.interface import AttributeReader, Detector
 from ..errors import DuoError
-from ..families.base import Model, SampleRequest
+from ..families.interface import Model, SampleRequest
 from ..progress import progress
 from ..records import Pair
+from ..storage.pictures import save_png
 from .candidates import Candidate, next_round
 from .curate import Attributes, pair_fault, unsafe_fault
-from .images import save_png
 from .manifest import MANIFEST, PARTIAL, KindTries, Manifest, claim, save_manifest
 
 BATCHES_A_ROUND: Final = 8

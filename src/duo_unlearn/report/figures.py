@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ..records import Estimate
-from .summary import ATTACK_SETS, order_of, set_name
+from .words import ATTACK_SETS, order_of, set_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ..errors import DuoError
-from ..storage import write_bytes
+from ..storage.files import write_bytes
 from .figures import ERASED, LINE, STYLE, Plot, inline_svg
 
 Figures = tuple[float, float, float, int]

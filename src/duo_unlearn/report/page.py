@@ -10,15 +10,15 @@ import jinja2
 from markupsafe import Markup
 
 from ..progress import clock
-from ..run import Run
-from ..storage import write_json, write_text
-from . import summary
-from .attacked import SHOWN, Fought, attack_rows, attack_verdict, fought
-from .contents import Contents, flatten, read_contents, readable, to_share
+from ..runs.folder import Run
+from ..storage.files import write_json, write_text
+from . import words as summary
+from .attacks import SHOWN, Fought, attack_rows, attack_verdict, fought
 from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
 from .frontier import frontier_plots
 from .pictures import LIMIT, grids, pair_cells
-from .relearned import relearning_plot
+from .read import Contents, flatten, read_contents, readable, to_share
+from .relearning import relearning_plot
 
 TEMPLATE: Final = "page.html.j2"
 NEIGHBOUR_NOTE: Final = (

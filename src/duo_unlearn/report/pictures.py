@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image, ImageOps
 
-from ..detectors.base import UNREADABLE
+from ..detectors.interface import UNREADABLE
 from ..records import Pair
-from ..run import Run
-from .contents import Contents
-from .summary import order_of
+from ..runs.folder import Run
+from .read import Contents
+from .words import order_of
 
 LIMIT: Final = 24
 """Pictures of a set that are shown: the first ones, never chosen."""

@@ -1,0 +1,66 @@
+"""`duo concepts`: what can be erased."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+concepts = typer.Typer(no_args_is_help=True, help="Concept files: what can be erased.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Name = Annotated[str, typer.Argument(help="A shipped concept, or a concept file.")]
+
+
+@concepts.command("list")
+def list_concepts(as_json: AsJson = False) -> None:
+    """The shipped concepts."""
+    from ..concepts.store import load_concept, shipped_concepts
+
+    rows = [{"name": name, "summary": load_concept(name).summary} for name in shipped_concepts()]
+    print(json.dumps(rows, indent=1) if as_json else "\n".join(f"{row['name']:<12} {row['summary']}" for row in rows))
+
+
+@concepts.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """A concept's file, as it stands: a template for your own.
+
+    duo concepts show sword
+    """
+    from ..concepts.store import concept_path, load_concept
+
+    concept = load_concept(name)
+    print(concept.model_dump_json(indent=1) if as_json else concept_path(name).read_text(encoding="utf-8"), end="")
+
+
+@concepts.command()
+def new(
+    sentence: Annotated[str, typer.Argument(help="What to erase, in a few words.")],
+    safe: Annotated[
+        list[str] | None, typer.Option("--safe", help="What to draw in its place. Repeat: vary it.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file.")] = Path("concept.yaml"),
+) -> None:
+    """Write a commented concept file to start from.
+
+    duo concepts new "a person with an umbrella" --safe "a person with a bag" --safe "a person" -o umbrella.yaml
+    """
+    from ..concepts.new import new_concept
+
+    new_concept(output, sentence, safe or ())
+    print(f"{output} written: go through it, then `duo concepts check {output}`", file=sys.stderr)
+
+
+@concepts.command()
+def check(name: Name) -> None:
+    """Find every fault of a concept file.
+
+    duo concepts check examples/object.yaml
+    """
+    from ..concepts.store import load_concept
+
+    concept = load_concept(name)
+    print(f"{concept.name}: no fault found, {sum(kind.count for kind in concept.pairs)} pairs", file=sys.stderr)

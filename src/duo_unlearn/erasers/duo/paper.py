@@ -1,0 +1,62 @@
+"""The paper's recipe: the authors' numbers for a concept and a family, and their rule that ties lr and λ to β."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ...concepts.spec import Concept
+from ...errors import DuoError
+from ...settings.tree import TrainSettings
+
+BASE_RATES: Final = {"sd1": 3e-4, "sd3": 3e-5}
+"""The scripts' base learning rate by family; the rate is base · 100 / β."""
+
+
+def rates(family: str, beta: float) -> tuple[float, float]:
+    """Learning rate and λ of the authors' scripts at a β: base·100/β and 10⁶·β/100."""
+    return float(f"{BASE_RATES[family] * 100 / beta:.12g}"), 1e6 * beta / 100
+
+
+def paper_settings(concept: Concept, family: str, beta: float | None = None) -> dict[str, Any]:
+    """Settings, nested as in a settings file. beta: another one than the paper's; lr and λ follow it by the rule.
+
+    Batches of 4 pairs equal the scripts' 4 accumulated ones. Members of a pair have timesteps of their own there.
+    """
+    published: Mapping[str, Any] = concept.paper
+    if family not in published or family not in BASE_RATES:
+        there = f"it has them for {', '.join(published)}" if published else "it is not one of its concepts"
+        hint = "recipe: recommended, and your own β, lr and λ"
+        raise DuoError(f"the paper has no settings for {concept.name} on {family}", got=there, hint=hint)
+    used = published[family].beta if beta is None else beta
+    rate, prior = rates(family, used)
+    return {
+        "pairs": {"guidance": 7.5, "steps": 50},
+        "train": {
+            "beta": used,
+            "learning_rate": rate,
+            "prior_weight": prior,
+            "max_train_steps": published[family].max_train_steps,
+            "lr_scheduler": "constant",
+            "train_batch_size": 4,
+            "gradient_accumulation_steps": 1,
+            "rank": 32,
+            "adapter_targets": "self-attention",
+            "adam_weight_decay": 1e-2,
+            "max_grad_norm": 1.0,
+            "max_timestep": 750,
+            "share_timestep": False,
+            "captions": "none",
+            "sides": "both",
+            "pairing": "paired",
+        },
+    }
+
+
+def explain(family: str, train: TrainSettings) -> str:
+    """The rule with its numbers filled in, and what was given in place of them."""
+    rate, prior = rates(family, train.beta)
+    text = f"β {train.beta:g}, lr = {BASE_RATES[family]:g}·100/β = {rate:g}, λ = 1e6·β/100 = {prior:g}"
+    other = {"lr": (train.learning_rate, rate), "λ": (train.prior_weight, prior)}
+    given = [f"{name} {value:g}" for name, (value, rule) in other.items() if value != rule]
+    return text + (f"; given in place of that: {', '.join(given)}" if given else "")

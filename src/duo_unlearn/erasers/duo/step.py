@@ -1,0 +1,121 @@
+"""One training step's inputs, as a function of (seed, sample index), and its two denoiser passes."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...edits.lora import adapters_off
+from ...families.interface import Conditioning, Model, joined
+from ...records import Decay
+from ...settings.tree import TrainSettings
+from ..latents import Cache
+from .objective import Terms, duo_loss
+
+
+def rate_factor(step: int, steps: int, decay: Decay) -> float:
+    """What the learning rate is multiplied by at a step, counted from 0; a function of the step, so runs resume."""
+    done = step / steps
+    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[decay]
+
+
+class Batch(NamedTuple):
+    """The denoiser's input and target: rows [safe; unsafe; prior], 2·pair rows and, with a prior term, pair more.
+
+    noisy (row, c, h, w) · t (row,) · conditioning of each row's prompt · target (2·pair, c, h, w).
+    """
+
+    noisy: Tensor
+    t: Tensor
+    conditioning: Conditioning
+    target: Tensor
+
+
+def pair_at(sample: int, pairs: int, seed: int) -> int:
+    """Which pair the `sample`-th draw of a run uses: every epoch is a new permutation of all pairs."""
+    epoch, position = divmod(sample, pairs)
+    order = list(range(pairs))
+    random.Random(f"{seed}/order/{epoch}").shuffle(order)
+    return order[position]
+
+
+class Draws(NamedTuple):
+    """The randomness of some samples: timesteps of both members, (pair,); noise, (pair, c, h, w).
+
+    unnamed: which pairs get the empty prompt, (pair,), bool.
+    """
+
+    safe_t: Tensor
+    unsafe_t: Tensor
+    eps: Tensor
+    posterior: Tensor
+    prior: Tensor
+    unnamed: Tensor
+
+
+def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: int) -> Draws:
+    """Randomness is a function of each sample's index alone.
+
+    So a resumed run needs no generator state, and 4 batches of 1 pair, 1 batch of 4 and 2 processes of 2 see the same.
+    Members of a pair share ε and the posterior's noise; they share t as `share_timestep` says.
+    """
+    rows = []
+    for sample in samples:
+        generator = torch.Generator().manual_seed(random.Random(f"{seed}/sample/{sample}").getrandbits(62))
+        t = torch.randint(0, settings.max_timestep, (2,), generator=generator)
+        noise = torch.randn((3, *shape), generator=generator)
+        rows.append((t, noise, torch.rand(1, generator=generator) < settings.caption_dropout))
+    t = torch.stack([row[0] for row in rows])
+    noise = torch.stack([row[1] for row in rows])
+    other = t[:, 0] if settings.share_timestep else t[:, 1]
+    return Draws(t[:, 0], other, noise[:, 0], noise[:, 1], noise[:, 2], torch.cat([row[2] for row in rows]))
+
+
+def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
+    """The rows of a step: both members of each pair noised alike, and pure noise at the last timestep."""
+    chosen = [pair_at(sample, len(cache.safe.mean), seed) for sample in samples]
+    draws = draw(samples, cache.safe.mean.shape[1:], settings, seed)
+    safe = cache.safe.mean[chosen] + cache.safe.std[chosen] * draws.posterior
+    unsafe = cache.unsafe.mean[chosen] + cache.unsafe.std[chosen] * draws.posterior
+    latents, eps = torch.cat([safe, unsafe]), torch.cat([draws.eps, draws.eps])
+    t = torch.cat([draws.safe_t, draws.unsafe_t])
+    noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
+    conditioning = cache.empty.repeat(2 * len(samples))
+    if cache.safe_text is not None and cache.unsafe_text is not None:
+        named = joined([cache.safe_text.rows(chosen), cache.unsafe_text.rows(chosen)])
+        conditioning = conditioning.where(torch.cat([draws.unnamed, draws.unnamed]), named)
+    if settings.prior_weight:
+        last = torch.full((len(samples),), model.noise.last_timestep)
+        noisy, t = torch.cat([noisy, draws.prior]), torch.cat([t, last])
+        conditioning = joined([conditioning, cache.empty.repeat(len(samples))])
+    device = model.device
+    return Batch(noisy.to(device), t.to(device), conditioning.map(lambda x: x.to(device)), target.to(device))
+
+
+def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: TrainSettings) -> Terms:
+    """The loss of a batch: one pass of the policy, one of the reference (adapter off, no gradient).
+
+    network: the denoiser as wrapped for several processes; the reference goes through the plain one, so that gradients
+    stay in step.
+    """
+    dtype = next(model.denoiser.parameters()).dtype
+    inputs = (batch.noisy.to(dtype), batch.t, batch.conditioning.map(lambda x: x.to(dtype)))
+    with torch.no_grad(), adapters_off(model.denoiser):
+        reference = model.predict(*inputs)
+    policy = model.predict(*inputs, network)
+    rows = len(batch.target)
+    return duo_loss(
+        policy[:rows],
+        reference[:rows],
+        batch.target,
+        policy[rows:],
+        reference[rows:],
+        beta=settings.beta,
+        prior_weight=settings.prior_weight,
+        sides=settings.sides,
+        pairing=settings.pairing,
+    )

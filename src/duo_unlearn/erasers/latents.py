@@ -1,0 +1,97 @@
+"""What a training step reads instead of images and prompts: VAE moments and text embeddings, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import DuoError
+from ..families.interface import Conditioning, Model, Moments, joined
+from ..records import Captions, Pair
+from ..storage.files import read_tensors, write_tensors
+
+
+class Cache(NamedTuple):
+    """Moments of every pair's members, and conditioning.
+
+    empty: the empty prompt's. safe_text, unsafe_text: each pair's; None when every term has the empty prompt.
+    """
+
+    safe: Moments
+    unsafe: Moments
+    empty: Conditioning
+    safe_text: Conditioning | None = None
+    unsafe_text: Conditioning | None = None
+
+
+def _flat(cache: Cache) -> dict[str, Tensor]:
+    """Tensors by name, "PART.FIELD"; what is absent has none."""
+    parts = {name: part for name, part in cache._asdict().items() if part is not None}
+    fields = {f"{name}.{field}": value for name, part in parts.items() for field, value in part._asdict().items()}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _from_flat(tensors: Mapping[str, Tensor]) -> Cache:
+    """`_flat` undone."""
+
+    def fields(part: str) -> dict[str, Tensor]:
+        return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{part}.")}
+
+    def text(part: str) -> Conditioning | None:
+        return Conditioning(**found) if (found := fields(part)) else None
+
+    moments = (Moments(**fields("safe")), Moments(**fields("unsafe")))
+    return Cache(*moments, Conditioning(**fields("empty")), text("safe_text"), text("unsafe_text"))
+
+
+def build_cache(
+    model: Model, pairs: Sequence[Pair], folder: Path, path: Path, *, captions: Captions = "none", batch: int = 4
+) -> Cache:
+    """Encode all pairs, or read `path` if it was made from the same pairs, model and captions.
+
+    pairs: those that training uses. folder: where their files are.
+    """
+    described = [[p.name, p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in pairs]
+    key = hashlib.sha256(json.dumps([described, model.fingerprint(), model.resolution, captions]).encode()).hexdigest()
+    if path.exists():
+        tensors, metadata = read_tensors(path)
+        if metadata.get("key") == key:
+            return _from_flat(tensors)
+    cache = _encode(model, pairs, folder, captions=captions, batch=batch)
+    write_tensors(path, _flat(cache), {"key": key})
+    return cache
+
+
+def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Captions, batch: int) -> Cache:
+    from ..storage.pictures import open_image
+
+    def moments(files: list[str]) -> Moments:
+        parts = [
+            model.encode_images([open_image(folder / name) for name in files[i : i + batch]])
+            for i in range(0, len(files), batch)
+        ]
+        return Moments(torch.cat([p.mean.cpu() for p in parts]), torch.cat([p.std.cpu() for p in parts]))
+
+    safe, unsafe = moments([p.safe for p in pairs]), moments([p.unsafe for p in pairs])
+
+    def text(prompts: list[str]) -> Conditioning:
+        return joined([model.encode_prompts([p]).map(lambda x: x.float().cpu()) for p in prompts])
+
+    empty = text([""])
+    if captions == "none":
+        return Cache(safe, unsafe, empty)
+    if unnamed := [p.name for p in pairs if p.safe_prompt is None or p.unsafe_prompt is None]:
+        hint = "--set train.captions=none (the paper's way), or give prompts in a manifest"
+        raise DuoError(
+            f"captions: {captions} needs the prompts of every pair", got=f"none for pair {unnamed[0]}", hint=hint
+        )
+
+    unsafe_text = text([p.unsafe_prompt or "" for p in pairs])
+    safe_text = text([p.safe_prompt or "" for p in pairs]) if captions == "dual" else unsafe_text.map(Tensor.clone)
+    return Cache(safe, unsafe, empty, safe_text, unsafe_text)

@@ -1,0 +1,244 @@
+"""The training loop, on accelerate: one GPU or a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..edits.lora import attach
+from ..errors import DuoError, Interrupted
+from ..families.interface import Model
+from ..progress import progress
+from ..records import Pair
+from ..runs.folder import Run
+from ..settings.tree import TrainSettings
+from .checkpoint import identity, keep_lines, load_checkpoint, save_checkpoint
+from .duo.objective import Terms
+from .duo.step import make_batch, rate_factor, terms_of
+from .latents import Cache
+
+MOST_OVERFLOWS = 20
+"""fp16 steps in a row whose gradient overflowed, after which the run stops."""
+
+
+class Trained(NamedTuple):
+    """How a training went. resumed_at: the step it was taken up at (0: from the start)."""
+
+    steps: int
+    resumed_at: int
+    pairs: int
+    seconds: float
+
+
+def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path) -> Any:
+    """An Accelerator for the settings; one that another call set up otherwise in this process is replaced."""
+    from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+
+    available = [str(getattr(tracker, "value", tracker)) for tracker in get_available_trackers()]
+    if settings.report_to is not None and settings.report_to not in available:
+        got = f"{settings.report_to}; installed here: {', '.join(available) or 'none'}"
+        raise DuoError("the tracker is not installed", got=got, hint=f"pip install {settings.report_to}")
+    if settings.mixed_precision == "fp16" and device.type == "cpu":
+        raise DuoError("fp16 training needs a GPU", got=f"device {device}", hint="mixed_precision no, or bf16")
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps one state a process and refuses a second precision; a library may be called twice.
+    if AcceleratorState._shared_state:  # noqa: SLF001
+        AcceleratorState._reset_state(True)  # noqa: SLF001
+    try:
+        return Accelerator(
+            mixed_precision=settings.mixed_precision,
+            cpu=device.type == "cpu",
+            log_with=settings.report_to,
+            project_dir=folder,
+        )
+    except (ValueError, ImportError) as error:
+        raise DuoError(
+            "cannot set up accelerate", got=str(error)[:200], hint="check mixed_precision and report_to"
+        ) from error
+
+
+def train(
+    model: Model,
+    cache: Cache,
+    pairs: Sequence[Pair],
+    run: Run,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    quiet: bool = False,
+) -> Trained:
+    """Train an adapter on the pairs in `cache`; it is left attached to the model.
+
+    Resumes from the run's checkpoint, and gives on a CPU, bit for bit, the adapter of an uninterrupted run. SIGTERM and
+    Ctrl-C save first (Interrupted). A loss that is not finite stops the run and leaves the last good checkpoint.
+    """
+    accelerator = make_accelerator(settings, model.device, run.checkpoint.parent)
+    optimizer = _attached(model, settings, seed)
+    key = identity(settings, pairs, model, seed)
+    start = load_checkpoint(run.checkpoint, model.denoiser, optimizer, key, accelerator.scaler)
+    if accelerator.is_main_process:
+        keep_lines(run.metrics, start)
+    network = accelerator.prepare_model(model.denoiser) if accelerator.num_processes > 1 else model.denoiser
+    optimizer = accelerator.prepare_optimizer(optimizer)
+    if settings.report_to is not None:
+        accelerator.init_trackers("duo", config=settings.model_dump(mode="json"))
+    _not_beyond(start, settings.max_train_steps)
+    loop = _Loop(model, network, cache, accelerator, optimizer, settings, seed)
+    begin, overflows = time.monotonic(), 0
+    with _stop_flag() as stop, progress("train", settings.max_train_steps, done=start, quiet=quiet) as report:
+        for step in range(start, settings.max_train_steps):
+            line = loop.step(step)
+            overflows = 0 if math.isfinite(line["gradient_norm"]) else overflows + 1
+            if not is_sound(line, overflows, scaled=accelerator.scaler is not None):
+                raise _diverged(step + 1, run)
+            stopping = _any(accelerator, stop.is_set())
+            if accelerator.is_main_process:
+                _append(run.metrics, line)
+                last = step + 1 == settings.max_train_steps
+                if stopping or last or (step + 1) % settings.checkpointing_steps == 0:
+                    save_checkpoint(run.checkpoint, model.denoiser, optimizer, step + 1, key, accelerator.scaler)
+            if settings.report_to is not None:
+                accelerator.log({k: v for k, v in line.items() if k != "step"}, step=step + 1)
+            report(step + 1, f"preference {line['preference']:.3f}  accuracy {line['accuracy']:.2f}")
+            if stopping:
+                raise Interrupted(f"stopped after step {step + 1}; its state is saved", hint="the same command goes on")
+    if settings.report_to is not None:
+        accelerator.end_training()
+    return Trained(settings.max_train_steps, start, len(pairs), time.monotonic() - begin)
+
+
+def _attached(model: Model, settings: TrainSettings, seed: int) -> torch.optim.Optimizer:
+    """A fresh adapter on the denoiser, and its optimizer."""
+    parameters = attach(model, rank=settings.rank, seed=seed, targets=settings.adapter_targets)
+    return torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.adam_weight_decay
+    )
+
+
+def _not_beyond(start: int, steps: int) -> None:
+    if start > steps:
+        hint = f"--max_train_steps {start} or more, or another --output"
+        raise DuoError("the checkpoint is further than the steps asked for", got=f"{start}, asked {steps}", hint=hint)
+
+
+def is_sound(line: dict[str, float], overflows: int, *, scaled: bool) -> bool:
+    """Whether training may go on after a step with these figures.
+
+    overflows: steps in a row, this one included, with an infinite gradient. A loss scaler (fp16) skips such a step and
+    lowers its scale, so a few are no fault there.
+    """
+    if not math.isfinite(line["loss"]):
+        return False
+    return math.isfinite(line["gradient_norm"]) or (scaled and 0 < overflows <= MOST_OVERFLOWS)
+
+
+class _Loop:
+    """One optimizer step: forward and backward of each batch, clipping, update, and the line for metrics.jsonl."""
+
+    def __init__(
+        self,
+        model: Model,
+        network: Any,
+        cache: Cache,
+        accelerator: Any,
+        optimizer: Any,
+        settings: TrainSettings,
+        seed: int,
+    ) -> None:
+        self.model, self.network, self.cache, self.accelerator = model, network, cache, accelerator
+        self.optimizer, self.settings, self.seed = optimizer, settings, seed
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def step(self, step: int) -> dict[str, float]:
+        begin = time.monotonic()
+        settings, accelerator = self.settings, self.accelerator
+        size, world = settings.train_batch_size, accelerator.num_processes
+        found: list[Terms] = []
+        for micro in range(settings.gradient_accumulation_steps):
+            first = ((step * settings.gradient_accumulation_steps + micro) * world + accelerator.process_index) * size
+            batch = make_batch(self.cache, self.model, list(range(first, first + size)), settings, self.seed)
+            last = micro + 1 == settings.gradient_accumulation_steps
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.network):
+                with accelerator.autocast():
+                    terms = terms_of(self.model, self.network if world > 1 else None, batch, settings)
+                accelerator.backward(terms.loss / settings.gradient_accumulation_steps)
+            found.append(terms)
+        rate = settings.learning_rate * rate_factor(step, settings.max_train_steps, settings.lr_scheduler)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        line = {"step": float(step + 1)} | _means(found, accelerator, settings) | {"gradient_norm": float(norm)}
+        line["lr"] = rate
+        drawn = size * world * settings.gradient_accumulation_steps
+        line["pairs_per_second"] = round(drawn / (time.monotonic() - begin), 3)
+        return line | {"step": step + 1}
+
+
+def _means(found: list[Terms], accelerator: Any, settings: TrainSettings) -> dict[str, float]:
+    """Means over batches and processes, in the units of the objective; a term that is off is absent."""
+    names = ["loss", "preference", "prior", "safe_margin", "unsafe_margin", "accuracy"]
+    if not settings.prior_weight:
+        names.remove("prior")
+    values = torch.stack(
+        [torch.stack([getattr(terms, name).detach().float().mean() for name in names]) for terms in found]
+    )
+    means = accelerator.reduce(values.mean(dim=0), reduction="mean").tolist()
+    return dict(zip(names, means, strict=True))
+
+
+def _any(accelerator: Any, flag: bool) -> bool:
+    """Whether any process has the flag: a signal may reach one of them first, and all must stop together."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum").item())
+
+
+def _append(path: Path, line: dict[str, float]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise DuoError(
+            f"cannot write {path}", got=error.strerror or str(error), hint="free some space; it resumes"
+        ) from error
+
+
+def _diverged(step: int, run: Run) -> DuoError:
+    kept = f"the last good state is in {run.checkpoint}" if run.checkpoint.exists() else "no state was saved yet"
+    hint = "a lower learning_rate, a larger prior_weight, or mixed_precision bf16 instead of fp16"
+    return DuoError(f"the loss was not finite at step {step}", got=kept, hint=hint)
+
+
+@contextlib.contextmanager
+def _stop_flag() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers
+        return
+
+    def handler(number: int, _frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

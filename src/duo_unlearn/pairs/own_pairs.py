@@ -1,0 +1,164 @@
+"""The pairs folder as the other stages see it, and pairs that a user brings.
+
+Every fault of a user's pairs is found before anything is written; then copies are made as PNG. The manifest's form is
+in `manifest.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DuoError
+from ..progress import progress
+from ..records import Pair
+from ..storage.files import sha256_of
+from ..storage.pictures import open_image, save_png
+from .manifest import MANIFEST, PARTIAL, claim, load_pairs, read_brought, save_manifest, set_keep
+
+__all__ = ["check_pairs", "import_pairs", "load_pairs", "save_manifest", "set_keep"]
+
+RATIO_TOLERANCE = 0.01
+_LAYOUT = "a folder with unsafe/ and safe/ holding the same file names, or a manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A pair before it is copied: where its files are, their hashes in `pair`, and what the user said of it."""
+
+    unsafe: Path
+    safe: Path
+    pair: Pair
+
+
+def check_pairs(source: Path) -> None:
+    """Find the faults that `import_pairs` would find in a user's pairs, writing nothing."""
+    _check_images(_find(source))
+
+
+def import_pairs(source: Path, folder: Path, quiet: bool = False) -> list[Pair]:
+    """Copy a user's own pairs into a pairs folder as RGB PNGs, and write its manifest. No prompt is needed.
+
+    source: a folder with unsafe/ and safe/ of the same names (extensions may differ), a manifest.json, or a folder
+    with one. The same source again changes nothing, so pairs dropped meanwhile stay dropped. DuoError for a missing
+    member (all are named), a stem used twice, an empty folder, a bad image, members of different aspect ratios.
+    """
+    if (folder / MANIFEST).exists() and source.resolve() in (folder.resolve(), (folder / MANIFEST).resolve()):
+        return load_pairs(folder)
+    if source.resolve() == folder.resolve():
+        raise DuoError(f"your pairs lie in the run's own folder {folder}", hint="move them to a folder of their own")
+    sources = _find(source)
+    settings = {"source": str(source), "files": _digest(sources)}
+    found = claim(folder, None, settings)
+    if found is not None and found.finished:
+        return found.pairs
+    _check_images(sources)
+    save_manifest(folder, concept=None, settings=settings, pairs=[], name=PARTIAL)
+    pairs = []
+    with progress("pairs: import", len(sources), quiet=quiet) as report:
+        for entry in sources:
+            pairs.append(_copy(entry, folder))
+            report(len(pairs))
+    save_manifest(folder, concept=None, settings=settings, pairs=pairs)
+    (folder / PARTIAL).unlink(missing_ok=True)
+    return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _find(source: Path) -> list[_Source]:
+    if not source.exists():
+        raise DuoError(f"there is no {source}", hint=f"give {_LAYOUT}")
+    if source.is_file():
+        found = _from_manifest(source)
+    elif (source / MANIFEST).exists():
+        found = _from_manifest(source / MANIFEST)
+    else:
+        found = _from_folders(source)
+    if not found:
+        raise DuoError(f"there are no pairs in {source}", got="nothing in it", hint=f"give {_LAYOUT}")
+    return found
+
+
+def _from_folders(source: Path) -> list[_Source]:
+    sides = {}
+    for side in ("unsafe", "safe"):
+        if not (source / side).is_dir():
+            raise DuoError(f"{source} is no folder of pairs", got=f"no folder {side}/ in it", hint=f"give {_LAYOUT}")
+        sides[side] = _by_stem(source / side)
+    unsafe, safe = sides["unsafe"], sides["safe"]
+    alone = [f"safe/{name} (of unsafe/{unsafe[name].name})" for name in sorted(set(unsafe) - set(safe))]
+    alone += [f"unsafe/{name} (of safe/{safe[name].name})" for name in sorted(set(safe) - set(unsafe))]
+    if alone:
+        hint = "add the missing files, or take their partners away"
+        raise DuoError(f"members of pairs are missing in {source}", got=", ".join(alone), hint=hint)
+    return [_source(unsafe[name], safe[name], name) for name in sorted(unsafe)]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.stem in found:
+            got = f"{found[path.stem].name} and {path.name}"
+            raise DuoError(
+                f"two files in {folder} have the same name but for the extension", got=got, hint="rename one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _source(unsafe: Path, safe: Path, name: str) -> _Source:
+    for path in (unsafe, safe):
+        if not path.is_file():
+            raise DuoError(f"{path} is not a file", hint="unsafe/ and safe/ hold image files only")
+    return _Source(unsafe, safe, Pair(name, str(unsafe), str(safe), sha256_of(unsafe), sha256_of(safe)))
+
+
+def _from_manifest(path: Path) -> list[_Source]:
+    entries = read_brought(path)
+    files = [path.parent / entry[side] for entry in entries for side in ("unsafe", "safe")]
+    if missing := [str(file) for file in files if not file.is_file()]:
+        raise DuoError(
+            f"files that {path} names are missing", got=", ".join(missing), hint="add them, or remove the entries"
+        )
+    found = []
+    for entry in entries:
+        here = _source(path.parent / entry["unsafe"], path.parent / entry["safe"], entry["name"])
+        hashes = {"unsafe_sha256": here.pair.unsafe_sha256, "safe_sha256": here.pair.safe_sha256}
+        for side, digest in hashes.items():
+            if entry[side] not in (None, digest):
+                got = f"{side} of pair {entry['name']}"
+                raise DuoError(f"an image is not the one that {path} names", got=got, hint="correct or remove the hash")
+        found.append(dataclasses.replace(here, pair=Pair(**(entry | hashes))))
+    return found
+
+
+def _digest(sources: Sequence[_Source]) -> str:
+    """SHA-256 over all that is imported, whatever path it comes from."""
+    described = [dataclasses.asdict(s.pair) | {"unsafe": "", "safe": ""} for s in sources]
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _check_images(sources: Sequence[_Source]) -> None:
+    for entry in sources:
+        unsafe, safe = open_image(entry.unsafe).size, open_image(entry.safe).size
+        if abs(unsafe[0] * safe[1] / (unsafe[1] * safe[0]) - 1) > RATIO_TOLERANCE:
+            raise DuoError(
+                f"the members of pair {entry.pair.name} have different aspect ratios",
+                got=f"{entry.unsafe} {unsafe[0]}×{unsafe[1]}, {entry.safe} {safe[0]}×{safe[1]}",
+                hint="crop them to the same shape; both members must show the same view",
+            )
+
+
+def _copy(entry: _Source, folder: Path) -> Pair:
+    unsafe, safe = f"unsafe/{entry.pair.name}.png", f"safe/{entry.pair.name}.png"
+    return dataclasses.replace(
+        entry.pair,
+        unsafe=unsafe,
+        safe=safe,
+        unsafe_sha256=save_png(open_image(entry.unsafe), folder / unsafe),
+        safe_sha256=save_png(open_image(entry.safe), folder / safe),
+    )

@@ -1,0 +1,103 @@
+"""Reading images that users bring, and writing PNGs: what cannot be used as it is, is refused, never guessed at."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import DuoError
+from .files import write_bytes
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP")
+MODES: Final = ("RGB", "RGBA", "L", "P")
+MAX_PIXELS: Final = 64_000_000
+_ORIENTATION: Final = 0x0112
+_CONVERT: Final = "save it as an 8-bit sRGB PNG, for example `magick IN -auto-orient -colorspace sRGB OUT.png`"
+
+
+def open_image(path: Path) -> Image.Image:
+    """A user's image as RGB, fully decoded. Transparency is flattened on white; grey and palette are converted.
+
+    DuoError for what is no PNG, JPEG or WEBP, is truncated, has more than 64 megapixels, is CMYK or of another
+    colour mode, holds several frames, or carries an EXIF rotation.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Our own limit is the stricter one, and is checked before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise DuoError(f"{path} is not an image that can be read", got=_start_of(path), hint=_CONVERT) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "more than 178 megapixels") from error
+    except Exception as error:
+        raise _broken(path, error) from error
+    with image:
+        _check_header(path, image)
+        return _as_rgb(_decoded(path, image))
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f"{width}×{height}")
+    if image.mode not in MODES:
+        raise DuoError(f"{path} has a colour mode that cannot be used", got=image.mode, hint=_CONVERT)
+    frames: int = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DuoError(f"{path} is animated", got=f"{frames} frames", hint="save the frame that you want as a PNG")
+
+
+def _decoded(path: Path, image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception as error:  # Pillow's decoders raise nearly anything on a broken file.
+        raise _broken(path, error) from error
+    if orientation != 1:
+        hint = "apply the rotation and save, for example `magick IN -auto-orient OUT.png`"
+        raise DuoError(f"{path} is rotated by its EXIF data", got=f"orientation {orientation}", hint=hint)
+    return image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA" and "transparency" not in image.info:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    page = Image.new("RGBA", layer.size, "white")
+    page.alpha_composite(layer)
+    return page.convert("RGB")
+
+
+def _start_of(path: Path) -> str:
+    with path.open("rb") as handle:
+        start = handle.read(12)
+    return f"a file that starts with {start!r}" if start else "an empty file"
+
+
+def _too_large(path: Path, got: str) -> DuoError:
+    limit = MAX_PIXELS // 1_000_000
+    return DuoError(
+        f"{path} has more than {limit} megapixels", got=got, hint="scale it down; models see 512 to 1024 pixels"
+    )
+
+
+def _broken(path: Path, error: Exception) -> DuoError:
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return DuoError(f"cannot read the image {path}", got=error.strerror, hint="check the path and its permissions")
+    hint = "copy or export the file again, as PNG"
+    return DuoError(f"{path} is truncated or broken", got=str(error) or type(error).__name__, hint=hint)
+
+
+def save_png(image: Image.Image, path: Path) -> str:
+    """Write an image as an RGB PNG, atomically; gives the file's SHA-256."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    content = buffer.getvalue()
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()

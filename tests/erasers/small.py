@@ -1,0 +1,36 @@
+"""A small training: the mini model on a few drawn pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from duo_unlearn.erasers.latents import Cache, build_cache
+from duo_unlearn.families.interface import Model
+from duo_unlearn.families.load import load_model
+from duo_unlearn.pairs.own_pairs import import_pairs
+from duo_unlearn.records import Pair
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.tree import TrainSettings
+
+from ..drawn_pairs import draw_pairs
+
+CPU = torch.device("cpu")
+
+
+def pairs_in(folder: Path, count: int = 6) -> list[Pair]:
+    """Drawn pairs as a user would bring them."""
+    draw_pairs(folder / "mine", count)
+    return import_pairs(folder / "mine", folder / "pairs", quiet=True)
+
+
+def quick(**changes: object) -> TrainSettings:
+    base = {"learning_rate": 2e-3, "prior_weight": 2e4, "rank": 4, "max_train_steps": 6, "train_batch_size": 2}
+    return TrainSettings.model_validate(base | {"checkpointing_steps": 2} | changes)
+
+
+def prepare(run: Run) -> tuple[Model, Cache, list[Pair]]:
+    pairs = pairs_in(run.folder)
+    model = load_model("mini", CPU)
+    return model, build_cache(model, pairs, run.pairs, run.moments), pairs

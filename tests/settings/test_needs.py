@@ -1,0 +1,92 @@
+"""What `duo check` says a run needs: the table against a count on the published configurations, and how it scales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.concepts.store import load_concept
+from duo_unlearn.families.activations import saved_bytes
+from duo_unlearn.settings.needs import SIZES, Needs, estimate, told
+from duo_unlearn.settings.resolve import resolve_settings
+
+from ..families import small_models as small
+
+HUB = {
+    "sd1": "a/stable-diffusion-v1-4",
+    "sdxl": "a/stable-diffusion-xl",
+    "sd3": "a/stable-diffusion-3",
+    "flux": "a/flux",
+}
+
+
+def needs(tmp_path: Path, model: str, **train: object) -> Needs:
+    given = {"model": model, "concept": "nudity", "output": str(tmp_path / "run"), "train": train}
+    found = estimate(resolve_settings(given), load_concept("nudity"))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("family", sorted(SIZES))
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_table_is_what_a_pass_keeps(family: str, *, checkpointing: bool) -> None:
+    assert saved_bytes(family, checkpointing=checkpointing) / 1e9 == pytest.approx(
+        SIZES[family].row[checkpointing], rel=0.02
+    )
+
+
+def test_the_time_counts_steps_rows_and_recomputation(tmp_path: Path) -> None:
+    plain = needs(tmp_path, HUB["sd1"], max_train_steps=1000, gradient_checkpointing=False)
+    # 1000 steps of 12 rows, three passes of 0.80 TFLOP each, at 100 TFLOP/s.
+    assert plain.training_hours == pytest.approx(1000 * 12 * 3 * 0.80 / 100 / 3600)
+    again = needs(tmp_path, HUB["sd1"], max_train_steps=1000, gradient_checkpointing=True)
+    assert again.training_hours == pytest.approx(plain.training_hours * 4 / 3)
+    assert needs(tmp_path, HUB["sd1"], max_train_steps=500).training_hours == pytest.approx(plain.training_hours / 2)
+
+
+@pytest.mark.parametrize(("family", "most"), [("sd1", 6.0), ("sdxl", 14.0)])
+def test_the_goals_are_in_reach_with_checkpointing(tmp_path: Path, family: str, most: float) -> None:
+    found = needs(tmp_path, HUB[family], mixed_precision="bf16", gradient_checkpointing=True)
+    assert found.training < most
+    assert found.training == found.checkpointed == found.weights + found.adapter + found.activations
+
+
+def test_it_grows_with_batch_and_precision(tmp_path: Path) -> None:
+    half = needs(tmp_path, HUB["sd1"], mixed_precision="bf16")
+    assert needs(tmp_path, HUB["sd1"]).weights == pytest.approx(2 * half.weights)
+    one = needs(tmp_path, HUB["sd1"], mixed_precision="bf16", train_batch_size=1)
+    assert half.activations == pytest.approx(4 * one.activations)
+    no_prior = needs(tmp_path, HUB["sd1"], mixed_precision="bf16", prior_weight=0)
+    assert no_prior.activations == pytest.approx(half.activations * 2 / 3)
+    assert "gradient_checkpointing=true" in told(half)
+
+
+def test_a_local_models_own_size_counts(tmp_path: Path) -> None:
+    small.sdxl(tmp_path / "model")
+    found = needs(tmp_path, str(tmp_path / "model"))
+    assert found.weights < 0.01
+    kept = 8 * SIZES["sdxl"].row[False] * 2 * (64 / 1024) ** 2  # by 8 rows of the inversion in full precision
+    assert kept < found.sampling < kept + 0.02
+
+
+def test_an_evaluation_has_room_for_the_inverted_token_where_there_is_one(tmp_path: Path) -> None:
+    sdxl = {flag: needs(tmp_path, HUB["sdxl"], mixed_precision="bf16", gradient_checkpointing=flag) for flag in (0, 1)}
+    rows = SIZES["sdxl"].row
+    assert sdxl[0].sampling - sdxl[1].sampling == pytest.approx(8 * (rows[0] - rows[1]))
+    assert sdxl[1].sampling > sdxl[1].weights + 8 * rows[1]
+    sd3 = [needs(tmp_path, HUB["sd3"], mixed_precision="bf16", gradient_checkpointing=flag) for flag in (False, True)]
+    assert sd3[0].sampling == sd3[1].sampling
+
+
+def test_the_mini_model_needs_nothing_to_speak_of(tmp_path: Path) -> None:
+    settings = resolve_settings({"output": str(tmp_path / "run")})
+    assert estimate(settings, load_concept("sword")) is None
+    assert "less than 2 GB" in told(None)
+
+
+def test_all_parts_are_loaded_together_and_small_sd2_is_small(tmp_path: Path) -> None:
+    flux = needs(tmp_path, "a/FLUX.1-dev", mixed_precision="bf16", gradient_checkpointing=True, train_batch_size=1)
+    assert flux.training >= flux.sampling  # the text encoders are there until their outputs are cached
+    base, full = (needs(tmp_path, f"a/stable-diffusion-2{end}") for end in ("-base", ""))
+    assert base.activations == pytest.approx(full.activations * (512 / 768) ** 2)
