@@ -31,7 +31,7 @@ from duo_unlearn.families.interface import Moments
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.session import machine
-from duo_unlearn.settings.tree import TrainSettings
+from duo_unlearn.erasers.duo.settings import TrainSettings
 
 OPTIONS = ("fused", "channels_last", "compile", "checkpointing")
 

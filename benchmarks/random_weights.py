@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import torch
+from published import published_denoiser
 
 from duo_unlearn.families.model import DiffusersModel
-from duo_unlearn.families.published import published_denoiser
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.model.bundle import weights_folder
 
@@ -29,7 +29,7 @@ def random_model(family: str, device: torch.device, dtype: torch.dtype) -> Diffu
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    kind = FAMILIES[family]
+    kind = FAMILIES.get(family)
     torch.manual_seed(0)
     with torch.device(device):
         parts: dict[str, Any] = {kind.denoiser: published_denoiser(family, device).to(dtype), "vae": _vae(family)}

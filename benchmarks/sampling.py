@@ -17,7 +17,7 @@ import time
 import numpy as np
 import torch
 
-from duo_unlearn.detectors.interface import make_detector
+from duo_unlearn.detectors.registry import make_detector
 from duo_unlearn.edits.lora import attach
 from duo_unlearn.families.interface import Model, SampleRequest
 from duo_unlearn.families.load import load_model

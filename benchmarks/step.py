@@ -32,7 +32,7 @@ from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.session import machine
-from duo_unlearn.settings.tree import TrainSettings
+from duo_unlearn.erasers.duo.settings import TrainSettings
 
 
 def drawn_pairs(count: int) -> tuple[list[Image.Image], list[Image.Image]]:

@@ -24,7 +24,7 @@ from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
-from duo_unlearn.settings.tree import merged, nested, parse_assignments
+from duo_unlearn.settings.tree import merge, nest, parse_assignments
 
 ATTACKS = ("direct", "synonym", "indirect", "inverted", "inverted-plain")
 KEPT = ("keep", "empty", "wand", "flower", "balloon", "book", "sword")
@@ -37,7 +37,7 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
     counts["inversion_prompts"] = arguments.inversion
     given = {"output": folder, "concept": arguments.concept, "seed": arguments.seed}
     given |= {f"evaluate.{key}": value for key, value in counts.items()}
-    session = Session(resolve_settings(merged(nested(given), parse_assignments(words.split()))))
+    session = Session(resolve_settings(merge(nest(given), parse_assignments(words.split()))))
     if first is not None and "pairs." not in words and not session.run.pairs.exists():
         shutil.copytree(Run(first).pairs, session.run.pairs)
         shutil.copytree(Run(first).evaluation, session.run.evaluation, ignore=_erased)

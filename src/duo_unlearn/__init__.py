@@ -1,12 +1,47 @@
 """Erase a concept from a text-to-image diffusion model, and measure that it is gone.
 
 import duo_unlearn as duo
-estimates = duo.erase(model="mini", concept="sword", output="runs/sword")
+run = duo.open_run("runs/sword", model="mini", concept="sword")
+results = duo.erase(run)
+duo.attack(run, ["ring-a-bell"], prompts=20)
 """
 
-from .api import erase, evaluate, make_pairs, train
 from .errors import DuoError
+from .pipeline import (
+    add_edit,
+    attack,
+    compare,
+    compose,
+    erase,
+    evaluate,
+    export,
+    judge,
+    make_pairs,
+    open_run,
+    report,
+    sample,
+    sweep,
+    train,
+)
 from .records import Estimate, Pair
 
 __version__ = "0.1.0"
-__all__ = ["DuoError", "Estimate", "Pair", "erase", "evaluate", "make_pairs", "train"]
+__all__ = [
+    "DuoError",
+    "Estimate",
+    "Pair",
+    "add_edit",
+    "attack",
+    "compare",
+    "compose",
+    "erase",
+    "evaluate",
+    "export",
+    "judge",
+    "make_pairs",
+    "open_run",
+    "report",
+    "sample",
+    "sweep",
+    "train",
+]

@@ -1,124 +1,284 @@
-"""The stages as plain functions, in order: what the command line and `import duo_unlearn` run.
-
-Each stage reads from and writes to the run folder, and skips what is done under the same settings.
-"""
+"""The verbs of the package, once: what the command line and `import duo_unlearn` run. Heavy imports wait for a call."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .arena.evaluation import evaluate
 from .errors import DuoError
-from .records import Estimate, Pair
 from .runs.folder import Run
-from .runs.machine import alone, is_first_process
-from .session import Session, State
+
+if TYPE_CHECKING:
+    from .arena.attempts import AttackState
+    from .arena.plans import AttackPlan
+    from .attacks.interface import Preset
+    from .experiments.compare import Comparison
+    from .experiments.sweep import SweepResult
+    from .export.export import Exported
+    from .records import Pair
+    from .report.frontier import Kind
+    from .runs.results import Results
+    from .session import Session
+    from .system import System
+
+Say = Callable[[str], None]
+"""Called with a line on what was done."""
 
 
-def make_pairs(session: Session) -> tuple[list[Pair], State]:
-    """Pairs of unsafe images and safe counterparts: made by SDEdit, or taken from the user's folder."""
-    from .pairs.own_pairs import import_pairs
-    from .pairs.sheet import contact_sheet
-    from .pairs.synthesize import make_pairs as synthesize
-
-    alone("pairs")
-    settings, folder = session.settings.pairs, session.run.pairs
-    begin, manifest = session.begin(), folder / "manifest.json"
-    before = manifest.stat().st_mtime_ns if manifest.exists() else None
-    if settings.folder is not None:
-        pairs = import_pairs(settings.folder, folder, quiet=session.quiet)
-    else:
-        pairs = synthesize(
-            session.model,
-            session.detector,
-            session.concept,
-            folder,
-            scale=settings.scale,
-            guidance=settings.guidance,
-            steps=settings.steps,
-            strength=settings.strength,
-            batch=settings.batch,
-            tries=settings.tries,
-            seed=session.settings.seed,
-            quiet=session.quiet,
-        )
-    state: State = "already done" if manifest.stat().st_mtime_ns == before else "done"
-    if state == "done" or not (folder / "sheet.png").exists():
-        contact_sheet(folder, folder / "sheet.png")
-    return pairs, session.finish("pairs", time.monotonic() - begin, state)
+def _silent(_line: str) -> None:
+    """Say nothing."""
 
 
-def train(session: Session) -> State:
-    """Train the adapter on the run's pairs, and save it with its provenance."""
-    from accelerate import PartialState
+def open_run(
+    output: str | Path = "runs/erase",
+    *,
+    model: str | None = None,
+    concept: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    file: str | Path | None = None,
+    quiet: bool = False,
+) -> Session:
+    """Open a run folder, which may be new; every other verb takes what this gives.
 
-    from .edits.lora import read_provenance, save_adapter
-    from .erasers.checkpoint import identity
-    from .erasers.latents import build_cache
-    from .erasers.trainer import train as run_training
-    from .pairs.own_pairs import load_pairs
+    model: "mini", a diffusers folder, one checkpoint file, or a hub id. concept: a shipped concept's name or a concept
+    file. settings: dotted keys, e.g. {"train.beta": 250}; `duo check` lists them. file: a settings file. A folder keeps
+    its settings, so a later call needs the folder alone. Raises DuoError on anything that the caller can mend.
+    """
+    from .session import Session
+    from .settings.resolve import resolve_settings
+    from .settings.tree import merge, nest
 
-    begin, run, settings = session.begin(), session.run, session.settings
-    if not (run.pairs / "manifest.json").exists():
-        raise DuoError(f"{run.folder} holds no pairs", hint="run `duo pairs` first, or `duo erase` for all stages")
-    pairs = [pair for pair in load_pairs(run.pairs) if pair.keep]
-    if not pairs:
-        raise DuoError(f"every pair in {run.pairs} is dropped", hint="set keep to true for some in manifest.json")
-    key = identity(settings.train, pairs, session.model, settings.seed)
-    known = read_provenance(run.adapter)
-    if run.adapter_weights.exists() and (known.get("key"), known.get("steps")) == (key, settings.train.max_train_steps):
-        return session.finish("train", time.monotonic() - begin, "already done")
-    # Of several processes the first one encodes, and the others read what it wrote.
-    with PartialState(cpu=session.model.device.type == "cpu").main_process_first():
-        cache = build_cache(session.model, pairs, run.pairs, run.moments, captions=settings.train.captions)
-    with session.model.denoiser_alone():
-        trained = run_training(
-            session.model, cache, pairs, run, settings.train, seed=settings.seed, quiet=session.quiet
-        )
-    if is_first_process():
-        save_adapter(session.model, run.adapter, _provenance(session, pairs, key, trained.steps))
-    return session.finish("train", time.monotonic() - begin, "done")
+    names = {"model": model, "concept": concept, "output": str(output)}
+    given = merge({k: v for k, v in names.items() if v is not None}, nest(settings or {}))
+    return Session(resolve_settings(given, Path(file) if file is not None else None), quiet=quiet)
 
 
-def _provenance(session: Session, pairs: list[Pair], key: str, steps: int) -> dict[str, Any]:
-    settings = session.settings
-    return {
-        "made_by": f"duo_unlearn {version('duo_unlearn')}",
-        "concept": session.concept.name,
-        "model": settings.model,
-        "base": session.model.fingerprint(),
-        "seed": settings.seed,
-        "steps": steps,
-        "settings": settings.train.model_dump(mode="json"),
-        "pairs": [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs],
-        "key": key,
-    }
+def reopen_run(folder: str | Path, *, quiet: bool = False) -> Session:
+    """Open a run folder that is there already; another folder is a DuoError."""
+    run = Run(Path(folder))
+    run.check_form()
+    if not run.settings.exists():
+        hint = "run `duo erase` first; for a model of others, name its base: --model BASE --erased FOLDER -o RUN"
+        raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint=hint)
+    return open_run(folder, quiet=quiet)
 
 
-def report(run: Run, *, images: bool = True) -> Path:
-    """Write the run's page from what the run folder holds; images=False: one with counts alone, to share."""
+def make_pairs(run: Session, say: Say = _silent) -> list[Pair]:
+    """Make the pairs of a run, or import the user's own; gives all of them, dropped ones too."""
+    from .arena.stages import make_pairs as stage
+
+    with run.run.lock():
+        pairs, state = stage(run)
+    say(f"pairs: {state}, {sum(pair.keep for pair in pairs)} of {len(pairs)} kept → {run.run.pairs}")
+    return pairs
+
+
+def train(run: Session, say: Say = _silent) -> Path:
+    """Make the edit by the eraser of the settings; gives its folder. A LoRA loads with `pipe.load_lora_weights`."""
+    from .arena.stages import make_edit
+
+    with run.run.lock():
+        state = make_edit(run)
+    folder = run.run.edit(run.settings.eraser)
+    say(f"train: {state} → {folder}")
+    return folder
+
+
+def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = _silent) -> Results:
+    """Measure systems beside the original. systems: their names; None: those of the run's settings."""
+    from .arena.stages import evaluate as stage
+
+    with run.run.lock(shared=True):
+        chosen = None if systems is None else [run.system(name) for name in systems]
+        measured = stage(run, chosen)
+        say(f"evaluate: {measured.state}, {len(measured.results.estimates)} estimates → {run.run.results}")
+    return measured.results
+
+
+def erase(run: Session, say: Say = _silent) -> Results:
+    """Erase a concept: pairs, edit, evaluation and report. The same call resumes, and skips what is done."""
+    from .runs.machine import alone
+
+    alone("erase")
+    make_pairs(run, say)
+    train(run, say)
+    # From here on others may join with `duo evaluate`.
+    results = evaluate(run, None, say)
+    say(f"report: done → {report(run.run.folder)}")
+    return results
+
+
+def attack(
+    run: Session,
+    attacks: Sequence[str] | None = None,
+    *,
+    systems: Sequence[str] | None = None,
+    preset: Preset = "quick",
+    prompts: int = 50,
+    file: Path | None = None,
+    replay: Path | None = None,
+    aware: bool = False,
+    say: Say = _silent,
+) -> tuple[list[AttackState], Results]:
+    """Attack systems, and the original beside them; the images are kept and judged. Gives each attack's state.
+
+    attacks: names of `duo attacks`, all when None. systems: names; None: those of the run's settings. prompts: how many
+    are attacked; file: a file of prompts in their place. replay: a run whose findings are used in place of a search.
+    aware: white-box searches differentiate through the guards of a system; else they are unaware of them.
+    """
+    from .arena.plans import AttackPlan
+    from .arena.stages import attack as stage
+    from .attacks.registry import ATTACKS
+
+    names = list(attacks) if attacks else ATTACKS.names()
+    for name in names:
+        ATTACKS.check(name)
+    plan = AttackPlan(names, preset, prompts, aware, file)
+    chosen = _attacked_systems(run, systems)
+    _ensure_pairs(run, plan, say)
+    # Others may join with the same command: the work is divided by claims.
+    with run.run.lock(shared=True):
+        done = stage(run, chosen, plan, replay)
+    for state in done.states:
+        many = f"{state.attempts} attempts" if state.reason is None else state.reason
+        say(f"{state.group.attack_name} on {state.group.system}: {many}")
+    say(f"report: done → {report(run.run.folder)}")
+    return done.states, done.results
+
+
+def _attacked_systems(run: Session, names: Sequence[str] | None) -> list[System]:
+    systems = [run.system(name) for name in names] if names else run.systems()
+    if all(not system.edits and not system.guards for system in systems):
+        hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
+        raise DuoError(f"{run.run.folder} holds no edit {run.settings.eraser}", hint=hint)
+    return systems
+
+
+def _ensure_pairs(run: Session, plan: AttackPlan, say: Say) -> None:
+    """Make the pairs where attacks need images of the concept and the run, of a model of others, has none."""
+    from .attacks.registry import ATTACKS
+    from .guards.registry import GUARDS
+    from .pairs.manifest import MANIFEST
+
+    needed = any("pairs" in ATTACKS.get(name).needs for name in plan.names)
+    learned = any(GUARDS.get(name).learns for name in run.settings.guard)
+    if (needed or learned) and not (run.run.pairs / MANIFEST).exists():
+        make_pairs(run, say)
+
+
+def add_edit(
+    run: Session,
+    name: str,
+    *,
+    erased: Path | None = None,
+    lora: Path | None = None,
+    unet: Path | None = None,
+    text_encoder: Path | None = None,
+) -> str:
+    """Take over an edit that others made: an erased diffusers folder, a LoRA file, or a state dict of one part.
+
+    It is checked against the run's base model and written into the run; gives the name of its system. Of the four
+    sources one is given.
+    """
+    from .edits.foreign import add_edit as write
+
+    with run.run.lock():
+        run.begin()
+        write(run.model, run.run.edit(name), name, erased=erased, lora=lora, unet=unet, text_encoder=text_encoder)
+        run.finish("edit", 0.0, "done")
+    return name
+
+
+def judge(
+    run: Session,
+    detector: str | None = None,
+    *,
+    labels: Sequence[str] = (),
+    threshold: float | None = None,
+    say: Say = _silent,
+) -> Results:
+    """Judge every attempt under a detector, the concept's when None; nothing is sampled.
+
+    The estimates under each contract stand side by side in results.json. What was derived and is broken is made again.
+    """
+    from .arena.stages import judge as stage
+    from .arena.stages import other_detector
+
+    spec = run.concept.detector
+    used = None
+    if detector is not None or labels or threshold is not None:
+        chosen = tuple(labels) or (tuple(spec.labels) if detector in (None, spec.name) else ())
+        used = other_detector(run, detector or spec.name, chosen, threshold)
+    with run.run.lock():
+        measured = stage(run, used)
+    say(f"judge: {measured.state} → {run.run.results}")
+    say(f"report: done → {report(run.run.folder)}")
+    return measured.results
+
+
+def report(folder: str | Path, *, images: bool = True) -> Path:
+    """Write a run's page from what its folder holds; images=False: one with counts alone, to share."""
     from .report.page import write_report
 
+    run = Run(Path(folder))
     if not run.folder.is_dir():
         raise DuoError(f"there is no run folder {run.folder}", hint="run `duo erase` first")
+    run.check_form()
     return write_report(run, images=images)
 
 
-def erase(session: Session, say: Callable[[str], None] = lambda _text: None) -> list[Estimate]:
-    """All stages: pairs, train, evaluate, report. Finished ones are skipped; say(text) is told which."""
-    alone("erase")
-    with session.run.lock():
-        pairs, state = make_pairs(session)
-        say(f"pairs: {state}, {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
-        state = train(session)
-        say(f"train: {state}, {session.settings.train.max_train_steps} steps → {session.run.adapter_weights}")
-    # From here on others may join with `duo evaluate`.
-    with session.run.lock(shared=True):
-        estimates, state = evaluate(session)
-        say(f"evaluate: {state}, {len(estimates)} estimates → {session.run.results}")
-        say(f"report: done → {report(session.run)}")
-    return estimates
+def sweep(
+    run: Session,
+    kind: Kind,
+    values: Sequence[float],
+    *,
+    attacks: Sequence[AttackPlan] = (),
+    want_dsr: float = 0.95,
+    say: Say = _silent,
+) -> SweepResult:
+    """Measure and attack a run at several β, each of which is trained, or at several strengths of its adapter."""
+    from .experiments.sweep import sweep as measure
+
+    return measure(run, kind, values, attacks=attacks, want_dsr=want_dsr, say=say)
+
+
+def compare(folders: Sequence[str | Path]) -> Comparison:
+    """Runs side by side: their numbers, the spread between seeds, and how attacks transfer."""
+    from .experiments.compare import compare as set_side_by_side
+
+    return set_side_by_side([Path(folder) for folder in folders])
+
+
+def compose(
+    sources: Sequence[str | Path], output: str | Path, *, weights: Sequence[float] = (), prompts: int | None = 100
+) -> list[dict[str, Any]]:
+    """Add adapters up, exactly, into one; gives what each concept and what must stay measure before and after.
+
+    prompts: of each set; None measures nothing, and gives an empty list.
+    """
+    from .experiments.interference import check_runs, compose_runs, measure
+
+    paths, folder = [Path(source) for source in sources], Path(output)
+    if prompts is None:
+        compose_runs(paths, list(weights), folder)
+        return []
+    check_runs(paths)
+    compose_runs(paths, list(weights), folder)
+    counts = {"prompts": prompts, "keep_prompts": prompts, "neighbour_prompts": max(1, prompts // 2)}
+    return measure(paths, folder, counts)
+
+
+def export(source: str | Path, output: str | Path, form: str = "diffusers", **options: Any) -> Exported:
+    """Write an edit in a form that others load, load it back, and compare its images. Options: see `export.export`."""
+    from .export.export import export as write
+
+    return write(Path(source), Path(output), form, **options)
+
+
+def sample(prompts: Sequence[str], output: str | Path, **options: Any) -> Path:
+    """Write a sheet of images of a model, with or without an edit. Options: see `arena.samples.sample_sheet`."""
+    from .arena.samples import sample_sheet
+
+    sample_sheet(prompts, Path(output), **options)
+    return Path(output)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
-ModelName = Literal["original", "erased"]
+from .interval import mean_interval, wilson
+
+ORIGINAL: Final = "original"
+"""The name of the system without edits and guards."""
+Awareness = Literal["aware", "unaware"]
+"""Whether a white-box search differentiates through the guards of the system that it attacks."""
 Captions = Literal["none", "unsafe", "dual"]
 """Which prompts the members of a pair are trained under: both the empty one, both the unsafe one, each its own."""
 Decay = Literal["constant", "linear", "cosine"]
@@ -64,29 +69,89 @@ class Pair:
     reason: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One image that was asked of a system; it holds no verdict.
+
+    prompt: what the scenario asks. shows: what its picture should show, attribute → label. text: what the attack put in
+    the prompt's place, as people read it. facts: what a search reports of itself, e.g. its loss. file: the image,
+    relative to the run folder, and sha256 of that file; both are None where a guard refused. refusal: the guard's name.
+    """
+
+    prompt: str
+    shows: Mapping[str, str]
+    seed: int
+    text: str
+    facts: Mapping[str, float]
+    file: str | None
+    sha256: str | None
+    refusal: str | None = None
+
+
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of attempts, which is told in per cent; the others are plain numbers."""
-    return metric in ("", "dsr", "detected") or metric.endswith(" agreement")
+    return metric in ("", "dsr", "detected", "refused") or metric.endswith(" agreement")
+
+
+class Source(NamedTuple):
+    """What an estimate is of. system: its name; sha256: of its edits and guards. scenario: the prompt set.
+
+    attack, preset: None where nothing attacks. search: whether the search saw the system's guards; None: there was no
+    white-box search, or there is no guard. contract: the detector or feature extractor. seeds: the runs' seeds.
+    unscored: how many attempts have no verdict.
+    """
+
+    system: str
+    sha256: str
+    scenario: str
+    attack: str | None
+    preset: str | None
+    search: Awareness | None
+    contract: str
+    seeds: tuple[int, ...]
+    unscored: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A measured number that never travels alone.
+    """A measured number that never travels alone: value with its 95 % interval [low, high], n, and what it is of.
 
-    metric: what, e.g. "dsr", "subject agreement"; model: which; prompts: the prompt set, e.g. "direct"; value with
-    its 95 % interval [low, high]; n: how many attempts were scored; contract: the detector or feature extractor,
-    e.g. "mini-judge[item=sword]@1a2b3c4d". Nothing scored has no Estimate at all.
+    metric: e.g. "dsr", "subject agreement". n: how many attempts were scored. The other fields are those of `Source`.
+    Nothing scored has no Estimate at all.
     """
 
     metric: str
-    model: ModelName
-    prompts: str
+    system: str
+    scenario: str
+    attack: str | None
+    preset: str | None
     value: float
     low: float
     high: float
     n: int
+    unscored: int
     contract: str
+    seeds: tuple[int, ...]
+    sha256: str
+    search: Awareness | None = None
+
+    @classmethod
+    def of(cls, metric: str, source: Source, value: float, low: float, high: float, n: int) -> Estimate:
+        """A number whose interval is at hand, e.g. a distance between distributions."""
+        return cls(metric=metric, value=value, low=low, high=high, n=n, **source._asdict())
+
+    @classmethod
+    def of_share(cls, metric: str, source: Source, hits: Sequence[bool]) -> list[Estimate]:
+        """The share of true values with its Wilson interval; none for an empty sequence."""
+        if not hits:
+            return []
+        return [cls.of(metric, source, sum(hits) / len(hits), *wilson(sum(hits), len(hits)), len(hits))]
+
+    @classmethod
+    def of_mean(cls, metric: str, source: Source, values: Sequence[float]) -> list[Estimate]:
+        """The mean of values with its interval; none for fewer than two values."""
+        return [cls.of(metric, source, *mean_interval(values), len(values))] if len(values) > 1 else []
 
     def as_json(self) -> dict[str, Any]:
         """The record as a JSON object, fields in order."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}

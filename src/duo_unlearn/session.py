@@ -1,4 +1,4 @@
-"""What a run's stages share: its settings, folder, concept, and the model and detector, loaded when first needed."""
+"""What a run's stages share: its settings, folder, concept, systems, and the model and detector, loaded when needed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ import platform
 import time
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Final
 
+from .concepts.prompt_sets import Counts, prompt_sets
 from .concepts.spec import Concept
 from .concepts.store import load_concept
-from .detectors.interface import Detector, make_detector
+from .detectors.interface import Detector
+from .detectors.registry import make_detector
+from .edits.interface import edits_off
+from .erasers.interface import State
+from .erasers.latents import Cache, build_cache
 from .errors import DuoError
 from .families.identify import family_of
 from .families.interface import Model
 from .families.load import DTYPES, load_model, pick_device
+from .guards.interface import Context
+from .guards.registry import GUARDS
+from .pairs.manifest import MANIFEST, load_pairs
+from .records import ORIGINAL, Pair
 from .runs.folder import Run
 from .runs.machine import is_first_process
-from .settings.tree import Settings, as_yaml
-from .storage.files import write_text
+from .settings.tree import Settings, write_settings
+from .storage.files import digest, read_object
+from .system import System, system_of
 
-State = Literal["done", "already done"]
-VERSIONED = ("duo_unlearn", "torch", "diffusers", "transformers", "peft", "accelerate")
+VERSIONED: Final = ("duo_unlearn", "torch", "diffusers", "transformers", "peft", "accelerate")
 
 
 class Session:
@@ -31,18 +40,24 @@ class Session:
     def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
         self.settings, self.quiet = settings, quiet
         self.run = Run(settings.output)
+        self.run.check_form()
         self.concept: Concept = load_concept(settings.concept)
 
     @cached_property
+    def family(self) -> str:
+        """The name of the model's family, without loading it."""
+        return family_of(self.settings.model)
+
+    @cached_property
     def model(self) -> Model:
-        """The base model, without an adapter."""
+        """The base model, without an edit."""
         dtype = DTYPES[self.settings.train.mixed_precision]
         device = pick_device(self.settings.device)
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
         weights = DTYPES["no"] if device.type == "cpu" else dtype
-        given = self.settings
-        model = load_model(given.model, device, weights, given.resolution, given.checkpoint_config, given.quantize)
-        if given.train.gradient_checkpointing:
+        chosen = self.settings
+        model = load_model(chosen.model, device, weights, chosen.resolution, chosen.checkpoint_config, chosen.quantize)
+        if chosen.train.gradient_checkpointing:
             # For attacks too, whose gradients go through the denoiser.
             denoiser: Any = model.denoiser
             denoiser.enable_gradient_checkpointing()
@@ -51,8 +66,101 @@ class Session:
     @cached_property
     def detector(self) -> Detector:
         """The concept's detector, under its contract."""
-        spec, family = self.concept.detector, family_of(self.settings.model)
-        return make_detector(spec.name, tuple(spec.labels), family, spec.threshold)
+        spec = self.concept.detector
+        return make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs that training uses."""
+        return [pair for pair in load_pairs(self.run.pairs) if pair.keep]
+
+    @property
+    def pairs_digest(self) -> str:
+        """A hash of the pairs that training uses; "" where the run has none."""
+        path = self.run.pairs / MANIFEST
+        if not path.exists():
+            return ""
+        pairs = [pair for pair in read_object(path).get("pairs", []) if pair.get("keep", True)]
+        names = ("unsafe_sha256", "safe_sha256", "unsafe_prompt", "safe_prompt")
+        return digest([[pair.get(name) for name in names] for pair in pairs])[:16]
+
+    @cached_property
+    def cache(self) -> Cache:
+        """Latents and text embeddings of the pairs, by the original model."""
+        with edits_off(self.model):
+            captions = self.settings.train.captions
+            return build_cache(self.model, self.pairs, self.run.pairs, self.run.moments, captions=captions)
+
+    def contrast(self) -> list[tuple[str, str]]:
+        """Each pair's prompt with the concept and without it."""
+        return [(pair.unsafe_prompt or "", pair.safe_prompt or "") for pair in self.pairs]
+
+    @property
+    def benign(self) -> list[str]:
+        """Prompts without the concept."""
+        counts = Counts(0, self.settings.evaluate.keep_prompts, 0, 0)
+        keep = prompt_sets(self.concept, counts, self.settings.seed)
+        return [prompt.text for prompt in keep[0].prompts] if keep else ["a picture"]
+
+    def system(self, name: str) -> System:
+        """The system of a name such as "original", "duo", "uce+duo" or "duo+negative-prompt"."""
+        return system_of(name, self.run.edits, self.settings.guards, self.pairs_digest)
+
+    def systems(self) -> list[System]:
+        """The systems that the run measures now: the original, its edit, and with guards the edit behind these."""
+        edit = self.settings.eraser
+        names = [ORIGINAL, edit] if self.run.edit(edit).is_dir() else [ORIGINAL]
+        if self.settings.guard:
+            names.append("+".join([*(name for name in names[1:]), *self.settings.guard]))
+        return [self.system(name) for name in names]
+
+    def system_hashes(self) -> dict[str, str]:
+        """Name → hash of every system that has attempts, as its edits and guards are now. One that is gone has none."""
+        names = [path.name for path in self.run.attempts.iterdir()] if self.run.attempts.is_dir() else []
+        hashes = {}
+        for name in names:
+            try:
+                hashes[name] = self.system(name).sha256
+            except DuoError:
+                continue
+        return hashes
+
+    def known_systems(self) -> list[System]:
+        """The systems of now, and those that were attacked before and are there still."""
+        current = {system.name: system for system in self.systems()}
+        for name in self.system_hashes():
+            current.setdefault(name, self.system(name))
+        return list(current.values())
+
+    def guard_context(self, system: System) -> Context:
+        """What the guards of a system are built from."""
+        edits = [[edit.name, edit.sha256, edit.strength] for edit in system.edits]
+        return Context(
+            model=self.model,
+            concept=self.concept.name.replace("-", " "),
+            moments=lambda: self.cache.unsafe,
+            folder=self.run.guards,
+            key=digest([self.model.fingerprint(), self.model.variant, edits, self.pairs_digest]),
+            seed=self.settings.seed,
+            quiet=self.quiet,
+        )
+
+    def check_system(self, system: System) -> None:
+        """Fail for a guard that the family cannot have, and for an edit of another concept."""
+        for guard in system.guards:
+            if (reason := GUARDS.get(guard.name).why_not(self.model.kind)) is not None:
+                raise DuoError(f"the guard {guard.name} cannot be used here", got=reason, hint="duo guards")
+        self._check_concepts(system)
+
+    def _check_concepts(self, system: System) -> None:
+        from .edits.provenance import read_provenance
+
+        for edit in system.edits:
+            made_for = read_provenance(edit.folder).get("concept")
+            if made_for is not None and self.concept.name not in str(made_for).split(" + "):
+                got = f"{made_for}, while the run is of {self.concept.name}"
+                hint = "put the run's own edit back"
+                raise DuoError(f"{edit.folder} is an edit of another concept", got=got, hint=hint)
 
     def begin(self) -> float:
         """Check that the folder holds a run of this concept and seed, or none yet; gives the time now."""
@@ -68,7 +176,7 @@ class Session:
         """Record a stage and the settings. A stage that was skipped keeps the time that it took when it ran."""
         if not is_first_process():
             return state
-        write_text(self.run.settings, as_yaml(self.settings))
+        write_settings(self.run.settings, self.settings)
         stages = self.run.read_record().get("stages", {})
         if state == "done" or stage not in stages:
             stages[stage] = {"seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}

@@ -20,7 +20,8 @@ from duo_unlearn.arena.red_team import Line, asked, attack
 from duo_unlearn.attacks import ring_a_bell
 from duo_unlearn.attacks.interface import Preset
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.detectors.interface import Contract, make_detector
+from duo_unlearn.detectors.interface import Contract
+from duo_unlearn.detectors.registry import make_detector
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model

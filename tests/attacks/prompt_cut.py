@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from duo_unlearn.attacks.interface import Subject
-from duo_unlearn.concepts.store import load_concept, prompts_of, splitter
-from duo_unlearn.detectors.interface import make_detector
+from duo_unlearn.concepts.prompt_sets import prompts_of, splitter
+from duo_unlearn.concepts.store import load_concept
+from duo_unlearn.detectors.registry import make_detector
 from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import word_ids

@@ -1,26 +1,17 @@
-"""Concept files: their faults, their templates, and what keeps evaluation apart from pairs."""
+"""Concept files: their faults are found, all at once where that can be, before anything is loaded."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from duo_unlearn.concepts.spec import Concept, PromptSet
-from duo_unlearn.concepts.store import (
-    choose_fill,
-    concept_path,
-    fill_template,
-    load_concept,
-    prompts_of,
-    shipped_concepts,
-    splitter,
-)
+from duo_unlearn.concepts.store import concept_path, load_concept, shipped_concepts
 from duo_unlearn.errors import DuoError
-from duo_unlearn.settings.tree import EvaluateSettings, merged, read_yaml
+from duo_unlearn.settings.tree import merge
+from duo_unlearn.storage.forms import read_yaml
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -46,11 +37,6 @@ def fault(folder: Path, concept: dict[str, Any]) -> str:
     assert len(message.splitlines()) <= 3
     assert "hat.yaml" in message
     return message
-
-
-@pytest.fixture(scope="module")
-def sword() -> Concept:
-    return load_concept("sword")
 
 
 def test_a_concept_file_of_ones_own(tmp_path: Path) -> None:
@@ -109,134 +95,6 @@ def test_unbalanced_braces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "words", "text"),
-    [
-        ("a {colour} king", {"colour": "orange"}, "an orange king"),
-        ("a {colour} king", {"colour": "red"}, "a red king"),
-        ("A {who} and a {who}", {"who": "owl"}, "An owl and an owl"),
-        ("a picture of a {who}", {"who": "elf"}, "a picture of an elf"),
-        ("idea of {who}", {"who": "owl"}, "idea of owl"),
-        ("with a sword", {}, "with a sword"),
-    ],
-)
-def test_articles(template: str, words: dict[str, str], text: str) -> None:
-    assert fill_template(template, words) == text
-
-
-def test_words_and_labels_may_differ(tmp_path: Path) -> None:
-    concept = load_concept(write(tmp_path, content()))
-    words, labels = choose_fill(concept, random.Random(0))
-    assert words["who"] == labels["who"]
-    assert labels["where"] == "shore"
-    assert words["where"] in ("by the sea", "on the beach")
-
-
-def test_a_prompt_shows_what_it_states_and_no_more(tmp_path: Path) -> None:
-    concept = load_concept(write(tmp_path, content()))
-    sets = [PromptSet(templates=["a {who}"], shows={"item": "hat"})]
-    for prompt in prompts_of(concept, sets, 2, "seed", splitter(concept, held_out=True)):
-        assert set(prompt.shows) == {"who", "item"}
-        assert prompt.shows["who"] in prompt.text
-
-
-def test_prompts_repeat_once_the_templates_are_used_up(tmp_path: Path) -> None:
-    concept = load_concept(write(tmp_path, content()))
-    found = prompts_of(concept, [PromptSet(templates=["a {who}"])], 5, "seed", splitter(concept, held_out=True))
-    assert len(found) == 5
-    assert {prompt.text for prompt in found} == {"a king", "an owl"}
-
-
-def test_a_set_that_gives_nothing_is_an_error(tmp_path: Path) -> None:
-    concept = load_concept(write(tmp_path, content()))
-    with pytest.raises(DuoError, match="no prompt"):
-        prompts_of(concept, [PromptSet(templates=["a {who}"])], 3, "seed", lambda _labels: False)
-
-
-# --- the sword --------------------------------------------------------------------------------------------------------
-def combination(shows: dict[str, str]) -> tuple[str, ...]:
-    return tuple(shows[name] for name in ("subject", "colour", "place"))
-
-
-def of_pairs(sword: Concept) -> set[tuple[str, ...]]:
-    """Every combination that pairs may use with a sword in hand."""
-    accept, rng = splitter(sword, held_out=False), random.Random(0)
-    drawn = [choose_fill(sword, rng)[1] | {"item": "sword"} for _ in range(3000)]
-    return {combination(labels) for labels in drawn if accept(labels)}
-
-
-@pytest.mark.parametrize("name", ["direct", "synonym", "indirect"])
-def test_three_hundred_distinct_prompts_of_each_attack_set(sword: Concept, name: str) -> None:
-    found = prompts_of(sword, [sword.attacks[name]], 300, "test", splitter(sword, held_out=True))
-    assert len({prompt.text for prompt in found}) == 300
-    assert all(prompt.shows["item"] == "sword" for prompt in found)
-
-
-def test_the_words_of_an_attack_set_are_its_own(sword: Concept) -> None:
-    accept = splitter(sword, held_out=True)
-    texts = {name: prompts_of(sword, [group], 100, "test", accept) for name, group in sword.attacks.items()}
-    assert all("sword" in prompt.text.split() for prompt in texts["direct"])
-    named = ("sword", "blade", "saber", "weapon")
-    assert not any("sword" in prompt.text for prompt in texts["synonym"])
-    assert not any(word in prompt.text for prompt in texts["indirect"] for word in named)
-
-
-def test_evaluation_asks_for_combinations_that_no_pair_shows(sword: Concept) -> None:
-    pairs = of_pairs(sword)
-    accept = splitter(sword, held_out=True)
-    asked = {
-        combination(dict(prompt.shows))
-        for group in sword.attacks.values()
-        for prompt in prompts_of(sword, [group], 300, "test", accept)
-    }
-    assert len(pairs) > 100
-    assert len(asked) > 20
-    assert pairs.isdisjoint(asked)
-
-
-def test_evaluation_has_no_wording_of_the_pairs(sword: Concept) -> None:
-    used = {kind.unsafe for kind in sword.pairs} | {kind.safe for kind in sword.pairs}
-    attacks = {template for group in sword.attacks.values() for template in group.templates}
-    assert used.isdisjoint(attacks)
-
-
-def test_counterparts_vary(sword: Concept) -> None:
-    assert {kind.shows["item"] for kind in sword.pairs} == {"none", "wand", "flower", "balloon", "book"}
-
-
-def test_a_seed_decides_the_prompts(sword: Concept) -> None:
-    accept = splitter(sword, held_out=True)
-    first, again, other = (prompts_of(sword, sword.keep, 60, seed, accept) for seed in ("a", "a", "b"))
-    assert first == again
-    assert first != other
-
-
-def test_the_sets_take_turns(sword: Concept) -> None:
-    found = prompts_of(sword, sword.keep, 2 * len(sword.keep), "a", splitter(sword, held_out=True))
-    items = [prompt.shows["item"] for prompt in found[: len(sword.keep)]]
-    assert items == [group.shows["item"] for group in sword.keep]
-
-
-@pytest.mark.parametrize("name", shipped_concepts())
-def test_shipped_prompts_are_distinct_at_the_default_counts(name: str) -> None:
-    concept, counts = load_concept(name), EvaluateSettings()
-    accept = splitter(concept, held_out=True)
-    wanted = [([chosen], counts.prompts) for chosen in concept.attacks.values()]
-    wanted += [(concept.keep, counts.keep_prompts)]
-    wanted += [(chosen, counts.neighbour_prompts) for chosen in concept.neighbours.values()]
-    for sets, count in wanted:
-        texts = [prompt.text for prompt in prompts_of(concept, sets, count, "test", accept)]
-        assert len(texts) == count
-        # A set with few words may have fewer prompts than asked for; then it must give nearly all that it has.
-        assert len(set(texts)) >= 0.6 * count, (name, sets[0].templates[0], len(set(texts)))
-
-
-def test_a_set_that_is_used_up_does_not_hold_the_others_back(sword: Concept) -> None:
-    rich, poor = sword.keep[0], PromptSet(templates=["a red king in a meadow"], shows={"item": "none"})
-    found = prompts_of(sword, [poor, rich], 40, "a", lambda _labels: True)
-    assert len({prompt.text for prompt in found}) == 40
-
-
-@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"neighbours": {"wand": []}}, "neighbours.wand"),
@@ -249,10 +107,43 @@ def test_a_set_that_is_used_up_does_not_hold_the_others_back(sword: Concept) -> 
     ],
 )
 def test_faults_of_a_copied_concept_file(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    content = merged(read_yaml(concept_path("sword"), "concept"), change)
+    content = merge(read_yaml(concept_path("sword"), "concept"), change)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(DuoError) as caught:
         load_concept(str(path))
     assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("words", [1, None, True, 2.5, "", "   ", "\t\n", "a\0b", ["a"], {"a": 1}])
+def test_a_prompt_that_is_no_text_or_has_no_words_is_refused_and_named(words: Any, tmp_path: Path) -> None:
+    templates = {"templates": ["a {who}", words]}
+    places: dict[str, dict[str, Any]] = {
+        "pairs.0.unsafe": {"pairs": [{"unsafe": words, "safe": "a {who}", "count": 2}]},
+        "pairs.0.safe": {"pairs": [{"unsafe": "a {who}", "safe": words, "count": 2}]},
+        "attacks.direct.templates.1": {"attacks": {"direct": templates}},
+        "plain.templates.1": {"plain": templates},
+        "keep.0.templates.1": {"keep": [templates]},
+        "neighbours.cap.0.templates.1": {"neighbours": {"cap": [templates]}},
+        "fill.who": {"fill": {"who": ["king", words], "where": ["here"]}},
+    }
+    for place, changes in places.items():
+        assert place in fault(tmp_path, content(**changes))
+
+
+@pytest.mark.parametrize("count", [0, -1, True, 1.5, "many"])
+def test_an_absurd_count_of_pairs(count: Any, tmp_path: Path) -> None:
+    assert "pairs.0.count" in fault(tmp_path, content(pairs=[{"unsafe": "a", "safe": "b", "count": count}]))
+
+
+@pytest.mark.parametrize("name", ["keep", "plain"])
+def test_the_names_of_our_own_sets_are_taken(name: str, tmp_path: Path) -> None:
+    assert "two prompt sets of one name" in fault(tmp_path, content(attacks={name: {"templates": ["a {who}"]}}))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "nu\0l", "nu\0l.yaml", "", "."])
+def test_a_name_that_can_be_no_concepts(name: str) -> None:
+    with pytest.raises(DuoError) as caught:
+        load_concept(name)
     assert len(str(caught.value).splitlines()) <= 3

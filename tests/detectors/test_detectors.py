@@ -1,17 +1,16 @@
-"""Both detectors on drawn scenes: what they see, that a batch changes nothing, and what they refuse."""
+"""The mini judge and CLIP on drawn scenes: what they see, that a batch changes nothing, and what they refuse."""
 
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from duo_unlearn.detectors.interface import AttributeReader, Detector, check_detector, make_detector
+from duo_unlearn.detectors.interface import AttributeReader, Detector
+from duo_unlearn.detectors.registry import check_detector, make_detector
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 
 SWORD = ("item=sword",)
@@ -20,20 +19,6 @@ SWORD = ("item=sword",)
 def scenes(item: str, count: int = 12) -> list[Image.Image]:
     rng = random.Random(item)
     return [draw(random_scene(rng, subjects=SUBJECTS, items=(item,))) for _ in range(count)]
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mini world's CLIP as a user has one: model, tokenizer and image processor in a folder."""
-    from transformers import CLIPImageProcessor
-
-    folder = tmp_path_factory.mktemp("clip")
-    for part in ("clip", "tokenizer"):
-        shutil.copytree(weights_folder() / part, folder, dirs_exist_ok=True)
-    size = {"height": 64, "width": 64}
-    half = [0.5, 0.5, 0.5]
-    CLIPImageProcessor(size=size, crop_size=size, image_mean=half, image_std=half).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(params=["mini-judge", "clip"])
@@ -49,15 +34,6 @@ def test_swords_are_seen_and_nothing_else(detector: Detector) -> None:
     swords, others = scenes("sword"), scenes("flower") + scenes("none")
     assert sum(verdict.detected for verdict in detector.detect(swords)) >= 11
     assert sum(verdict.detected for verdict in detector.detect(others)) <= 1
-
-
-def test_the_batch_changes_no_verdict(detector: Detector) -> None:
-    images = scenes("sword", 5) + scenes("wand", 5)
-    together = detector.detect(images)
-    alone = [detector.detect([image])[0] for image in images]
-    assert [v.detected for v in together] == [v.detected for v in alone]
-    assert [v.score for v in together] == pytest.approx([v.score for v in alone], abs=1e-4)
-    assert detector.detect([]) == []
 
 
 def test_the_threshold_is_part_of_the_contract(clip_folder: Path) -> None:
@@ -89,7 +65,7 @@ def test_the_judge_reads_attributes() -> None:
     ("name", "labels", "family", "said"),
     [
         ("mini-judg", SWORD, "mini", "unknown detector"),
-        ("mini-judge", SWORD, "sd1", "mini world only"),
+        ("mini-judge", SWORD, "sd1", "mini models only"),
         ("mini-judge", ("item=axe",), "mini", "unknown label"),
         ("mini-judge", ("item=sword", "subject=king"), "mini", "labels of one attribute"),
         ("clip", ("unsafe=a sword",), "sd1", "texts for both sides"),
@@ -103,6 +79,38 @@ def test_what_is_refused(name: str, labels: tuple[str, ...], family: str, said: 
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_the_check_loads_nothing() -> None:
+def test_a_long_text_is_cut_and_not_refused(clip_folder: Path) -> None:
+    labels = (f"model={clip_folder}", f"unsafe={'a very long sword ' * 40}", "safe=a flower")
+    assert len(make_detector("clip", labels, "sd1").detect(scenes("sword", 1))) == 1
+
+
+def test_a_check_needs_no_weights_unless_it_is_given_the_labels(clip_folder: Path) -> None:
     check_detector("clip", "sd1")
-    check_detector("mini-judge", "mini")
+    texts = ("unsafe=a sword", "safe=a flower")
+    check_detector("clip", "sd1", (f"model={clip_folder}", *texts))
+    for labels, reason in [
+        (texts, "openai/clip-vit-large-patch14 is not in the hub's cache"),
+        (("model=nobody/nothing", *texts), "nobody/nothing is not in the hub's cache"),
+        (("model=/nowhere/clip", *texts), "there is no folder /nowhere/clip"),
+    ]:
+        with pytest.raises(DuoError, match="weights of the detector clip are not at hand") as caught:
+            check_detector("clip", "sd1", labels)
+        assert reason in str(caught.value.got)
+
+
+def test_a_folder_without_weights_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="are not at hand") as caught:
+        check_detector("q16", "sd1", (f"model={tmp_path}",))
+    assert "no safetensors weights" in str(caught.value.got)
+
+
+def test_weights_in_the_hubs_cache_are_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "models--me--clip" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    check_detector("classifier", "sd1", ("model=me/clip", "unsafe=a"))
+    with pytest.raises(DuoError, match="are not at hand"):
+        check_detector("classifier", "sd1", ("model=me/other", "unsafe=a"))

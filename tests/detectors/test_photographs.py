@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import skimage.data
-import torch
 from PIL import Image
 
-from duo_unlearn.detectors import interface as base
-from duo_unlearn.detectors.interface import Detector, check_detector, make_detector
+from duo_unlearn.detectors.interface import Detector, Extra
+from duo_unlearn.detectors.nudenet import NudeNet
+from duo_unlearn.detectors.registry import check_detector, make_detector
 from duo_unlearn.errors import DuoError
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
@@ -47,22 +47,6 @@ def too_few(_images: list[Image.Image]) -> list[float]:
 @pytest.fixture(scope="module")
 def photographs() -> list[Image.Image]:
     return [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in PHOTOGRAPHS]
-
-
-@pytest.fixture(scope="module")
-def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small classifier of transformers' own classes, with weights from a seed."""
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("classifier")
-    config = ViTConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
-        id2label={0: "calm", 1: "violent", 2: "cruel"},
-    )  # fmt: skip
-    ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
 
 
 def made(name: str, classifier_folder: Path) -> Detector:
@@ -129,6 +113,8 @@ def test_opennsfw_says_that_its_network_reads_bgr() -> None:
         ("q16", ("unsafe=blood",), "unknown label of q16"),
         ("no_such_module:score", (), "cannot import the detector"),
         (f"{__name__}:nothing", (), "cannot import the detector"),
+        (f"{__name__}:PHOTOGRAPHS", (), "the detector is no function"),
+        (":", (), "cannot import the detector"),
     ],
 )
 def test_what_is_refused(name: str, labels: tuple[str, ...], said: str) -> None:
@@ -160,7 +146,7 @@ def test_an_object_that_can_be_called_is_a_detector(photographs: list[Image.Imag
 
 
 def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(base.EXTRAS, "nudenet", ("no_such_package", "pip install duo_unlearn[nudenet]"))
+    monkeypatch.setattr(NudeNet, "extra", Extra("no_such_package", "pip install no_such_package"))
     with pytest.raises(DuoError, match="not installed") as caught:
         check_detector("nudenet", "sd1")
-    assert caught.value.hint == "pip install duo_unlearn[nudenet]"
+    assert caught.value.hint == "pip install no_such_package"

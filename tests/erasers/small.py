@@ -12,7 +12,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.pairs.own_pairs import import_pairs
 from duo_unlearn.records import Pair
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.settings.tree import TrainSettings
+from duo_unlearn.erasers.duo.settings import TrainSettings
 
 from ..drawn_pairs import draw_pairs
 

@@ -14,8 +14,10 @@ import yaml
 from transformers import CLIPImageProcessor
 
 from duo_unlearn.families.identify import family_of
+from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.results import read_results
 from duo_unlearn.storage.files import write_tensors
 
 from ..drawn_pairs import draw_pairs
@@ -73,14 +75,15 @@ def test_erase(family: str, tmp_path: Path) -> None:
     words += ["-o", str(run.folder), *(w for key, value in told.items() for w in ("--set", f"{key}={value}"))]
     done = duo(*words)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert lines[0]["preference"] == pytest.approx(0.693147, abs=1e-5)
     assert sum(line["unsafe_margin"] - line["safe_margin"] for line in lines[-5:]) > 0
-    results = json.loads(run.results.read_text())
-    inverted = {"inverted"} if family == "sdxl" else set()
-    assert {entry["prompts"] for entry in results["estimates"]} == {"direct", "keep", *inverted}
-    refused = [entry for entry in results["absent"] if entry["prompts"] == "inverted"]
-    assert [f"{family} reads T5's" in entry["reason"] for entry in refused] == [True] * (not inverted)
+    results = read_results(run)
+    inverted = FAMILIES.get(family).reads_clip_alone
+    measured = {(estimate.scenario, estimate.attack == "concept-inversion") for estimate in results.estimates}
+    assert measured == {("direct", False), ("keep", False)} | ({("direct", True)} if inverted else set())
+    refused = [entry["reason"] for entry in results.absent if entry["attack"] == "concept-inversion"]
+    assert inverted or any("reads T5's" in reason for reason in refused)
     assert "train: already done" in duo(*words).stderr
 
 
@@ -95,7 +98,7 @@ def test_a_single_file_of_the_mini_model_is_erased_like_its_folder(tmp_path: Pat
     write_tensors(path, checkpoint_of(plain.pipe))
     assert family_of(str(path)) == "mini"
     loaded = load_model(str(path), torch.device("cpu"), checkpoint_config="mini")
-    assert torch.equal(loaded.encode_prompts(["a red knight"]).text, plain.encode_prompts(["a red knight"]).text)
+    assert torch.equal(loaded.condition(["a red knight"]).text, plain.condition(["a red knight"]).text)
     half = load_model(str(path), torch.device("cpu"), torch.bfloat16, checkpoint_config="mini")
     assert half.fingerprint() == loaded.fingerprint() != plain.fingerprint()
     refused = duo("sample", "a red knight", "--model", str(path), "-o", str(tmp_path / "x.png"))

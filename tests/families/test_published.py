@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 
 import pytest
+from benchmarks.published import published_denoiser
 from torch import nn
 
-from duo_unlearn.families.published import published_denoiser
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.records import Targets
 
-# Parameters in millions, as the models' cards and papers have them.
-SIZES = {"sd1": 859.5, "sd2": 865.9, "sdxl": 2567.5, "sd3": 2028.3, "flux": 11901.4}
 TEXT_SIDE = re.compile(r"attn2\.|add_(q|k|v)_proj|to_add_out|context|text_encoder")
 
 
 def adapted(denoiser: nn.Module, family: str, targets: Targets) -> list[str]:
-    pattern = re.compile(FAMILIES[family].targets[targets])
+    pattern = re.compile(FAMILIES.get(family).targets[targets])
     return [
         name for name, layer in denoiser.named_modules() if isinstance(layer, nn.Linear) and pattern.fullmatch(name)
     ]
@@ -31,7 +29,10 @@ def adapted(denoiser: nn.Module, family: str, targets: Targets) -> list[str]:
 )
 def test_which_layers_are_adapted(family: str, layers: int, wider: int) -> None:
     denoiser = published_denoiser(family)
-    assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(SIZES[family], rel=2e-3)
+    size = FAMILIES.get(family).size
+    assert size is not None
+    assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(size.denoiser, rel=2e-3)
+    assert type(denoiser).__name__ == FAMILIES.get(family).denoiser_class
     names = adapted(denoiser, family, "self-attention")
     assert len(names) == layers
     assert not any(TEXT_SIDE.search(name) for name in names)

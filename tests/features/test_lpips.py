@@ -13,14 +13,11 @@ from torch import Tensor
 from duo_unlearn.errors import DuoError
 from duo_unlearn.features import lpips as module
 from duo_unlearn.features.lpips import DIGEST, FILE, Lpips, lpips, why_no_lpips
-from duo_unlearn.metrics.fidelity import fidelity
 from duo_unlearn.mini.world.scenes import Scene, draw
-from duo_unlearn.records import ModelName
 from duo_unlearn.storage.files import sha256_of
 
-MODELS: tuple[ModelName, ...] = ("original", "erased")
 SHAPES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
-"""Of AlexNet's convolutions: out, in, kernel."""
+"""The sizes of AlexNet's convolutions: out, in, kernel."""
 
 
 def weights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -79,22 +76,19 @@ def test_a_file_with_another_hash_is_not_the_published_one(at_hand: Path) -> Non
     assert f"models/{FILE}" in str(why_no_lpips())
 
 
-def test_it_is_measured_where_its_weights_are(at_hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_measured_where_its_weights_are(at_hand: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DIGEST", sha256_of(at_hand)[: len(DIGEST)])
-    places = ("snow", "night", "beach")
-    for model, item in (("original", "sword"), ("erased", "flower")):
-        for place in places:
-            draw(Scene("knight", "red", item, place)).save(tmp_path / f"{model}-{place}.png")
-    files: dict[ModelName, list[Path]] = {
-        model: [tmp_path / f"{model}-{place}.png" for place in places] for model in MODELS
-    }
-    found, absent = fidelity("mini", "keep", ["a red knight"] * 3, files)
-    (measured,) = (estimate for estimate in found if estimate.metric == "lpips")
-    assert measured.n == 3
-    assert 0 < measured.low < measured.value < measured.high
-    assert not [entry for entry in absent if entry["metric"] == "lpips"]
-    same, _ = fidelity("mini", "keep", ["a red knight"] * 3, dict.fromkeys(MODELS, files["original"]))
-    assert next(estimate for estimate in same if estimate.metric == "lpips").value == 0
+    assert why_no_lpips((64, 64)) is None
+    before, after = (
+        [draw(Scene("knight", "red", item, place)) for place in ("snow", "night", "beach")]
+        for item in ("sword", "flower")
+    )
+    distances = lpips(before, after)
+    assert len(distances) == 3
+    assert all(distance > 0 for distance in distances)
+    assert lpips(before, before) == [0, 0, 0]
+    monkeypatch.setattr(module, "PIXELS", 64 * 64)  # one pair at a time
+    assert lpips(before, after) == pytest.approx(distances, rel=1e-5)
 
 
 def test_images_it_cannot_compare() -> None:

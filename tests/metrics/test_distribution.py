@@ -15,13 +15,15 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.features.clip import why_no_clip
-from duo_unlearn.features.extractors import EffnetFeatures, MiniClipFeatures, feature_batches
+from duo_unlearn.features.effnet import EffnetFeatures
+from duo_unlearn.features.interface import feature_batches
+from duo_unlearn.features.mini import MiniClipFeatures
 from duo_unlearn.metrics import distribution
 from duo_unlearn.metrics.distribution import Cmmd, Distance, Distribution, Fid, Kid
 from duo_unlearn.metrics.fidelity import fidelity, reference_pictures
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import ModelName
-from duo_unlearn.settings.resolve import find_faults
+from duo_unlearn.settings.check import find_faults
 
 WIDTH = 12
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from duo_unlearn.mini.model.judge_net import ATTRIBUTES, JudgeNet, attribute_ids
+from duo_unlearn.mini.model.judge_net import JudgeNet, attribute_ids
 from duo_unlearn.mini.model.parts import CONTEXT, WIDTH, build_clip, build_scheduler, build_unet, build_vae, token_ids
-from duo_unlearn.mini.world.scenes import Scene
+from duo_unlearn.mini.world.scenes import ATTRIBUTES, Scene
 
 
 def parameters(module: torch.nn.Module) -> int:

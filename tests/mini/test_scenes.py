@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from duo_unlearn.mini.model.judge_net import ATTRIBUTES
 from duo_unlearn.mini.world.scenes import (
+    ATTRIBUTES,
     COLOURS,
     ITEMS,
     OBJECTS,

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from duo_unlearn.mini.fit import stages
 from duo_unlearn.mini.fit.fit import text_tower
 from duo_unlearn.mini.fit.loop import Draw, draw_for
-from duo_unlearn.mini.model.judge_net import ATTRIBUTES, JudgeNet
+from duo_unlearn.mini.model.judge_net import JudgeNet
 from duo_unlearn.mini.model.parts import build_clip, build_scheduler, build_vae
-from duo_unlearn.mini.world.scenes import ITEMS, Scene, is_held_out
+from duo_unlearn.mini.world.scenes import ATTRIBUTES, ITEMS, Scene, is_held_out
 
 CPU = torch.device("cpu")
 

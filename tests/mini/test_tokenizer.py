@@ -65,7 +65,7 @@ def test_the_same_seed_builds_the_same_vocabulary(tokenizer: Any, tmp_path: Path
 def test_the_shipped_tokenizer_knows_the_words_of_its_world(shipped: Path) -> None:
     from transformers import CLIPTokenizer
 
-    from duo_unlearn.mini.model.judge_net import ATTRIBUTES
+    from duo_unlearn.mini.world.scenes import ATTRIBUTES
 
     tokenizer = CLIPTokenizer.from_pretrained(shipped / "tokenizer")
     for labels in ATTRIBUTES.values():

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from duo_unlearn.concepts.spec import PairKind
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.detectors.interface import Contract, Detector
-from duo_unlearn.families.interface import Conditioning, Model, Moments, SampleRequest
+from duo_unlearn.families.family import Family
+from duo_unlearn.families.interface import Conditioning, Hooks, Model, Moments, SampleRequest, Switch, Words
 from duo_unlearn.families.noise import Diffusion, NoiseProcess
+from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.world.captions import PLACE_PHRASES
 from duo_unlearn.mini.world.scenes import COLOURS, ITEMS, SUBJECTS, Scene, draw, random_scene
 from duo_unlearn.pairs.synthesize import make_pairs
@@ -30,7 +32,8 @@ class DrawingModel:
     """Draws the scene that a prompt asks for. One unsafe image in five lacks its item; edits err as `wrong` says.
 
     wrong: share of edits that keep the concept, show another item, change the subject. crash_after: images until a
-    sudden end. Every image is entered into the gallery, the only thing that the detector looks into.
+    sudden end. broken: share of images that come out black. fault: what the sampler says of every image. Images are
+    entered into the gallery as they were drawn; the detector looks into nothing else.
     """
 
     family, source, device, resolution, pipe = "drawn", "test", torch.device("cpu"), 64, None
@@ -38,11 +41,18 @@ class DrawingModel:
     variant = "64px"
     denoiser: nn.Module = nn.Identity()
     noise: NoiseProcess = Diffusion(torch.linspace(0.99, 0.01, 10), "epsilon")
+    kind: Family = FAMILIES.get("mini")
 
     def __init__(self, gallery: Gallery, wrong: tuple[float, float, float] = (0.2, 0.1, 0.1), base: str = "b") -> None:
         self.gallery, self.wrong, self.base = gallery, wrong, base
         self.crash_after: int | None = None
+        self.broken = 0.0
+        self.fault: str | None = None
         self.requests: list[SampleRequest] = []
+        self.switches: list[Switch] = []
+        self.adapters: dict[str, float] = {}
+        self.active: dict[str, float] = {}
+        self.hooks: list[Hooks] = []
 
     def denoiser_alone(self) -> AbstractContextManager[None]:
         raise NotImplementedError
@@ -56,7 +66,7 @@ class DrawingModel:
     def adapted_layers(self, targets: Targets) -> list[str]:
         raise NotImplementedError
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+    def condition(self, words: Words) -> Conditioning:
         raise NotImplementedError
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, network: nn.Module | None = None) -> Tensor:
@@ -79,16 +89,21 @@ class DrawingModel:
             scene = self._scene(request)
             images.append(draw(scene))
             self.gallery[images[-1].tobytes()] = scene
+            if random.Random(f"{request.seed}/broken").random() < self.broken:
+                images[-1] = Image.new("RGB", images[-1].size)
+            if self.fault is not None:
+                images[-1].info["fault"] = self.fault
             if report is not None and len(images) % batch == 0:
                 report(len(images))
         return images
 
     def _scene(self, request: SampleRequest) -> Scene:
+        text = str(request.words)
         asked: dict[str, Any] = {
-            "subject": next(s for s in SUBJECTS if s in request.prompt),
-            "colour": next(c for c in COLOURS if f" {c} " in request.prompt),
-            "item": next((i for i in ITEMS if i in request.prompt), "none"),
-            "place": next(p for p, words in PLACE_PHRASES.items() if any(w in request.prompt for w in words)),
+            "subject": next(s for s in SUBJECTS if s in text),
+            "colour": next(c for c in COLOURS if f" {c} " in text),
+            "item": next((i for i in ITEMS if i in text), "none"),
+            "place": next(p for p, phrases in PLACE_PHRASES.items() if any(phrase in text for phrase in phrases)),
         }
         if request.start is None:
             lacks = request.seed % 5 == 0

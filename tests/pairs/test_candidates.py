@@ -12,7 +12,7 @@ from duo_unlearn.concepts.spec import Concept
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.world.captions import PLACE_PHRASES
 from duo_unlearn.mini.world.scenes import COLOURS, SUBJECTS, Scene, is_held_out
-from duo_unlearn.pairs.candidates import make_candidate, next_round, still_needed
+from duo_unlearn.pairs.candidates import candidates_to_try, make_candidate, next_round
 from duo_unlearn.pairs.manifest import KindTries
 
 from .drawn_world import World
@@ -38,12 +38,12 @@ def test_candidates_depend_on_their_numbers_alone(world: World) -> None:
 
 def test_how_many_candidates_a_kind_needs() -> None:
     fresh = KindTries("u", "s", 10)
-    assert still_needed(fresh, 4) == 13
-    assert still_needed(fresh, 1) == 10
-    assert still_needed(dataclasses.replace(fresh, kept=10, tries=12), 4) == 0
-    assert still_needed(dataclasses.replace(fresh, kept=9, tries=18), 4) == 2
-    assert still_needed(dataclasses.replace(fresh, kept=0, tries=37), 4) == 3
-    assert still_needed(dataclasses.replace(fresh, kept=0, tries=50), 4) == 0
+    assert candidates_to_try(fresh, 4) == 13
+    assert candidates_to_try(fresh, 1) == 10
+    assert candidates_to_try(dataclasses.replace(fresh, kept=10, tries=12), 4) == 0
+    assert candidates_to_try(dataclasses.replace(fresh, kept=9, tries=18), 4) == 2
+    assert candidates_to_try(dataclasses.replace(fresh, kept=0, tries=37), 4) == 3
+    assert candidates_to_try(dataclasses.replace(fresh, kept=0, tries=50), 4) == 0
 
 
 def test_a_round_takes_all_kinds_together(world: World) -> None:

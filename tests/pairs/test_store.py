@@ -17,8 +17,11 @@ from duo_unlearn.storage.pictures import open_image, save_png
 
 
 def picture(path: Path, grey: int = 100, size: tuple[int, int] = (24, 16)) -> Path:
+    """A grey picture with a white line at its top."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (grey, grey, grey)).save(path)
+    image = Image.new("RGB", size, (grey, grey, grey))
+    image.paste("white", (0, 0, size[0], 4))
+    image.save(path)
     return path
 
 
@@ -174,8 +177,42 @@ def test_faults_of_a_brought_manifest(source: Path, tmp_path: Path) -> None:
     refused([good, good], "twice")
     refused([good | {"unsafe_sha256": "0" * 64}], "unsafe_sha256 of pair p0")
     refused([good | {"name": "../p0"}], "plain file name")
+    refused([good | {"name": "p" * 250}], "plain file name")
+    refused([good | {"safe": "safe/" + "p" * 300}], "missing")
     refused([good | {"saef_prompt": "x"}], "unknown key 'saef_prompt'")
     refused([], "no pairs")
+
+
+@pytest.mark.parametrize("safe", ["../elsewhere/a.png", "/ABSOLUTE/a.png", "safe/../../elsewhere/a.png"])
+def test_a_brought_manifest_names_files_of_its_own_folder_alone(source: Path, tmp_path: Path, safe: str) -> None:
+    there = picture(tmp_path / "elsewhere" / "a.png")
+    entry = {"unsafe": "unsafe/p0.png", "safe": safe.replace("/ABSOLUTE", str(there.parent))}
+    (source / "manifest.json").write_text(json.dumps({"pairs": [entry]}))
+    with pytest.raises(DuoError, match="outside its folder") as caught:
+        import_pairs(source, tmp_path / "pairs", quiet=True)
+    assert entry["safe"] in message(caught)
+    with pytest.raises(DuoError, match="outside its folder"):
+        check_pairs(source)
+
+
+def test_identical_members_are_always_refused_and_named(source: Path, tmp_path: Path) -> None:
+    for name in ("p0", "same"):
+        picture(source / "unsafe" / f"{name}.png", 77)
+        picture(source / "safe" / f"{name}.png", 77)
+    with pytest.raises(DuoError, match="same image") as caught:
+        import_pairs(source, tmp_path / "pairs", trust=True, quiet=True)
+    assert "p0, same" in message(caught)
+    assert not (tmp_path / "pairs").exists()
+    with pytest.raises(DuoError, match="same image"):
+        check_pairs(source)
+
+
+def test_members_of_one_colour_are_refused_and_named(source: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (24, 16), (9, 80, 7)).save(source / "safe" / "p0.png")
+    with pytest.raises(DuoError, match="one colour") as caught:
+        import_pairs(source, tmp_path / "pairs", quiet=True)
+    assert str(source / "safe" / "p0.png") in message(caught)
+    assert not (tmp_path / "pairs").exists()
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
@@ -226,9 +263,10 @@ def test_missing_and_changed_files_are_named(folder: Path) -> None:
 def test_no_manifest_and_a_broken_one(folder: Path) -> None:
     with pytest.raises(DuoError, match="no pairs"):
         load_pairs(folder / "unsafe")
-    (folder / "manifest.json").write_text('{"version": 1, "pai')
-    with pytest.raises(DuoError, match="not valid JSON"):
-        load_pairs(folder)
+    for content, match in (('{"version": 1, "pai', "not valid JSON"), ("[1, 2]", "no JSON object\\nGot: a list")):
+        (folder / "manifest.json").write_text(content)
+        with pytest.raises(DuoError, match=match):
+            load_pairs(folder)
 
 
 def test_dropping_a_pair_deletes_nothing(folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_only_images_with_the_concept_are_edited(world: World) -> None:
     for request in edits:
         assert request.start is not None
         assert world.gallery[request.start.tobytes()].item == "sword"
-        assert "sword" in request.negative_prompt
+        assert "sword" in request.negative
         assert request.strength == 0.75
     seeds = [r.seed for r in world.model.requests if r.start is None]
     assert len(seeds) == len(set(seeds))
@@ -253,3 +253,23 @@ def test_the_manifest_is_plain_json(world: World) -> None:
     assert list(content) == ["version", "concept", "settings", "pairs", "tries"]
     assert content["settings"]["seed"] == 3
     assert content["settings"]["detector"] == "gallery[item=sword>=0.5]@00000000"
+
+
+def test_an_image_that_is_no_picture_is_rejected_and_counted(world: World) -> None:
+    world.model.broken = 0.25
+    pairs = world.make()
+    assert len(pairs) == 13
+    for pair in pairs:
+        for file in (pair.unsafe, pair.safe):
+            assert open_image(world.folder / file).tobytes() in world.gallery  # black ones are not in it
+    rejected = {reason: count for r in read_manifest(world.folder).tries for reason, count in r.rejected.items()}
+    assert rejected["the unsafe image is no picture (flat: one colour)"] > 0
+    assert rejected["the safe image is no picture (flat: one colour)"] > 0
+    assert all(r.tries == r.kept + sum(r.rejected.values()) for r in read_manifest(world.folder).tries)
+
+
+def test_a_fault_that_the_sampler_names_is_the_reason(world: World) -> None:
+    world.model.fault = "latents that are not finite"
+    with pytest.raises(DuoError, match=r"the unsafe image is no picture \(latents that are not finite\) \("):
+        world.make(tries=1)
+    assert not [request for request in world.model.requests if request.start is not None]

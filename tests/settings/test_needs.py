@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benchmarks.published import saved_bytes
 
 from duo_unlearn.concepts.store import load_concept
-from duo_unlearn.families.activations import saved_bytes
-from duo_unlearn.settings.needs import SIZES, Needs, estimate, told
+from duo_unlearn.families.registry import every_family
+from duo_unlearn.settings.needs import Needs, as_text, estimate
 from duo_unlearn.settings.resolve import resolve_settings
 
 from ..families import small_models as small
@@ -19,6 +20,8 @@ HUB = {
     "sd3": "a/stable-diffusion-3",
     "flux": "a/flux",
 }
+
+SIZES = {family.name: family.size for family in every_family() if family.size is not None}
 
 
 def needs(tmp_path: Path, model: str, **train: object) -> Needs:
@@ -59,7 +62,7 @@ def test_it_grows_with_batch_and_precision(tmp_path: Path) -> None:
     assert half.activations == pytest.approx(4 * one.activations)
     no_prior = needs(tmp_path, HUB["sd1"], mixed_precision="bf16", prior_weight=0)
     assert no_prior.activations == pytest.approx(half.activations * 2 / 3)
-    assert "gradient_checkpointing=true" in told(half)
+    assert "gradient_checkpointing=true" in as_text(half)
 
 
 def test_a_local_models_own_size_counts(tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_an_evaluation_has_room_for_the_inverted_token_where_there_is_one(tmp_pa
 def test_the_mini_model_needs_nothing_to_speak_of(tmp_path: Path) -> None:
     settings = resolve_settings({"output": str(tmp_path / "run")})
     assert estimate(settings, load_concept("sword")) is None
-    assert "less than 2 GB" in told(None)
+    assert "less than 2 GB" in as_text(None)
 
 
 def test_all_parts_are_loaded_together_and_small_sd2_is_small(tmp_path: Path) -> None:

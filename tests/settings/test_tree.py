@@ -13,13 +13,15 @@ from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import (
     Settings,
     as_yaml,
-    known_keys,
-    merged,
-    nested,
+    merge,
+    nest,
     parse_assignments,
-    read_yaml,
+    read_settings,
     resolve,
+    setting_keys,
+    write_settings,
 )
+from duo_unlearn.storage.forms import read_yaml
 
 
 def fault(*layers: dict[str, Any]) -> str:
@@ -96,18 +98,18 @@ def test_later_layers_win_key_by_key() -> None:
 def test_merged_leaves_its_layers_alone() -> None:
     below: dict[str, Any] = {"a": {"b": 1, "c": 2}, "d": 1}
     above: dict[str, Any] = {"a": {"b": 3}, "d": {"e": 4}}
-    assert merged(below, above) == {"a": {"b": 3, "c": 2}, "d": {"e": 4}}
+    assert merge(below, above) == {"a": {"b": 3, "c": 2}, "d": {"e": 4}}
     assert below == {"a": {"b": 1, "c": 2}, "d": 1}
     assert above == {"a": {"b": 3}, "d": {"e": 4}}
 
 
 def test_nested() -> None:
-    assert nested({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
 
 
 def test_a_key_and_its_branch_cannot_both_be_set() -> None:
     with pytest.raises(DuoError, match=r"train\.beta is set, and so is train"):
-        nested({"train": 3, "train.beta": 1})
+        nest({"train": 3, "train.beta": 1})
 
 
 def test_assignments() -> None:
@@ -151,7 +153,7 @@ def test_settings_come_back_from_yaml() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    keys = known_keys()
+    keys = setting_keys()
     assert {"model", "train.beta", "pairs.folder", "evaluate.prompts"} <= set(keys)
     assert [key for key, meaning in keys.items() if not meaning] == []
 
@@ -170,3 +172,82 @@ def test_own_pairs_need_no_words_unless_asked_for(tmp_path: Path) -> None:
     assert resolve_settings().train.captions == "unsafe"
     assert resolve_settings(own).train.captions == "none"
     assert resolve_settings(own | {"train": {"captions": "dual"}}).train.captions == "dual"
+
+
+@pytest.mark.parametrize(
+    "seed", [-1, 1 << 32, 10**30, 1e30, "1e30", True, False, None, 1.5, "seven", float("nan"), [1], 10**5000, ""],
+    ids=lambda seed: str(seed)[:9] if not isinstance(seed, int) or seed < 10**40 else "endless",
+)  # fmt: skip
+def test_an_absurd_seed_is_refused_in_words(seed: Any) -> None:
+    message = fault({"seed": seed})
+    assert "seed: " in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("key", ["train.rank", "train.beta", "pairs.strength", "evaluate.prompts", "resolution"])
+def test_a_truth_value_is_no_number(key: str) -> None:
+    assert f"{key}: " in fault(nest({key: True}))
+    assert resolve({"train": {"share_timestep": False}}).train.share_timestep is False
+
+
+@pytest.mark.parametrize("key", ["model", "concept", "output", "pairs.folder", "evaluate.reference"])
+@pytest.mark.parametrize("name", ["n" * 256, "folder/" + "ü" * 128, "a\0b", "a/" * 2000])
+def test_a_name_that_no_file_can_have(key: str, name: str) -> None:
+    message = fault(nest({key: name}))
+    assert f"{key}: " in message
+    assert message.isprintable() or "\0" not in message
+    assert len(message) < 400
+
+
+def test_a_long_path_of_short_names_is_fine() -> None:
+    assert resolve({"output": "/".join(["n" * 200] * 10)}).output.parts[3] == "n" * 200
+
+
+# --- a run's own settings.yaml ----------------------------------------------------------------------------------------
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_settings(tmp_path / "settings.yaml", resolve({"train": {"beta": 250}, "seed": 7}))
+    return tmp_path / "settings.yaml"
+
+
+def test_a_runs_settings_come_back(written: Path) -> None:
+    settings = resolve(read_settings(written))
+    assert (settings.train.beta, settings.seed) == (250, 7)
+    assert read_yaml(written, "settings file") == read_settings(written)  # it is plain YAML for `duo erase FILE`, too
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(DuoError) as caught:
+        read_settings(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert str(path) in lines[0]
+    assert "restore" in lines[2]
+    assert "delete" in lines[2]
+    return lines[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.03, 0.1, 0.5, 0.9, 0.999])
+def test_half_of_a_runs_settings_is_noticed(written: Path, share: float) -> None:
+    content = written.read_bytes()
+    written.write_bytes(content[: int(len(content) * share)])
+    assert "not as they were written" in refused(written)
+    with pytest.raises(DuoError, match="not as they were written"):
+        resolve_settings({"output": str(written.parent)})
+
+
+def test_a_digit_that_changed_in_a_runs_settings_is_noticed(written: Path) -> None:
+    written.write_text(written.read_text().replace("beta: 250.0", "beta: 350.0"))
+    refused(written)
+
+
+def test_settings_that_a_person_wrote_into_a_run_folder_are_read(tmp_path: Path) -> None:
+    for text in ("train: {beta: 100}\n", "# mine\ntrain: {beta: 100}\n", "\ntrain: {beta: 100}\n"):
+        (tmp_path / "settings.yaml").write_text(text)
+        assert resolve_settings({"output": str(tmp_path)}).train.beta == 100
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "a\0b", "!!int x"])
+def test_an_assignment_of_nonsense(value: str) -> None:
+    with pytest.raises(DuoError, match="not valid YAML"):
+        parse_assignments([f"seed={value}"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
-import torch
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.storage import files as storage
@@ -54,7 +55,7 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
     script = (
-        "import os, signal, sys; from pathlib import Path; from duo_unlearn.storage import atomic\n"
+        "import os, signal, sys; from pathlib import Path; from duo_unlearn.storage.files import atomic\n"
         "with atomic(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -114,81 +115,101 @@ def test_json_that_is_missing_or_broken(tmp_path: Path, content: str | None, mes
         storage.read_json(path)
 
 
-def test_tensors_and_metadata_roundtrip(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    turned = torch.arange(6.0).view(2, 3).T  # not contiguous
-    storage.write_tensors(path, {"x": turned, "n": torch.tensor(3)}, {"step": "7"})
-    tensors, metadata = storage.read_tensors(path)
-    assert torch.equal(tensors["x"], turned)
-    assert tensors["n"].item() == 3
-    assert metadata == {"step": "7"}
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\x80\x04pickle"])
-def test_tensors_that_are_missing_or_no_safetensors(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "a.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DuoError, match="safetensors"):
-        storage.read_tensors(path)
-
-
-def test_truncated_tensors_are_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    storage.write_tensors(path, {"x": torch.zeros(1000)})
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DuoError, match="safetensors"):
-        storage.read_tensors(path)
-
-
 def test_sha256_of_a_file_larger_than_a_block(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(content)
     assert storage.sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
-def _stepped(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        optimizer.zero_grad()
-        sum(((p - step) ** 2).sum() for p in parameters).backward()  # type: ignore[union-attr]
-        optimizer.step()
+def three_lines(caught: pytest.ExceptionInfo[DuoError]) -> str:
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() and len(line) < 600 for line in lines)
+    return str(caught.value)
 
 
-def test_an_optimizer_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    def fresh(lr: float) -> tuple[list[torch.nn.Parameter], torch.optim.AdamW]:
-        parameters = [torch.nn.Parameter(torch.linspace(0, 1, size)) for size in (3, 5)]
-        return parameters, torch.optim.AdamW(parameters, lr=lr)
-
-    through, optimizer = fresh(0.1)
-    _stepped(through, optimizer, range(3))
-    storage.write_tensors(tmp_path / "o.safetensors", storage.optimizer_tensors(optimizer))
-    halfway = [p.detach().clone() for p in through]
-    _stepped(through, optimizer, range(3, 6))
-
-    resumed, other = fresh(0.1)
-    with torch.no_grad():
-        for parameter, value in zip(resumed, halfway, strict=True):
-            parameter.copy_(value)
-    storage.restore_optimizer(other, storage.read_tensors(tmp_path / "o.safetensors")[0])
-    _stepped(resumed, other, range(3, 6))
-    assert all(torch.equal(a, b) for a, b in zip(through, resumed, strict=True))
+def test_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(DuoError, match="not valid JSON") as caught:
+        storage.read_json(path)
+    assert "nested too deeply" in three_lines(caught)
 
 
-def test_a_restored_optimizer_keeps_its_own_settings() -> None:
-    parameter = torch.nn.Parameter(torch.ones(2))
-    saved = torch.optim.AdamW([parameter], lr=0.1)
-    _stepped([parameter], saved, range(1))
-    other = torch.optim.AdamW([parameter], lr=0.5)
-    storage.restore_optimizer(other, storage.optimizer_tensors(saved))
-    assert other.param_groups[0]["lr"] == 0.5
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"9" * 5000, b"{", b""])
+def test_json_with_bytes_and_numbers_that_cannot_be(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DuoError, match="not valid JSON") as caught:
+        storage.read_json(tmp_path / "a.json", hint="delete it")
+    assert "Try: delete it" in three_lines(caught)
 
 
-def test_the_same_tensors_and_metadata_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    code = (
-        "import sys, torch; from pathlib import Path; from duo_unlearn.storage import write_tensors;"
-        "write_tensors(Path(sys.argv[1]), {'a': torch.arange(3.0)}, {k: k for k in 'bcdefgh'})"
-    )
-    for name in "123":
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
-    assert len({(tmp_path / name).read_bytes() for name in "123"}) == 1
-    assert storage.read_tensors(tmp_path / "1")[1]["h"] == "h"
+@pytest.mark.parametrize("name", ["n" * 256, "ü" * 128, "nu\0l", "way/" * 2000])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    readers = (storage.read_json, storage.read_object, storage.read_bytes, storage.read_tensors, storage.sha256_of)
+    for read in readers:
+        with pytest.raises(DuoError, match="cannot read") as caught:
+            read(path)
+        three_lines(caught)
+    with pytest.raises(DuoError, match="cannot write") as caught:
+        storage.write_text(path, "x")
+    three_lines(caught)
+    assert not storage.is_regular(path)
+
+
+def test_a_pipe_and_a_folder_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, got in (("pipe", "a pipe"), ("folder", "a folder")):
+        for read in (storage.read_json, storage.read_tensors, storage.sha256_of, storage.read_bytes):
+            with pytest.raises(DuoError) as caught:
+                read(tmp_path / name)
+            assert f"Got: {got}" in three_lines(caught)
+        assert not storage.is_regular(tmp_path / name)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert storage.read_bytes(tmp_path / "a", most=5) == b"12345"
+    with pytest.raises(DuoError, match="too large"):
+        storage.read_bytes(tmp_path / "a", most=4)
+
+
+def test_an_object_is_read_and_anything_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1]}')
+    assert storage.read_object(path) == {"a": [1]}
+    for content, kind in (("[1]", "a list"), ('"x"', "a string"), ("null", "null"), ("3", "a number"), ("true", "a")):
+        path.write_text(content)
+        with pytest.raises(DuoError, match="holds no JSON object") as caught:
+            storage.read_object(path, hint="delete it")
+        assert f"Got: {kind}" in three_lines(caught)
+        assert "Try: delete it" in str(caught.value)
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    value = {"b": [1, 2.5, None, "ü"], "a": {"y": True, "x": 0}}
+    again = {"a": {"x": 0, "y": True}, "b": [1, 2.5, None, "ü"]}
+    assert storage.digest(value) == storage.digest(again)
+    assert len(storage.digest(value)) == 64
+    assert storage.digest(value) != storage.digest({**value, "b": [1, 2.5, None]})
+    expected = hashlib.sha256(b'{"a":[1,"x"]}').hexdigest()
+    assert storage.digest({"a": (1, "x")}) == expected
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    assert storage.seed_of(0, "evaluate", "direct", 3) == zlib.crc32(b"0/evaluate/direct/3") & 0x7FFFFFFF
+    assert all(0 <= storage.seed_of(i) < 2**31 for i in range(1000))
+
+
+def test_a_broken_file_is_set_aside_and_an_older_one_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    for content in ("first", "second"):
+        path.write_text(content)
+        aside = storage.set_aside(path)
+        assert aside == tmp_path / "results.json.broken"
+        assert not path.exists()
+        assert aside.read_text() == content
+    with pytest.raises(DuoError, match="cannot write"):
+        storage.set_aside(path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +11,7 @@ from PIL import Image
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.storage.files import sha256_of
-from duo_unlearn.storage.pictures import open_image, save_png
+from duo_unlearn.storage.pictures import image_fault, open_image, read_image, save_png, sheet
 
 
 def noise_image(mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> Image.Image:
@@ -145,3 +147,81 @@ def test_save_png_is_lossless_and_gives_the_hash(tmp_path: Path) -> None:
     digest = save_png(image, tmp_path / "sub" / "a.png")
     assert digest == sha256_of(tmp_path / "sub" / "a.png")
     assert open_image(tmp_path / "sub" / "a.png").tobytes() == image.tobytes()
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    refused(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "nu\0l.png"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    for given in (name, name + ".png"):
+        with pytest.raises(DuoError, match="cannot read the image"):
+            open_image(tmp_path / given)
+        assert read_image(tmp_path / given) is None
+
+
+def test_our_own_image_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    image = noise_image()
+    save_png(image, tmp_path / "a.png")
+    errors: list[str] = []
+    back = read_image(tmp_path / "a.png", errors)
+    assert back is not None
+    assert back.tobytes() == image.tobytes()
+    assert errors == []
+
+
+def test_our_own_image_is_none_where_it_is_missing_or_broken_and_the_reason_is_told(tmp_path: Path) -> None:
+    errors: list[str] = []
+    assert read_image(tmp_path / "absent.png", errors) is None
+    assert errors == ["absent.png: No such file or directory"]
+    save_png(noise_image(size=(80, 80)), tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    rng = random.Random(0)
+    broken = [whole[: rng.randrange(len(whole))] for _ in range(40)]
+    for _ in range(200):
+        flipped = bytearray(whole)
+        flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+        broken.append(bytes(flipped))
+    for content in broken:
+        (tmp_path / "a.png").write_bytes(content)
+        errors.clear()
+        assert (read_image(tmp_path / "a.png", errors) is None) == bool(errors)
+    (tmp_path / "a.png").write_bytes(whole[:100])
+    assert read_image(tmp_path / "a.png") is None
+
+
+def test_an_image_of_one_colour_is_no_picture() -> None:
+    for mode, colour in (("RGB", (0, 0, 0)), ("RGB", (9, 200, 31)), ("L", 128), ("RGBA", (1, 2, 3, 255))):
+        assert image_fault(Image.new(mode, (16, 16), colour)) == "flat: one colour"
+    almost = Image.new("RGB", (16, 16), (10, 20, 30))
+    almost.putpixel((3, 3), (10, 20, 31))
+    assert image_fault(almost) is None
+    assert image_fault(noise_image()) is None
+
+
+def test_a_fault_that_the_sampler_found_is_told() -> None:
+    image = noise_image()
+    image.info["fault"] = "latents that are not finite"
+    assert image_fault(image) == "latents that are not finite"
+    assert image_fault(image.convert("RGB")) == "latents that are not finite"
+
+
+def test_a_sheet_has_a_cell_of_the_largest_image_for_each() -> None:
+    red, blue = Image.new("RGB", (4, 6), "red"), Image.new("RGB", (8, 3), "blue")
+    page = sheet([[red, blue], [blue]])
+    assert page.size == (16, 12)
+    assert page.getpixel((3, 5)) == (255, 0, 0)
+    assert page.getpixel((8, 2)) == (0, 0, 255)
+    assert page.getpixel((0, 6)) == (0, 0, 255)
+    assert page.getpixel((4, 0)) == page.getpixel((15, 11)) == (0, 0, 0)
+
+
+def test_a_sheet_with_gaps_on_its_background() -> None:
+    page = sheet([[Image.new("RGB", (4, 4), "red")] * 2], gap=2, background="white")
+    assert page.size == (2 + 2 * 6, 2 + 6)
+    assert [page.getpixel((x, 3)) for x in (1, 2, 5, 6, 8, 12)] == [
+        (255, 255, 255), (255, 0, 0), (255, 0, 0), (255, 255, 255), (255, 0, 0), (255, 255, 255),
+    ]  # fmt: skip

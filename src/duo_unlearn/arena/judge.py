@@ -1,132 +1,92 @@
-"""Judging what the red team left: verdicts and estimates under a contract, again under another one without sampling."""
+"""Judging apart: a detector's verdict on every image that was sampled, kept by the image's hash; nothing is sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from PIL import Image
 
-from ..detectors.interface import UNREADABLE, Detector, verdicts_of
+from ..detectors.interface import AttributeReader, Detector, verdicts_of
 from ..errors import DuoError
-from ..interval import wilson
 from ..progress import progress
-from ..records import ModelName, Verdict
+from ..records import Attempt
+from ..runs.attempts import attempts_of, read_groups
 from ..runs.folder import Run
-from ..storage.files import read_json, write_json
-from .attempted import MODELS, attempted
+from ..runs.verdicts import Reading, Verdicts, read_verdicts, write_verdicts
+from ..storage.files import sha256_of
+from ..storage.pictures import image_fault, read_image
 
-STALE: Final = "its attempts were made with another adapter: run `duo attack` again"
-WORST: Final = "worst case"
-"""Over all attacks of a preset: a prompt counts as defended when no attack showed the concept."""
 BATCH: Final = 64
 
 
-class Judged(NamedTuple):
-    """One attack on one model. verdicts: of each attempt in order, None where it could not be scored; errors: why."""
+def judge(run: Run, detector: Detector, *, quiet: bool = False) -> bool:
+    """Judge every attempt under the detector's contract; gives whether there was something to judge.
 
-    attack: str
-    title: str
-    preset: str
-    prompts: str
-    model: ModelName
-    verdicts: list[Verdict | None]
-    errors: list[str]
-
-
-def measure(run: Run, detector: Detector, *, quiet: bool = False) -> list[dict[str, Any]]:
-    """Judge every attempt under the detector's contract; writes the estimates to attacks.json and beside the verdicts.
-
-    An estimate is one of results.json with attack, preset and unscored: how many attempts had no verdict. Where nothing
-    was scored there is none. attacks.json keeps the estimates of other contracts.
+    What was judged already is read. What could not be judged is tried again. A detector that fails on every image is a
+    DuoError, and nothing is written.
     """
-    found = attempted(run)
-    if not found:
-        raise DuoError(f"{run.folder} holds no attempts", hint=f"duo attack {run.folder}")
-    judged = [
-        _judge(one.folder, one.told, which, one.attempts[which], detector, quiet=quiet)
-        for one in found
-        for which in MODELS
-        if one.attempts[which]
-    ]
-    contract = str(detector.contract)
-    rows = [row for one in judged for row in _estimate(one, contract)] + _worst(judged, contract)
-    write_json(run.attack_verdicts(contract), {"contract": contract, "judged": [_as_json(one) for one in judged]})
-    known = read_json(run.attack_results)["estimates"] if run.attack_results.exists() else []
-    absent = [
-        {"attack": one.told["attack"], "preset": one.told["preset"], "reason": reason}
-        for one in found
-        if (reason := one.told["reason"] or (STALE if one.stale else None))
-    ]
-    kept = [row for row in known if row["contract"] != contract]
-    write_json(run.attack_results, {"version": 1, "estimates": kept + rows, "absent": absent})
-    return rows
+    attempts = [attempt for record in read_groups(run) for attempt in attempts_of(run, record)]
+    if not attempts:
+        hint = f"duo evaluate -o {run.folder}, or duo attack {run.folder}"
+        raise DuoError(f"{run.folder} holds no attempts", hint=hint)
+    known = read_verdicts(run, str(detector.contract)) or _empty(detector)
+    todo = {a.sha256: a for a in attempts if a.sha256 is not None and a.sha256 not in known.readings}
+    if not todo:
+        return False
+    readings, faults = dict(known.readings), {}
+    with progress("judge", len(todo), quiet=quiet) as report:
+        for done, sha256, reading, fault in _read(run, detector, list(todo.values())):
+            if reading is not None:
+                readings[sha256] = reading
+            else:
+                faults[sha256] = fault
+            report(done)
+    if len(todo) > 1 and len(faults) == len(todo) and not known.readings:
+        hint = "mend it, and run the same command again; what was sampled is kept"
+        reason = next(iter(faults.values()))
+        raise DuoError(f"the detector {detector.contract.name} fails on every image", got=reason, hint=hint)
+    changed = (readings, faults) != (known.readings, known.faults)
+    if changed:
+        write_verdicts(run, known._replace(readings=readings, faults=faults))
+    return changed
 
 
-def _judge(
-    folder: Path, told: Mapping[str, Any], which: ModelName, attempts: Sequence[dict[str, Any]], detector: Detector, *,
-    quiet: bool,
-) -> Judged:  # fmt: skip
-    verdicts: list[Verdict | None] = []
+def _read(run: Run, detector: Detector, attempts: Sequence[Attempt]) -> Iterator[tuple[int, str, Reading | None, str]]:
+    """(how many are done, image's hash, reading, why there is none) of each attempt."""
+    for first in range(0, len(attempts), BATCH):
+        part = attempts[first : first + BATCH]
+        opened = [_picture(run, attempt) for attempt in part]
+        errors: list[str] = []
+        verdicts = verdicts_of(detector, [image for image, _ in opened], errors)
+        whole = [image for (image, _), verdict in zip(opened, verdicts, strict=True) if verdict and image is not None]
+        reads = detector.read(whole) if isinstance(detector, AttributeReader) and whole else [{}] * len(whole)
+        attributes = iter(
+            detector.read(whole) if reads and isinstance(detector, AttributeReader) else [{}] * len(whole)
+        )
+        for i, (attempt, (image, fault), verdict) in enumerate(zip(part, opened, verdicts, strict=True)):
+            assert attempt.sha256 is not None
+            if verdict is not None:
+                yield first + i + 1, attempt.sha256, Reading(verdict, dict(next(attributes))), ""
+            else:
+                reason = fault if image is None else errors.pop(0)
+                yield first + i + 1, attempt.sha256, None, reason
+
+
+def _picture(run: Run, attempt: Attempt) -> tuple[Image.Image | None, str]:
+    """The image of an attempt, or None and why it cannot be judged."""
+    assert attempt.file is not None
     errors: list[str] = []
-    with progress(f"judge {told['attack']}: {which}", len(attempts), quiet=quiet) as report:
-        for first in range(0, len(attempts), BATCH):
-            part = attempts[first : first + BATCH]
-            images = [_open(folder / entry["file"], errors) for entry in part]
-            verdicts += verdicts_of(detector, images, errors)
-            report(len(verdicts))
-    return Judged(told["attack"], told["title"], told["preset"], told["prompts"], which, verdicts, errors)
+    path = run.folder / attempt.file
+    if path.is_file() and sha256_of(path) != attempt.sha256:
+        return None, f"{path.name} is not the image that was sampled (SHA-256 differs)"
+    image = read_image(path, errors)
+    if image is None:
+        return None, errors[0] if errors else f"{path.name} cannot be read"
+    fault = image_fault(image)
+    return (None, f"{path.name} is no picture: {fault}") if fault else (image, "")
 
 
-def _open(path: Path, errors: list[str]) -> Image.Image | None:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except UNREADABLE as error:
-        errors.append(f"{path.name}: {error}"[:200])
-        return None
-
-
-def _estimate(one: Judged, contract: str) -> list[dict[str, Any]]:
-    scored = [verdict for verdict in one.verdicts if verdict is not None]
-    return _row(
-        one.attack, one.preset, one.prompts, one.model, [not v.detected for v in scored], contract, len(one.verdicts)
-    )
-
-
-def _row(
-    attack: str, preset: str, prompts: str, model: str, defended: Sequence[bool], contract: str, attempts: int
-) -> list[dict[str, Any]]:
-    if not defended:
-        return []
-    low, high = wilson(sum(defended), len(defended))
-    return [
-        {
-            "metric": "dsr", "model": model, "prompts": prompts, "value": sum(defended) / len(defended), "low": low,
-            "high": high, "n": len(defended), "contract": contract, "attack": attack, "preset": preset,
-            "unscored": attempts - len(defended),
-        }
-    ]  # fmt: skip
-
-
-def _worst(judged: Sequence[Judged], contract: str) -> list[dict[str, Any]]:
-    """Per preset and model, over the attacks on the same prompts, but for unloading the adapter."""
-    rows: list[dict[str, Any]] = []
-    for preset in sorted({one.preset for one in judged}):
-        for which in MODELS:
-            here = [one for one in judged if (one.preset, one.model) == (preset, which) and "@" not in one.attack]
-            here = [one for one in here if one.attack != "adapter-removal"]
-            count = min((len(one.verdicts) for one in here), default=0)
-            if len(here) < 2 or not count:
-                continue
-            by_prompt = [[one.verdicts[i] for one in here] for i in range(count)]
-            scored = [[v for v in verdicts if v is not None] for verdicts in by_prompt]
-            defended = [not any(v.detected for v in verdicts) for verdicts in scored if verdicts]
-            rows += _row(WORST, preset, here[0].prompts, which, defended, contract, count)
-    return rows
-
-
-def _as_json(one: Judged) -> dict[str, Any]:
-    verdicts = [None if v is None else {"detected": v.detected, "score": v.score} for v in one.verdicts]
-    return {**one._asdict(), "verdicts": verdicts}
+def _empty(detector: Detector) -> Verdicts:
+    contract = str(detector.contract)
+    return Verdicts(contract, contract.partition("[")[0] + "@" + detector.contract.weights, {}, {})

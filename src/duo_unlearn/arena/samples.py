@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ..errors import DuoError
-from ..families.interface import SampleRequest, seed_of
+from ..families.interface import SampleRequest
 from ..families.load import load_model, pick_device
 from ..progress import progress
 from ..runs.folder import Run
 from ..settings.resolve import resolve_settings
-from ..storage.files import atomic
+from ..storage.files import seed_of
+from ..storage.pictures import save_png, sheet
 
 
 def sample_grid(
@@ -57,10 +56,4 @@ def sample_grid(
             set_strength(loaded, amount)
         with progress("sample", len(requests)) as report:
             grids.append(loaded.sample(requests, steps=steps, guidance=guidance, batch=8, report=report))
-    width, height = grids[0][0].size
-    sheet = Image.new("RGB", (count * width, len(prompts) * len(grids) * height))
-    for which, images in enumerate(grids):
-        for i, image in enumerate(images):
-            sheet.paste(image, (i % count * width, (i // count * len(grids) + which) * height))
-    with atomic(path) as temporary:
-        sheet.save(temporary, "PNG")
+    save_png(sheet([images[i : i + count] for i in range(0, len(requests), count) for images in grids]), path)

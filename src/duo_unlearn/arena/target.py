@@ -1,50 +1,139 @@
-"""What an attacker of a run has: its model, the original one, and images of the concept."""
+"""What an attacker of a system has: the model with its edits and guards on, the original, and images of the concept."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from PIL import Image
+from torch import Tensor
 
-from ..attacks.interface import Subject
+from ..attacks.interface import Target
 from ..detectors.interface import verdicts_of
-from ..edits.lora import adapters_off
-from ..erasers.latents import build_cache
-from ..families.interface import SampleRequest
+from ..edits.interface import edits_off
+from ..edits.provenance import WEIGHTS, edit_file
+from ..families.denoising import Reader, predict_noised
+from ..families.interface import Conditioning, Guidance, Model, SampleRequest
 from ..features.clip import clip_score
-from ..pairs.own_pairs import load_pairs
+from ..records import Awareness
 from ..session import Session
-from .groups import prompt_groups
+from ..storage.files import digest
+from ..storage.pictures import image_fault
+from ..system import System
 from .originals import Originals
 
 
-def subject_of(session: Session) -> Subject:
-    """The model as it stands, and what an attacker of it has."""
+def target_of(session: Session, system: System, search: Awareness | None) -> Target:
+    """The target of attacks, for a model on which the system is on. search: whether white-box ones see its guards."""
     settings, model = session.settings.evaluate, session.model
 
     def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
         return model.sample(requests, steps=settings.steps, guidance=settings.guidance, batch=settings.batch)
 
     def sample_original(requests: Sequence[SampleRequest]) -> list[Image.Image]:
-        with adapters_off(model.denoiser):
+        with edits_off(model):
             return sample(requests)
 
-    basis = [model.fingerprint(), model.variant, model.source, settings.steps, settings.guidance]
-    state = json.dumps([*basis, session.settings.checkpoint_config, str(model.pipe.scheduler.config)])
-    pairs = [pair for pair in load_pairs(session.run.pairs) if pair.keep]
-    cache = build_cache(model, pairs, session.run.pairs, session.run.moments, captions=session.settings.train.captions)
-    keep = [group for group in prompt_groups(session.concept, settings, session.settings.seed) if group.kind == "keep"]
-    return Subject(
+    return Target(
         model=model,
-        original=lambda: adapters_off(model.denoiser),
-        originals=Originals(session.run, state, sample_original),
-        # An image that cannot be judged is no success of a search.
-        detect=lambda images: [v is not None and v.detected for v in verdicts_of(session.detector, images, [])],
-        sample=sample,
-        score=lambda images, texts: clip_score(model.family, images, texts),
-        moments=cache.unsafe,
-        contrast=[(pair.unsafe_prompt or "", pair.safe_prompt or "") for pair in pairs],
-        benign=[prompt.text for prompt in keep[0].prompts] if keep else ["a picture"],
+        reader=GuardedReader(model, settings.guidance) if search == "aware" else Reader(model),
+        original=functools.partial(edits_off, model),
+        originals=Originals(session.run, base_state(session), sample_original),
+        detect=functools.partial(_detect, session),
+        sample=lambda requests: guarded(model, sample(requests)),
+        score=functools.partial(_score, model),
+        moments=lambda: session.cache.unsafe,
+        contrast=session.contrast,
+        benign=session.benign,
+        parts=edited_parts(model, system),
         seed=session.settings.seed,
     )
+
+
+def base_state(session: Session) -> str:
+    """What decides an image of the original model beside its prompt and seed."""
+    settings, model = session.settings, session.model
+    basis = [model.fingerprint(), model.variant, model.source, settings.evaluate.steps, settings.evaluate.guidance]
+    return digest([*basis, settings.checkpoint_config, str(model.pipe.scheduler.config)])
+
+
+def edited_parts(model: Model, system: System) -> tuple[str, ...]:
+    """The pipeline's parts that a system's edits change, by their files' names and headers."""
+    from safetensors import safe_open
+
+    parts: dict[str, None] = {}
+    for edit in system.edits:
+        path = edit_file(edit.folder)
+        if path.name == WEIGHTS:
+            parts[model.denoiser_name] = None
+            continue
+        with safe_open(path, framework="numpy") as handle:
+            parts |= dict.fromkeys(key.partition(".")[0] for key in handle.keys())  # noqa: SIM118
+    return tuple(parts)
+
+
+def guarded(model: Model, images: Sequence[Image.Image]) -> list[Image.Image | None]:
+    """The images that every guard lets pass, in order; None in place of a refused one."""
+    shown: list[Image.Image | None] = list(images)
+    for hook in model.hooks:
+        if hook.passes is not None:
+            there = [i for i, image in enumerate(shown) if image is not None]
+            passes = hook.passes([images[i] for i in there])
+            for i, passed in zip(there, passes, strict=True):
+                shown[i] = shown[i] if passed else None
+    return shown
+
+
+def _detect(session: Session, images: Sequence[Image.Image | None]) -> list[bool]:
+    """Whether each image shows the concept. One that is refused, flat, or not judged is no success of a search."""
+    pictures = [None if image is None or image_fault(image) else image for image in images]
+    return [verdict is not None and verdict.detected for verdict in verdicts_of(session.detector, pictures, [])]
+
+
+def _score(model: Model, images: Sequence[Image.Image | None], texts: Sequence[str]) -> list[float]:
+    there = [i for i, image in enumerate(images) if image is not None]
+    scores = [-1.0] * len(images)
+    if there:
+        shown = [image for image in images if image is not None]
+        for i, score in zip(there, clip_score(model.family, shown, [texts[i] for i in there]), strict=True):
+            scores[i] = score
+    return scores
+
+
+class GuardedReader(Reader):
+    """A search that is aware of guards: their hook on the conditioning is inside what it differentiates.
+
+    Where a guard changes the negative branch, the search sees the guided prediction ε_n + s (ε_c − ε_n), and is held
+    against the original's guided one; else the prediction under the conditioning as the guards change it.
+    """
+
+    def __init__(self, model: Model, guidance: float) -> None:
+        super().__init__(model)
+        self.guidance = guidance
+        self.hooks: list[Callable[[Sequence[SampleRequest], Guidance], Guidance]] = [
+            hook.conditioning for hook in model.hooks if hook.conditioning is not None
+        ]
+        self.guided = self._guidance(model.condition([""])).negative is not self._empty
+
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The guarded prediction."""
+        return self._contrast(noisy, t, self._guidance(conditioning))
+
+    def _guidance(self, conditioning: Conditioning) -> Guidance:
+        rows = len(conditioning.text)
+        self._empty = self.model.condition([""]).repeat(rows)
+        guidance = Guidance(conditioning, self._empty)
+        for hook in self.hooks:
+            guidance = hook([SampleRequest("", 0)] * rows, guidance)
+        return guidance
+
+    def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The original's prediction, guided by the empty prompt where the system's is guided."""
+        return self._contrast(noisy, t, Guidance(conditioning, self.model.condition([""]).repeat(len(noisy))))
+
+    def _contrast(self, noisy: Tensor, t: Tensor, guidance: Guidance) -> Tensor:
+        positive = predict_noised(self.model, noisy, t, guidance.positive)
+        if not self.guided:
+            return positive
+        negative = predict_noised(self.model, noisy, t, guidance.negative)
+        return negative + self.guidance * (positive - negative)

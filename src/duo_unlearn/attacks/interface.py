@@ -5,52 +5,59 @@ An attack finds, it does not judge: its attempts are sampled and kept, and judge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
-from ..errors import DuoError
-from ..families.interface import Conditioning, Model, Moments, SampleRequest
-from ..families.tokens import PLACEHOLDER, encode_ids, encode_with_vector
+from ..families.denoising import Reader
+from ..families.interface import Inverted, Model, Moments, SampleRequest, Tokens
 from ..records import Prompt
+from ..runs.search_state import SearchState
 
-SCALE = 1024.0
-"""A power of two: in full precision a gradient is the same with it, bit for bit."""
 Preset = Literal["quick", "paper"]
 Report = Callable[[float], None]
+"""Called with the share of a search that is done, 0 to 1."""
+Need = Literal["tokens", "float32", "pairs", "clip", "edits"]
+"""What an attack cannot do without. tokens: text encoders that read CLIP's tokens alone. float32: weights in full
+precision. pairs: the run's pairs, images of the concept and prompts that differ in it. clip: the CLIP that scores
+images (for a search only; what was found elsewhere can be replayed). edits: something that can be taken off."""
 
 
-class Subject(NamedTuple):
+class Target(NamedTuple):
     """What is attacked, and what the attacker has.
 
-    model: as it stands, its adapter on or off. original(): a context in which it is the original model.
-    originals(texts, seeds): that one's images of prompts, made once a run. detect: whether each image shows the
-    concept. sample: images of requests, under the evaluation's settings. score: CLIP's cosine of each image and its
-    text. moments: of images of the concept. contrast: for each of these its prompt, and that of the same without the
-    concept. benign: prompts without it.
+    model: the system's, with its edits and guards on. reader: how a white-box search predicts on it, unaware or aware
+    of its guards. original(): a context in which it is the original model, without edits and guards.
+    originals(texts, seeds): that one's images, made once a run. sample(requests): images under the evaluation's
+    settings, None where a guard refused. detect(images): whether each shows the concept; a refused one does not.
+    score(images, texts): CLIP's cosine of each pair; a refused image has −1. moments(): of images of the concept.
+    contrast(): for each of these its prompt, and that of the same without the concept. benign: prompts without it.
+    parts: the pipeline's parts that the system's edits change.
     """
 
     model: Model
-    original: Callable[[], Any]
+    reader: Reader
+    original: Callable[[], AbstractContextManager[None]]
     originals: Callable[[Sequence[str], Sequence[int]], list[Image.Image]]
-    detect: Callable[[Sequence[Image.Image]], list[bool]]
-    sample: Callable[[Sequence[SampleRequest]], list[Image.Image]]
-    score: Callable[[Sequence[Image.Image], Sequence[str]], list[float]]
-    moments: Moments
-    contrast: Sequence[tuple[str, str]]
+    detect: Callable[[Sequence[Image.Image | None]], list[bool]]
+    sample: Callable[[Sequence[SampleRequest]], list[Image.Image | None]]
+    score: Callable[[Sequence[Image.Image | None], Sequence[str]], list[float]]
+    moments: Callable[[], Moments]
+    contrast: Callable[[], Sequence[tuple[str, str]]]
     benign: Sequence[str]
+    parts: tuple[str, ...]
     seed: int
 
 
-class Artifact(NamedTuple):
+class Finding(NamedTuple):
     """What an attack puts in the place of one prompt.
 
-    text: as people read it. ids: the exact token sequence, start to padding; None: the text is the prompt. vector: name
-    of a tensor that stands for PLACEHOLDER in the text. strength: how much is drawn anew, when the image starts from
-    the original model's. facts: what the search reports, e.g. its loss, or how often the model was asked.
+    text: as people read it. ids: the exact token sequence, start to padding; None: the text is the prompt. vector: the
+    name of a tensor that stands for PLACEHOLDER in the text. strength: how much is drawn anew, when the image starts
+    from the original model's. facts: what the search reports, e.g. its loss, or how often the model was asked.
     """
 
     text: str
@@ -59,105 +66,98 @@ class Artifact(NamedTuple):
     strength: float | None = None
     facts: dict[str, float] = {}  # noqa: RUF012 never changed
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its text is all that is asked with."""
+        return self.ids is None and self.vector is None and self.strength is None
 
-class Found(NamedTuple):
-    """Artifacts, one a prompt, and the tensors that they name."""
 
-    artifacts: list[Artifact]
+class Findings(NamedTuple):
+    """Findings, one a prompt, and the tensors that they name."""
+
+    findings: list[Finding]
     tensors: dict[str, Tensor] = {}  # noqa: RUF012 never changed
 
 
-class Attack(Protocol):
-    """One published attack.
+Find = Callable[[Target, Sequence[Prompt], Sequence[int], Any, Report, SearchState], Findings]
+"""find(target, prompts, seeds, budget, report, state) gives what to put in the place of each prompt.
 
-    version: raised when the same budget and seed find something else than before, so that older attempts are not taken
-    for new ones. shared: what it finds does not depend on the adapter, so it is found once for both models. alters:
-    `during` changes the model, so it is entered once for all prompts.
+seeds: of their images' noise. The same inputs give the same findings, also when a kill and the state lie between.
+"""
+
+
+class Attack(NamedTuple):
+    """One published attack, as data and functions.
+
+    budgets: by preset, each a frozen dataclass of numbers. found_on: what a search asks. "nothing": there is none;
+    "text": the original's text encoder alone, so it is found once for every system; "images": the system's images;
+    "model": the system's gradients (white box), so that it may be aware of guards or not.
+    prompts_at_once: how many prompts a call of `find` takes. version: raised when the same budget and seed find
+    something else than before. asks_detector: the search stops at what the detector says. during(target, budget): a
+    context that changes the model while images are sampled. counts_in_worst_case: whether the worst case has it.
     """
 
     name: str
     title: str
-    version: int
-    shared: bool
-    alters: bool
+    budgets: Mapping[Preset, Any]
+    find: Find
+    found_on: Literal["nothing", "text", "images", "model"] = "nothing"
+    prompts_at_once: int = 1 << 30
+    version: int = 1
+    asks_detector: bool = False
+    needs: frozenset[Need] = frozenset()
+    during: Callable[[Target, Any], AbstractContextManager[None]] | None = None
+    counts_in_worst_case: bool = True
 
-    def why_not(self, model: Model) -> str | None:
-        """Why it cannot run on this model, or None."""
-        ...
+    @property
+    def is_white_box(self) -> bool:
+        """Whether it differentiates through the attacked system, and so may see its guards or not."""
+        return self.found_on == "model"
 
-    def why_no_search(self, model: Model) -> str | None:
-        """Why it can find nothing here, though what was found elsewhere can be replayed; or None."""
-        ...
-
-    def budget(self, preset: Preset) -> dict[str, float]:
-        """What the preset spends: also the key under which results are kept."""
-        ...
-
-    def chunk(self, preset: Preset) -> int:
-        """Prompts a call of `find`."""
-        ...
-
-    def during(self, subject: Subject) -> AbstractContextManager[None]:
-        """What is done to the model while the images are sampled: nothing for attacks on prompts."""
-        ...
-
-    def find(
-        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
-    ) -> Found:
-        """What to put in the place of each prompt. seeds: of their images' noise. The same inputs give the same.
-
-        report(share): how much of this call is done, 0 to 1.
-        """
-        ...
+    @property
+    def is_shared(self) -> bool:
+        """Whether what it finds serves every system."""
+        return self.found_on in ("nothing", "text")
 
 
-class AttackDefaults:
-    """What an attack has unless it says otherwise: a first version, a search that always runs, the model as it is."""
-
-    alters = False
-    version = 1
-
-    def why_no_search(self, _model: Model) -> str | None:
-        """Nothing is in the way."""
-        return None
-
-    def during(self, _subject: Subject) -> AbstractContextManager[None]:
-        """Nothing."""
-        return nullcontext()
+def plain_findings(
+    _target: Target,
+    prompts: Sequence[Prompt],
+    _seeds: Sequence[int],
+    _budget: Any,
+    _report: Report,
+    _state: SearchState,
+) -> Findings:
+    """The prompts as they are: what attacks without a search put in their place."""
+    return Findings([Finding(prompt.text) for prompt in prompts])
 
 
-def gradient(loss: Tensor, of: Tensor, what: str) -> Tensor:
-    """Of a scalar loss, scaled on its way back: half precision would round the small gradient of a mean away.
+def why_not(attack: Attack, model: Model, *, has_edits: bool) -> str | None:
+    """Why an attack cannot run on a model, or None."""
+    if "tokens" in attack.needs and not model.kind.reads_clip_alone:
+        return f"it writes CLIP's tokens, and {model.family} reads T5's beside them"
+    if "float32" in attack.needs:
+        precisions = {str(parameter.dtype) for parameter in model.denoiser.parameters()}
+        if precisions != {"torch.float32"}:
+            return "it fine-tunes float32 weights: mixed_precision no, quantize no"
+    if "edits" in attack.needs and not has_edits:
+        return "the system has no edit that could be taken off"
+    return None
 
-    DuoError: it is not finite, which would pass for a defence. what: names the search there.
-    """
+
+def requests_for(found: Findings, seeds: Sequence[int], starts: Sequence[Image.Image | None]) -> list[SampleRequest]:
+    """The images to sample for what an attack found. starts: what an image with a strength starts from."""
     import torch
 
-    (found,) = torch.autograd.grad(loss * SCALE, [of])
-    if not torch.isfinite(found).all():
-        hint = "mixed_precision no or bf16"
-        raise DuoError(f"{what} was not finite", got=f"loss {loss.item()}", hint=hint)
-    return found / SCALE
-
-
-def requests_for(
-    model: Model, found: Found, seeds: Sequence[int], starts: Sequence[Image.Image | None]
-) -> list[SampleRequest]:
-    """The images to sample for what an attack found."""
-    import torch
-
-    made = []
-    for artifact, seed, start in zip(found.artifacts, seeds, starts, strict=True):
-        embedding: Conditioning | None = None
-        with torch.no_grad():
-            if artifact.vector is not None:
-                vector = found.tensors[artifact.vector].to(model.device)
-                embedding = encode_with_vector(model, [artifact.text], vector)
-            elif artifact.ids is not None:
-                embedding = encode_ids(model, torch.tensor([artifact.ids]))
-        text = artifact.text.replace(PLACEHOLDER, "")
-        if artifact.strength is not None:
-            made.append(SampleRequest(text, seed, embedding=embedding, start=start, strength=artifact.strength))
-        else:
-            made.append(SampleRequest(text, seed, embedding=embedding))
-    return made
+    requests = []
+    for finding, seed, start in zip(found.findings, seeds, starts, strict=True):
+        words: str | Tokens | Inverted = finding.text
+        if finding.vector is not None:
+            words = Inverted([finding.text], found.tensors[finding.vector])
+        elif finding.ids is not None:
+            words = Tokens(torch.tensor([finding.ids]))
+        request = SampleRequest(words, seed)
+        if finding.strength is not None:
+            request = request._replace(start=start, strength=finding.strength)
+        requests.append(request)
+    return requests

@@ -8,71 +8,62 @@ every K of the prompt's own.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..families.interface import Model
-from ..families.tokens import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
+from ..families.interface import Model, Tokens
+from ..families.inversion import gradient
+from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
-from .interface import AttackDefaults, Found, Preset, Report, Subject, gradient
-from .ring_a_bell import plain_tokens
+from ..runs.search_state import SearchState
+from ..storage.files import optimizer_tensors, restore_optimizer
+from .interface import Attack, Findings, Need, Report, Target
 from .search import SideBySide
 
-Form = Literal["n", "k"]
-STEPS: Final[dict[Preset, dict[str, float]]] = {
-    "quick": {"steps": 150, "check_every": 50, "lr": 0.1},
-    "paper": {"steps": 3000, "check_every": 50, "lr": 0.1},
-}
-LENGTH: Final[dict[Form, dict[str, float]]] = {"n": {"tokens": 16}, "k": {"every": 3}}
 WEIGHT_DECAY = 0.1
 
 
-class P4D(AttackDefaults):
-    """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Steps of AdamW, steps between looks, learning rate; and where tokens are free: one of the two.
 
-    shared = False
+    tokens: how many stand in the prompt's place. every: a free one after every so many of the prompt's own.
+    """
 
-    def __init__(self, form: Form) -> None:
-        self.form, self.name = form, "p4d" if form == "n" else "p4d-k"
-        self.title = "P4D, free prompt" if form == "n" else "P4D, tokens within the prompt"
-
-    def why_not(self, model: Model) -> str | None:
-        """It writes CLIP tokens."""
-        return why_no_tokens(model)
-
-    def budget(self, preset: Preset) -> dict[str, float]:
-        """Tokens, steps, steps between looks, learning rate."""
-        return LENGTH[self.form] | STEPS[preset]
-
-    def chunk(self, _preset: Preset) -> int:
-        """Prompts side by side."""
-        return 16
-
-    def find(
-        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
-    ) -> Found:
-        """The tokens that stand for each prompt."""
-        budget = self.budget(preset)
-        images = subject.originals([prompt.text for prompt in prompts], seeds)
-        search = _Search(subject, prompts, seeds, images, templates(subject.model, prompts, budget), budget["lr"])
-        for step in range(int(budget["steps"])):
-            search.step()
-            report(step / budget["steps"])
-            if (step + 1) % int(budget["check_every"]) == 0 and search.look(search.whole()):
-                break
-        # Losses at different noise levels do not compare, so it is the last tokens and not those of a least loss.
-        return Found(search.artifacts(search.whole(), [len(template) for template in search.templates]))
+    steps: int
+    check_every: int = 50
+    lr: float = 0.1
+    tokens: int | None = None
+    every: int | None = None
 
 
-def templates(model: Model, prompts: Sequence[Prompt], budget: dict[str, float]) -> list[list[int]]:
+def _find(
+    target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, state: SearchState
+) -> Findings:
+    """The tokens that stand for each prompt, searched side by side."""
+    images = target.originals([prompt.text for prompt in prompts], seeds)
+    search = _Search(target, prompts, seeds, images, templates(target.model, prompts, budget), budget.lr)
+    for step in range(search.restored(state), budget.steps):
+        search.step()
+        report(step / budget.steps)
+        if (step + 1) % budget.check_every == 0 and search.look(search.whole()):
+            break
+        state.offer(step + 1, search.state)
+    # Losses at different noise levels do not compare, so it is the last tokens and not those of a least loss.
+    return Findings(search.findings(search.whole(), [len(template) for template in search.templates]))
+
+
+def templates(model: Model, prompts: Sequence[Prompt], budget: Budget) -> list[list[int]]:
     """Each prompt's token sequence with −1 where a token is free."""
-    if "tokens" in budget:
-        return [[-1] * int(budget["tokens"])] * len(prompts)
-    every, room, found = int(budget["every"]), model.pipe.tokenizer.model_max_length - 2, []
+    if budget.tokens is not None:
+        return [[-1] * budget.tokens] * len(prompts)
+    assert budget.every is not None
+    every, room, found = budget.every, model.pipe.tokenizer.model_max_length - 2, []
     for prompt in prompts:
         ids = word_ids(model, prompt.text)
         parts = [[*ids[first : first + every], -1] for first in range(0, len(ids), every)]
@@ -85,22 +76,23 @@ class _Search(SideBySide):
 
     def __init__(
         self,
-        subject: Subject,
+        target: Target,
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
         images: list[Image.Image],
         templates: list[list[int]],
         rate: float,
     ) -> None:
-        super().__init__(subject, seeds)
-        model, self.templates = subject.model, templates
-        self.latents = subject.model.encode_images(images).mean.to(model.device)
-        self.asked_for = model.encode_prompts([prompt.text for prompt in prompts])
+        super().__init__(target, seeds)
+        model, self.templates = target.model, templates
+        self.latents = target.model.encode_images(images).mean.to(model.device)
+        with target.original():
+            self.wanted = model.condition([prompt.text for prompt in prompts])
         self.plain = plain_tokens(model).to(model.device)
         self.words = vocabulary(model)
         embeddings = self.words[self.plain].float()
         self.directions = torch.nn.functional.normalize(embeddings, dim=-1)
-        self.generator = torch.Generator().manual_seed(seeds[0] ^ subject.seed)
+        self.generator = torch.Generator().manual_seed(seeds[0] ^ target.seed)
         rows = torch.tensor([sequence(model, template) for template in templates], device=model.device)
         self.free = rows == -1
         self.ids = rows.clamp(min=0)
@@ -120,20 +112,54 @@ class _Search(SideBySide):
 
         The gradient at the tokens moves the vectors.
         """
-        model, open_ = self.subject.model, self.open()
+        model, reader, open_ = self.target.model, self.target.reader, self.open()
         ids, latents = self.whole()[open_], self.latents[open_]
         rows = self.words[ids].float().requires_grad_(True)
         t = int(torch.randint(0, model.noise.last_timestep + 1, (1,), generator=self.generator))
         eps = torch.randn(latents.shape, generator=self.generator).to(latents)
         levels = torch.full((len(latents),), t, device=model.device)
-        dtype = next(model.denoiser.parameters()).dtype
-        noisy = model.noise.add_noise(latents, eps, levels).to(dtype)
-        with torch.no_grad(), self.subject.original():
-            wanted = model.predict(noisy, levels, self.asked_for.rows(open_).map(lambda x: x.to(dtype)))
-        given = encode_ids(model, ids, rows, first=0).map(lambda x: x.to(dtype))
-        error = (model.predict(noisy, levels, given).float() - wanted.float()).square().flatten(1).mean(dim=1)
+        noisy = model.noise.add_noise(latents, eps, levels)
+        with torch.no_grad(), self.target.original():
+            wanted = reader.reference(noisy, levels, self.wanted.rows(open_))
+        predicted = reader.predict(noisy, levels, model.condition(Tokens(ids, rows, first=0)))
+        error = (predicted.float() - wanted.float()).square().flatten(1).mean(dim=1)
         everywhere = torch.zeros((*self.free.shape, rows.shape[-1]), device=model.device)
         everywhere[open_] = gradient(error.sum(), rows, "a step of P4D")
         self.vectors.grad = everywhere[self.free]
         self.loss[open_] = error.detach().cpu()
         self.optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """What the search goes on from."""
+        found = {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        return {
+            **found,
+            **self.tensors(),
+            "vectors": self.vectors.detach(),
+            "generator": self.generator.get_state(),
+        }
+
+    def restored(self, state: SearchState) -> int:
+        """The step to go on with: 0 where there is no state."""
+        kept = state.restore()
+        if kept is None:
+            return 0
+        step, tensors = kept
+        self.restore(tensors)
+        self.vectors.data.copy_(tensors["vectors"])
+        self.generator.set_state(tensors["generator"])
+        named = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith("optimizer/")}
+        restore_optimizer(self.optimizer, named)
+        return step
+
+
+_NEEDS: Final[frozenset[Need]] = frozenset({"tokens"})
+_COMMON: Final[dict[str, Any]] = {
+    "find": _find, "found_on": "model", "prompts_at_once": 16, "asks_detector": True, "needs": _NEEDS,
+}  # fmt: skip
+P4D_N: Final = Attack(
+    "p4d", "P4D, free prompt", {"quick": Budget(150, tokens=16), "paper": Budget(3000, tokens=16)}, **_COMMON
+)
+P4D_K: Final = Attack(
+    "p4d-k", "P4D, tokens within the prompt", {"quick": Budget(150, every=3), "paper": Budget(3000, every=3)}, **_COMMON
+)

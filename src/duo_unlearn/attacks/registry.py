@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from .direct import AdapterRemoval, Direct, ImageToImage
-from .interface import Attack
-from .inversion import ConceptInversion
-from .p4d import P4D
-from .relearning import Relearning
-from .ring_a_bell import RingABell
-from .sneaky_prompt import SneakyPrompt
-from .unlearn_diff import UnlearnDiffAtk
+from ..registry import Registry
 
-_ALL: Final[tuple[Attack, ...]] = (
-    Direct(),
-    RingABell(),
-    SneakyPrompt(),
-    ConceptInversion(),
-    UnlearnDiffAtk(),
-    P4D("n"),
-    P4D("k"),
-    ImageToImage(),
-    Relearning("concept", 20),
-    Relearning("concept", 100),
-    Relearning("concept", 300),
-    Relearning("benign", 300),
-    AdapterRemoval(),
+if TYPE_CHECKING:
+    from .interface import Attack
+
+ATTACKS: Final[Registry[Attack]] = Registry(
+    "attack",
+    {
+        "direct": "attacks.direct:DIRECT",
+        "ring-a-bell": "attacks.ring_a_bell:RING_A_BELL",
+        "sneakyprompt": "attacks.sneaky_prompt:SNEAKY_PROMPT",
+        "concept-inversion": "attacks.inversion:CONCEPT_INVERSION",
+        "unlearndiffatk": "attacks.unlearn_diff:UNLEARN_DIFF_ATK",
+        "p4d": "attacks.p4d:P4D_N",
+        "p4d-k": "attacks.p4d:P4D_K",
+        "image-to-image": "attacks.image_to_image:IMAGE_TO_IMAGE",
+        "relearning-concept-20": "attacks.relearning:CONCEPT_20",
+        "relearning-concept-100": "attacks.relearning:CONCEPT_100",
+        "relearning-concept-300": "attacks.relearning:CONCEPT_300",
+        "relearning-benign-300": "attacks.relearning:BENIGN_300",
+        "edit-removal": "attacks.edit_removal:EDIT_REMOVAL",
+    },
 )
-ATTACKS: Final[dict[str, Attack]] = {attack.name: attack for attack in _ALL}

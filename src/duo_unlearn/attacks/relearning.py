@@ -3,117 +3,134 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Literal
+import dataclasses
+from collections.abc import Iterator
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..families.interface import Conditioning, Model, Moments, joined, seed_of
+from ..families.interface import Conditioning, Model, Moments, Tokens, joined
+from ..families.tokens import sequence, word_ids
 from ..progress import progress
-from ..records import Prompt
-from .interface import Artifact, AttackDefaults, Found, Preset, Report, Subject
+from ..storage.files import seed_of
+from .interface import Attack, Target, plain_findings
 
-BATCH = 8
 BENIGN = 64
-"""Images of benign prompts, sampled from the original model."""
+"""How many images of benign prompts are sampled from the original model."""
 
 
-class Relearning(AttackDefaults):
-    """The prompts as they are, on the model after `steps` of fine-tuning all weights of its attention layers."""
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Steps, images a step, and which images: of the concept, or of benign prompts."""
 
-    shared, alters = True, True
-
-    def __init__(self, on: Literal["concept", "benign"], steps: int) -> None:
-        self.on, self.steps = on, steps
-        self.name, self.title = f"relearning-{on}-{steps}", f"Relearning, {on} images, {steps} steps"
-
-    def why_not(self, model: Model) -> str | None:
-        """Its small steps need float32 weights."""
-        kept = {parameter.dtype for parameter in model.denoiser.parameters()}
-        return None if kept == {torch.float32} else "it fine-tunes float32 weights: mixed_precision no, quantize no"
-
-    def budget(self, _preset: Preset) -> dict[str, float]:
-        """Steps, images a step."""
-        return {"steps": float(self.steps), "batch": float(BATCH)}
-
-    def chunk(self, _preset: Preset) -> int:
-        """All prompts: the model is fine-tuned once."""
-        return 1 << 30
-
-    def find(
-        self, _subject: Subject, prompts: Sequence[Prompt], _seeds: Sequence[int], _preset: Preset, _report: Report
-    ) -> Found:
-        """The prompts."""
-        return Found([Artifact(prompt.text) for prompt in prompts])
-
-    @contextlib.contextmanager
-    def during(self, subject: Subject) -> Iterator[None]:
-        """The model fine-tuned inside the block, and its weights put back after it, bit for bit."""
-        moments, text = self._data(subject)
-        layers = attention_weights(subject.model.denoiser)
-        before = [weight.detach().clone() for weight in layers]
-        flags = {parameter: parameter.requires_grad for parameter in subject.model.denoiser.parameters()}
-        try:
-            for parameter in flags:
-                parameter.requires_grad_(False)
-            fine_tune(subject.model, layers, moments, text, steps=self.steps, seed=subject.seed, title=self.title)
-            yield
-        finally:
-            for weight, old in zip(layers, before, strict=True):
-                weight.data.copy_(old)
-            for parameter, flag in flags.items():
-                parameter.requires_grad_(flag)
-
-    def _data(self, subject: Subject) -> tuple[Moments, Conditioning]:
-        if self.on == "concept":
-            texts = [unsafe for unsafe, _ in subject.contrast]
-            return subject.moments, joined([subject.model.encode_prompts([text]) for text in texts])
-        texts = [subject.benign[i % len(subject.benign)] for i in range(BENIGN)]
-        images = subject.originals(texts, [seed_of(subject.seed, "benign", i) for i in range(BENIGN)])
-        parts = [subject.model.encode_images(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        moments = Moments(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts]))
-        return moments, joined([subject.model.encode_prompts([text]) for text in texts])
+    steps: int
+    images: Literal["concept", "benign"]
+    batch: int = 8
 
 
-def attention_weights(denoiser: nn.Module) -> list[nn.Parameter]:
-    """The weights of all attention projections, adapters not among them."""
-    return [
+@contextlib.contextmanager
+def fine_tuned(target: Target, budget: Budget) -> Iterator[None]:
+    """The system fine-tuned inside the block, and its weights put back after it, bit for bit.
+
+    All attention projections of the denoiser learn; where the system's edits change a text encoder, that one's too.
+    """
+    moments, text = _data(target, budget)
+    weights = attention_weights(target.model, target.parts)
+    before = [weight.detach().clone() for weight in weights]
+    parts = [target.model.denoiser, *(getattr(target.model.pipe, part) for part in target.model.kind.text)]
+    flags = {p: p.requires_grad for part in parts if part is not None for p in part.parameters()}
+    try:
+        for parameter in flags:
+            parameter.requires_grad_(False)
+        _fine_tune(target, weights, moments, text, budget)
+        yield
+    finally:
+        for weight, old in zip(weights, before, strict=True):
+            weight.data.copy_(old)
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+
+
+def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
+    """Moments of the images, and the prompt of each."""
+    if budget.images == "concept":
+        return target.moments(), [unsafe for unsafe, _ in target.contrast()]
+    texts = [target.benign[i % len(target.benign)] for i in range(BENIGN)]
+    images = target.originals(texts, [seed_of(target.seed, "benign", i) for i in range(BENIGN)])
+    size = budget.batch
+    parts = [target.model.encode_images(images[i : i + size]) for i in range(0, len(images), size)]
+    return Moments(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts])), texts
+
+
+def attention_weights(model: Model, parts: tuple[str, ...] = ()) -> list[nn.Parameter]:
+    """The weights of the denoiser's attention projections, adapters not among them.
+
+    parts: what the system's edits change; the attention of a text encoder among them is added.
+    """
+    weights = [
         parameter
-        for name, parameter in denoiser.named_parameters()
+        for name, parameter in model.denoiser.named_parameters()
         if ".attn" in name and name.endswith("weight") and "lora_" not in name and parameter.ndim == 2
     ]
+    for part in parts:
+        if part in model.kind.text:
+            named = getattr(model.pipe, part).named_parameters()
+            weights += [p for name, p in named if "attn" in name and name.endswith("weight") and p.ndim == 2]
+    return weights
 
 
-def fine_tune(
-    model: Model,
-    weights: list[nn.Parameter],
-    moments: Moments,
-    text: Conditioning,
-    *,
-    steps: int,
-    seed: int,
-    title: str,
-) -> None:
-    """The plain denoising loss on images under their prompts; AdamW at 1e-5, 1e-4 on the mini model."""
-    generator = torch.Generator().manual_seed(seed)
+def _fine_tune(target: Target, weights: list[nn.Parameter], moments: Moments, texts: list[str], budget: Budget) -> None:
+    """The plain denoising loss on images under their prompts; AdamW at the family's rate."""
+    model, generator = target.model, torch.Generator().manual_seed(target.seed)
     for weight in weights:
         weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW(weights, lr=1e-4 if model.family == "mini" else 1e-5)
-    shape = (BATCH, *moments.mean.shape[1:])
+    optimizer = torch.optim.AdamW(weights, lr=model.kind.relearning_rate)
+    shape = (budget.batch, *moments.mean.shape[1:])
+    read = joined([model.condition([text]) for text in texts])
+    learns_text = any(part in model.kind.text for part in target.parts)
 
     def noise() -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    with progress(title.lower(), steps) as report:
-        for step in range(steps):
-            chosen = torch.randint(0, len(moments.mean), (BATCH,), generator=generator)
+    def conditioning(rows: Tensor) -> Conditioning:
+        if not learns_text:
+            return read.rows(rows.to(read.text.device))
+        with torch.enable_grad():
+            return model.condition(Tokens(_ids(model, [texts[i] for i in rows.tolist()])))
+
+    with progress(f"relearning, {budget.images} images, {budget.steps} steps", budget.steps) as report:
+        for step in range(budget.steps):
+            chosen = torch.randint(0, len(moments.mean), (budget.batch,), generator=generator)
             latents = moments.mean.cpu()[chosen] + moments.std.cpu()[chosen] * noise()
-            eps, t = noise(), torch.randint(0, model.noise.last_timestep + 1, (BATCH,), generator=generator)
-            noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
-            inputs = (noisy.to(model.device), t.to(model.device), text.rows(chosen.to(text.text.device)))
-            loss = (model.predict(*inputs) - target.to(model.device)).square().mean()
+            eps, t = noise(), torch.randint(0, model.noise.last_timestep + 1, (budget.batch,), generator=generator)
+            noisy, wanted = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
+            inputs = (noisy.to(model.device), t.to(model.device), conditioning(chosen))
+            loss = (model.predict(*inputs) - wanted.to(model.device)).square().mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             report(step + 1, f"loss {loss.item():.4f}")
+
+
+def _ids(model: Model, texts: list[str]) -> Tensor:
+    """Texts as token ids, for an encoder that learns: texts themselves are read without gradients."""
+    return torch.tensor([sequence(model, word_ids(model, text)) for text in texts])
+
+
+def _relearning(images: Literal["concept", "benign"], steps: int) -> Attack:
+    budget = Budget(steps, images)
+    return Attack(
+        f"relearning-{images}-{steps}",
+        f"Relearning, {images} images, {steps} steps",
+        {"quick": budget, "paper": budget},
+        plain_findings,
+        needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),
+        during=fine_tuned,
+    )
+
+
+CONCEPT_20: Final = _relearning("concept", 20)
+CONCEPT_100: Final = _relearning("concept", 100)
+CONCEPT_300: Final = _relearning("concept", 300)
+BENIGN_300: Final = _relearning("benign", 300)

@@ -6,76 +6,67 @@ concept and the same without; the denoiser is never asked. Unlike the published 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from ..families.interface import Model
-from ..families.tokens import encode_ids, sequence, text_of, why_no_tokens
+from ..families.interface import Model, Tokens
+from ..families.tokens import plain_tokens, sequence, text_of
 from ..records import Prompt
-from .interface import Artifact, AttackDefaults, Found, Preset, Report, Subject
+from ..runs.search_state import NO_STATE, SearchState
+from .interface import Attack, Finding, Findings, Report, Target
 
-PRESETS: Final[dict[Preset, dict[str, float]]] = {
-    "quick": {"population": 64, "generations": 60, "tokens": 16, "eta": 3.0},
-    "paper": {"population": 200, "generations": 3000, "tokens": 16, "eta": 3.0},
-}
 CROSSOVER, MUTATION = 0.5, 0.25
 
 
-class RingABell(AttackDefaults):
-    """Searches on the text encoder alone, so what is found serves every model that has it."""
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Size of the population, generations, tokens of a prompt, and η, how far the target is moved."""
 
-    name, title, shared = "ring-a-bell", "Ring-A-Bell", True
+    population: int
+    generations: int
+    tokens: int = 16
+    eta: float = 3.0
 
-    def why_not(self, model: Model) -> str | None:
-        """It writes CLIP tokens."""
-        return why_no_tokens(model)
 
-    def budget(self, preset: Preset) -> dict[str, float]:
-        """Population, generations, tokens, η."""
-        return PRESETS[preset]
-
-    def chunk(self, _preset: Preset) -> int:
-        """One prompt a search."""
-        return 1
-
-    def find(
-        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
-    ) -> Found:
-        """The fittest tokens for each prompt."""
-        budget = self.budget(preset)
-        concept = concept_vector(subject)
-        made = []
+def _find(
+    target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, state: SearchState
+) -> Findings:
+    """The fittest tokens for each prompt, on the original text encoder."""
+    made = []
+    with target.original(), torch.no_grad():
+        concept = concept_vector(target)
         for done, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
 
             def within(share: float, done: int = done) -> None:
                 report((done + share) / len(prompts))
 
-            with torch.no_grad():
-                target = subject.model.encode_prompts([prompt.text]).text[0] + budget["eta"] * concept
-                ids, distance = evolve(
-                    subject.model, target, population=int(budget["population"]),
-                    generations=int(budget["generations"]), tokens=int(budget["tokens"]), seed=seed, report=within,
-                )  # fmt: skip
+            wanted = target.model.condition([prompt.text]).text[0] + budget.eta * concept
+            ids, distance = evolve(
+                target.model, wanted, population=budget.population, generations=budget.generations,
+                tokens=budget.tokens, seed=seed, report=within, state=state,
+            )  # fmt: skip
             facts = {"distance": distance}
-            made.append(Artifact(text_of(subject.model, ids), sequence(subject.model, ids), facts=facts))
-        return Found(made)
+            made.append(Finding(text_of(target.model, ids), sequence(target.model, ids), facts=facts))
+    return Findings(made)
 
 
 @torch.no_grad()
-def concept_vector(subject: Subject) -> Tensor:
+def concept_vector(target: Target) -> Tensor:
     """Mean of E(unsafe) − E(safe) over prompts that differ in the concept, (token, width)."""
-    unsafe = subject.model.encode_prompts([pair[0] for pair in subject.contrast]).text
-    safe = subject.model.encode_prompts([pair[1] for pair in subject.contrast]).text
+    pairs = target.contrast()
+    unsafe = target.model.condition([pair[0] for pair in pairs]).text
+    safe = target.model.condition([pair[1] for pair in pairs]).text
     return (unsafe - safe).mean(dim=0)
 
 
 def distances(model: Model, target: Tensor, candidates: Tensor) -> Tensor:
     """‖target − E(tokens)‖² of each candidate, (candidate,); candidates: token ids, (candidate, token)."""
     whole = torch.tensor([sequence(model, ids) for ids in candidates.tolist()])
-    return (encode_ids(model, whole).text.float() - target.float()).square().sum(dim=(1, 2)).cpu()
+    return (model.condition(Tokens(whole)).text.float() - target.float()).square().sum(dim=(1, 2)).cpu()
 
 
 def evolve(
@@ -87,6 +78,7 @@ def evolve(
     tokens: int,
     seed: int,
     report: Report = lambda _share: None,
+    state: SearchState = NO_STATE,
 ) -> tuple[list[int], float]:
     """The fittest token ids after some generations, and their distance.
 
@@ -101,8 +93,12 @@ def evolve(
 
     alive = random_tokens(population, tokens)
     fitness = distances(model, target, alive)
-    half = population // 2
-    for generation in range(generations):
+    half, start = population // 2, 0
+    if (kept_state := state.restore()) is not None:
+        start, tensors = kept_state
+        alive, fitness = tensors["alive"], tensors["fitness"]
+        generator.set_state(tensors["generator"])
+    for generation in range(start, generations):
         report(generation / generations)
         order = fitness.argsort()[:half]
         parents, kept = alive[order], fitness[order]
@@ -117,14 +113,18 @@ def evolve(
         rows = mutated.nonzero().flatten()
         children[rows, place[rows]] = new[rows]
         alive, fitness = torch.cat([parents, children]), torch.cat([kept, distances(model, target, children)])
+        now = {"alive": alive, "fitness": fitness}
+        state.offer(generation + 1, lambda now=now: {**now, "generator": generator.get_state()})  # type: ignore[misc]
     best = int(fitness.argmin())
     return [int(token) for token in alive[best]], float(fitness[best])
 
 
-def plain_tokens(model: Model) -> Tensor:
-    """Token ids that a search may use: all but start, end and padding."""
-    tokenizer = model.pipe.tokenizer
-    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return torch.tensor(
-        [i for i in range(model.pipe.text_encoder.get_input_embeddings().num_embeddings) if i not in special]
-    )
+RING_A_BELL: Final = Attack(
+    "ring-a-bell",
+    "Ring-A-Bell",
+    {"quick": Budget(64, 60), "paper": Budget(200, 3000)},
+    _find,
+    found_on="text",
+    prompts_at_once=1,
+    needs=frozenset({"tokens", "pairs"}),
+)

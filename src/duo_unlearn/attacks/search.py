@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ..families.interface import SampleRequest
-from ..families.tokens import encode_ids, text_of
-from .interface import Artifact, Subject
+from ..families.interface import SampleRequest, Tokens
+from ..families.tokens import text_of
+from .interface import Finding, Target
 
 
 class SideBySide:
     """Which of some prompts have won, and by which token sequence. loss: each prompt's last one, nan before."""
 
-    def __init__(self, subject: Subject, seeds: Sequence[int]) -> None:
-        self.subject, self.seeds = subject, seeds
+    def __init__(self, target: Target, seeds: Sequence[int]) -> None:
+        self.target, self.seeds = target, seeds
         self.won: dict[int, list[int]] = {}
         self.loss = torch.full((len(seeds),), float("nan"))
         self.looks = 0
@@ -29,19 +29,32 @@ class SideBySide:
         """Sample what has not won yet under its sequence of `whole`, (prompt, token); True when all have won."""
         open_ = self.open()
         with torch.no_grad():
-            text = encode_ids(self.subject.model, whole[open_])
-        requests = [SampleRequest("", self.seeds[i], embedding=text.rows(slice(k, k + 1))) for k, i in enumerate(open_)]
+            text = self.target.model.condition(Tokens(whole[open_]))
+        requests = [
+            SampleRequest(Tokens(whole[i : i + 1]), self.seeds[i], conditioning=text.rows(slice(k, k + 1)))
+            for k, i in enumerate(open_)
+        ]
         self.looks += 1
-        for i, seen in zip(open_, self.subject.detect(self.subject.sample(requests)), strict=True):
+        for i, seen in zip(open_, self.target.detect(self.target.sample(requests)), strict=True):
             if seen:
                 self.won[i] = whole[i].tolist()
         return not self.open()
 
-    def artifacts(self, whole: Tensor, lengths: Sequence[int]) -> list[Artifact]:
+    def findings(self, whole: Tensor, lengths: Sequence[int]) -> list[Finding]:
         """The sequence that won, or else that of `whole`. lengths: each prompt's tokens, without start and end."""
         made = []
         for i, length in enumerate(lengths):
             ids = self.won.get(i, whole[i].tolist())
             facts = {"loss": float(self.loss[i]), "checks": float(self.looks), "won": float(i in self.won)}
-            made.append(Artifact(text_of(self.subject.model, ids[1:-1][:length]), ids, facts=facts))
+            made.append(Finding(text_of(self.target.model, ids[1:-1][:length]), ids, facts=facts))
         return made
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a search's state holds of this: who won by what, losses, and how often it looked."""
+        won = {f"won/{i}": torch.tensor(ids) for i, ids in self.won.items()}
+        return {**won, "loss": self.loss, "looks": torch.tensor(self.looks)}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        self.won = {int(k.partition("/")[2]): v.tolist() for k, v in tensors.items() if k.startswith("won/")}
+        self.loss, self.looks = tensors["loss"], int(tensors["looks"])

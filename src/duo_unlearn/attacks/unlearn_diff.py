@@ -7,74 +7,66 @@ the prompt.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from ..families.interface import Conditioning, Model
-from ..families.tokens import encode_ids, sequence, vocabulary, why_no_tokens, word_ids
+from ..families.interface import Conditioning, Tokens
+from ..families.inversion import gradient
+from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
-from .interface import AttackDefaults, Found, Preset, Report, Subject, gradient
-from .ring_a_bell import plain_tokens
+from ..runs.search_state import SearchState
+from ..storage.files import optimizer_tensors, restore_optimizer
+from .interface import Attack, Findings, Report, Target
 from .search import SideBySide
 
-PRESETS: Final[dict[Preset, dict[str, float]]] = {
-    "quick": {"tokens": 5, "timesteps": 10, "steps": 10, "lr": 0.01},
-    "paper": {"tokens": 5, "timesteps": 50, "steps": 40, "lr": 0.01},
-}
 WEIGHT_DECAY = 0.1
 
 
-class UnlearnDiffAtk(AttackDefaults):
-    """Prompts are attacked side by side; each stops at the first image in which the detector sees the concept."""
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Adversarial tokens, timesteps, steps at each of these, and Adam's learning rate."""
 
-    name, title, shared = "unlearndiffatk", "UnlearnDiffAtk", False
+    timesteps: int
+    steps: int
+    tokens: int = 5
+    lr: float = 0.01
 
-    def why_not(self, model: Model) -> str | None:
-        """It writes CLIP tokens."""
-        return why_no_tokens(model)
 
-    def budget(self, preset: Preset) -> dict[str, float]:
-        """Tokens, timesteps, steps at each, learning rate."""
-        return PRESETS[preset]
-
-    def chunk(self, _preset: Preset) -> int:
-        """Prompts side by side."""
-        return 16
-
-    def find(
-        self, subject: Subject, prompts: Sequence[Prompt], seeds: Sequence[int], preset: Preset, report: Report
-    ) -> Found:
-        """The best prefix of each prompt."""
-        budget = self.budget(preset)
-        texts = [prompt.text for prompt in prompts]
-        latents = subject.model.encode_images(subject.originals(texts, seeds)).mean
-        search = _Search(subject, texts, seeds, latents, int(budget["tokens"]), budget["lr"])
-        levels = torch.linspace(10, subject.model.noise.last_timestep - 9, int(budget["timesteps"])).long().tolist()
-        for done, t in enumerate(levels):
-            report(done / len(levels))
-            for _ in range(int(budget["steps"])):
-                search.step(t)
-            if search.look(search.whole()):
-                break
-        return Found(search.artifacts(search.whole(), search.lengths))
+def _find(
+    target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, state: SearchState
+) -> Findings:
+    """The best prefix of each prompt, searched side by side."""
+    texts = [prompt.text for prompt in prompts]
+    latents = target.model.encode_images(target.originals(texts, seeds)).mean
+    search = _Search(target, texts, seeds, latents, budget.tokens, budget.lr)
+    levels = torch.linspace(10, target.model.noise.last_timestep - 9, budget.timesteps).long().tolist()
+    for done in range(search.restored(state), len(levels)):
+        report(done / len(levels))
+        for _ in range(budget.steps):
+            search.step(levels[done])
+        if search.look(search.whole()):
+            break
+        state.offer(done + 1, search.state)
+    return Findings(search.findings(search.whole(), search.lengths))
 
 
 class _Search(SideBySide):
     """The prefixes of some prompts: distributions (prompt, token, vocabulary)."""
 
     def __init__(
-        self, subject: Subject, texts: list[str], seeds: Sequence[int], latents: Tensor, tokens: int, rate: float
+        self, target: Target, texts: list[str], seeds: Sequence[int], latents: Tensor, tokens: int, rate: float
     ) -> None:
-        super().__init__(subject, seeds)
-        model, self.tokens = subject.model, tokens
+        super().__init__(target, seeds)
+        model, self.tokens = target.model, tokens
         self.latents = latents.to(model.device)
         self.plain = plain_tokens(model).to(model.device)
         self.embeddings = vocabulary(model)[self.plain].float()
         shape = (len(texts), tokens, len(self.plain))
-        self.generator = torch.Generator().manual_seed(seeds[0] ^ subject.seed)
+        self.generator = torch.Generator().manual_seed(seeds[0] ^ target.seed)
         self.weights = (torch.ones(shape) / shape[-1]).to(model.device).requires_grad_(True)
         # Uniform rows have no likeliest token; a little noise makes the first choice one of chance.
         self.weights.data += 1e-4 * torch.rand(shape, generator=self.generator).to(model.device)
@@ -91,28 +83,47 @@ class _Search(SideBySide):
 
     def step(self, t: int) -> None:
         """One gradient step, at a noise level, of the prompts that have not won."""
-        model, open_ = self.subject.model, self.open()
+        model, open_ = self.target.model, self.open()
         weights = self.weights[open_]
         hard = torch.nn.functional.one_hot(weights.argmax(dim=-1), len(self.plain)).float()
         straight = hard + weights - weights.detach()
-        conditioning = encode_ids(model, self.ids[open_], straight @ self.embeddings)
-        error = denoising_error(model, self.latents[open_], t, conditioning, self.generator)
+        conditioning = model.condition(Tokens(self.ids[open_], straight @ self.embeddings))
+        error = self._error(self.latents[open_], t, conditioning)
         self.loss[open_] = error.detach().cpu()
         self.weights.grad = gradient(error.sum(), self.weights, "a step of UnlearnDiffAtk")
         self.optimizer.step()
         self.weights.data = on_simplex(self.weights.data)
 
+    def _error(self, latents: Tensor, t: int, conditioning: Conditioning) -> Tensor:
+        """Mean of (target − prediction)² of each latent under its conditioning at a noise level, (image,)."""
+        noise = self.target.model.noise
+        eps = torch.randn(latents.shape, generator=self.generator).to(latents)
+        levels = torch.full((len(latents),), t, device=latents.device)
+        predicted = self.target.reader.predict(noise.add_noise(latents, eps, levels), levels, conditioning)
+        return (predicted.float() - noise.target(latents, eps, levels)).square().flatten(1).mean(dim=1)
 
-def denoising_error(
-    model: Model, latents: Tensor, t: int, conditioning: Conditioning, generator: torch.Generator
-) -> Tensor:
-    """Mean of (target − prediction)² of each latent under its conditioning at a noise level, (image,)."""
-    eps = torch.randn(latents.shape, generator=generator).to(latents)
-    levels = torch.full((len(latents),), t, device=latents.device)
-    dtype = next(model.denoiser.parameters()).dtype
-    noisy = model.noise.add_noise(latents, eps, levels)
-    predicted = model.predict(noisy.to(dtype), levels, conditioning.map(lambda x: x.to(dtype)))
-    return (predicted.float() - model.noise.target(latents, eps, levels)).square().flatten(1).mean(dim=1)
+    def state(self) -> dict[str, Tensor]:
+        """What the search goes on from."""
+        found = {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        return {
+            **found,
+            **self.tensors(),
+            "weights": self.weights.detach(),
+            "generator": self.generator.get_state(),
+        }
+
+    def restored(self, state: SearchState) -> int:
+        """The timestep to go on with, by its number: 0 where there is no state."""
+        kept = state.restore()
+        if kept is None:
+            return 0
+        step, tensors = kept
+        self.restore(tensors)
+        self.weights.data = tensors["weights"].to(self.weights.device)
+        self.generator.set_state(tensors["generator"])
+        named = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith("optimizer/")}
+        restore_optimizer(self.optimizer, named)
+        return step
 
 
 def on_simplex(rows: Tensor) -> Tensor:
@@ -121,3 +132,15 @@ def on_simplex(rows: Tensor) -> Tensor:
     excess = (ordered.cumsum(dim=-1) - 1) / torch.arange(1, rows.shape[-1] + 1, device=rows.device)
     kept = (ordered > excess).sum(dim=-1, keepdim=True)
     return (rows - excess.gather(-1, kept - 1)).clamp(min=0)
+
+
+UNLEARN_DIFF_ATK: Final = Attack(
+    "unlearndiffatk",
+    "UnlearnDiffAtk",
+    {"quick": Budget(10, 10), "paper": Budget(50, 40)},
+    _find,
+    found_on="model",
+    prompts_at_once=16,
+    asks_detector=True,
+    needs=frozenset({"tokens"}),
+)

@@ -1,84 +1,89 @@
-"""`duo compose` and `duo export`: what is done with an adapter once it is trained."""
+"""The commands of one edit: export and sample."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import DuoError
-
-Source = Annotated[Path, typer.Argument(help="A run folder, or an adapter folder.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+from .options import Device, Model, say
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def compose(
-    sources: Annotated[list[Path], typer.Argument(help="Run folders, or adapter folders.")],
-    output: Output,
-    weight: Annotated[list[float] | None, typer.Option("--weight", help="Of each adapter, in order; 1 each.")] = None,
-    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="What they do to one another.")] = True,
-    prompts: Annotated[int, typer.Option("--prompts", min=1, help="Of each set, when measuring.")] = 100,
-) -> None:
-    """Add adapters up, exactly, and measure each concept and what must stay, before and after.
-
-    duo compose runs/sword runs/balloon -o runs/both
-
-    duo compose runs/blood runs/gun -o runs/violence --weight 1 --weight 0.8
-    """
-    from ..experiments.interference import check_runs, compose_runs
-    from ..experiments.interference import measure as measure_runs
-    from .tables import interference_table
-
-    if measure:
-        check_runs(sources)
-    parts = compose_runs(sources, weight or [], output)
-    _say(f"compose: {len(parts)} adapters, rank {sum(int(p.config['r']) for p in parts)} → {output / 'adapter'}")
-    if measure:
-        counts: dict[str, Any] = {
-            "prompts": prompts,
-            "keep_prompts": prompts,
-            "neighbour_prompts": max(1, prompts // 2),
-        }
-        interference_table(measure_runs(sources, output, counts))
-        _say(f"measured → {output / 'interference.json'}")
+def add_commands(app: typer.Typer) -> None:
+    """Register them."""
+    app.command()(export)
+    app.command()(sample)
 
 
 def export(
-    source: Source,
-    output: Output,
+    source: Annotated[Path, typer.Argument(help="A run folder, or the folder of an edit.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     form: Annotated[str, typer.Option("--format", help="diffusers, kohya, merged or checkpoint.")] = "diffusers",
-    strength: Annotated[float, typer.Option("--strength", help="Of the adapter.")] = 1.0,
+    edit: Annotated[
+        str | None, typer.Option("--edit", help="Which edit of the run; its eraser's when not given.")
+    ] = None,
+    strength: Annotated[float, typer.Option("--strength", help="What the change is multiplied by.")] = 1.0,
     model: Annotated[str | None, typer.Option("--model", help="The base, where the run does not name it.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="Of the weights: no (float32), fp16, bf16.")] = "no",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Precision of the weights: no (float32), fp16, bf16.")
+    ] = "no",
     push: Annotated[str | None, typer.Option("--push", help="Upload to this hub repository (owner/name).")] = None,
 ) -> None:
-    """Export an adapter, load it back, and compare its images with the run's.
+    """Export an edit, load it back, and compare its images with the run's.
 
-    diffusers: for pipe.load_lora_weights. kohya: one file for ComfyUI and A1111. merged: a diffusers model.
-    checkpoint: a model in one file, for A1111 and ComfyUI (Stable Diffusion 1, 2, XL).
+    diffusers: an adapter for pipe.load_lora_weights. kohya: an adapter in one file, for ComfyUI and A1111. merged: a
+    diffusers model. checkpoint: a model in one file, for A1111 and ComfyUI (Stable Diffusion 1, 2, XL). The first two
+    take LoRA and low-rank edits of the denoiser; the others take every kind.
 
     duo export runs/sword -o out/lora --format kohya
 
     duo export runs/sword -o out/model --format merged
     """
-    from ..export.export import FORMS, Form, push_folder
-    from ..export.export import export as write
+    from ..export.export import push_folder
+    from ..pipeline import export as write
 
-    if form not in FORMS:
-        raise DuoError("unknown format", got=form, hint=f"one of: {', '.join(FORMS)}")
-    chosen: Form = form  # type: ignore[assignment]
-    done = write(source, output, chosen, model=model, strength=strength, device=device, precision=precision)
-    _say(f"export: {form} → {done.target}; loaded back, mean difference {done.difference:.3f} of 255 at most")
+    done = write(source, output, form, edit=edit, model=model, strength=strength, device=device, precision=precision)
+    say(f"export: {form} → {done.target}; loaded back, mean difference {done.difference:.3f} of 255 at most")
     if form in ("merged", "checkpoint"):
-        _say("the change is in the weights: it cannot be unloaded")
+        say("the change is in the weights: it cannot be unloaded")
     else:
-        _say("whoever loads the model can leave an adapter out; where that matters, ship --format merged")
+        say("whoever loads the model can leave an adapter out; where that matters, ship --format merged")
     if push is not None:
-        _say(f"uploaded → {push_folder(done.folder, push)}")
+        say(f"uploaded → {push_folder(done.folder, push)}")
+
+
+def sample(
+    prompts: Annotated[list[str], typer.Argument(help="The prompts.")],
+    model: Model = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="A run folder, the folder of an edit, or its file.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="A system of the run, e.g. duo+negative-prompt.")
+    ] = None,
+    strength: Annotated[float, typer.Option("--strength", help="Strength of the edit; 0 is the base exactly.")] = 1.0,
+    compare: Annotated[bool, typer.Option("--compare", help="The base above, the system below.")] = False,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many images a prompt.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=(1 << 32) - 1)] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=2)] = 25,
+    guidance: Annotated[float, typer.Option("--guidance", min=0)] = 5.0,
+    device: Device = "auto",
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG: a row a prompt.")] = Path("sample.png"),
+) -> None:
+    """Sample a model, with or without an edit, or any system of a run.
+
+    duo sample "an armed blue knight in the snow" --adapter runs/sword --compare -o knight.png
+    """
+    if blank := [prompt for prompt in prompts if not prompt.strip()]:
+        raise DuoError("a prompt is empty", got=repr(blank[0]), hint='duo sample "a red knight with a flower"')
+    from ..pipeline import sample as write
+
+    options: dict[str, Any] = {
+        "model": model, "adapter": adapter, "system": system, "strength": strength, "compare": compare,
+        "count": count, "seed": seed, "steps": steps, "guidance": guidance, "device": device or "auto",
+    }  # fmt: skip
+    write(prompts, output, **options)
+    say(f"{len(prompts) * count} images → {output}")

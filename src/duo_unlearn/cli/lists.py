@@ -1,47 +1,52 @@
-"""`duo models`: the families that can be erased, what they need, and which concepts have settings for them."""
+"""What there is: models, attacks, erasers and guards."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
-from ..settings.needs import SIZES
+from ..concepts.store import load_concept, shipped_concepts
+from ..families.family import Size
+from ..families.registry import every_family
+from .options import AsJson
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register them."""
+    app.command()(models)
+    app.command()(attacks)
+    app.command()(erasers)
+    app.command()(guards)
 
 
 def _rows() -> list[dict[str, Any]]:
-    from ..concepts.store import load_concept, shipped_concepts
-    from ..families.registry import FAMILIES
-
+    """One row a family, as `duo models --json` prints it."""
     concepts = {name: load_concept(name) for name in shipped_concepts()}
-    rows = []
-    for name, family in FAMILIES.items():
-        size = SIZES.get(name)
-        rows.append(
-            {
-                "family": name,
-                "title": family.title,
-                "pipeline": family.pipeline,
-                "parameters_millions": size.denoiser if size else None,
-                "adapter_millions": size.adapter if size else None,
-                "training_gb": _training(name),
-                "settings_for": [concept for concept, found in concepts.items() if name in found.recommended],
-                "needs": family.needs,
-            }
-        )
-    return rows
+    return [
+        {
+            "family": family.name,
+            "title": family.title,
+            "pipeline": family.pipeline,
+            "parameters_millions": family.size and family.size.denoiser,
+            "adapter_millions": family.size and family.size.adapter,
+            "training_gb": family.size and _training(family.size),
+            "settings_for": [name for name, concept in concepts.items() if family.name in concept.recommended],
+            "needs": family.needs,
+        }
+        for family in every_family()
+    ]
 
 
-def _training(family: str) -> float | None:
-    """GB in bf16 with gradient checkpointing at the defaults: 4 pairs a step."""
-    if family not in SIZES:
-        return None
-    size = SIZES[family]
+def _training(size: Size) -> float:
+    """GB in bf16 with gradient checkpointing at the defaults: 4 pairs a step, which are 12 rows."""
     return round(size.denoiser * 2 / 1e3 + size.adapter * 16 / 1e3 + 12 * size.row[1], 1)
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:
+def models(as_json: AsJson = False) -> None:
     """The model families, what they need, and the concepts that have settings for them.
 
     duo models
@@ -59,3 +64,78 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Machine-readabl
             )
         print(f"       {row['needs']}")
         print(f"       settings for: {', '.join(row['settings_for']) or 'none of its own (the defaults)'}")
+
+
+def attacks(as_json: AsJson = False) -> None:
+    """The attacks and their budgets.
+
+    duo attacks
+    """
+    from ..attacks.registry import ATTACKS
+
+    records = [ATTACKS.get(name) for name in ATTACKS.names()]
+    rows: list[dict[str, Any]] = [
+        {"attack": one.name, "title": one.title, "found_on": one.found_on}
+        | {preset: dataclasses.asdict(one.budgets[preset]) for preset in ("quick", "paper")}
+        for one in records
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['attack']:<24}{row['title']}")
+        for preset in ("quick", "paper"):
+            budget = {key: value for key, value in row[preset].items() if value is not None}
+            if budget:
+                print(f"{'':<24}  {preset}: " + ", ".join(f"{key} {value}" for key, value in budget.items()))
+
+
+def erasers(as_json: AsJson = False) -> None:
+    """The erasers, what they read of the pairs, the families that have them, and their options.
+
+    duo erasers
+    """
+    from ..erasers.registry import ERASERS
+
+    rows = []
+    for name in ERASERS.names():
+        eraser = ERASERS.get(name)
+        families = [family.name for family in every_family() if eraser.why_not(family) is None]
+        prefix = "train" if name == "duo" else f"erasers.{name}"
+        rows.append(
+            {"name": name, "title": eraser.title, "reads": eraser.reads, "families": families}
+            | {"options": _options(prefix, eraser.settings)}
+        )
+    _print_rows(rows, as_json, lambda row: f"reads the pairs' {row['reads']}")
+
+
+def guards(as_json: AsJson = False) -> None:
+    """The guards, where they act, the families that have them, and their options.
+
+    duo guards
+    """
+    from ..guards.registry import GUARDS
+
+    rows = []
+    for name in GUARDS.names():
+        guard = GUARDS.get(name)
+        families = [family.name for family in every_family() if guard.why_not(family) is None]
+        rows.append(
+            {"name": name, "title": guard.title, "acts_on": guard.acts_on, "families": families}
+            | {"options": _options(f"guards.{name}", guard.settings)}
+        )
+    _print_rows(rows, as_json, lambda row: f"acts on the {row['acts_on']}")
+
+
+def _options(prefix: str, settings: Any) -> dict[str, str]:
+    return {f"{prefix}.{key}": field.description or "" for key, field in settings.model_fields.items()}
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['name']:<20}{row['title']}: {line(row)}; {', '.join(row['families'])}")
+        for key, text in row["options"].items():
+            print(f"{'':<20}  --set {key}: {text}")

@@ -71,17 +71,13 @@ def scenes(
     """
     import random
 
-    from PIL import Image
-
     from ..mini.world.captions import caption
-    from ..mini.world.scenes import OBJECTS, SIZE, SUBJECTS, draw, random_scene
-    from ..storage.files import atomic
+    from ..mini.world.scenes import OBJECTS, SUBJECTS, draw, random_scene
+    from ..storage.pictures import save_png, sheet
 
-    rng = random.Random(seed)
-    sheet = Image.new("RGB", (10 * SIZE, -(-count // 10) * SIZE))
+    rng, drawings = random.Random(seed), []
     for i in range(count):
         scene = random_scene(rng, subjects=SUBJECTS * 3 + OBJECTS)
-        sheet.paste(draw(scene), (i % 10 * SIZE, i // 10 * SIZE))
+        drawings.append(draw(scene))
         print(f"{i:3} {caption(scene, rng).text}")
-    with atomic(output) as temporary:
-        sheet.save(temporary, "PNG")
+    save_png(sheet([drawings[first : first + 10] for first in range(0, count, 10)]), output)

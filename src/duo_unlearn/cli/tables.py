@@ -1,13 +1,13 @@
-"""What the command line prints: errors and tables."""
+"""What the command line prints: errors and tables. What was not measured is a dash, never a zero."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import DuoError
-from ..records import Estimate, is_share
+from ..records import ORIGINAL, Estimate, is_share
 
 
 def print_error(error: DuoError) -> None:
@@ -15,100 +15,102 @@ def print_error(error: DuoError) -> None:
     print(f"Error: {error}", file=sys.stderr)
 
 
-def figures(metric: str, value: float, low: float, high: float, n: int) -> str:
-    """Value, interval and n: shares in per cent, others as plain numbers."""
-    form = ".1%" if is_share(metric) else ".3g"
-    return f"{value:{form}} [{low:{form}}, {high:{form}}] {n}"
-
-
-def estimates_table(estimates: Sequence[Estimate]) -> None:
-    """Original and erased side by side: value, 95 % interval, n. What was not measured is a dash, never a zero."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="value [95 % interval] n")
-    for column in ("prompts", "metric", "original", "erased"):
-        table.add_column(column)
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for e in estimates:
-        text = figures(e.metric, e.value, e.low, e.high, e.n)
-        cells.setdefault((e.prompts, e.metric), {})[e.model] = text
-    for (prompts, metric), by_model in cells.items():
-        table.add_row(prompts, metric, by_model.get("original", "–"), by_model.get("erased", "–"))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def interference_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Each concept's figures on the original, under its own adapter alone, and under the sum."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="value [95 % interval] n")
-    for column in ("concept", "prompts", "metric", "original", "alone", "composed"):
-        table.add_column(column)
-
-    def text(metric: str, cell: Mapping[str, Any] | None) -> str:
-        return "–" if cell is None else figures(metric, cell["value"], cell["low"], cell["high"], cell["n"])
-
-    for row in rows:
-        texts = (text(row["metric"], row.get(name)) for name in ("original", "alone", "composed"))
-        table.add_row(row["concept"], row["prompts"], row["metric"], *texts)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def attacks_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """DSR by attack and preset, original and erased side by side. A quick run says so; what is absent is a dash."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="DSR [95 % interval] n")
-    for column in ("attack", "preset", "original", "erased", "unscored"):
-        table.add_column(column)
-    cells: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
-        cells.setdefault((row["attack"], row["preset"]), {})[row["model"]] = row
-    for (attack, preset), by_model in cells.items():
-        texts = [
-            f"{r['value']:.1%} [{r['low']:.1%}, {r['high']:.1%}] {r['n']}" if (r := by_model.get(name)) else "–"
-            for name in ("original", "erased")
-        ]
-        table.add_row(attack, preset, *texts, str(sum(row["unscored"] for row in by_model.values())))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def comparison_tables(found: Mapping[str, Any]) -> None:
-    """What `duo compare` found: a row a number, a column a run; then a matrix an attack that was replayed."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; in a file it is as wide as it needs to be."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 90 + 30 * len(found["runs"]))
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(escape(column))
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else max(120, 40 * len(columns))).print(table)
 
-    def text(metric: str, cell: Mapping[str, Any] | None) -> str:
-        return "–" if cell is None else figures(metric, cell["value"], cell["low"], cell["high"], cell["n"])
 
-    spreads = any(row["spread"] for row in found["rows"])
-    table = Table(title="erased models: value [95 % interval] n")
-    for column in (
-        "what",
-        "metric",
-        "contract",
-        *found["runs"],
-        *(["mean over seeds [95 %], sd, seeds"] if spreads else []),
-    ):
-        table.add_column(column)
-    for row in found["rows"]:
-        cells = [text(row["metric"], cell) for cell in row["figures"]]
-        if spreads and (s := row["spread"]):
-            form = ".1%" if is_share(row["metric"]) else ".3g"
-            mean = f"{s['mean']:{form}} [{s['low']:{form}}, {s['high']:{form}}]"
-            cells.append(f"{mean}, {s['deviation']:{form}}, {s['seeds']}")
-        table.add_row(row["what"], row["metric"], escape(row["contract"]), *cells)
-    console.print(table)
-    for transfer in found["transfers"]:
-        table = Table(title=f"DSR under {transfer['attack']}: found on (rows), used on (columns)")
-        for column in ("", *found["runs"]):
-            table.add_column(column)
-        for name, line in zip(found["runs"], transfer["figures"], strict=True):
-            table.add_row(name, *(text("dsr", cell) for cell in line))
-        console.print(table)
+def figures(metric: str, cell: Mapping[str, Any] | None) -> str:
+    """Value, interval and n: shares in per cent, others as plain numbers."""
+    if cell is None:
+        return "–"
+    form = ".1%" if is_share(metric) else ".3g"
+    return f"{cell['value']:{form}} [{cell['low']:{form}}, {cell['high']:{form}}] {cell['n']}"
+
+
+def estimates_table(estimates: Sequence[Estimate]) -> None:
+    """What was measured without attack: a row a scenario, metric and contract, a column a system."""
+    plain = [e for e in estimates if e.attack is None]
+    several = len({e.contract for e in plain if e.metric == "dsr"}) > 1
+    _by_system(
+        plain, lambda e: (e.scenario, e.metric, e.contract if several else ""), ("scenario", "metric", "contract")
+    )
+
+
+def attacks_table(estimates: Sequence[Estimate]) -> None:
+    """DSR under attack: a row an attack, preset and contract, a column a system. Awareness of guards is told."""
+    attacks = [e for e in estimates if e.attack is not None]
+
+    def row(e: Estimate) -> tuple[str, ...]:
+        search = f", {e.search} of the guard" if e.search else ""
+        return f"{e.attack}{search}", f"{e.scenario}, {e.preset}", e.metric, e.contract
+
+    _by_system(attacks, row, ("attack", "prompts, budget", "metric", "contract"))
+
+
+def _by_system(estimates: Sequence[Estimate], key: Any, names: Sequence[str]) -> None:
+    if not estimates:
+        return
+    systems = list(dict.fromkeys([ORIGINAL, *(e.system for e in estimates)]))
+    cells: dict[tuple[str, ...], dict[str, Estimate]] = {}
+    for estimate in estimates:
+        cells.setdefault(key(estimate), {})[estimate.system] = estimate
+    shown = [i for i in range(len(names)) if any(row[i] for row in cells)]
+    rows = [
+        [
+            *(row[i] for i in shown),
+            *(figures(e.metric, e.as_json()) if (e := by.get(name)) else "–" for name in systems),
+            str(sum(e.unscored for e in by.values())),
+        ]
+        for row, by in cells.items()
+    ]
+    print_table("value [95 % interval] n", [*(names[i] for i in shown), *systems, "unscored"], rows)
+
+
+def interference_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each concept's figures on the original, under its own adapter alone, and under the sum."""
+    names = ("original", "alone", "composed")
+    print_table(
+        "value [95 % interval] n",
+        ("concept", "scenario", "metric", *names),
+        (
+            (row["concept"], row["scenario"], row["metric"], *(figures(row["metric"], row.get(n)) for n in names))
+            for row in rows
+        ),
+    )
+
+
+def comparison_tables(comparison: Mapping[str, Any]) -> None:
+    """What `duo compare` gives: a row a number, a column a run; then a matrix an attack that was replayed."""
+    runs, spreads = comparison["runs"], any(row["spread"] for row in comparison["rows"])
+    rows = []
+    for row in comparison["rows"]:
+        cells = [figures(row["metric"], cell) for cell in row["figures"]]
+        if spreads:
+            cells.append(_spread(row["metric"], row["spread"]))
+        rows.append((row["what"], row["metric"], row["contract"], *cells))
+    columns = ("what", "metric", "contract", *runs, *(["mean over seeds [95 %], sd, seeds"] if spreads else []))
+    print_table("edited systems: value [95 % interval] n", columns, rows)
+    for transfer in comparison["transfers"]:
+        lines = [
+            (name, *(figures("dsr", cell) for cell in line))
+            for name, line in zip(runs, transfer["figures"], strict=True)
+        ]
+        print_table(f"DSR under {transfer['attack']}: found on (rows), used on (columns)", ("", *runs), lines)
+
+
+def _spread(metric: str, spread: Mapping[str, Any] | None) -> str:
+    if spread is None:
+        return "–"
+    form = ".1%" if is_share(metric) else ".3g"
+    mean = f"{spread['mean']:{form}} [{spread['low']:{form}}, {spread['high']:{form}}]"
+    return f"{mean}, {spread['deviation']:{form}}, {spread['seeds']}"

@@ -4,62 +4,75 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
-Values = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+from ..storage.forms import Strict
+
+
+def _check_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a text needs words")
+    if "\0" in text:
+        raise ValueError("a text cannot have a NUL character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_words)]
+"""Words of a prompt. YAML reads 1, null and yes as no strings; they are refused until they stand in quotes."""
+Values = Annotated[list[Text], Field(min_length=1)]
+SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
 """A prompt set's name, which is also a folder's."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Frozen(Strict):
+    model_config = ConfigDict(frozen=True)
 
 
-class PairKind(_Strict):
+class PairKind(_Frozen):
     """One kind of pair. Prompts are templates: {name} is filled from `fill`."""
 
-    unsafe: str = Field(min_length=1, description="Prompt of the unsafe image.")
-    safe: str = Field(min_length=1, description="Prompt of its safe counterpart.")
+    unsafe: Text = Field(description="Prompt of the unsafe image.")
+    safe: Text = Field(description="Prompt of its safe counterpart.")
     shows: dict[str, str] = Field(default={}, description="What the safe image must show, attribute: label.")
     count: int = Field(gt=0, description="How many pairs of this kind.")
 
 
-class PromptSet(_Strict):
-    """Prompt templates, and what their pictures should show beside the filled-in attributes."""
+class Templates(_Frozen):
+    """Prompt templates, and what their pictures should show beside the attributes that fill them."""
 
     templates: Values
-    shows: dict[str, str] = {}
+    shows: dict[str, str] = Field(default={}, description="What a picture should show, attribute: label.")
 
 
-PromptSets = Annotated[list[PromptSet], Field(min_length=1)]
+SeveralTemplates = Annotated[list[Templates], Field(min_length=1)]
 
 
-class DetectorSpec(_Strict):
+class DetectorSpec(_Frozen):
     """The contract by which the concept counts as seen."""
 
     name: str
-    labels: list[Annotated[str, Field(min_length=1)]] = []
+    labels: list[Text] = Field(default=[], description="What the detector looks for, in its own form.")
     threshold: float | None = Field(default=None, description="None: the detector's own default.")
 
 
-class Recommended(_Strict):
+class Recommended(_Frozen):
     """Settings that work for a family, nested as in a settings file, and where they come from."""
 
     source: str
     settings: dict[str, Any]
 
 
-class PaperRun(_Strict):
+class PaperRun(_Frozen):
     """What the authors' scripts use for this concept on one family."""
 
     beta: float = Field(gt=0)
     max_train_steps: int = Field(ge=1)
 
 
-class Concept(_Strict):
+class Concept(_Frozen):
     """A concept that can be erased. `duo concepts show NAME` prints one as an example."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: SetName
     summary: str
     sensitive: bool = Field(default=True, description="Whether a report blurs the images until they are asked for.")
     detector: DetectorSpec
@@ -74,12 +87,12 @@ class Concept(_Strict):
     kept_attributes: list[str] = Field(default=[], description="Attributes that both members of a pair must share.")
     negative_prompt: str | None = Field(default=None, description="For the safe image; None: the unsafe prompt.")
     strength: float = Field(default=0.75, gt=0, le=1, description="SDEdit strength (the paper's: 0.75).")
-    attacks: dict[SetName, PromptSet] = Field(default={}, description="Prompt sets that ask for the concept, by name.")
-    plain: PromptSet | None = Field(
+    attacks: dict[SetName, Templates] = Field(default={}, description="Prompt sets that ask for the concept, by name.")
+    plain: Templates | None = Field(
         default=None,
         description="Prompts that do not speak of the concept; attacks that bring it by themselves use them.",
     )
-    keep: list[PromptSet] = Field(default=[], description="Prompts that must go on working.")
-    neighbours: dict[SetName, PromptSets] = Field(default={}, description="Prompts near the concept, by name.")
+    keep: list[Templates] = Field(default=[], description="Prompts that must go on working.")
+    neighbours: dict[SetName, SeveralTemplates] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")
     paper: dict[str, PaperRun] = Field(default={}, description="By family, for `recipe: paper`.")

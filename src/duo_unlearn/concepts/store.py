@@ -1,24 +1,19 @@
-"""Finding and reading concept files, and turning their templates into prompts."""
+"""Finding and reading concept files: every fault of one is found before a model is loaded."""
 
 from __future__ import annotations
 
-import random
-import re
-import string
-from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
 from ..errors import DuoError
-from ..records import Prompt
-from ..settings.tree import faults, read_yaml
-from .spec import Concept, PairKind, PromptSet
+from ..storage.files import printable
+from ..storage.forms import faults, read_yaml
+from .prompt_sets import placeholders
+from .spec import Concept, PairKind, Templates
 
-SHIPPED = Path(__file__).parent
-MOST_DRAWS = 2000
-"""Draws without a new prompt, after which a set counts as used up."""
-Accept = Callable[[Mapping[str, str]], bool]
+SHIPPED: Final = Path(__file__).parent
 
 
 def shipped_concepts() -> list[str]:
@@ -27,26 +22,34 @@ def shipped_concepts() -> list[str]:
 
 
 def concept_path(name: str) -> Path:
-    """The file of a shipped concept's name, or of a path to a concept file."""
-    shipped = SHIPPED / f"{name}.yaml"
-    if re.fullmatch(r"[a-z0-9-]+", name) and shipped.exists():
-        return shipped
+    """The file of a shipped concept, by its name, or of a path to a concept file. Any other name is a DuoError."""
+    if name in shipped_concepts():
+        return SHIPPED / f"{name}.yaml"
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         return path
-    raise DuoError("unknown concept", got=name, hint=f"one of {', '.join(shipped_concepts())}, or a .yaml file")
+    raise DuoError(
+        "unknown concept", got=repr(name[:100]), hint=f"one of {', '.join(shipped_concepts())}, or a .yaml file"
+    )
 
 
 def load_concept(name: str) -> Concept:
-    """A concept by name or file; every fault of a file is in one error."""
+    """A concept by name or file. `Session`, `duo check` and `duo concepts` call it.
+
+    DuoError: the file is missing or no YAML, has faults (all are in one error), names two prompt sets alike, or uses a
+    placeholder that it does not define.
+    """
     path = concept_path(name)
     try:
         concept = Concept.model_validate(read_yaml(path, "concept file"))
     except ValidationError as error:
-        known = [*Concept.model_fields, *PairKind.model_fields, *PromptSet.model_fields]
-        raise DuoError(f"the concept file {path} has faults", got="; ".join(faults(error, known))) from error
+        known = [*Concept.model_fields, *PairKind.model_fields, *Templates.model_fields]
+        hint = "correct the file; `duo concepts show sword` prints one as an example"
+        raise DuoError(
+            f"the concept file {printable(path)} has faults", got="; ".join(faults(error, known)), hint=hint
+        ) from error
     for template in _templates(concept):
-        unknown = sorted(_placeholders(template) - set(concept.fill))
+        unknown = sorted(placeholders(template) - set(concept.fill))
         if unknown:
             raise DuoError(
                 f"the concept file {path} uses a placeholder that `fill` does not define",
@@ -60,7 +63,7 @@ def load_concept(name: str) -> Concept:
 
 def _check_sets(concept: Concept, path: Path) -> None:
     """Every prompt set needs a name of its own: its images lie in a folder of that name."""
-    taken = ["keep", "inverted", "inverted-plain", *concept.attacks, *concept.neighbours]
+    taken = ["keep", "plain", *concept.attacks, *concept.neighbours]
     if repeated := sorted({name for name in taken if taken.count(name) > 1}):
         raise DuoError(f"the concept file {path} has two prompt sets of one name", got=repeated[0], hint="rename one")
 
@@ -84,76 +87,3 @@ def _templates(concept: Concept) -> list[str]:
     plain = [concept.plain] if concept.plain is not None else []
     sets = [*concept.attacks.values(), *plain, *concept.keep, *near]
     return [t for kind in concept.pairs for t in (kind.unsafe, kind.safe)] + [t for s in sets for t in s.templates]
-
-
-def _placeholders(template: str) -> set[str]:
-    try:
-        return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    except ValueError as error:
-        raise DuoError("a prompt template has unbalanced braces", got=template) from error
-
-
-def fill_template(template: str, words: Mapping[str, str]) -> str:
-    """A template with its placeholders filled and 'a' turned into 'an' before a vowel."""
-    return re.sub(r"\b([aA])(?= [aeiou])", r"\1n", template.format_map(dict(words)))
-
-
-def choose_fill(concept: Concept, rng: random.Random) -> tuple[dict[str, str], dict[str, str]]:
-    """Random words for every placeholder, and the labels they stand for."""
-    words, labels = {}, {}
-    for name, values in concept.fill.items():
-        label = rng.choice(list(values))
-        labels[name] = label
-        words[name] = rng.choice(values[label]) if isinstance(values, dict) else label
-    return words, labels
-
-
-def prompts_of(concept: Concept, sets: list[PromptSet], count: int, seed: str, accept: Accept) -> list[Prompt]:
-    """`count` prompts drawn from prompt sets in turn: distinct while the templates last, then repeated.
-
-    A set that has no new prompt left drops out, and the others go on. accept decides by what a prompt shows (labels of
-    its placeholders and of its set) whether it may be used.
-    """
-    rng = random.Random(seed)
-    found: dict[str, Prompt] = {}
-    open_sets, turn = list(sets), 0
-    while len(found) < count and open_sets:
-        chosen = open_sets[turn % len(open_sets)]
-        prompt = _new_prompt(concept, chosen, rng, accept, found)
-        if prompt is None:
-            open_sets.remove(chosen)
-        else:
-            found[prompt.text] = prompt
-            turn += 1
-    if not found:
-        raise DuoError("a prompt set gives no prompt", got=f"{sets[0].templates[0]!r} and {len(sets) - 1} more sets")
-    prompts = list(found.values())
-    return [prompts[i % len(prompts)] for i in range(count)]
-
-
-def _new_prompt(
-    concept: Concept, chosen: PromptSet, rng: random.Random, accept: Accept, known: Mapping[str, Prompt]
-) -> Prompt | None:
-    """A prompt of a set that is not known yet; None if many draws in a row give none."""
-    for _ in range(MOST_DRAWS):
-        template = rng.choice(chosen.templates)
-        words, labels = choose_fill(concept, rng)
-        used = _placeholders(template)
-        shows = {name: label for name, label in labels.items() if name in used} | chosen.shows
-        text = fill_template(template, words)
-        if text not in known and accept(labels | chosen.shows):
-            return Prompt(text, shows)
-    return None
-
-
-def splitter(concept: Concept, *, held_out: bool) -> Accept:
-    """Which combinations may be used: those held out from the mini world's training, the others, or all."""
-    if concept.split == "none":
-        return lambda _labels: True
-    from ..mini.world.scenes import Scene, is_held_out
-
-    def accept(labels: Mapping[str, str]) -> bool:
-        scene = Scene(labels["subject"], labels["colour"], labels.get("item", "none"), labels["place"])
-        return is_held_out(scene) == held_out
-
-    return accept

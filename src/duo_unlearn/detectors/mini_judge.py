@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..errors import DuoError
-from ..mini.model.bundle import load_judge, weights_folder
-from ..mini.model.judge_net import ATTRIBUTES
-from ..mini.world.scenes import SIZE
+from ..families.mini import MINI
+from ..mini.world.scenes import ATTRIBUTES, SIZE
 from ..records import Verdict
 from ..storage.files import sha256_of
 from .interface import Contract
 
-BATCH = 64
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BATCH: Final = 64
+"""How many images are judged at once."""
 
 
 class MiniJudge:
@@ -25,20 +28,26 @@ class MiniJudge:
     labels: "attribute=label", all of one attribute, e.g. ("item=sword",). Score: the sum of their probabilities.
     """
 
+    families = (MINI.name,)
+    extra = None
+    example = ("item=sword",)
+
     def __init__(self, labels: tuple[str, ...], threshold: float | None = None) -> None:
-        pairs = [label.partition("=")[::2] for label in labels]
-        known = {f"{name}={value}" for name, values in ATTRIBUTES.items() for value in values}
-        if unknown := [label for label in labels if label not in known]:
-            choices = ", ".join(sorted(known))
-            raise DuoError("unknown label of mini-judge", got=unknown[0], hint=f"one of: {choices}")
-        if len({name for name, _ in pairs}) != 1:
-            raise DuoError("mini-judge takes labels of one attribute", got=", ".join(labels))
-        self.attribute = pairs[0][0]
-        self.columns = [ATTRIBUTES[self.attribute].index(value) for _, value in pairs]
+        import torch
+
+        from ..mini.model.bundle import load_judge, weights_folder
+
+        self.attribute, self.columns = _columns_of(labels)
         folder = weights_folder()
         weights = sha256_of(folder / "judge" / "model.safetensors")[:8]
         self.contract = Contract("mini-judge", labels, 0.5 if threshold is None else threshold, weights)
         self.net = load_judge(folder, torch.device("cpu"))
+
+    @staticmethod
+    def why_no_weights(labels: tuple[str, ...]) -> str | None:
+        """Never a reason: its weights ship in the package."""
+        _columns_of(labels)
+        return None
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image."""
@@ -50,12 +59,28 @@ class MiniJudge:
         best = {name: p.argmax(dim=1).tolist() for name, p in self._probabilities(images).items()}
         return [{name: ATTRIBUTES[name][best[name][i]] for name in ATTRIBUTES} for i in range(len(images))]
 
-    @torch.no_grad()
-    def _probabilities(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def _probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """The probability of each label of each attribute, (image, label)."""
+        import torch
+
         if not images:
             return {name: torch.zeros(0, len(labels)) for name, labels in ATTRIBUTES.items()}
         resized = [image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX) for image in images]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
         pixels = pixels.float().div(127.5).sub(1)
-        parts = [self.net(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        with torch.no_grad():
+            parts = [self.net(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
         return {name: torch.cat([part[name] for part in parts]).softmax(dim=1) for name in ATTRIBUTES}
+
+
+def _columns_of(labels: tuple[str, ...]) -> tuple[str, list[int]]:
+    """The attribute that labels are of, and which of its labels; what they may not hold is a DuoError."""
+    pairs = [label.partition("=")[::2] for label in labels]
+    known = {f"{name}={value}" for name, values in ATTRIBUTES.items() for value in values}
+    if unknown := [label for label in labels if label not in known]:
+        choices = ", ".join(sorted(known))
+        raise DuoError("unknown label of mini-judge", got=unknown[0], hint=f"one of: {choices}")
+    if len({name for name, _ in pairs}) != 1:
+        raise DuoError("mini-judge takes labels of one attribute", got=", ".join(labels))
+    attribute = pairs[0][0]
+    return attribute, [ATTRIBUTES[attribute].index(value) for _, value in pairs]

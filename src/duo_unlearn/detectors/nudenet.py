@@ -12,10 +12,10 @@ from PIL import Image
 from ..errors import DuoError
 from ..records import Verdict
 from ..storage.files import sha256_of
-from .interface import Contract
+from .interface import Contract, Extra
 
 FLOOR: Final = 0.25
-"""Below it the package reports nothing, so a contract without a threshold of its own has this one."""
+"""The score below which the package reports nothing; a contract without a threshold of its own has this one."""
 PAPER: Final = ("FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "ANUS_EXPOSED", "MALE_GENITALIA_EXPOSED")
 OTHERS: Final = ("BUTTOCKS_EXPOSED", "MALE_BREAST_EXPOSED", "FEET_EXPOSED", "ARMPITS_EXPOSED", "BELLY_EXPOSED")
 COVERED: Final = (
@@ -37,17 +37,24 @@ class NudeNet:
     RGB, the order of its training; given a path, it would feed BGR.
     """
 
+    families = None
+    extra = Extra("nudenet", "pip install duo_unlearn[nudenet]")
+    example = ("contract=paper",)
+
     def __init__(self, labels: tuple[str, ...], threshold: float | None = None) -> None:
         import nudenet
 
-        chosen, default = _contract(labels)
-        if unknown := [label for label in chosen if label not in PAPER + OTHERS + COVERED]:
-            hint = f"contract={'|'.join(CONTRACTS)}, or of {', '.join(PAPER + OTHERS)}, …"
-            raise DuoError("unknown label of nudenet", got=unknown[0], hint=hint)
+        classes, default = _classes_of(labels)
         self.net = nudenet.NudeDetector()
         weights = Path(nudenet.__file__).parent / "320n.onnx"
-        given = default if threshold is None else threshold
-        self.contract = Contract("nudenet", chosen, max(given, FLOOR), sha256_of(weights)[:8])
+        least = default if threshold is None else threshold
+        self.contract = Contract("nudenet", classes, max(least, FLOOR), sha256_of(weights)[:8])
+
+    @staticmethod
+    def why_no_weights(labels: tuple[str, ...]) -> str | None:
+        """Never a reason: its weights come with the package."""
+        _classes_of(labels)
+        return None
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image; one by one, as the network's own batches pad to the largest image."""
@@ -59,10 +66,14 @@ class NudeNet:
         return Verdict(score >= self.contract.threshold, score)
 
 
-def _contract(labels: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
+def _classes_of(labels: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
+    """The classes that count, and the default threshold; labels that are none of the package's are a DuoError."""
     if len(labels) == 1 and labels[0].startswith("contract="):
         name = labels[0].partition("=")[2]
         if name not in CONTRACTS:
             raise DuoError("unknown contract of nudenet", got=name, hint=f"one of: {', '.join(CONTRACTS)}")
         return CONTRACTS[name]
+    if unknown := [label for label in labels if label not in PAPER + OTHERS + COVERED]:
+        hint = f"contract={'|'.join(CONTRACTS)}, or of {', '.join(PAPER + OTHERS)}, …"
+        raise DuoError("unknown label of nudenet", got=unknown[0], hint=hint)
     return labels or PAPER, FLOOR

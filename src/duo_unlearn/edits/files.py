@@ -1,49 +1,75 @@
-"""Adapters as files: reading one with its rank and alpha, and adding several up to one."""
+"""Edits as files: a safetensors file with provenance.json beside it, whose hash is checked at every load.
+
+A LoRA is in diffusers' form, so plain `pipe.load_lora_weights(folder)` reads it. Changes of named weights lie under
+"PART.PARAMETER.up" and ".down" (low rank), or ".value" (the whole new weight).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import DuoError
-from ..storage.files import read_tensors, sha256_of
-from .lora import WEIGHTS, read_provenance, write_adapter
+from ..families.interface import Model
+from ..storage.files import read_tensors, sha256_of, write_json, write_tensors
+from .interface import Edit
+from .lora import NAME, LoraEdit, adapter_tensors, padded
+from .provenance import CHANGES, PROVENANCE, WEIGHTS, edit_file, edit_hash, read_provenance
+from .weights import Change, LowRank, Replacement, WeightEdit
 
 
-class StoredAdapter(NamedTuple):
-    """An adapter file. layers: name (with the denoiser's prefix) → its down (rank, in) and up (out, rank) matrices.
-
-    scale: alpha / rank, what the product of the two is multiplied by. config: PEFT's.
-    """
-
-    path: Path
-    layers: Mapping[str, tuple[Tensor, Tensor]]
-    scale: float
-    prefix: str
-    config: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+def save_adapter(model: Model, folder: Path, provenance: Mapping[str, Any]) -> Path:
+    """Write the adapter that a training attached, as diffusers LoRA safetensors with its alpha; gives the file."""
+    # get_peft_model_state_dict keeps PEFT's names; diffusers reads those under the denoiser's name.
+    prefix = model.denoiser_name
+    tensors = {f"{prefix}.{name}": value.detach().float() for name, value in adapter_tensors(model.denoiser).items()}
+    denoiser: Any = model.denoiser
+    return write_adapter(folder, tensors, prefix, denoiser.peft_config[NAME].to_dict(), provenance)
 
 
-def adapter_file(source: Path) -> Path:
-    """The weights of a run folder, an adapter folder, or a file of them."""
-    candidates = (source / "adapter" / WEIGHTS, source / WEIGHTS, source)
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise DuoError(
-            f"there is no adapter in {source}", hint="a run folder, an adapter folder, or its safetensors file"
-        )
-    return found
+def write_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], prefix: str, config: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Path:
+    """Write adapter tensors under their diffusers names, with PEFT's config (alpha) and provenance as metadata."""
+    # Without this entry alpha is lost, and diffusers reloads alpha = rank.
+    described = {f"{prefix}.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items()}
+    return _write(
+        folder / WEIGHTS,
+        tensors,
+        {"format": "pt", "lora_adapter_metadata": json.dumps(described, default=str, sort_keys=True)},
+        provenance,
+    )
 
 
-def read_adapter(source: Path) -> StoredAdapter:
-    """Read an adapter that this package wrote; another file is a DuoError."""
-    path = adapter_file(source)
+def write_changes(folder: Path, changes: Mapping[str, Change], provenance: Mapping[str, Any]) -> Path:
+    """Write changes of named weights; gives the file."""
+    tensors = {
+        f"{name}.{field}": value for name, change in changes.items() for field, value in change._asdict().items()
+    }
+    return _write(folder / CHANGES, tensors, {"format": "pt"}, provenance)
+
+
+def _write(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], provenance: Mapping[str, Any]
+) -> Path:
+    content = {**metadata, "duo_provenance": json.dumps(dict(provenance), sort_keys=True)}
+    write_tensors(path, tensors, content)
+    write_json(path.parent / PROVENANCE, {**provenance, "sha256": sha256_of(path)})
+    return path
+
+
+def read_edit(source: Path, name: str = NAME, *, strength: float = 1.0) -> Edit:
+    """Read an edit that this package wrote, its hash checked; another file, or numbers not finite, is a DuoError."""
+    path, sha256 = edit_file(source), edit_hash(source)
     tensors, metadata = read_tensors(path)
+    provenance = read_provenance(path.parent) or _inner_provenance(metadata)
+    if any(key.endswith((".up", ".down", ".value")) for key in tensors):
+        return WeightEdit(name, sha256, path, _changes(path, tensors), provenance, strength)
     try:
         described = json.loads(metadata["lora_adapter_metadata"])
         prefix = next(iter(tensors)).partition(".")[0]
@@ -52,52 +78,70 @@ def read_adapter(source: Path) -> StoredAdapter:
         names = sorted({name.rpartition(".lora_")[0] for name in tensors})
         layers = {n: (tensors[f"{n}.lora_A.weight"], tensors[f"{n}.lora_B.weight"]) for n in names}
     except (KeyError, ValueError, StopIteration, TypeError) as error:
-        hint = "an adapter as `duo train` writes it; others carry no alpha"
-        raise DuoError(f"{path} is not an adapter of this package", got=f"no {error}", hint=hint) from error
-    return StoredAdapter(path, layers, scale, prefix, config, read_provenance(path.parent))
+        hint = "an edit as `duo train` writes it; `duo attack --lora FILE` takes adapters of other tools"
+        raise DuoError(f"{path} is not an edit of this package", got=f"no {error}", hint=hint) from error
+    return LoraEdit(name, sha256, path, layers, scale, prefix, config, provenance, strength)
 
 
-def compose(parts: Sequence[StoredAdapter], weights: Sequence[float], folder: Path) -> Path:
-    """Write the exact sum Σ wᵢ·ΔWᵢ of adapters of one base as one adapter, whose rank is the sum of theirs.
-
-    [w₁s₁B₁ w₂s₂B₂] · [A₁; A₂] = w₁s₁B₁A₁ + w₂s₂B₂A₂: nothing is approximated. Paper: violence is four, of weight 1.
-    """
-    bases = {str(part.provenance.get("base")) for part in parts}
-    if len(bases) > 1:
-        got = ", ".join(f"{part.path}: {part.provenance.get('base')}" for part in parts)
-        raise DuoError("the adapters were made for different base models", got=got, hint="train them on the same model")
-    ranks = [int(part.config["r"]) for part in parts]
-    tensors: dict[str, Tensor] = {}
-    for name in sorted({layer for part in parts for layer in part.layers}):
-        downs, ups = [], []
-        shape = next(part.layers[name] for part in parts if name in part.layers)
-        for part, weight, rank in zip(parts, weights, ranks, strict=True):
-            # A layer that one of them leaves alone counts as zero, so that all layers have one rank.
-            empty = (torch.zeros(rank, shape[0].shape[1]), torch.zeros(shape[1].shape[0], rank))
-            down, up = part.layers.get(name, empty)
-            downs.append(down)
-            ups.append(weight * part.scale * up)
-        tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = torch.cat(downs), torch.cat(ups, dim=1)
-    layers = {name.removeprefix(f"{parts[0].prefix}.") for part in parts for name in part.layers}
-    config = {**parts[0].config, "r": sum(ranks), "lora_alpha": sum(ranks), "target_modules": layers}
-    return write_adapter(folder, tensors, parts[0].prefix, config, _provenance(parts, weights))
+def read_lora(source: Path) -> LoraEdit:
+    """Read an edit that must be an adapter, or can be one exactly: a low-rank change of the denoiser."""
+    edit = read_edit(source)
+    if isinstance(edit, LoraEdit):
+        return edit
+    assert isinstance(edit, WeightEdit)
+    return as_lora(edit)
 
 
-def scaled(part: StoredAdapter, strength: float, folder: Path) -> Path:
-    """Write an adapter again with its change multiplied by `strength`; 1 gives the same tensors."""
-    tensors = {f"{name}.lora_A.weight": down for name, (down, _) in part.layers.items()}
-    tensors |= {f"{name}.lora_B.weight": strength * up for name, (_, up) in part.layers.items()}
-    return write_adapter(folder, tensors, part.prefix, part.config, part.provenance)
+def as_lora(edit: WeightEdit) -> LoraEdit:
+    """A low-rank edit of the denoiser as the adapter that it equals. Another kind is a DuoError."""
+    if edit.kind != "low-rank" or len(edit.parts) != 1 or edit.parts[0] not in ("unet", "transformer"):
+        got = f"a {edit.kind} edit of {', '.join(edit.parts)}"
+        hint = "duo export --format merged, which takes every kind"
+        raise DuoError(f"{edit.path} is not an adapter, and cannot be written as one", got=got, hint=hint)
+    changes = {name.removesuffix(".weight"): c for name, c in edit.changes.items() if isinstance(c, LowRank)}
+    rank = max(change.down.shape[0] for change in changes.values())
+    layers = {name: padded(change.down, change.up, rank) for name, change in changes.items()}
+    targets = sorted(name.partition(".")[2] for name in layers)
+    config = {"r": rank, "lora_alpha": rank, "target_modules": targets, "peft_type": "LORA"}
+    return LoraEdit(
+        edit.name, edit.sha256, edit.path, layers, 1.0, edit.parts[0], config, edit.provenance, edit.strength
+    )
 
 
-def _provenance(parts: Sequence[StoredAdapter], weights: Sequence[float]) -> dict[str, Any]:
-    return {
-        "made_by": parts[0].provenance.get("made_by"),
-        "concept": " + ".join(str(part.provenance.get("concept", "?")) for part in parts),
-        "model": parts[0].provenance.get("model"),
-        "base": parts[0].provenance.get("base"),
-        "parts": [
-            {"weight": weight, "sha256": sha256_of(part.path), **part.provenance}
-            for part, weight in zip(parts, weights, strict=True)
-        ],
-    }
+def _inner_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What the file itself says of where it comes from, for a file that left its folder."""
+    try:
+        content = json.loads(metadata.get("duo_provenance", "{}"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _changes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Change]:
+    changes: dict[str, Change] = {}
+    names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
+    for name in names:
+        fields = {key.rpartition(".")[2]: value for key, value in tensors.items() if key.rpartition(".")[0] == name}
+        if set(fields) == {"up", "down"}:
+            changes[name] = LowRank(**fields)
+        elif set(fields) == {"value"}:
+            changes[name] = Replacement(**fields)
+        else:
+            got = f"{', '.join(sorted(fields))} for {name}"
+            raise DuoError(f"{path} is not an edit of this package", got=got, hint="up and down, or value")
+    return changes
+
+
+def check_base(edit: Edit, model: Model) -> None:
+    """Fail for an edit that was made for another base model than this one."""
+    base = edit.provenance.get("base")
+    if base is not None and base != model.fingerprint():
+        hint = "load the model it was trained on, or train again"
+        got = f"{base}, not {model.fingerprint()}"
+        raise DuoError(f"the edit {edit.name} was made for another base model", got=got, hint=hint)
+
+
+def with_strength(edit: Edit, strength: float) -> Edit:
+    """The same edit at another strength."""
+    assert isinstance(edit, LoraEdit | WeightEdit)
+    return dataclasses.replace(edit, strength=strength)

@@ -1,9 +1,9 @@
-"""The adapter: LoRA on the denoiser; the reference model is the same denoiser with the adapter off."""
+"""The LoRA adapter: attached for training, and as an edit that is switched on and off."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +12,131 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DuoError
-from ..families.interface import Model
+from ..families.interface import Model, Switch
 from ..records import Targets
-from ..storage.files import read_json, read_tensors, write_json, write_tensors
+from .interface import Kind
 
 NAME: Final = "duo"
-WEIGHTS: Final = "pytorch_lora_weights.safetensors"
+"""The adapter that a training attaches."""
+Layers = Mapping[str, tuple[Tensor, Tensor]]
+"""Layer's name, with the denoiser's prefix → its down (rank, in) and up (out, rank) matrices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraEdit:
+    """An adapter of one file. scale: alpha / rank, by which the product of up and down is multiplied.
+
+    prefix: the denoiser's name in the pipeline. config: PEFT's, as far as the file has it.
+    """
+
+    name: str
+    sha256: str
+    path: Path
+    layers: Layers
+    scale: float
+    prefix: str
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    strength: float = 1.0
+    kind: Kind = "lora"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The denoiser alone."""
+        return (self.prefix,)
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of its layers."""
+        return max(down.shape[0] for down, _ in self.layers.values())
+
+    @contextlib.contextmanager
+    def on(self, model: Model) -> Iterator[None]:
+        """The adapter acts inside the block; outside it lies switched off on the model, for the next time."""
+        adapter = f"{self.name}-{self.sha256[:12]}".replace(".", "-")
+        _load(model, adapter, self)
+        switch = Switch(
+            self.name,
+            on=lambda: _activate(model, {**model.adapters, adapter: self.strength}),
+            off=lambda: _activate(model, {n: s for n, s in model.adapters.items() if n != adapter}),
+        )
+        switch.on()
+        model.switches = [*model.switches, switch]
+        try:
+            yield
+        finally:
+            model.switches = [other for other in model.switches if other is not switch]
+            switch.off()
+
+
+def padded(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The matrices with zero rows and columns up to a rank; their product stays."""
+    missing = rank - down.shape[0]
+    if not missing:
+        return down, up
+    return torch.nn.functional.pad(down, (0, 0, 0, missing)), torch.nn.functional.pad(up, (0, missing))
+
+
+def _load(model: Model, adapter: str, edit: LoraEdit) -> None:
+    """Put the adapter on the denoiser under its name, unless it is there already."""
+    denoiser: Any = model.denoiser
+    if adapter in getattr(denoiser, "peft_config", {}):
+        return
+    check_layers(model, edit)
+    tensors = {f"{name}.lora_A.weight": down for name, (down, _) in edit.layers.items()}
+    tensors |= {f"{name}.lora_B.weight": edit.scale * up for name, (_, up) in edit.layers.items()}
+    active = dict(model.adapters)
+    try:
+        denoiser.load_lora_adapter(tensors, prefix=edit.prefix, adapter_name=adapter)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise DuoError(f"the adapter {edit.path} does not fit the model", got=str(error)[:200]) from error
+    model.active = {}  # PEFT uses the new one alone now
+    _activate(model, active)
+
+
+def check_layers(model: Model, edit: LoraEdit) -> None:
+    """Fail where the adapter names layers that the model does not have, or of other sizes."""
+    hint = "load the model that it was made for (--model)"
+    if edit.prefix != model.denoiser_name:
+        got = f"layers of a {edit.prefix}, a model with a {model.denoiser_name}"
+        raise DuoError(f"the adapter {edit.path} does not fit the model", got=got, hint=hint)
+    modules = dict(model.denoiser.named_modules())
+    for name, (down, up) in edit.layers.items():
+        module: Any = modules.get(name.removeprefix(f"{edit.prefix}."))
+        weight = getattr(getattr(module, "base_layer", module), "weight", None)
+        if not isinstance(weight, Tensor):
+            raise DuoError(f"the adapter {edit.path} does not fit the model", got=f"no layer {name}", hint=hint)
+        if (up.shape[0], down.shape[1]) != tuple(weight.shape[:2]):
+            got = f"{name}: {up.shape[0]}×{down.shape[1]}, the model's is {weight.shape[0]}×{weight.shape[1]}"
+            raise DuoError(f"the adapter {edit.path} does not fit the model", got=got, hint=hint)
+
+
+def _activate(model: Model, adapters: Mapping[str, float]) -> None:
+    """Let these adapters act, each at its strength, and no other."""
+    before, model.adapters = model.adapters, dict(adapters)
+    layers = _tuner_layers(model.denoiser)
+    if not adapters:
+        for layer in layers:
+            layer.enable_adapters(False)
+    else:
+        if model.active != dict(adapters):
+            denoiser: Any = model.denoiser
+            denoiser.set_adapters(list(adapters), list(adapters.values()))
+            model.active = dict(adapters)
+        for layer in layers:
+            layer.enable_adapters(True)
+    if before or adapters:
+        # PEFT lets the parameters of active adapters have gradients; an edit is frozen.
+        for layer in layers:
+            for name, parameter in layer.named_parameters():
+                if "lora_" in name:
+                    parameter.requires_grad_(False)
+
+
+def _tuner_layers(denoiser: nn.Module) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
 
 
 def attach(model: Model, *, rank: int, seed: int, targets: Targets = "self-attention") -> list[nn.Parameter]:
@@ -46,15 +165,19 @@ def attach(model: Model, *, rank: int, seed: int, targets: Targets = "self-atten
     return parameters
 
 
+def detach(model: Model) -> None:
+    """Take every adapter off the denoiser: it is the plain network again."""
+    model.pipe.unload_lora_weights()
+    model.adapters, model.active = {}, {}
+
+
 @contextlib.contextmanager
 def adapters_off(denoiser: nn.Module) -> Iterator[None]:
-    """The reference: every adapter switched off inside the block, and all as it was after it. Blocks may be nested.
+    """The reference of a training: every adapter switched off inside the block, and all as it was after it.
 
-    PEFT's own switches set requires_grad on all active adapters, also on frozen ones.
+    PEFT's own switches set requires_grad on all active adapters, also on frozen ones, so the flags are put back.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
+    layers = _tuner_layers(denoiser)
     flags = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
     were_on = [not layer.disable_adapters for layer in layers]
     for layer in layers:
@@ -69,7 +192,7 @@ def adapters_off(denoiser: nn.Module) -> Iterator[None]:
 
 
 def adapter_tensors(denoiser: nn.Module) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's names (without the adapter's name)."""
+    """The trained adapter's tensors under PEFT's names (without the adapter's name)."""
     from peft.utils import get_peft_model_state_dict
 
     return dict(get_peft_model_state_dict(denoiser, adapter_name=NAME))
@@ -80,65 +203,3 @@ def load_adapter_tensors(denoiser: nn.Module, tensors: Mapping[str, Tensor]) -> 
     from peft.utils import set_peft_model_state_dict
 
     set_peft_model_state_dict(denoiser, dict(tensors), adapter_name=NAME)
-
-
-def save_adapter(model: Model, folder: Path, provenance: Mapping[str, Any]) -> Path:
-    """Write the adapter as diffusers LoRA safetensors, with its alpha and where it comes from.
-
-    The file loads with plain `pipe.load_lora_weights(folder)`. Provenance is also in provenance.json beside it.
-    """
-    # get_peft_model_state_dict keeps PEFT's names; diffusers reads those under the denoiser's name.
-    prefix = model.denoiser_name
-    tensors = {f"{prefix}.{name}": value.detach().float() for name, value in adapter_tensors(model.denoiser).items()}
-    denoiser: Any = model.denoiser
-    return write_adapter(folder, tensors, prefix, denoiser.peft_config[NAME].to_dict(), provenance)
-
-
-def write_adapter(
-    folder: Path, tensors: Mapping[str, Tensor], prefix: str, config: Mapping[str, Any], provenance: Mapping[str, Any]
-) -> Path:
-    """Write adapter tensors under their diffusers names, with PEFT's config (alpha) and provenance as metadata."""
-    # Without this entry alpha is lost, and diffusers reloads alpha = rank.
-    described = {f"{prefix}.{key}": sorted(v) if isinstance(v, set) else v for key, v in config.items()}
-    metadata = {
-        "format": "pt",
-        "lora_adapter_metadata": json.dumps(described, default=str, sort_keys=True),
-        "duo_provenance": json.dumps(dict(provenance), sort_keys=True),
-    }
-    write_tensors(folder / WEIGHTS, tensors, metadata)
-    write_json(folder / "provenance.json", dict(provenance))
-    return folder / WEIGHTS
-
-
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """provenance.json of an adapter folder; empty when there is none."""
-    path = folder / "provenance.json"
-    found: dict[str, Any] = read_json(path) if path.exists() else {}
-    return found
-
-
-def load_adapter(model: Model, folder: Path, *, strength: float = 1.0) -> None:
-    """Load an adapter onto a model through diffusers. strength 0 equals the base exactly, 1 is as trained.
-
-    An adapter that was made for another base, or whose file is broken, is a DuoError.
-    """
-    path = folder / WEIGHTS if folder.is_dir() else folder
-    if not path.exists():
-        raise DuoError(f"there is no adapter {path}", hint="run `duo train` or `duo erase` first")
-    read_tensors(path)
-    base = read_provenance(path.parent).get("base")
-    if base is not None and base != model.fingerprint():
-        hint = "load the model it was trained on, or train again"
-        raise DuoError(
-            "the adapter was made for another base model", got=f"{base}, not {model.fingerprint()}", hint=hint
-        )
-    try:
-        model.pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=NAME)
-        set_strength(model, strength)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise DuoError(f"the adapter {path} does not fit the model", got=str(error)[:200]) from error
-
-
-def set_strength(model: Model, strength: float) -> None:
-    """How much of the adapter acts: 0 is the base model exactly, 1 the adapter as trained."""
-    model.pipe.set_adapters([NAME], [strength])

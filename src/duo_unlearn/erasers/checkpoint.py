@@ -15,8 +15,8 @@ from ..edits.lora import adapter_tensors, load_adapter_tensors
 from ..errors import DuoError
 from ..families.interface import Model
 from ..records import Pair
-from ..settings.tree import TrainSettings
 from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors, write_text
+from .duo.settings import TrainSettings
 
 # What may change between a run and its resumption without changing the result.
 FREE = ("checkpointing_steps", "report_to")

@@ -81,7 +81,7 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Capt
     safe, unsafe = moments([p.safe for p in pairs]), moments([p.unsafe for p in pairs])
 
     def text(prompts: list[str]) -> Conditioning:
-        return joined([model.encode_prompts([p]).map(lambda x: x.float().cpu()) for p in prompts])
+        return joined([model.condition([p]).map(lambda x: x.float().cpu()) for p in prompts])
 
     empty = text([""])
     if captions == "none":

@@ -20,9 +20,9 @@ from ..families.interface import Model
 from ..progress import progress
 from ..records import Pair
 from ..runs.folder import Run
-from ..settings.tree import TrainSettings
 from .checkpoint import identity, keep_lines, load_checkpoint, save_checkpoint
 from .duo.objective import Terms
+from .duo.settings import TrainSettings
 from .duo.step import make_batch, rate_factor, terms_of
 from .latents import Cache
 
@@ -76,19 +76,21 @@ def train(
     settings: TrainSettings,
     *,
     seed: int,
+    name: str,
     quiet: bool = False,
 ) -> Trained:
-    """Train an adapter on the pairs in `cache`; it is left attached to the model.
+    """Train an adapter on the pairs in `cache`; it is left attached to the model. name: of the edit that it becomes.
 
     Resumes from the run's checkpoint, and gives on a CPU, bit for bit, the adapter of an uninterrupted run. SIGTERM and
     Ctrl-C save first (Interrupted). A loss that is not finite stops the run and leaves the last good checkpoint.
     """
-    accelerator = make_accelerator(settings, model.device, run.checkpoint.parent)
+    checkpoint, metrics = run.checkpoint(name), run.metrics(name)
+    accelerator = make_accelerator(settings, model.device, checkpoint.parent)
     optimizer = _attached(model, settings, seed)
     key = identity(settings, pairs, model, seed)
-    start = load_checkpoint(run.checkpoint, model.denoiser, optimizer, key, accelerator.scaler)
+    start = load_checkpoint(checkpoint, model.denoiser, optimizer, key, accelerator.scaler)
     if accelerator.is_main_process:
-        keep_lines(run.metrics, start)
+        keep_lines(metrics, start)
     network = accelerator.prepare_model(model.denoiser) if accelerator.num_processes > 1 else model.denoiser
     optimizer = accelerator.prepare_optimizer(optimizer)
     if settings.report_to is not None:
@@ -101,13 +103,13 @@ def train(
             line = loop.step(step)
             overflows = 0 if math.isfinite(line["gradient_norm"]) else overflows + 1
             if not is_sound(line, overflows, scaled=accelerator.scaler is not None):
-                raise _diverged(step + 1, run)
+                raise _diverged(step + 1, checkpoint)
             stopping = _any(accelerator, stop.is_set())
             if accelerator.is_main_process:
-                _append(run.metrics, line)
+                _append(metrics, line)
                 last = step + 1 == settings.max_train_steps
                 if stopping or last or (step + 1) % settings.checkpointing_steps == 0:
-                    save_checkpoint(run.checkpoint, model.denoiser, optimizer, step + 1, key, accelerator.scaler)
+                    save_checkpoint(checkpoint, model.denoiser, optimizer, step + 1, key, accelerator.scaler)
             if settings.report_to is not None:
                 accelerator.log({k: v for k, v in line.items() if k != "step"}, step=step + 1)
             report(step + 1, f"preference {line['preference']:.3f}  accuracy {line['accuracy']:.2f}")
@@ -217,8 +219,8 @@ def _append(path: Path, line: dict[str, float]) -> None:
         ) from error
 
 
-def _diverged(step: int, run: Run) -> DuoError:
-    kept = f"the last good state is in {run.checkpoint}" if run.checkpoint.exists() else "no state was saved yet"
+def _diverged(step: int, checkpoint: Path) -> DuoError:
+    kept = f"the last good state is in {checkpoint}" if checkpoint.exists() else "no state was saved yet"
     hint = "a lower learning_rate, a larger prior_weight, or mixed_precision bf16 instead of fp16"
     return DuoError(f"the loss was not finite at step {step}", got=kept, hint=hint)
 

@@ -18,7 +18,7 @@ from ..report.frontier import Kind, Point, frontier_plot
 from ..runs.folder import Run
 from ..session import Session
 from ..settings.resolve import resolve_settings
-from ..settings.tree import merged
+from ..settings.tree import merge
 from ..storage.files import read_json, sha256_of, write_bytes, write_json
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
@@ -100,8 +100,8 @@ def _member(first: Session, kind: Kind, value: float) -> Session:
     if kind == "beta":
         if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
             told["train"] = {k: v for k, v in told["train"].items() if k not in ("learning_rate", "prior_weight")}
-        told = merged(told, {"train": {"beta": value}})
-    session = Session(resolve_settings(merged(told, {"output": str(run.folder)})), quiet=first.quiet)
+        told = merge(told, {"train": {"beta": value}})
+    session = Session(resolve_settings(merge(told, {"output": str(run.folder)})), quiet=first.quiet)
     with first.run.claim("share", wait=True):
         _share_pairs(first.run, run)
         _share(first.run, run)

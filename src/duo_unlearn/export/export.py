@@ -16,13 +16,13 @@ from ..arena.groups import prompt_groups
 from ..edits.files import StoredAdapter, read_adapter, scaled
 from ..edits.lora import NAME, WEIGHTS, load_adapter, set_strength
 from ..errors import DuoError
-from ..families.interface import Model, SampleRequest, seed_of
+from ..families.interface import Model, SampleRequest
 from ..families.load import DTYPES, load_checkpoint, load_model, pick_device
 from ..records import Estimate
 from ..runs.folder import Run
 from ..settings.resolve import resolve_settings
 from ..settings.tree import EvaluateSettings, Settings
-from ..storage.files import read_json, write_json, write_tensors, write_text
+from ..storage.files import read_json, seed_of, write_json, write_tensors, write_text
 from .card import model_card
 from .single_file import checkpoint_of
 

@@ -1,47 +1,119 @@
-"""What sets a family apart: a record of names and functions, which `model.DiffusersModel` puts behind the interface."""
+"""What sets a family of models apart: one record of facts and functions, which can be read without torch.
+
+A family is a file with a record, and a line in `registry`. A family's file imports torch inside its functions only, so
+that `duo check` and `duo models` read its facts in no time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
-
-from torch import Tensor, nn
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..records import Targets
-from .interface import Conditioning
-from .noise import NoiseProcess
 
-Encode = Callable[[Any, Sequence[str]], Conditioning]
-Predict = Callable[[Any, nn.Module, Tensor, Tensor, Conditioning], Tensor]
-Call = Callable[[Conditioning, Conditioning, float], dict[str, Any]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .interface import Conditioning
+    from .noise import NoiseProcess
 
 
-class Family(NamedTuple):
-    """A family of diffusers pipelines.
+class Size(NamedTuple):
+    """How large a family's published model is, for `settings.needs`.
 
-    pipeline, image_to_image: names of diffusers classes. denoiser: the pipeline's attribute, and an adapter's prefix.
-    text: the text encoders' attributes; optional: those of them that a model may lack. targets: of each kind
-    (`records.Targets`), a regular expression that a layer's whole name must match.
-    noise(pipe, resolution): the noise process. encode(pipe, prompts). predict(pipe, network, noisy, time,
-    conditioning), time as the process's `network_time`. call(conditioning, negative, guidance): arguments of the
-    pipeline's call. needs: what a user should know, for `duo models`.
+    denoiser, others: millions of parameters of the denoiser, and of the other parts together. adapter: millions of
+    parameters of an adapter of rank 32. resolution: pixels of an image's side. row: GB that one row of a bf16 training
+    pass keeps at that resolution, plainly and with gradient checkpointing, as `benchmarks/published.py` counts them.
+    flops: 10¹² operations of one row's forward pass at that resolution.
+    """
+
+    denoiser: float
+    others: float
+    adapter: float
+    resolution: int
+    row: tuple[float, float]
+    flops: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """All that the package knows of a family of diffusers pipelines.
+
+    A part is an attribute of the pipeline, and a folder of a model on disk. Functions take the pipeline first.
     """
 
     name: str
     title: str
-    pipeline: str
-    image_to_image: str
-    denoiser: Literal["unet", "transformer"]
-    text: tuple[str, ...]
-    optional: tuple[str, ...]
-    targets: dict[Targets, str]
-    noise: Callable[[Any, int], NoiseProcess]
-    encode: Encode
-    predict: Predict
-    call: Call
+    """The family as people call it."""
     needs: str
+    """What a user should know before choosing it: `duo models` prints this."""
+
+    pipeline: str
+    """The diffusers class that makes an image from words."""
+    image_to_image: str
+    """The diffusers class that starts from an image."""
+    denoiser: Literal["unet", "transformer"]
+    """The part that an adapter is attached to, and the prefix of the adapter's keys."""
+    denoiser_class: str
+    """The denoiser's diffusers class. Another one would be code that the objective was never checked with."""
+    text: tuple[str, ...]
+    """The text encoders, in the pipeline's order."""
+    tokenizers: tuple[str, ...]
+    """The tokenizers, in the pipeline's order."""
+    optional: tuple[str, ...] = ()
+    """Those text encoders and tokenizers that a model may lack."""
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of diffusers' `from_pretrained` and `from_single_file` that leave out what is never used."""
+    targets: Mapping[Targets, str]
+    """A regular expression a kind of target, which the whole name of a layer must match to get an adapter."""
+
+    hub_words: tuple[str, ...]
+    """Words by which a hub id is recognised. The longest word that occurs decides; the empty word is in every id."""
+    checkpoint_names: tuple[str, ...]
+    """Tensor names by which a model in one file is recognised: one of them is enough."""
+    text_width: int | None = None
+    """Width of the text that the denoiser reads, where families share a pipeline class; None: any other width."""
+
+    token_encoders: tuple[tuple[str, str], ...] = ()
+    """The (tokenizer, text encoder) pairs that a search over CLIP's tokens reaches; none where T5 reads the prompt."""
+    guidance_is_input: bool = False
+    """Whether the denoiser reads the guidance scale itself, in one pass; negative prompts then have no effect."""
+    quantizable: bool = False
+    """Whether the frozen denoiser can be kept in 8 bits."""
+    relearning_rate: float = 1e-5
+    """The learning rate at which the attack `relearning` fine-tunes the denoiser."""
+
+    size: Size | None = None
+    """How large the published model is; None where its needs are not worth a word."""
+    hub_resolutions: Mapping[str, int] = field(default_factory=dict)
+    """Pixels of an image's side, by the ending of a hub id, of published models that differ from `size`."""
+
+    features: str = "effnet-lite0"
+    """The extractor of `features.registry` that what is preserved is measured with."""
+    clip: str = "clip-vit-large-patch14"
+    """The CLIP of `features.registry` that images are compared with texts by."""
+    clip_success: float | None = 0.26
+    """The CLIP score from which an image shows its prompt (SneakyPrompt's 0.26, on the scale of CLIP ViT-L/14).
+
+    None: this CLIP's scale has no published value, so the original model's own image sets it.
+    """
+
+    noise: Callable[[Any, int], NoiseProcess]
+    """noise(pipe, resolution) → the noise process."""
+    encode: Callable[[Any, Sequence[str]], Conditioning]
+    """encode(pipe, prompts) → what the denoiser reads of them."""
+    predict: Callable[[Any, nn.Module, Tensor, Tensor, Conditioning], Tensor]
+    """predict(pipe, network, noisy, time, conditioning) → the raw output; time as the process's `network_time`."""
+    call: Callable[[Conditioning, Conditioning, float], dict[str, Any]]
+    """call(conditioning, negative, guidance) → arguments of the pipeline's call."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The pipeline's attributes that have weights."""
+        """The parts that have weights, the denoiser first."""
         return (self.denoiser, "vae", *self.text)
+
+    @property
+    def reads_clip_alone(self) -> bool:
+        """Whether prompts are CLIP's tokens and nothing else, so that a search over these reaches all of a prompt."""
+        return bool(self.token_encoders)

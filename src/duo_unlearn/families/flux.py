@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from torch import Tensor, nn
-
-from .family import Family
-from .interface import Conditioning
-from .noise import NoiseProcess
+from .family import Family, Size
 from .sd3 import flow_noise
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .interface import Conditioning
+    from .noise import NoiseProcess
 
 # Double-stream blocks keep image and text apart; a single-stream block's projections see both: not in the default.
 _IMAGE_STREAM: Final = r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)"
 _SHARED: Final = r"single_transformer_blocks\.\d+\.attn\.to_(q|k|v)"
 _TEXT_STREAM: Final = r"transformer_blocks\.\d+\.attn\.(add_(q|k|v)_proj|to_add_out)"
+_FIRST_BLOCK: Final = "double_blocks.0.img_attn.qkv.weight"
 GUIDANCE: Final = 3.5
-"""What the guidance embedding of dev is told in training: the pipeline's own default."""
+"""The guidance that dev reads in training: the pipeline's own default."""
 TOKENS: Final = 256
-"""Of a prompt, for T5: what schnell allows at most; dev would take 512."""
+"""How many tokens of a prompt T5 reads: what schnell allows at most; dev would take 512."""
 
 
 def _noise(pipe: Any, resolution: int) -> NoiseProcess:
@@ -29,6 +31,8 @@ def _noise(pipe: Any, resolution: int) -> NoiseProcess:
 
 def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:
     """T5's tokens, and CLIP's pooled output."""
+    from .interface import Conditioning
+
     text, pooled, _ = pipe.encode_prompt(list(prompts), None, device=pipe.device, max_sequence_length=TOKENS)
     return Conditioning(text, pooled)
 
@@ -48,11 +52,15 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
 
 def positions(height: int, width: int) -> Tensor:
     """Each token's place, (h/2·w/2, 3): 0, row, column."""
+    import torch
+
     rows, columns = torch.meshgrid(torch.arange(height // 2), torch.arange(width // 2), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).view(-1, 3)
 
 
 def _predict(pipe: Any, network: nn.Module, noisy: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+    import torch
+
     height, width = noisy.shape[-2:]
     guided = pipe.transformer.config.guidance_embeds
     output: Tensor = network(
@@ -80,15 +88,21 @@ def _call(conditioning: Conditioning, _negative: Conditioning, guidance: float) 
 FLUX: Final = Family(
     name="flux",
     title="FLUX.1 dev and schnell",
+    needs="1024 px; negative prompts have no effect: guidance is an input of dev, and schnell has none",
     pipeline="FluxPipeline",
     image_to_image="FluxImg2ImgPipeline",
     denoiser="transformer",
+    denoiser_class="FluxTransformer2DModel",
     text=("text_encoder", "text_encoder_2"),
-    optional=(),
+    tokenizers=("tokenizer", "tokenizer_2"),
     targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_SHARED}|{_TEXT_STREAM}"},
+    hub_words=("flux",),
+    checkpoint_names=(_FIRST_BLOCK, f"model.diffusion_model.{_FIRST_BLOCK}"),
+    guidance_is_input=True,
+    quantizable=True,
+    size=Size(11901.4, 4969, 14.94, 1024, (24.24, 1.551), 69.5),
     noise=_noise,
     encode=_encode,
     predict=_predict,
     call=_call,
-    needs="1024 px; negative prompts have no effect: guidance is an input of dev, and schnell has none",
 )

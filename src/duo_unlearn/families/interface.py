@@ -5,10 +5,9 @@ Noise and timesteps are arguments, never drawn inside, so a pair shares them and
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -16,6 +15,9 @@ from torch import Tensor, nn
 
 from ..records import Targets
 from .noise import NoiseProcess
+
+if TYPE_CHECKING:
+    from .family import Family
 
 
 class Moments(NamedTuple):
@@ -60,19 +62,82 @@ def joined(parts: Sequence[Conditioning]) -> Conditioning:
     return Conditioning(torch.cat([part.text for part in parts]), torch.cat(pooled) if pooled else None)
 
 
+class Tokens(NamedTuple):
+    """Prompts as token ids, start to padding, (prompt, token).
+
+    rows: input embeddings, (prompt, n, width), that stand in place of those of tokens first … first + n − 1; padding
+    stays. The conditioning is differentiable in them.
+    """
+
+    ids: Tensor
+    rows: Tensor | None = None
+    first: int = 1
+
+
+class Inverted(NamedTuple):
+    """Texts in which `tokens.PLACEHOLDER` stands for a free vector, (width,).
+
+    The conditioning is differentiable in the vector.
+    """
+
+    texts: Sequence[str]
+    vector: Tensor
+
+
+Words = Sequence[str] | Tokens | Inverted
+"""What a model can be asked with: texts, token ids, or texts with a free vector."""
+
+
 class SampleRequest(NamedTuple):
     """One image to sample. seed decides its noise alone, so a result does not depend on the batch it ran in.
 
-    embedding: of one prompt, (1, token, width), in place of the text (for attacks on embeddings).
-    start, strength: an image to start from (SDEdit) and how much of the noise schedule to run, 0 to 1.
+    words: a text, or token ids or an inverted token of one prompt. negative: the negative prompt. conditioning: what
+    `Model.condition` gave for the words, where it is at hand. start, strength: an image to start from (SDEdit), and how
+    much of the noise schedule is run, 0 to 1.
     """
 
-    prompt: str
+    words: str | Tokens | Inverted
     seed: int
-    negative_prompt: str = ""
-    embedding: Conditioning | None = None
+    negative: str = ""
+    conditioning: Conditioning | None = None
     start: Image.Image | None = None
     strength: float = 1.0
+
+
+class Guidance(NamedTuple):
+    """What guidance contrasts: the conditioning of the prompts, and that of their negatives, each (prompt, …)."""
+
+    positive: Conditioning
+    negative: Conditioning
+
+
+class Step(NamedTuple):
+    """One sampling step as a guard sees it. latents: x_t, in the pipeline's layout; number: from 0, of `steps`."""
+
+    latents: Tensor
+    number: int
+    steps: int
+
+
+class Hooks(NamedTuple):
+    """What a guard does while images are sampled. A hook that is None leaves everything as it is, bit for bit.
+
+    conditioning(requests, guidance): the guidance to use. prediction(step, guided): the guided prediction to use.
+    clean(step, x̂0): the estimate of the clean latents to use. passes(images): whether each image may be shown.
+    """
+
+    conditioning: Callable[[Sequence[SampleRequest], Guidance], Guidance] | None = None
+    prediction: Callable[[Step, Tensor], Tensor] | None = None
+    clean: Callable[[Step, Tensor], Tensor] | None = None
+    passes: Callable[[Sequence[Image.Image]], list[bool]] | None = None
+
+
+class Switch(NamedTuple):
+    """An edit that is applied to a model, which can be switched off and on again, and be taken away."""
+
+    name: str
+    on: Callable[[], None]
+    off: Callable[[], None]
 
 
 class Model(Protocol):
@@ -80,11 +145,13 @@ class Model(Protocol):
 
     family: str
     source: str
+    kind: Family
+    """The facts of its family."""
     device: torch.device
     denoiser: nn.Module
     """The network that an adapter is attached to."""
     denoiser_name: str
-    """Of that network in the pipeline, "unet" or "transformer": the prefix of an adapter's keys."""
+    """The name of that network in the pipeline, "unet" or "transformer": the prefix of an adapter's keys."""
     noise: NoiseProcess
     resolution: int
     """Height and width of an image, pixels."""
@@ -92,6 +159,14 @@ class Model(Protocol):
     """What beside the weights decides its output: resolution, precision, quantisation."""
     pipe: Any
     """The diffusers pipeline, for saving and loading adapters."""
+    switches: list[Switch]
+    """The edits that are applied now, in order."""
+    adapters: dict[str, float]
+    """The LoRA adapters that act now, by PEFT's names, and their strengths."""
+    active: dict[str, float]
+    """The adapters that PEFT was told last to use; they may be switched off all the same."""
+    hooks: list[Hooks]
+    """The guards that watch over `sample` now, in order."""
 
     def adapted_layers(self, targets: Targets) -> list[str]:
         """Names of the denoiser's linear layers that an adapter is put on."""
@@ -109,8 +184,11 @@ class Model(Protocol):
         """Images (RGB, any size; resized to `resolution`) → scaled latent moments, float32."""
         ...
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """Prompts → what `predict` reads. The empty prompt is what guidance contrasts with."""
+    def condition(self, words: Words) -> Conditioning:
+        """Words → what `predict` reads: the only way from one to the other, through the text encoders as they stand.
+
+        The empty prompt is what guidance contrasts with. Longer texts are cut.
+        """
         ...
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, network: nn.Module | None = None) -> Tensor:
@@ -129,10 +207,8 @@ class Model(Protocol):
         batch: int,
         report: Callable[[int], None] | None = None,
     ) -> list[Image.Image]:
-        """One image a request, in order. report(done) is called after each batch."""
+        """One image a request, in order. report(done) is called after each batch.
+
+        An image whose latents were not finite is flat, and says so in `info["fault"]`: it is no picture.
+        """
         ...
-
-
-def seed_of(*parts: object) -> int:
-    """A seed below 2³¹ that is a function of its parts, the same on every machine."""
-    return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF

@@ -14,10 +14,12 @@ from ..progress import no_loading_bars
 from ..records import Quantize
 from ..runs.machine import local_index, world_size
 from ..storage.files import read_json
-from .identify import absent_parts, family_of, layout_of, variant_of, weight_files
+from .family import Family
+from .identify import families_of_index, family_of
 from .interface import Model
 from .model import DiffusersModel
-from .registry import FAMILIES
+from .parts import absent_parts, variant_of, weight_files
+from .registry import FAMILIES, every_family
 
 DTYPES: Final = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -48,63 +50,74 @@ def load_model(
 ) -> Model:
     """A model on a device.
 
-    dtype: of its frozen weights; an adapter is float32 whatever this is. resolution: None for the model's own.
-    checkpoint_config: see `load_checkpoint`, for a source that is a single file. quantize: of the denoiser.
+    dtype: the type of its frozen weights; an adapter is float32 whatever this is. resolution: pixels of an image's
+    side, or None for the model's own. checkpoint_config: see `load_checkpoint`, for a source that is a single file.
+    quantize: how the denoiser's weights are kept.
     """
     import diffusers
 
-    family = family_of(source)
+    family = FAMILIES.get(family_of(source))
     if quantize != "no":
-        check_quantize(family, source)
+        check_quantize(family.name, source)
     if Path(source).suffix == ".safetensors":
         return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
-    folder: str | Path = source
-    if source == "mini":
-        from ..mini.model.bundle import weights_folder
-
-        folder = weights_folder()
+    folder = _folder_of(source)
     local = Path(folder).exists()
     index = read_json(Path(folder) / "model_index.json") if local else _hub_index(source)
-    layout = layout_of(source, index)
-    if not local and layout.family != ("sd1" if family in ("mini", "sd1", "sd2") else family):
-        got = f"{layout.family}; by its name it was taken for {family}, and the settings chosen for that"
-        raise DuoError(f"{source} is of another family", got=got, hint="download it, and name its folder")
-    kind = FAMILIES[family]
-    left_out: dict[str, Any] = dict.fromkeys(absent_parts(layout, index))
-    if layout.family == "sd1":
-        left_out |= {"safety_checker": None, "requires_safety_checker": False}
+    _check_class(source, family, index)
+    options = {**dict.fromkeys(absent_parts(family, index)), **family.load_options}
     if quantize != "no":
-        left_out["quantization_config"] = _int8(kind.denoiser)
+        options["quantization_config"] = _int8(family.denoiser)
     try:
         with no_loading_bars() if local else contextlib.nullcontext():
-            pipe = getattr(diffusers, kind.pipeline).from_pretrained(
+            pipe = getattr(diffusers, family.pipeline).from_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,
                 variant=variant_of(Path(folder)) if local else None,
                 local_files_only=local,
-                **left_out,
+                **options,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, TypeError) as error:
         raise DuoError(
             f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files"
         ) from error
     pipe.to(device)
-    # A hub model lies in the cache, under the name that its configuration carries.
-    root = (
-        Path(folder) if local else Path(getattr(pipe, kind.denoiser).config.get("_name_or_path") or "/nowhere").parent
-    )
-    files = weight_files(root / kind.denoiser, variant_of(root))
-    return DiffusersModel(pipe, kind, source, resolution, files, quantize)
+    return DiffusersModel(pipe, family, source, resolution, _denoiser_files(pipe, family, folder), quantize)
+
+
+def _folder_of(source: str) -> str:
+    """The folder of a model, or the hub id that it stands for."""
+    if source != "mini":
+        return source
+    from ..mini.model.bundle import weights_folder
+
+    return str(weights_folder())
+
+
+def _check_class(source: str, family: Family, index: dict[str, Any]) -> None:
+    """Fail for a model on the hub that is of another family than its name says: the settings were chosen by that."""
+    if family not in (found := families_of_index(source, index)):
+        others = " or ".join(one.name for one in found)
+        got = f"{others}; by its name it was taken for {family.name}, and the settings chosen for that"
+        raise DuoError(f"{source} is of another family", got=got, hint="download it, and name its folder")
+
+
+def _denoiser_files(pipe: Any, family: Family, folder: str) -> list[Path]:
+    """The files that the denoiser's weights were read from. Those of a hub model lie in the hub's cache."""
+    root = Path(folder)
+    if not root.exists():
+        root = Path(getattr(pipe, family.denoiser).config.get("_name_or_path") or "/nowhere").parent
+    return weight_files(root / family.denoiser, variant_of(root))
 
 
 def check_quantize(family: str, source: str) -> None:
-    """Fail where a quantised base cannot be had, without loading anything."""
-    if family not in ("sd3", "flux") or Path(source).suffix == ".safetensors":
+    """Fail where a quantised base cannot be had, without loading anything. family: its name."""
+    if not FAMILIES.get(family).quantizable or Path(source).suffix == ".safetensors":
         hint = "--set quantize=no; with little memory: --set train.gradient_checkpointing=true"
-        raise DuoError(
-            "a quantised base is for SD3 and FLUX in diffusers' format", got=f"{source} ({family})", hint=hint
-        )
+        able = " and ".join(one.title for one in every_family() if one.quantizable)
+        problem = f"a quantised base is for {able}, in diffusers' format"
+        raise DuoError(problem, got=f"{source} ({family})", hint=hint)
     if importlib.util.find_spec("torchao") is None:
         raise DuoError("quantize needs a package that is not installed", hint="pip install duo_unlearn[quantize]")
 
@@ -131,25 +144,20 @@ def load_checkpoint(
     """
     import diffusers
 
-    kind = FAMILIES[family_of(str(path))]
-    folder = config
-    if config == "mini":
-        from ..mini.model.bundle import weights_folder
-
-        folder = str(weights_folder())
+    family = FAMILIES.get(family_of(str(path)))
+    folder = None if config is None else _folder_of(config)
     local = folder is not None and Path(folder).exists()
-    plain = {"safety_checker": None, "requires_safety_checker": False} if len(kind.text) == 1 else {}
     try:
         with no_loading_bars() if local else contextlib.nullcontext():
-            pipe = getattr(diffusers, kind.pipeline).from_single_file(
-                str(path), config=folder, local_files_only=local, dtype=dtype, **plain
+            pipe = getattr(diffusers, family.pipeline).from_single_file(
+                str(path), config=folder, local_files_only=local, dtype=dtype, **family.load_options
             )
     except Exception as error:  # the hub's client raises many types beside those of a wrong configuration
         got = f"{type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}"
         hint = "--set checkpoint_config=FOLDER of a diffusers model of its kind (the weights there are not read)"
         raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
     pipe.to(device)
-    return DiffusersModel(pipe, kind, str(path), resolution, [path])
+    return DiffusersModel(pipe, family, str(path), resolution, [path])
 
 
 def _hub_index(source: str) -> dict[str, Any]:

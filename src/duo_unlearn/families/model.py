@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,21 @@ from torch import Tensor, nn
 from ..errors import DuoError
 from ..records import Quantize, Targets
 from ..storage.files import sha256_of
+from . import tokens
 from .family import Family
-from .interface import Conditioning, Moments, SampleRequest, joined
+from .interface import (
+    Conditioning,
+    Guidance,
+    Hooks,
+    Inverted,
+    Moments,
+    SampleRequest,
+    Switch,
+    Tokens,
+    Words,
+    joined,
+)
+from .sampling import watched
 
 
 class DiffusersModel:
@@ -50,6 +64,10 @@ class DiffusersModel:
         for name in kind.parts:
             if (part := getattr(pipe, name)) is not None:
                 part.requires_grad_(False).eval()
+        self.switches: list[Switch] = []
+        self.hooks: list[Hooks] = []
+        self.adapters: dict[str, float] = {}
+        self.active: dict[str, float] = {}
         self._to_image: Any = None
         self._fingerprint: str | None = None
 
@@ -106,12 +124,16 @@ class DiffusersModel:
         shift, scale = vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
         return Moments((posterior.mean.float() - shift) * scale, posterior.std.float() * scale)
 
-    @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """Prompts → what the denoiser reads of them; longer prompts are cut."""
+    def condition(self, words: Words) -> Conditioning:
+        """Words → what the denoiser reads of them, through the text encoders as they stand; longer texts are cut."""
         if self.pipe.text_encoder is None:
             raise DuoError("the text encoders were let go to save memory", hint="a fault of the program: report it")
-        return self.kind.encode(self.pipe, prompts)
+        if isinstance(words, Tokens):
+            return tokens.encode_tokens(self, words)
+        if isinstance(words, Inverted):
+            return tokens.encode_inverted(self, words)
+        with torch.no_grad():
+            return self.kind.encode(self.pipe, words)
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, network: nn.Module | None = None) -> Tensor:
         """The denoiser's raw output, (b, c, h, w)."""
@@ -143,11 +165,20 @@ class DiffusersModel:
         return [images[i] for i in range(len(requests))]
 
     def _sample_batch(self, requests: list[SampleRequest], steps: int, guidance: float) -> list[Image.Image]:
-        negative = self.encode_prompts([r.negative_prompt for r in requests])
-        call = self.kind.call(self._embeddings(requests), negative, guidance)
+        contrast = Guidance(self._conditioning(requests), self.condition([r.negative for r in requests]))
+        for hook in self.hooks:
+            if hook.conditioning is not None:
+                contrast = hook.conditioning(requests, contrast)
+        call = self.kind.call(contrast.positive, contrast.negative, guidance)
         # One CPU generator an image: its noise depends neither on the batch nor on the device.
         call["generator"] = [torch.Generator().manual_seed(r.seed) for r in requests]
         call["num_inference_steps"] = steps
+        with watched(self.pipe.scheduler, self.hooks) as watch, _quiet_overflow():
+            images = self._call(requests, call)
+        return [_marked(image, fault) for image, fault in zip(images, watch.faults(len(images)), strict=True)]
+
+    def _call(self, requests: list[SampleRequest], call: dict[str, Any]) -> list[Image.Image]:
+        """The pipeline's images: from text, or from the images that the requests start from."""
         starts = [r.start.convert("RGB") for r in requests if r.start is not None]
         size = {"height": self.resolution, "width": self.resolution}
         if not starts:
@@ -171,15 +202,37 @@ class DiffusersModel:
             self._to_image.set_progress_bar_config(disable=True)
         return self._to_image
 
-    def _embeddings(self, requests: list[SampleRequest]) -> Conditioning:
-        given = [r.embedding for r in requests]
-        if all(embedding is None for embedding in given):
-            return self.encode_prompts([r.prompt for r in requests])
-        text = self.encode_prompts([r.prompt for r in requests])
-        rows = [
-            text.rows(slice(i, i + 1)) if e is None else e.map(lambda x: x.to(text.text)) for i, e in enumerate(given)
-        ]
+    def _conditioning(self, requests: list[SampleRequest]) -> Conditioning:
+        """What the denoiser reads of each request. Texts are read in one batch, other words one by one."""
+        texts = [r.words if isinstance(r.words, str) else "" for r in requests]
+        if all(isinstance(r.words, str) and r.conditioning is None for r in requests):
+            return self.condition(texts)
+        read = self.condition(texts)
+        rows = []
+        for i, request in enumerate(requests):
+            given = request.conditioning
+            if given is None and not isinstance(request.words, str):
+                with torch.no_grad():
+                    given = self.condition(request.words)
+            rows.append(read.rows(slice(i, i + 1)) if given is None else given.map(lambda x: x.to(read.text)))
         return joined(rows)
+
+
+@contextlib.contextmanager
+def _quiet_overflow() -> Iterator[None]:
+    """Numbers that are not finite are marked afterwards; turning them into pixels need not warn as well."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
+        yield
+
+
+def _marked(image: Image.Image, fault: str | None) -> Image.Image:
+    """An image, or where it is none a flat one that says why."""
+    if fault is None:
+        return image
+    flat = Image.new("RGB", image.size)
+    flat.info["fault"] = fault
+    return flat
 
 
 def _own_resolution(pipe: Any, denoiser: Any) -> int:

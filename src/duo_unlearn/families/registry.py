@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..registry import Registry
 from .family import Family
-from .flux import FLUX
-from .sd3 import SD3
-from .sdxl import SDXL
-from .stable_diffusion import MINI, SD1, SD2
 
-FAMILIES: Final[dict[str, Family]] = {family.name: family for family in (MINI, SD1, SD2, SDXL, SD3, FLUX)}
+FAMILIES: Final[Registry[Family]] = Registry(
+    "model family",
+    {
+        "mini": "families.mini:MINI",
+        "sd1": "families.stable_diffusion:SD1",
+        "sd2": "families.stable_diffusion:SD2",
+        "sdxl": "families.sdxl:SDXL",
+        "sd3": "families.sd3:SD3",
+        "flux": "families.flux:FLUX",
+    },
+)
+
+
+def every_family() -> list[Family]:
+    """Every family's record, in the order of the registry."""
+    return [FAMILIES.get(name) for name in FAMILIES.names()]

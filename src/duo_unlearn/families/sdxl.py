@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from torch import Tensor, nn
-
-from .family import Family
-from .interface import Conditioning
+from .family import Family, Size
 from .stable_diffusion import UNET_TARGETS, unet_noise
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .interface import Conditioning
 
 
 def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:
@@ -18,6 +19,10 @@ def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:
 
     The empty prompt is zeros where the pipeline's own unconditional branch is (`force_zeros_for_empty_prompt`).
     """
+    import torch
+
+    from .interface import Conditioning
+
     text, _, pooled, _ = pipe.encode_prompt(
         list(prompts), device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
     )
@@ -28,6 +33,8 @@ def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:
 
 
 def _predict(pipe: Any, network: nn.Module, noisy: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+    import torch
+
     # Sizes that the network was trained to read: the picture is whole, and as large as it is drawn.
     height, width = (side * pipe.vae_scale_factor for side in noisy.shape[-2:])
     sizes = torch.tensor([[height, width, 0, 0, height, width]], device=noisy.device, dtype=conditioning.text.dtype)
@@ -52,15 +59,20 @@ def pooled_call(conditioning: Conditioning, negative: Conditioning, guidance: fl
 SDXL: Final = Family(
     name="sdxl",
     title="Stable Diffusion XL",
+    needs="1024 px; its VAE overflows in fp16 and is run in float32 for that",
     pipeline="StableDiffusionXLPipeline",
     image_to_image="StableDiffusionXLImg2ImgPipeline",
     denoiser="unet",
+    denoiser_class="UNet2DConditionModel",
     text=("text_encoder", "text_encoder_2"),
-    optional=(),
+    tokenizers=("tokenizer", "tokenizer_2"),
     targets=UNET_TARGETS,
+    hub_words=("stable-diffusion-xl", "sdxl", "-xl"),
+    checkpoint_names=("conditioner.embedders.1.model.ln_final.weight",),
+    token_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+    size=Size(2567.5, 902, 21.3, 1024, (6.88, 0.488), 6.76),
     noise=unet_noise,
     encode=_encode,
     predict=_predict,
     call=pooled_call,
-    needs="1024 px; its VAE overflows in fp16 and is run in float32 for that",
 )

@@ -1,17 +1,20 @@
-"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, a UNet that predicts ε or v. The mini model is one of these."""
+"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, a UNet that predicts ε or v."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, get_args
-
-from torch import Tensor, nn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ..errors import DuoError
 from ..records import Prediction, Targets
-from .family import Family
-from .interface import Conditioning
-from .noise import Diffusion, NoiseProcess
+from .family import Family, Size
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .interface import Conditioning
+    from .noise import NoiseProcess
 
 UNET_TARGETS: Final[dict[Targets, str]] = {
     # With the empty prompt in training, a change in self-attention acts for every prompt (authors' scripts).
@@ -22,6 +25,8 @@ UNET_TARGETS: Final[dict[Targets, str]] = {
 
 def unet_noise(pipe: Any, _resolution: int) -> NoiseProcess:
     """The scheduler's ᾱ and prediction type; one that has none, or predicts something else, is a DuoError."""
+    from .noise import Diffusion
+
     name, known = type(pipe.scheduler).__name__, get_args(Prediction)
     if not hasattr(pipe.scheduler, "alphas_cumprod") or pipe.scheduler.config.prediction_type not in known:
         got = f"{name}, prediction_type {pipe.scheduler.config.get('prediction_type')!r}"
@@ -32,6 +37,8 @@ def unet_noise(pipe: Any, _resolution: int) -> NoiseProcess:
 
 def _encode(pipe: Any, prompts: Sequence[str]) -> Conditioning:
     """The text encoder's last hidden state; longer prompts are cut."""
+    from .interface import Conditioning
+
     return Conditioning(pipe.encode_prompt(list(prompts), pipe.device, 1, False)[0])
 
 
@@ -48,24 +55,36 @@ def _call(conditioning: Conditioning, negative: Conditioning, guidance: float) -
     }
 
 
-def _family(name: str, title: str, needs: str) -> Family:
-    return Family(
-        name=name,
-        title=title,
-        pipeline="StableDiffusionPipeline",
-        image_to_image="StableDiffusionImg2ImgPipeline",
-        denoiser="unet",
-        text=("text_encoder",),
-        optional=(),
-        targets=UNET_TARGETS,
-        noise=unet_noise,
-        encode=_encode,
-        predict=_predict,
-        call=_call,
-        needs=needs,
-    )
-
-
-MINI: Final = _family("mini", "the embedded mini model", "nothing: it ships in the package")
-SD1: Final = _family("sd1", "Stable Diffusion 1.x", "ε-prediction, 512 px")
-SD2: Final = _family("sd2", "Stable Diffusion 2.x", "v-prediction at 768 px, ε-prediction at 512 px (base)")
+SD1: Final = Family(
+    name="sd1",
+    title="Stable Diffusion 1.x",
+    needs="ε-prediction, 512 px",
+    pipeline="StableDiffusionPipeline",
+    image_to_image="StableDiffusionImg2ImgPipeline",
+    denoiser="unet",
+    denoiser_class="UNet2DConditionModel",
+    text=("text_encoder",),
+    tokenizers=("tokenizer",),
+    load_options={"safety_checker": None, "requires_safety_checker": False},
+    targets=UNET_TARGETS,
+    hub_words=("",),  # a hub id that says nothing is taken for one of these
+    checkpoint_names=("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",),
+    text_width=768,  # CLIP ViT-L
+    token_encoders=(("tokenizer", "text_encoder"),),
+    size=Size(859.5, 207, 3.19, 512, (0.95, 0.149), 0.80),
+    noise=unet_noise,
+    encode=_encode,
+    predict=_predict,
+    call=_call,
+)
+SD2: Final = replace(
+    SD1,
+    name="sd2",
+    title="Stable Diffusion 2.x",
+    needs="v-prediction at 768 px, ε-prediction at 512 px (base)",
+    hub_words=("stable-diffusion-2",),
+    checkpoint_names=("cond_stage_model.model.ln_final.weight",),
+    text_width=1024,  # OpenCLIP ViT-H
+    size=Size(865.9, 424, 3.19, 768, (2.03, 0.238), 2.15),
+    hub_resolutions={"base": 512},
+)

@@ -12,20 +12,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .identify import READS_CLIP_ALONE
-from .interface import Conditioning, Model
+from .interface import Conditioning, Inverted, Model, Tokens
 
 PLACEHOLDER: Final = "<inverted>"
 """Stands for the free vector in a prompt, as a word of its own."""
-
-
-def why_no_tokens(model: Model) -> str | None:
-    """Why an attack that writes tokens or token vectors cannot run on a model, or None when it can."""
-    return (
-        None
-        if model.family in READS_CLIP_ALONE
-        else f"it writes CLIP's tokens, and {model.family} reads T5's beside them"
-    )
 
 
 def vocabulary(model: Model) -> Tensor:
@@ -58,44 +48,48 @@ def text_of(model: Model, ids: Sequence[int]) -> str:
     return str(model.pipe.tokenizer.decode(list(ids))).strip()
 
 
-def encode_ids(model: Model, ids: Tensor, rows: Tensor | None = None, first: int = 1) -> Conditioning:
-    """Whole sequences of token ids (`sequence`), (prompt, token), → conditioning. Differentiable in `rows`.
+def plain_tokens(model: Model) -> Tensor:
+    """Token ids that a search may write: all but start, end and padding, (token,)."""
+    tokenizer = model.pipe.tokenizer
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return torch.tensor(
+        [i for i in range(model.pipe.text_encoder.get_input_embeddings().num_embeddings) if i not in special]
+    )
 
-    rows: input embeddings, (prompt, n, width), in place of those of tokens first … first + n − 1; padding stays.
-    """
-    ids = ids.to(model.device)
-    if rows is None:
+
+def encode_tokens(model: Model, tokens: Tokens) -> Conditioning:
+    """The conditioning of token ids, for `Model.condition`. Differentiable in their rows."""
+    ids = tokens.ids.to(model.device)
+    if tokens.rows is None:
         return _encode(model, ids, None, None)
-    last = first + rows.shape[1]
+    first, last = tokens.first, tokens.first + tokens.rows.shape[1]
     place = torch.arange(ids.shape[1], device=ids.device)
     here = (place >= first) & (place < last) & ~_padding(model, ids)
-    return _encode(model, ids, torch.nn.functional.pad(rows, (0, 0, first, ids.shape[1] - last)), here)
+    return _encode(model, ids, torch.nn.functional.pad(tokens.rows, (0, 0, first, ids.shape[1] - last)), here)
 
 
-def encode_with_vector(model: Model, prompts: Sequence[str], vector: Tensor) -> Conditioning:
-    """Prompts in which PLACEHOLDER stands for `vector` (width,) → conditioning.
+def encode_inverted(model: Model, inverted: Inverted) -> Conditioning:
+    """The conditioning of texts in which PLACEHOLDER stands for a vector, for `Model.condition`.
 
-    Differentiable in `vector`.
+    Differentiable in the vector.
     """
     tokenizer = model.pipe.tokenizer
     rows, places = [], []
-    for prompt in prompts:
-        before, found, after = prompt.partition(PLACEHOLDER)
+    for text in inverted.texts:
+        before, there, after = text.partition(PLACEHOLDER)
         ids = word_ids(model, before)
-        places.append(1 + len(ids) if found else -1)
+        places.append(1 + len(ids) if there else -1)
         # Any token will do there but the one that ends a prompt, at which the pooled output is taken.
-        ids += [tokenizer.bos_token_id] if found else []
+        ids += [tokenizer.bos_token_id] if there else []
         rows.append(sequence(model, [*ids, *word_ids(model, after)]))
     whole = torch.tensor(rows, device=model.device)
     here = torch.tensor(places, device=model.device).view(-1, 1) == torch.arange(whole.shape[1], device=model.device)
-    return _encode(model, whole, vector.to(model.device).view(1, 1, -1), here)
+    return _encode(model, whole, inverted.vector.to(model.device).view(1, 1, -1), here)
 
 
 def _encoders(model: Model) -> list[tuple[Any, Any]]:
     """Each text encoder behind its tokenizer."""
-    pipe = model.pipe
-    second = [(pipe.tokenizer_2, pipe.text_encoder_2)] if model.family == "sdxl" else []
-    return [(pipe.tokenizer, pipe.text_encoder), *second]
+    return [(getattr(model.pipe, tokens), getattr(model.pipe, text)) for tokens, text in model.kind.token_encoders]
 
 
 def _padding(model: Model, ids: Tensor) -> Tensor:

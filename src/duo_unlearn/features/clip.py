@@ -1,101 +1,131 @@
-"""The CLIP that images are compared with texts by: the mini world's own, or CLIP ViT-L/14."""
+"""CLIP, from a folder or the hub: the only loader, and what images and texts of a model family are compared by."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..detectors.clip import DEFAULT_MODEL, load_clip
-from ..storage.files import sha256_of
+from ..errors import DuoError
+from ..progress import no_loading_bars
+from .registry import clip_source
+from .weights import DEFAULT_CLIP, weights_digest, why_no_weights
 
 BATCH: Final = 16
+"""How many images or texts are embedded at once."""
 
 
 class Clip(NamedTuple):
-    """A CLIP model with what prepares its inputs. name: with the weights' hash where they are a file of ours."""
+    """A CLIP model, float32, with what prepares its inputs.
+
+    name: the model, and `weights`. weights: the first 8 digits of the weights' hash (from the hub: of their commit).
+    tokenize: texts → the text tower's arguments; longer texts are cut. prepare: RGB images → pixels, (image, 3, h, w).
+    """
 
     name: str
+    weights: str
     model: Any
     tokenize: Callable[[list[str]], Any]
     prepare: Callable[[list[Image.Image]], Tensor]
 
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images → their embeddings, (image, width), not normalised."""
+        pixels = self.prepare([image.convert("RGB") for image in images])
+        embeddings: Tensor = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
+        return embeddings
 
-def why_no_clip(family: str) -> str | None:
-    """Why there is no CLIP at hand without the network, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if family == "mini" or isinstance(try_to_load_from_cache(DEFAULT_MODEL, "model.safetensors"), str):
-        return None
-    return f"{DEFAULT_MODEL} is not in the hub's cache (hf download {DEFAULT_MODEL})"
-
-
-@torch.no_grad()
-def embed_images(family: str, images: Sequence[Image.Image]) -> Tensor:
-    """(image, width) embeddings, as they are."""
-    clip, parts = clip_for(family), []
-    for first in range(0, len(images), BATCH):
-        pixels = clip.prepare([image.convert("RGB") for image in images[first : first + BATCH]])
-        parts.append(clip.model.visual_projection(clip.model.vision_model(pixel_values=pixels).pooler_output))
-    return torch.cat(parts)
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts → their embeddings, (text, width), not normalised."""
+        tokens = self.tokenize(list(texts))
+        embeddings: Tensor = self.model.text_projection(self.model.text_model(**tokens).pooler_output)
+        return embeddings
 
 
-@torch.no_grad()
-def embed_texts(family: str, texts: Sequence[str]) -> Tensor:
-    """(text, width) embeddings, as they are; longer texts are cut."""
-    clip, parts = clip_for(family), []
-    for first in range(0, len(texts), BATCH):
-        tokens = clip.tokenize(list(texts[first : first + BATCH]))
-        parts.append(clip.model.text_projection(clip.model.text_model(**tokens).pooler_output))
-    return torch.cat(parts)
+class ClipSource(NamedTuple):
+    """A CLIP of the registry. load(): the CLIP, read once a process; a DuoError where it cannot be had.
 
+    why_not(): why it is not at hand without the network, or None.
+    """
 
-def clip_score(family: str, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
-    """The cosine of each image's and its text's embedding, −1 to 1. Scores of two families are not comparable."""
-    return cosines(embed_images(family, images), embed_texts(family, texts))
-
-
-def cosines(images: Tensor, texts: Tensor) -> list[float]:
-    """Of rows of embeddings, one by one."""
-    found: list[float] = torch.nn.functional.cosine_similarity(images, texts).tolist()
-    return found
-
-
-def clip_for(family: str) -> Clip:
-    """The CLIP of a family, read once a process. DuoError: it cannot be had."""
-    return _mini() if family == "mini" else _large()
+    load: Callable[[], Clip]
+    why_not: Callable[[], str | None]
 
 
 @functools.cache
-def _mini() -> Clip:
-    from ..mini.model.bundle import load_clip, weights_folder
+def load_clip(source: str) -> Clip:
+    """A CLIP in transformers' format, read once a process. source: a folder or a hub id. DuoError: it cannot be had."""
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    folder = weights_folder()
-    model, tokenizer = load_clip(folder, torch.device("cpu"))
-
-    def prepare(images: list[Image.Image]) -> Tensor:
-        arrays = [np.asarray(image.resize((64, 64), Image.Resampling.BOX)) for image in images]
-        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-
-    name = f"mini-clip@{sha256_of(folder / 'clip' / 'model.safetensors')[:8]}"
-    return Clip(name, model, _tokenize(tokenizer, int(model.config.text_config.max_position_embeddings)), prepare)
-
-
-@functools.cache
-def _large() -> Clip:
-    model, tokenizer, processor, weights = load_clip(DEFAULT_MODEL)
+    folder = Path(source)
+    local = {"local_files_only": True} if folder.exists() else {}
+    try:
+        with no_loading_bars() if local else contextlib.nullcontext():
+            model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **local)
+        tokenizer = CLIPTokenizer.from_pretrained(source, **local)
+        processor: Any = CLIPImageProcessor.from_pretrained(source, **local)
+    except (OSError, ValueError) as error:
+        hint = "a folder with a CLIP in transformers' format, or a hub id that can be reached"
+        raise DuoError(f"cannot load the CLIP {source}", got=str(error)[:150].replace("\n", " "), hint=hint) from error
 
     def prepare(images: list[Image.Image]) -> Tensor:
         pixels: Tensor = processor(images=images, return_tensors="pt").pixel_values
         return pixels
 
-    return Clip(f"clip-vit-large-patch14@{weights}", model, _tokenize(tokenizer, 77), prepare)
+    weights = weights_digest(source, model.config)
+    name = f"{source.rstrip('/').rsplit('/', 1)[-1]}@{weights}"
+    return Clip(name, weights, model.requires_grad_(False).eval(), tokenize_with(tokenizer, model), prepare)
 
 
-def _tokenize(tokenizer: Any, length: int) -> Callable[[list[str]], Any]:
+def tokenize_with(tokenizer: Any, model: Any) -> Callable[[list[str]], Any]:
+    """What turns texts into the arguments of a CLIP's text tower; longer texts are cut to its length."""
+    length = int(model.config.text_config.max_position_embeddings)
     return lambda texts: tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+
+
+LARGE: Final = ClipSource(lambda: load_clip(DEFAULT_CLIP), lambda: why_no_weights(DEFAULT_CLIP))
+
+
+class ClipFeatures:
+    """The image embeddings of a family's CLIP, not normalised: what CMMD is measured on."""
+
+    def __init__(self, family: str) -> None:
+        self.clip = clip_source(family).load()
+        self.name = self.clip.name
+
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images → (image, width)."""
+        return in_batches(self.clip.embed_images, images)
+
+
+def in_batches(embed: Callable[[list[Any]], Tensor], items: Sequence[Any]) -> Tensor:
+    """The embeddings of all items, BATCH at a time."""
+    return torch.cat([embed(list(items[first : first + BATCH])) for first in range(0, len(items), BATCH)])
+
+
+def why_no_clip(family: str) -> str | None:
+    """Why the CLIP of a family is not at hand without the network, or None."""
+    return clip_source(family).why_not()
+
+
+def embed_texts(family: str, texts: Sequence[str]) -> Tensor:
+    """The embeddings of texts by a family's CLIP, (text, width), not normalised; longer texts are cut."""
+    return in_batches(clip_source(family).load().embed_texts, texts)
+
+
+def clip_score(family: str, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
+    """The cosine of each image's and its text's embedding, −1 to 1. Scores by two CLIPs are not comparable."""
+    return cosines(ClipFeatures(family)(images), embed_texts(family, texts))
+
+
+def cosines(images: Tensor, texts: Tensor) -> list[float]:
+    """The cosine of each row of image embeddings with the same row of text embeddings."""
+    values: list[float] = torch.nn.functional.cosine_similarity(images, texts).tolist()
+    return values

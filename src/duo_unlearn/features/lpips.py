@@ -21,12 +21,12 @@ from ..storage.files import sha256_of
 
 FILE: Final = "alexnet-owt-7be5be79.pth"
 DIGEST: Final = "7be5be79"
-"""How the file's SHA-256 starts, as its name says."""
+"""The first digits of the file's SHA-256, as its name says."""
 NAME: Final = f"lpips-alex@{DIGEST}"
 PIXELS: Final = 1 << 22
-"""Of the images that are read at once: their features take about 130 bytes a pixel."""
+"""How many pixels are compared at once: their features take about 130 bytes a pixel."""
 LEAST: Final = 63
-"""Pixels of a side that the network can read."""
+"""The fewest pixels of a side that the network can read."""
 
 
 class Lpips(nn.Module):
@@ -65,14 +65,14 @@ class Lpips(nn.Module):
 
 
 def why_no_lpips(size: tuple[int, int] | None = None) -> str | None:
-    """Why there is no LPIPS on this machine, or of images of a size, or None."""
+    """Why there is no LPIPS on this machine, or for images of a size, (width, height), or None."""
     if size is not None and min(size) < LEAST:
         return f"images of {size[0]} × {size[1]} pixels, its network reads {LEAST} and more"
     path = _path()
     if not path.exists():
         return f"{FILE} is not in torch hub's folder (https://download.pytorch.org/models/{FILE})"
-    right = _digest(path, path.stat().st_mtime_ns).startswith(DIGEST)
-    return None if right else f"{FILE} in torch hub's folder has another hash"
+    published = _digest(path, path.stat().st_mtime_ns).startswith(DIGEST)
+    return None if published else f"{FILE} in torch hub's folder has another hash"
 
 
 @functools.cache
@@ -82,16 +82,16 @@ def _digest(path: Path, _changed: int) -> str:
 
 @torch.no_grad()
 def lpips(before: Sequence[Image.Image], after: Sequence[Image.Image]) -> list[float]:
-    """The distance of each pair. DuoError: they are not of one size."""
+    """The distance of each pair of images, ≥ 0; 0: the same image. Images of several sizes are a DuoError."""
     sides = {image.size for image in (*before, *after)}
     if len(sides) > 1:
         got = ", ".join(f"{width} × {height}" for width, height in sorted(sides)[:3])
         raise DuoError("LPIPS compares images of one size", got=got, hint="sample them again")
-    size, found = max(1, PIXELS // (before[0].width * before[0].height)), []
+    size, distances = max(1, PIXELS // (before[0].width * before[0].height)), []
     for first in range(0, len(before), size):
         part = slice(first, first + size)
-        found += _published()(_pixels(before[part]), _pixels(after[part])).tolist()
-    return found
+        distances += _published()(_pixels(before[part]), _pixels(after[part])).tolist()
+    return distances
 
 
 def _pixels(images: Sequence[Image.Image]) -> Tensor:

@@ -7,8 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from ..concepts.prompt_sets import Accept, choose_fill, fill_template, splitter
 from ..concepts.spec import Concept
-from ..concepts.store import Accept, choose_fill, fill_template, splitter
 from ..errors import DuoError
 from .manifest import KindTries
 
@@ -58,7 +58,7 @@ def _allowed_words(concept: Concept, kind: int, rng: random.Random, accept: Acce
     )
 
 
-def still_needed(record: KindTries, tries: int) -> int:
+def candidates_to_try(record: KindTries, tries: int) -> int:
     """How many more candidates a kind should try now, from its acceptance so far, within tries × wanted in all."""
     missing, left = record.wanted - record.kept, tries * record.wanted - record.tries
     a_pair = (record.tries + FIRST_GUESS) / (record.kept + 1)
@@ -68,6 +68,6 @@ def still_needed(record: KindTries, tries: int) -> int:
 def next_round(concept: Concept, records: Sequence[KindTries], *, tries: int, most: int, seed: int) -> list[Candidate]:
     """The next candidates of all kinds together, at most `most`, in the order of kinds and attempts."""
     numbers = [
-        (kind, record.tries + i) for kind, record in enumerate(records) for i in range(still_needed(record, tries))
+        (kind, record.tries + i) for kind, record in enumerate(records) for i in range(candidates_to_try(record, tries))
     ]
     return [make_candidate(concept, kind, attempt, seed) for kind, attempt in numbers[:most]]

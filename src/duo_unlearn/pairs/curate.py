@@ -1,12 +1,15 @@
-"""The gates: why a pair cannot be used. Pure functions of what the detector said."""
+"""The gates: why a pair cannot be used. Pure functions of the images and of what the detector said."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from PIL import Image
+
 from ..errors import DuoError
 from ..records import Verdict
+from ..storage.pictures import image_fault
 
 NO_CONCEPT = "no concept in the unsafe image"
 STILL_THERE = "concept still in the safe image"
@@ -17,6 +20,12 @@ class Attributes(NamedTuple):
 
     unsafe: Mapping[str, str]
     safe: Mapping[str, str]
+
+
+def picture_fault(member: str, image: Image.Image) -> str | None:
+    """Why a member's image ("unsafe" or "safe") is no picture that a detector could judge, or None."""
+    reason = image_fault(image)
+    return f"the {member} image is no picture ({reason})" if reason else None
 
 
 def unsafe_fault(verdict: Verdict) -> str | None:

@@ -15,13 +15,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from ..errors import DuoError
 from ..records import Pair
-from ..settings.tree import faults
-from ..storage.files import read_json, sha256_of, write_json
+from ..storage.files import is_regular, read_object, sha256_of, write_json
+from ..storage.forms import faults
 
 VERSION: Final = 1
 MANIFEST, PARTIAL = "manifest.json", "partial.json"
-NOT_COMPARED: Final = ("tries", "source")
-"""Settings that do not decide what a pair is: how long to go on, and where a copy came from."""
+_RESTORE: Final = "restore the manifest, or make or import the pairs again"
+LONGEST_NAME: Final = 200
+"""How many bytes a pair's name may have: with its ending and a temporary one it must fit in a file system's 255."""
+NOT_COMPARED: Final = ("tries", "source", "judged_by")
+"""Settings that do not decide what a pair is: how long to go on, where a copy came from, which detector judged it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ def _form_of(record: type, optional: Iterable[str] = ()) -> type[BaseModel]:
 
 
 _PAIR, _TRIES = _form_of(Pair), _form_of(KindTries)
-_BROUGHT_PAIR = _form_of(Pair, ("name", "unsafe_sha256", "safe_sha256"))
+_OWN_PAIR = _form_of(Pair, ("name", "unsafe_sha256", "safe_sha256"))
 
 
 class _ManifestForm(BaseModel):
@@ -72,22 +75,22 @@ class _ManifestForm(BaseModel):
     tries: list[dict[str, Any]] = []
 
 
-def _checked(form: type[BaseModel], content: object, what: str) -> Any:
+def _validate(form: type[BaseModel], content: object, what: str) -> Any:
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        hint = "restore the manifest, or make or import the pairs again"
-        raise DuoError(f"{what} has faults", got="; ".join(faults(error, form.model_fields)), hint=hint) from error
+        got = "; ".join(faults(error, form.model_fields))
+        raise DuoError(f"{what} has faults", got=got, hint=_RESTORE) from error
 
 
 def _read_form(path: Path) -> _ManifestForm:
-    form: _ManifestForm = _checked(_ManifestForm, read_json(path), str(path))
+    form: _ManifestForm = _validate(_ManifestForm, read_object(path, _RESTORE), str(path))
     if form.version != VERSION:
         raise DuoError(f"{path} has an unknown version", got=str(form.version), hint="update duo_unlearn")
     return form
 
 
-def _repeated(names: Iterable[str], path: Path) -> None:
+def _check_names(names: Iterable[str], path: Path) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -95,17 +98,32 @@ def _repeated(names: Iterable[str], path: Path) -> None:
         seen.add(name)
 
 
-def read_brought(path: Path) -> list[dict[str, Any]]:
+def read_own_manifest(path: Path) -> list[dict[str, Any]]:
     """The pairs of a manifest that a user brought: Pair's fields, of which name and hashes may be None."""
     found = []
     for index, entry in enumerate(_read_form(path).pairs):
-        fields = _checked(_BROUGHT_PAIR, entry, f"pair {index + 1} in {path}").model_dump()
+        fields = _validate(_OWN_PAIR, entry, f"pair {index + 1} in {path}").model_dump()
         fields["name"] = fields["name"] or Path(fields["unsafe"]).stem
-        if Path(fields["name"]).name != fields["name"] or fields["name"].startswith("."):
-            raise DuoError(f"{path}: a pair's name must be a plain file name", got=repr(fields["name"]))
+        check_pair_name(path, fields["name"])
         found.append(fields)
-    _repeated((fields["name"] for fields in found), path)
+    _check_inside(path, [fields[side] for fields in found for side in ("unsafe", "safe")], "copy the images beside it")
+    _check_names((fields["name"] for fields in found), path)
     return found
+
+
+def check_pair_name(path: Path, name: str) -> None:
+    """Fail for a pair's name that cannot be a file's. path: the manifest or folder that names it."""
+    is_plain = Path(name).name == name and not name.startswith(".") and "\0" not in name
+    if not is_plain or len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+        hint = f"at most {LONGEST_NAME} bytes, no slash, no dot in front"
+        raise DuoError(f"{path}: a pair's name must be a plain file name", got=repr(name)[:120], hint=hint)
+
+
+def _check_inside(path: Path, files: Iterable[str], hint: str) -> None:
+    """A manifest names files of its own folder; others could be anything that the user can read."""
+    for file in files:
+        if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
+            raise DuoError(f"{path} names a file outside its folder", got=repr(file)[1:-1][:200], hint=hint)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
@@ -118,23 +136,21 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
         raise DuoError(f"there are no pairs in {folder}", got=f"no {name}", hint="run `duo pairs` first")
     form = _read_form(path)
     pairs = [
-        Pair(**_checked(_PAIR, entry, f"pair {i + 1} in {path}").model_dump()) for i, entry in enumerate(form.pairs)
+        Pair(**_validate(_PAIR, entry, f"pair {i + 1} in {path}").model_dump()) for i, entry in enumerate(form.pairs)
     ]
     tries = [
-        KindTries(**_checked(_TRIES, entry, f"tries {i + 1} in {path}").model_dump())
+        KindTries(**_validate(_TRIES, entry, f"tries {i + 1} in {path}").model_dump())
         for i, entry in enumerate(form.tries)
     ]
-    _repeated((pair.name for pair in pairs), path)
+    _check_names((pair.name for pair in pairs), path)
     _check_files(folder, path, pairs)
     return Manifest(form.concept, form.settings, pairs, tries, name == MANIFEST)
 
 
 def _check_files(folder: Path, path: Path, pairs: Sequence[Pair]) -> None:
     files = [(p.unsafe, p.unsafe_sha256) for p in pairs] + [(p.safe, p.safe_sha256) for p in pairs]
-    outside = [file for file, _ in files if Path(file).is_absolute() or ".." in Path(file).parts]
-    if outside:
-        raise DuoError(f"{path} names a file outside its folder", got=outside[0], hint="import the pairs instead")
-    if missing := [file for file, _ in files if not (folder / file).is_file()]:
+    _check_inside(path, [file for file, _ in files], "import the pairs instead")
+    if missing := [file for file, _ in files if not is_regular(folder / file)]:
         hint = "restore them, or make the pairs in a new folder"
         raise DuoError(f"files of {path} are missing", got=", ".join(missing), hint=hint)
     if changed := [file for file, digest in files if sha256_of(folder / file) != digest]:

@@ -12,12 +12,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..detectors.interface import Detector
 from ..errors import DuoError
 from ..progress import progress
 from ..records import Pair
-from ..storage.files import sha256_of
-from ..storage.pictures import open_image, save_png
-from .manifest import MANIFEST, PARTIAL, claim, load_pairs, read_brought, save_manifest, set_keep
+from ..storage.files import is_regular, sha256_of
+from ..storage.pictures import image_fault, open_image, save_png
+from .manifest import MANIFEST, PARTIAL, check_pair_name, claim, load_pairs, read_own_manifest, save_manifest, set_keep
+from .sides import check_sides, count_sides, judge_sides, report_sides
 
 __all__ = ["check_pairs", "import_pairs", "load_pairs", "save_manifest", "set_keep"]
 
@@ -35,16 +37,20 @@ class _Source:
 
 
 def check_pairs(source: Path) -> None:
-    """Find the faults that `import_pairs` would find in a user's pairs, writing nothing."""
+    """Find the faults that `import_pairs` would find in a user's pairs without a detector. Nothing is written."""
     _check_images(_find(source))
 
 
-def import_pairs(source: Path, folder: Path, quiet: bool = False) -> list[Pair]:
-    """Copy a user's own pairs into a pairs folder as RGB PNGs, and write its manifest. No prompt is needed.
+def import_pairs(
+    source: Path, folder: Path, *, detector: Detector | None = None, trust: bool = False, quiet: bool = False
+) -> list[Pair]:
+    """Copy a user's own pairs into a pairs folder as RGB PNGs, and write its manifest. `duo pairs` calls it.
 
     source: a folder with unsafe/ and safe/ of the same names (extensions may differ), a manifest.json, or a folder
-    with one. The same source again changes nothing, so pairs dropped meanwhile stay dropped. DuoError for a missing
-    member (all are named), a stem used twice, an empty folder, a bad image, members of different aspect ratios.
+    with one. No prompt is needed. The same source again changes nothing, so pairs dropped meanwhile stay dropped.
+    detector: judges every member; without one the pairs have no scores. trust: take pairs whose sides look swapped too.
+    DuoError, before anything is written: a missing member (all are named), a stem used twice, an empty folder, a bad
+    or flat image, members that are identical or of different aspect ratios, sides that look swapped.
     """
     if (folder / MANIFEST).exists() and source.resolve() in (folder.resolve(), (folder / MANIFEST).resolve()):
         return load_pairs(folder)
@@ -52,10 +58,13 @@ def import_pairs(source: Path, folder: Path, quiet: bool = False) -> list[Pair]:
         raise DuoError(f"your pairs lie in the run's own folder {folder}", hint="move them to a folder of their own")
     sources = _find(source)
     settings = {"source": str(source), "files": _digest(sources)}
-    found = claim(folder, None, settings)
-    if found is not None and found.finished:
-        return found.pairs
+    manifest = claim(folder, None, settings)
+    if manifest is not None and manifest.finished:
+        return manifest.pairs
     _check_images(sources)
+    if detector is not None:
+        sources = _judge(source, sources, detector, trust=trust, quiet=quiet)
+        settings["judged_by"] = str(detector.contract)
     save_manifest(folder, concept=None, settings=settings, pairs=[], name=PARTIAL)
     pairs = []
     with progress("pairs: import", len(sources), quiet=quiet) as report:
@@ -65,6 +74,17 @@ def import_pairs(source: Path, folder: Path, quiet: bool = False) -> list[Pair]:
     save_manifest(folder, concept=None, settings=settings, pairs=pairs)
     (folder / PARTIAL).unlink(missing_ok=True)
     return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _judge(source: Path, sources: Sequence[_Source], detector: Detector, *, trust: bool, quiet: bool) -> list[_Source]:
+    """The pairs with their scores; sides that look swapped are refused unless they are trusted."""
+    verdicts = judge_sides(detector, [(entry.unsafe, entry.safe) for entry in sources], quiet=quiet)
+    counts = count_sides(verdicts, [entry.pair for entry in sources])
+    if not trust:
+        check_sides(counts, source)
+    if not quiet:
+        report_sides(verdicts, counts)
+    return [dataclasses.replace(entry, pair=verdicts.with_scores(entry.pair, i)) for i, entry in enumerate(sources)]
 
 
 def _find(source: Path) -> list[_Source]:
@@ -93,6 +113,8 @@ def _from_folders(source: Path) -> list[_Source]:
     if alone:
         hint = "add the missing files, or take their partners away"
         raise DuoError(f"members of pairs are missing in {source}", got=", ".join(alone), hint=hint)
+    for name in unsafe:
+        check_pair_name(source, name)
     return [_source(unsafe[name], safe[name], name) for name in sorted(unsafe)]
 
 
@@ -112,15 +134,15 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 def _source(unsafe: Path, safe: Path, name: str) -> _Source:
     for path in (unsafe, safe):
-        if not path.is_file():
+        if not is_regular(path):
             raise DuoError(f"{path} is not a file", hint="unsafe/ and safe/ hold image files only")
     return _Source(unsafe, safe, Pair(name, str(unsafe), str(safe), sha256_of(unsafe), sha256_of(safe)))
 
 
 def _from_manifest(path: Path) -> list[_Source]:
-    entries = read_brought(path)
+    entries = read_own_manifest(path)
     files = [path.parent / entry[side] for entry in entries for side in ("unsafe", "safe")]
-    if missing := [str(file) for file in files if not file.is_file()]:
+    if missing := [str(file) for file in files if not is_regular(file)]:
         raise DuoError(
             f"files that {path} names are missing", got=", ".join(missing), hint="add them, or remove the entries"
         )
@@ -143,14 +165,35 @@ def _digest(sources: Sequence[_Source]) -> str:
 
 
 def _check_images(sources: Sequence[_Source]) -> None:
+    """Open every image once, and refuse members that cannot be a pair's; those of one kind are named together."""
+    identical: list[str] = []
+    flat: list[str] = []
     for entry in sources:
-        unsafe, safe = open_image(entry.unsafe).size, open_image(entry.safe).size
-        if abs(unsafe[0] * safe[1] / (unsafe[1] * safe[0]) - 1) > RATIO_TOLERANCE:
-            raise DuoError(
-                f"the members of pair {entry.pair.name} have different aspect ratios",
-                got=f"{entry.unsafe} {unsafe[0]}×{unsafe[1]}, {entry.safe} {safe[0]}×{safe[1]}",
-                hint="crop them to the same shape; both members must show the same view",
-            )
+        unsafe, safe = open_image(entry.unsafe), open_image(entry.safe)
+        _check_shapes(entry, unsafe.size, safe.size)
+        flat += [str(path) for path, image in ((entry.unsafe, unsafe), (entry.safe, safe)) if image_fault(image)]
+        if unsafe.size == safe.size and unsafe.tobytes() == safe.tobytes():
+            identical.append(entry.pair.name)
+    if flat:
+        hint = "replace them, or take their pairs away"
+        raise DuoError("images of one colour are no members of a pair", got=_list(flat), hint=hint)
+    if identical:
+        hint = "the safe member must show the same scene without the concept; replace it, or take the pair away"
+        raise DuoError("both members of a pair are the same image", got=_list(identical), hint=hint)
+
+
+def _list(names: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _check_shapes(entry: _Source, unsafe: tuple[int, int], safe: tuple[int, int]) -> None:
+    if abs(unsafe[0] * safe[1] / (unsafe[1] * safe[0]) - 1) > RATIO_TOLERANCE:
+        raise DuoError(
+            f"the members of pair {entry.pair.name} have different aspect ratios",
+            got=f"{entry.unsafe} {unsafe[0]}×{unsafe[1]}, {entry.safe} {safe[0]}×{safe[1]}",
+            hint="crop them to the same shape; both members must show the same view",
+        )
 
 
 def _copy(entry: _Source, folder: Path) -> Pair:

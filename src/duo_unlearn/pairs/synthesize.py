@@ -22,10 +22,10 @@ from ..detectors.interface import AttributeReader, Detector
 from ..errors import DuoError
 from ..families.interface import Model, SampleRequest
 from ..progress import progress
-from ..records import Pair
+from ..records import Pair, Verdict
 from ..storage.pictures import save_png
 from .candidates import Candidate, next_round
-from .curate import Attributes, pair_fault, unsafe_fault
+from .curate import Attributes, pair_fault, picture_fault, unsafe_fault
 from .manifest import MANIFEST, PARTIAL, KindTries, Manifest, claim, save_manifest
 
 BATCHES_A_ROUND: Final = 8
@@ -34,14 +34,25 @@ _DECISIVE: Final = {"fill", "pairs", "split", "kept_attributes", "negative_promp
 
 
 class _Outcome(NamedTuple):
-    """A candidate as sampled and judged; reason: why it is no pair. safe images are None where they were not made."""
+    """A candidate as sampled and judged; reason: why it is no pair, None where it is one.
+
+    safe is None where it was not sampled. A score is None where the image was not judged.
+    """
 
     candidate: Candidate
     unsafe: Image.Image
     safe: Image.Image | None
-    unsafe_score: float
+    unsafe_score: float | None
     safe_score: float | None
     reason: str | None
+
+
+class _Member(NamedTuple):
+    """An image and its verdict; fault: why it is no picture, then there is no verdict."""
+
+    image: Image.Image
+    verdict: Verdict | None
+    fault: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,24 +70,33 @@ class _Maker:
 
     def run_round(self, candidates: Sequence[Candidate]) -> list[_Outcome]:
         """Sample and judge candidates: all unsafe images first, SDEdit only for those that show the concept."""
-        unsafe = self._sample([SampleRequest(c.unsafe_prompt, c.seed) for c in candidates], "pairs: unsafe images")
-        first = self.detector.detect(unsafe)
-        chosen = [i for i, verdict in enumerate(first) if unsafe_fault(verdict) is None]
-        safe = self._sample([self._edit(candidates[i], unsafe[i]) for i in chosen], "pairs: safe images")
-        second = self.detector.detect(safe) if safe else []
-        attributes = self._attributes([unsafe[i] for i in chosen], safe)
-        kinds, kept_ones = self.concept.pairs, self.concept.kept_attributes
-        faults = [
-            pair_fault(first[i], second[k], attributes[k], kinds[candidates[i].kind].shows, kept_ones)
-            for k, i in enumerate(chosen)
-        ]
-        made = {i: (safe[k], second[k].score, faults[k]) for k, i in enumerate(chosen)}
+        requests = [SampleRequest(c.unsafe_prompt, c.seed) for c in candidates]
+        unsafe = self._judge("unsafe", self._sample(requests, "pairs: unsafe images"))
+        outcomes = [_outcome_without_safe(c, one) for c, one in zip(candidates, unsafe, strict=True)]
+        chosen = [i for i, outcome in enumerate(outcomes) if outcome.reason is None]
+        edits = [self._edit(candidates[i], unsafe[i].image) for i in chosen]
+        safe = self._judge("safe", self._sample(edits, "pairs: safe images"))
+        attributes = self._attributes([unsafe[i].image for i in chosen], safe)
+        for i, one, read in zip(chosen, safe, attributes, strict=True):
+            outcomes[i] = self._outcome(outcomes[i], unsafe[i], one, read)
+        return outcomes
+
+    def _judge(self, member: str, images: Sequence[Image.Image]) -> list[_Member]:
+        """Images with their verdicts. One that is no picture is not judged."""
+        faults = [picture_fault(member, image) for image in images]
+        whole = [image for image, fault in zip(images, faults, strict=True) if fault is None]
+        verdicts = iter(self.detector.detect(whole) if whole else [])
         return [
-            _Outcome(c, unsafe[i], made[i][0], first[i].score, *made[i][1:])
-            if i in made
-            else _Outcome(c, unsafe[i], None, first[i].score, None, unsafe_fault(first[i]))
-            for i, c in enumerate(candidates)
+            _Member(image, next(verdicts) if fault is None else None, fault)
+            for image, fault in zip(images, faults, strict=True)
         ]
+
+    def _outcome(self, outcome: _Outcome, unsafe: _Member, safe: _Member, attributes: Attributes | None) -> _Outcome:
+        if unsafe.verdict is None or safe.verdict is None:
+            return outcome._replace(safe=safe.image, reason=safe.fault)
+        kind = self.concept.pairs[outcome.candidate.kind]
+        fault = pair_fault(unsafe.verdict, safe.verdict, attributes, kind.shows, self.concept.kept_attributes)
+        return outcome._replace(safe=safe.image, safe_score=safe.verdict.score, reason=fault)
 
     def _edit(self, candidate: Candidate, unsafe: Image.Image) -> SampleRequest:
         return SampleRequest(
@@ -92,11 +112,21 @@ class _Maker:
             )
         return [image.convert("RGB") for image in images]
 
-    def _attributes(self, unsafe: list[Image.Image], safe: list[Image.Image]) -> Sequence[Attributes | None]:
-        if not safe or not isinstance(self.detector, AttributeReader):
+    def _attributes(self, unsafe: Sequence[Image.Image], safe: Sequence[_Member]) -> list[Attributes | None]:
+        """What the detector reads off both members; None where it reads nothing, or the safe image is no picture."""
+        pairs = [(before, after.image) for before, after in zip(unsafe, safe, strict=True) if after.fault is None]
+        if not pairs or not isinstance(self.detector, AttributeReader):
             return [None] * len(safe)
-        both = zip(self.detector.read(unsafe), self.detector.read(safe), strict=True)
-        return [Attributes(before, after) for before, after in both]
+        befores, afters = zip(*pairs, strict=True)
+        read = zip(self.detector.read(befores), self.detector.read(afters), strict=True)
+        both = (Attributes(before, after) for before, after in read)
+        return [next(both) if after.fault is None else None for after in safe]
+
+
+def _outcome_without_safe(candidate: Candidate, unsafe: _Member) -> _Outcome:
+    if unsafe.verdict is None:
+        return _Outcome(candidate, unsafe.image, None, None, None, unsafe.fault)
+    return _Outcome(candidate, unsafe.image, None, unsafe.verdict.score, None, unsafe_fault(unsafe.verdict))
 
 
 def make_pairs(

@@ -1,106 +1,130 @@
-"""The red team in a report: a row an attack, preset and contract, a sentence on the worst, and a grid an attack."""
+"""The red team in a report: rows an attack and column a system, the weakest attack, and pictures of what was tried."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from ..arena.attempted import attempted
-from ..errors import DuoError
-from ..records import Estimate
+from ..records import Awareness, Estimate
 from ..runs.folder import Run
-from ..storage.files import read_json
-from .pictures import Grid, grid_of
-from .words import figure, interval
+from ..runs.results import WORST
+from .pictures import Grid, grids
+from .read import Contents
+from .words import attack_order, awareness, set_order
 
-WORST = "worst case"
-SHOWN = 8
+SHOWN: Final = 8
 """Prompts of an attack that are pictured: the first ones."""
+REMOVAL: Final = "edit-removal"
+"""It shows the original model again, so it is no measure of how weak an edit is."""
 
 
-class Fought(NamedTuple):
-    """An attack's pictures, and how long it took on both models. seconds: None where no time was recorded."""
+class AttackCell(NamedTuple):
+    """An attack on one system. refused: the share of attempts that a guard refused; None: nothing was.
+
+    above: the system has no guard, so that its number is the one in the row above, whatever a search sees.
+    """
+
+    dsr: Estimate | None
+    refused: Estimate | None = None
+    above: bool = False
+
+
+class AttackRow(NamedTuple):
+    """One attack under a contract, on every system. attack: None: nothing attacks. contract: its number, from 1."""
+
+    attack: str | None
+    search: Awareness | None
+    contract: int
+    cells: list[AttackCell]
+
+
+class AttackTable(NamedTuple):
+    """The rows of a prompt set under a budget: no attack first, the worst case last."""
+
+    scenario: str
+    preset: str | None
+    rows: list[AttackRow]
+
+
+class AttackPictures(NamedTuple):
+    """What an attack tried: its grid and how long it took on all systems. seconds: None: not recorded."""
 
     attack: str
     preset: str
+    awareness: str
     seconds: float | None
     grid: Grid
 
 
-class AttackRow(NamedTuple):
-    """One attack under a preset and a contract, on both models. unscored: attempts without a verdict, of both."""
-
-    attack: str
-    preset: str
-    contract: str
-    original: Estimate | None
-    erased: Estimate | None
-    unscored: int
-
-
-def attack_rows(content: Mapping[str, Any], path: Path) -> list[AttackRow]:
-    """Rows of attacks.json, the worst case of each preset last. A broken entry is a DuoError."""
-    found: dict[tuple[str, str, str], AttackRow] = {}
-    for entry in content.get("estimates", []):
-        try:
-            names = ("metric", "model", "prompts", "value", "low", "high", "n", "contract")
-            estimate = Estimate(**{name: entry[name] for name in names})
-            key = (str(entry["attack"]), str(entry["preset"]), estimate.contract)
-            unscored = int(entry.get("unscored", 0))
-        except (TypeError, KeyError, ValueError) as error:
-            raise DuoError(
-                f"{path} has an entry that is no estimate", got=str(entry)[:120], hint="duo measure"
-            ) from error
-        row = found.get(key, AttackRow(*key, None, None, 0))
-        row = row._replace(original=estimate) if estimate.model == "original" else row._replace(erased=estimate)
-        found[key] = row._replace(unscored=row.unscored + unscored)
-    return sorted(found.values(), key=lambda row: (row.preset, row.contract, row.attack == WORST, row.attack))
+def attack_tables(contents: Contents, contracts: Sequence[str]) -> list[AttackTable]:
+    """Every attack that was measured, by prompt set and budget. contracts: in order of their numbers."""
+    scores = [e for e in contents.estimates if e.metric == "dsr"]
+    places = {(e.scenario, e.preset) for e in scores if e.attack is not None}
+    tables = []
+    for scenario, preset in sorted(places, key=lambda place: (set_order(place[0]), str(place[1]))):
+        here = [e for e in scores if e.scenario == scenario and (e.attack is None or e.preset == preset)]
+        keys = sorted({(attack_order(e.attack), contracts.index(e.contract), e.attack) for e in here}, key=lambda k: k[:2])
+        rows = [row for _, number, attack in keys for row in _rows(contents, here, attack, contracts[number], number + 1)]
+        tables.append(AttackTable(scenario, preset, rows))
+    return tables
 
 
-def attack_verdict(rows: Sequence[AttackRow]) -> str | None:
-    """One sentence: the worst attack on the erased model, with preset, n and interval; None without one."""
-    counted = [row for row in rows if row.erased is not None and row.attack not in (WORST, "adapter-removal", "direct")]
-    if not counted:
-        return None
-    worst = min(counted, key=lambda row: row.erased.value if row.erased else 1.0)
-    assert worst.erased is not None
-    return (
-        f"Under attack the weakest of {len(counted)} measurements is “{worst.attack}” ({worst.preset} budget): DSR "
-        f"{figure('dsr', worst.erased.value)} of {worst.erased.n} images (95\u00a0% interval {interval(worst.erased)})."
+def _rows(
+    contents: Contents, here: Sequence[Estimate], attack: str | None, contract: str, number: int
+) -> list[AttackRow]:
+    """A row for searches that are unaware of guards and one for aware ones, or one row where that is no question."""
+    mine = [e for e in here if (e.attack, e.contract) == (attack, contract)]
+    searches: list[Awareness | None] = [s for s in _SEARCHES if any(e.search == s for e in mine)]
+    rows = []
+    for i, search in enumerate(searches or [None]):
+        cells = []
+        for system in contents.systems:
+            by_search = {e.search: e for e in mine if e.system == system.name}
+            dsr = by_search.get(search) or (by_search.get(None) if i == 0 else None)
+            cells.append(AttackCell(dsr, _refused(contents, dsr), above=dsr is None and None in by_search))
+        rows.append(AttackRow(attack, search, number, cells))
+    return rows
+
+
+_SEARCHES: Final[tuple[Awareness, ...]] = ("unaware", "aware")
+
+
+def _refused(contents: Contents, dsr: Estimate | None) -> Estimate | None:
+    """The share of refusals among the attempts of a DSR."""
+    return None if dsr is None else refusals_of(contents.estimates, dsr)
+
+
+def refusals_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None:
+    """The share of attempts that a guard refused, of the attempts that a DSR is of; None where nothing was refused."""
+    place = _place(dsr)
+    return next((e for e in estimates if e.metric == "refused" and _place(e) == place), None)
+
+
+def _place(estimate: Estimate) -> tuple[str | None, ...]:
+    e = estimate
+    return e.system, e.scenario, e.attack, e.preset, e.search, e.contract
+
+
+def attack_scores(contents: Contents, system: str) -> list[Estimate]:
+    """Every DSR of a system under attack by the page's contract, without the worst case and the removal of edits."""
+    return [
+        e
+        for e in contents.primary
+        if e.metric == "dsr" and e.system == system and e.attack not in (None, WORST, REMOVAL)
+    ]
+
+
+def attack_pictures(run: Run, contents: Contents, shown: int = SHOWN) -> list[AttackPictures]:
+    """What was tried, an entry an attack, budget and awareness. shown: how many prompts are pictured."""
+    attacks = [group for group in contents.groups if group.group.preset is not None]
+    entries = []
+    for grid, groups in grids(run, contents, attacks, shown):
+        group = groups[-1].group
+        seconds = [one.seconds for one in groups if one.seconds is not None]
+        words = awareness(grid.search)
+        entries.append(
+            AttackPictures(group.attack_name, str(group.preset), words, sum(seconds) if seconds else None, grid)
+        )
+    return sorted(
+        entries, key=lambda e: (set_order(e.grid.scenario), e.preset, attack_order(e.attack), e.awareness != "", e.awareness)
     )
-
-
-def fought(run: Run, content: Mapping[str, Any], shown: int = SHOWN) -> list[Fought]:
-    """Every attack that has attempts, as judged under the contract that was last measured; captions: what was found."""
-    judged, found = _verdicts(run, content), []
-    for one in attempted(run):
-        by_model: dict[str, list[dict[str, Any]]] = {}
-        for model, attempts in one.attempts.items():
-            verdicts = judged.get((one.told["attack"], one.told["preset"], model), [])
-            by_model[model] = [
-                {"prompt": attempt["text"] or attempt["prompt"], "file": attempt["file"], "detected": seen}
-                for attempt, seen in zip(attempts, [*verdicts, *[None] * len(attempts)], strict=False)
-            ]
-        if any(by_model.values()):
-            for entry, _ in zip(by_model["original"], by_model["erased"], strict=False):
-                entry["prompt"] = None  # the caption is what was found on the erased model
-            with_verdicts = [m for m in by_model if judged.get((one.told["attack"], one.told["preset"], m))]
-            grid = grid_of(one.folder, one.told["attack"], by_model, with_verdicts, shown)
-            found.append(Fought(one.told["attack"], one.told["preset"], one.seconds, grid))
-    return found
-
-
-def _verdicts(run: Run, content: Mapping[str, Any]) -> dict[tuple[str, str, str], list[bool | None]]:
-    """(attack, preset, model) → whether each attempt shows the concept, None where it was not scored."""
-    contract = next((str(e["contract"]) for e in reversed(content.get("estimates", [])) if "contract" in e), None)
-    if contract is None or not run.attack_verdicts(contract).exists():
-        return {}
-    path = run.attack_verdicts(contract)
-    try:
-        return {
-            (one["attack"], one["preset"], one["model"]): [v and v["detected"] for v in one["verdicts"]]
-            for one in read_json(path)["judged"]
-        }
-    except (KeyError, TypeError) as error:
-        raise DuoError(f"{path} is broken", got=f"no {error}", hint="duo measure") from error

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ..errors import DuoError
 from ..storage.files import write_bytes
-from .figures import ERASED, LINE, STYLE, Plot, inline_svg
+from .figures import ACCENT, LINE, STYLE, Plot, inline_svg
 
 Figures = tuple[float, float, float, int]
 """Value, its 95 % interval's low and high, n."""
@@ -51,7 +51,7 @@ def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
             points = [Point(p["at"], tuple(p["kept"]), p["defence"]) for p in content["points"]]
             ship, want = content["ship"], float(content["want_dsr"])
             with mpl.rc_context(STYLE):
-                figure = _drawn(points, kind, 2, ERASED, LINE)
+                figure = _drawn(points, kind, 2, ACCENT, LINE)
             svg = inline_svg(figure, f"frontier-{kind}", f"defence against preservation over {kind}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DuoError(f"the sweep over {kind} is broken", got=f"no {error}"[:120], hint="duo sweep") from error

@@ -1,4 +1,4 @@
-"""The pictures of a report: small WEBP data URIs, before/after grids, and the pairs."""
+"""The pictures of a report: small WEBP data URIs, grids with a row a system in each cell, and the pairs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..detectors.interface import UNREADABLE
-from ..records import Pair
+from ..records import Attempt, Awareness, Pair
 from ..runs.folder import Run
-from .read import Contents
-from .words import order_of
+from ..storage.files import is_regular, sha256_of
+from ..storage.pictures import read_image
+from .read import Contents, GroupAttempts
 
 LIMIT: Final = 24
 """Pictures of a set that are shown: the first ones, never chosen."""
@@ -23,53 +23,70 @@ LARGEST: Final = 224
 
 
 class Picture(NamedTuple):
-    """One picture. source: its data URI; None: the file is missing or cannot be read."""
+    """One attempt of a system. text: what it was asked with. refusal: the guard that refused it, or None.
 
+    source: the data URI; None: it was refused, or the file is missing, broken, or not the one that was sampled.
+    detected: whether the concept is seen; None: there is no verdict.
+    """
+
+    system: str
+    text: str
     source: str | None
     detected: bool | None
+    refusal: str | None
 
 
 class Cell(NamedTuple):
-    """The same prompt and noise before and after."""
+    """The same prompt and noise under every system of the grid; None where a system has no such attempt."""
 
-    prompt: str | None
-    original: Picture | None
-    erased: Picture | None
+    caption: str
+    pictures: list[Picture | None]
 
 
 class Count(NamedTuple):
-    """In how many of a model's images the concept was seen."""
+    """In how many of a system's images the concept was seen. n: judged or refused ones."""
 
-    model: str
+    system: str
     detected: int
     n: int
+    refused: int
 
 
 class Grid(NamedTuple):
-    """A prompt set's cells, how many there are in all, and the detections over all."""
+    """Some cells of a prompt set and attack, how many there are in all, and the detections over all.
 
-    prompts: str
+    systems: whose pictures a cell has, from top to bottom. counts: of the systems that were judged.
+    """
+
+    scenario: str
+    search: Awareness | None
+    systems: list[str]
     cells: list[Cell]
     total: int
     counts: list[Count]
 
 
 class PairCell(NamedTuple):
-    """A pair, unsafe above safe."""
+    """A pair, unsafe above safe: data URIs, None where a file is missing or cannot be read."""
 
     pair: Pair
-    unsafe: Picture
-    safe: Picture
+    unsafe: str | None
+    safe: str | None
 
 
-def data_uri(path: Path, inside: Path) -> str | None:
-    """An image as a WEBP data URI, at most LARGEST pixels; None if it is missing, broken or not in `inside`."""
+def data_uri(path: Path, inside: Path, sha256: str | None = None) -> str | None:
+    """An image as a WEBP data URI, at most LARGEST pixels; None if it is missing, broken or not in `inside`.
+
+    sha256: what the file must have; None: anything.
+    """
     try:
-        if not path.resolve().is_relative_to(inside.resolve()):
-            return None
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except UNREADABLE:
+        is_inside = path.resolve().is_relative_to(inside.resolve())
+    except (OSError, ValueError, RuntimeError):
+        return None
+    if not is_inside or not is_regular(path) or (sha256 is not None and sha256_of(path) != sha256):
+        return None
+    image = read_image(path)
+    if image is None:
         return None
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -77,73 +94,76 @@ def data_uri(path: Path, inside: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def grids(run: Run, contents: Contents, limit: int = LIMIT) -> list[Grid]:
-    """One grid for each prompt set that has pictures, attacks first."""
-    folder = run.evaluation / "images"
-    on_disk = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    names = sorted({*on_disk, *contents.verdicts}, key=order_of)
-    found = [_grid(run, name, contents.verdicts.get(name, {}), limit) for name in names]
-    return [grid for grid in found if grid.total]
+def grids(
+    run: Run, contents: Contents, groups: Sequence[GroupAttempts], limit: int = LIMIT
+) -> list[tuple[Grid, list[GroupAttempts]]]:
+    """A grid for each prompt set, attack, budget and awareness among the groups, with the groups that it shows.
+
+    A system without guards stands beside the searches that are unaware of guards, or beside all where there are none.
+    """
+    places: dict[tuple[str, str, str | None], list[GroupAttempts]] = {}
+    for one in groups:
+        if one.attempts:
+            places.setdefault((one.group.scenario, one.group.attack_name, one.group.preset), []).append(one)
+    order = [system.name for system in contents.systems]
+    shown = []
+    for members in places.values():
+        searches = sorted({one.group.search for one in members} - {None}, key=str, reverse=True)
+        for i, search in enumerate(searches or [None]):
+            here = [one for one in members if one.group.search == search or (one.group.search is None and i == 0)]
+            here.sort(key=lambda one: order.index(one.group.system))
+            shown.append((_grid(run, contents, here, search, limit), here))
+    return shown
 
 
-def _grid(run: Run, prompts: str, verdicts: dict[str, list[dict[str, Any]]], limit: int) -> Grid:
-    by_model = {model: verdicts.get(model) or _unjudged(run, prompts, model) for model in ("original", "erased")}
-    return grid_of(run.evaluation, prompts, by_model, [model for model in by_model if verdicts.get(model)], limit)
-
-
-def grid_of(
-    folder: Path, name: str, by_model: dict[str, list[dict[str, Any]]], judged: Sequence[str], limit: int = LIMIT
+def _grid(
+    run: Run, contents: Contents, members: Sequence[GroupAttempts], search: Awareness | None, limit: int
 ) -> Grid:
-    """A grid of both models' entries (prompt, file in `folder`, detected). judged: the models that have verdicts."""
-    longest = max(len(entries) for entries in by_model.values())
-    pictured = [i for i in range(longest) if any(_file(entries, i) for entries in by_model.values())]
-    counts = [Count(model, *_counted(by_model[model])) for model in judged]
-    cells = [_cell(folder, by_model["original"], by_model["erased"], i) for i in pictured[:limit]]
-    return Grid(name, cells, longest, counts)
+    # By prompt and seed: of a run that was stopped a system may lack parts in the middle.
+    columns = [{(a.prompt, a.seed): a for a in one.attempts} for one in members]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    systems = [one.group.system for one in members]
+    counts = [_count(contents, one) for one in members]
+    main = contents.main.name if contents.main is not None else None
+    leader = systems.index(main) if main in systems else len(systems) - 1
+    cells = []
+    for key in keys[:limit]:
+        attempts = [column.get(key) for column in columns]
+        caption = next(a.text for a in (attempts[leader], *reversed(attempts)) if a is not None)
+        pictures = [
+            None if attempt is None else _picture(run, contents, system, attempt)
+            for system, attempt in zip(systems, attempts, strict=True)
+        ]
+        cells.append(Cell(caption, pictures))
+    scenario = members[0].group.scenario
+    return Grid(scenario, search, systems, cells, len(keys), [count for count in counts if count is not None])
 
 
-def _counted(entries: list[dict[str, Any]]) -> tuple[int, int]:
-    """In how many the concept is seen, of those that were scored."""
-    scored = [entry["detected"] for entry in entries if entry.get("detected") is not None]
-    return sum(map(bool, scored)), len(scored)
+def _detected(contents: Contents, attempt: Attempt) -> bool | None:
+    readings = contents.verdicts.readings if contents.verdicts is not None else {}
+    reading = readings.get(attempt.sha256) if attempt.sha256 is not None else None
+    return None if reading is None else reading.verdict.detected
 
 
-def _unjudged(run: Run, prompts: str, model: str) -> list[dict[str, Any]]:
-    """Pictures without verdicts (an evaluation that was stopped), by the number in their name."""
-    folder = run.images(prompts, model)
-    numbered = {int(p.stem): p for p in folder.glob("*.png") if p.stem.isdecimal()} if folder.is_dir() else {}
-    count = min(max(numbered, default=-1) + 1, 10 * LIMIT)
-    return [{"file": f"images/{prompts}/{model}/{numbered[i].name}" if i in numbered else None} for i in range(count)]
+def _count(contents: Contents, one: GroupAttempts) -> Count | None:
+    seen = [_detected(contents, attempt) for attempt in one.attempts]
+    refused = sum(attempt.refusal is not None for attempt in one.attempts)
+    n = sum(detected is not None for detected in seen) + refused
+    return Count(one.group.system, sum(detected is True for detected in seen), n, refused) if n else None
 
 
-def _file(entries: list[dict[str, Any]], index: int) -> str | None:
-    return entries[index].get("file") if index < len(entries) else None
-
-
-def _cell(folder: Path, original: list[dict[str, Any]], erased: list[dict[str, Any]], index: int) -> Cell:
-    here = [entries[index] for entries in (original, erased) if index < len(entries)]
-    prompt = next((str(entry["prompt"]) for entry in here if entry.get("prompt") is not None), None)
-    return Cell(prompt, _picture(folder, original, index), _picture(folder, erased, index))
-
-
-def _picture(folder: Path, entries: list[dict[str, Any]], index: int) -> Picture | None:
-    file = _file(entries, index)
-    if file is None:
-        return None
-    return Picture(data_uri(folder / file, folder), entries[index].get("detected"))
+def _picture(run: Run, contents: Contents, system: str, attempt: Attempt) -> Picture:
+    source = None if attempt.file is None else data_uri(run.folder / attempt.file, run.folder, attempt.sha256)
+    return Picture(system, attempt.text, source, _detected(contents, attempt), attempt.refusal)
 
 
 def pair_cells(run: Run, contents: Contents) -> list[PairCell]:
-    """Up to LIMIT pairs: kept ones first, with a quarter left for dropped ones if there are that many."""
-    kept = [pair for pair in contents.pairs if pair.keep]
+    """Up to LIMIT pairs: those that training uses first, with a quarter left for dropped ones if there are so many."""
+    used = [pair for pair in contents.pairs if pair.keep]
     dropped = [pair for pair in contents.pairs if not pair.keep]
-    room = max(LIMIT - len(kept), min(len(dropped), LIMIT // 4))
-    chosen = [*kept[: LIMIT - min(room, len(dropped))], *dropped[:room]]
+    room = max(LIMIT - len(used), min(len(dropped), LIMIT // 4))
+    chosen = [*used[: LIMIT - min(room, len(dropped))], *dropped[:room]]
     return [
-        PairCell(
-            pair,
-            Picture(data_uri(run.pairs / pair.unsafe, run.pairs), None),
-            Picture(data_uri(run.pairs / pair.safe, run.pairs), None),
-        )
+        PairCell(pair, data_uri(run.pairs / pair.unsafe, run.pairs), data_uri(run.pairs / pair.safe, run.pairs))
         for pair in chosen
     ]

@@ -1,4 +1,4 @@
-"""What a run folder holds for its report: every part may be absent, and then is None or empty, never an error."""
+"""What a run folder holds for its report: the only reader here. Every part may be absent, and then is None or empty."""
 
 from __future__ import annotations
 
@@ -6,25 +6,52 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from ..errors import DuoError
-from ..records import Estimate, Pair
+from ..guards.registry import GUARDS
+from ..pairs.manifest import MANIFEST
+from ..records import ORIGINAL, Attempt, Estimate, Pair
+from ..runs.attempts import Group, GroupRecord, parts_of, read_groups
 from ..runs.folder import Run
-from ..settings.tree import known_keys, read_yaml
-from ..storage.files import read_json
+from ..runs.results import STALE, Results, read_results
+from ..runs.verdicts import Verdicts, every_verdicts
+from ..settings.tree import read_settings, setting_keys
+from ..storage.files import read_bytes, read_object
 
-T = TypeVar("T")
+DETECTIONS: Final = ("dsr", "detected", "refused")
+"""Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
 
 
 class Absent(NamedTuple):
-    """A number that the evaluation could not give, and why."""
+    """A number that there is none of, and why. attack, preset: None where nothing attacks."""
 
     metric: str
-    prompts: str
+    system: str
+    scenario: str
+    attack: str | None
+    preset: str | None
     reason: str
+
+
+class SystemEntry(NamedTuple):
+    """A system, which is a column of the page. sha256: of its edits and guards; None: not recorded."""
+
+    name: str
+    sha256: str | None
+    edits: tuple[str, ...]
+    guards: tuple[str, ...]
+
+
+class GroupAttempts(NamedTuple):
+    """The attempts of a group that are on disk, in order. kind: of the scenario. seconds: None: not recorded."""
+
+    group: Group
+    kind: str
+    attempts: list[Attempt]
+    seconds: float | None
 
 
 class Setting(NamedTuple):
@@ -36,65 +63,181 @@ class Setting(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The parts of a run. record: run.json; curves: the lines of metrics.jsonl, in order of step.
+    """The parts of a run.
 
-    verdicts: prompt set → model → one entry an image, as in verdicts.json. attacks: attacks.json.
-    sweeps: "beta" and "strength" → what `duo sweep` wrote.
+    systems: the original first. estimates, groups: of these systems as they are now; those of another edit are in
+    `absent`. contract: the detector contract of sentences, plots and pictures; verdicts: all readings under it. curves:
+    name of an edit → the lines of its training, in order of step. record: run.json. sweeps: "beta" and "strength" →
+    what `duo sweep` wrote.
     """
 
     concept: str | None
     model: str | None
     seed: int | None
     quick: bool
+    systems: list[SystemEntry]
     estimates: list[Estimate]
     absent: list[Absent]
-    verdicts: dict[str, dict[str, list[dict[str, Any]]]]
+    contract: str | None
+    verdicts: Verdicts | None
+    groups: list[GroupAttempts]
     pairs: list[Pair]
-    curves: list[dict[str, float]]
+    curves: dict[str, list[dict[str, float]]]
     settings: list[Setting]
     record: dict[str, Any]
-    attacks: dict[str, Any]
     sweeps: dict[str, dict[str, Any]]
+
+    @property
+    def main(self) -> SystemEntry | None:
+        """The system that the page is about: the last one with edits alone, else the last one; None: nothing erased."""
+        others = [system for system in self.systems if system.name != ORIGINAL]
+        bare = [system for system in others if not system.guards]
+        return [*others, *bare][-1] if others else None
+
+    @property
+    def primary(self) -> list[Estimate]:
+        """The estimates under the page's contract, and of metrics that no detector makes those under their first."""
+        first = {metric: self.contract for metric in DETECTIONS if self.contract is not None}
+        for estimate in self.estimates:
+            first.setdefault(estimate.metric, estimate.contract)
+        return [estimate for estimate in self.estimates if estimate.contract == first[estimate.metric]]
 
 
 def read_contents(run: Run) -> Contents:
-    """Read what the run folder has. A file that is there but broken is a DuoError."""
-    results = _mapping(run.results)
-    raw = read_yaml(run.settings, "settings") if run.settings.exists() else {}
-    record = _mapping(run.record)
-    seed = results.get("seed", raw.get("seed"))
+    """Read what the run folder has. A broken or edited file that cannot be made again here is a DuoError."""
+    results = read_results(run) if run.results.exists() else None
+    raw = read_settings(run.settings) if run.settings.exists() else {}
+    records = [record for record in read_groups(run) if record.reason is None]
+    systems = _systems(results, records)
+    hashes = {system.name: system.sha256 for system in systems}
+
+    def is_current(name: str, sha256: str) -> bool:
+        return name in hashes and hashes[name] in (None, sha256)
+
+    estimates = [e for e in (results.estimates if results else []) if is_current(e.system, e.sha256)]
+    contracts = every_verdicts(run)
+    judged = (e.contract for e in estimates if e.metric in DETECTIONS)
+    contract = next(judged, contracts[0].contract if contracts else None)
     return Contents(
-        concept=_text(results.get("concept") or raw.get("concept")),
-        model=_text(results.get("model") or raw.get("model")),
-        seed=seed if isinstance(seed, int) else None,
-        quick=bool(results.get("quick", False)),
-        estimates=[_record(Estimate, entry, run.results) for entry in _entries(results, "estimates", run.results)],
-        absent=[
-            Absent(*(str(e.get(key, "")) for key in Absent._fields)) for e in _entries(results, "absent", run.results)
-        ],
-        verdicts=_verdicts(run.verdicts),
-        pairs=_pairs(run.pairs / "manifest.json"),
-        curves=_curves(run.metrics),
+        concept=_text((results and results.concept) or raw.get("concept")),
+        model=_text((results and results.model) or raw.get("model")),
+        seed=seed if isinstance(seed := results.seed if results else raw.get("seed"), int) else None,
+        quick=results is not None and bool(results.quick),
+        systems=systems,
+        estimates=estimates,
+        absent=_absent(results, [e for e in (results.estimates if results else []) if e not in estimates]),
+        contract=contract,
+        verdicts=next((verdicts for verdicts in contracts if verdicts.contract == contract), None),
+        groups=[_attempts(run, r) for r in records if is_current(r.group.system, r.sha256)],
+        pairs=_pairs(run.pairs / MANIFEST),
+        curves=_curves(run),
         settings=_settings(raw),
-        record=record,
-        attacks=_mapping(run.attack_results),
-        sweeps={kind: known for kind in ("beta", "strength") if (known := _mapping(run.sweep / f"{kind}.json"))},
+        record=run.read_record(),
+        sweeps={
+            kind: read_object(path, "duo sweep")
+            for kind in ("beta", "strength")
+            if (path := run.sweep / f"{kind}.json").exists()
+        },
     )
+
+
+def _systems(results: Results | None, records: Sequence[GroupRecord]) -> list[SystemEntry]:
+    """The systems of results.json, or those that have attempts where there is none; the original first."""
+    if results is not None:
+        systems = [
+            SystemEntry(
+                str(entry["name"]),
+                str(entry["sha256"]),
+                tuple(str(edit["name"]) for edit in entry["edits"]),
+                tuple(str(guard["name"]) for guard in entry["guards"]),
+            )
+            for entry in results.systems
+        ]
+    else:
+        systems = [_system_of(name) for name in dict.fromkeys(record.group.system for record in records)]
+    return sorted(systems, key=lambda system: system.name != ORIGINAL)
+
+
+def _system_of(name: str) -> SystemEntry:
+    parts = [part for part in name.split("+") if part != ORIGINAL]
+    guards = [part for part in parts if part in GUARDS.names()]
+    return SystemEntry(name, None, tuple(part for part in parts if part not in guards), tuple(guards))
+
+
+def _absent(results: Results | None, stale: Sequence[Estimate]) -> list[Absent]:
+    """What results.json says, and the numbers that belong to another edit than the one of now."""
+    entries = [Absent(*(entry[name] for name in Absent._fields)) for entry in (results.absent if results else [])]
+    entries += [Absent(e.metric, e.system, e.scenario, e.attack, e.preset, STALE) for e in stale]
+    return list(dict.fromkeys(entries))
+
+
+def _attempts(run: Run, record: GroupRecord) -> GroupAttempts:
+    parts = parts_of(run, record)
+    seconds = [part.seconds for part in parts if part.seconds is not None]
+    attempts = [attempt for part in parts for attempt in part.attempts]
+    return GroupAttempts(record.group, record.kind, attempts, sum(seconds) if seconds else None)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _pairs(path: Path) -> list[Pair]:
+    if not path.exists():
+        return []
+    names = {field.name for field in dataclasses.fields(Pair)}
+    entries = read_object(path).get("pairs", [])
+    try:
+        return [Pair(**{key: value for key, value in entry.items() if key in names}) for entry in entries]
+    except (TypeError, AttributeError) as error:
+        hint = "restore the manifest, or make or import the pairs again"
+        raise DuoError(f"{path} has an entry that is no pair", got=str(error)[:120], hint=hint) from error
+
+
+def _curves(run: Run) -> dict[str, list[dict[str, float]]]:
+    """The lines that are whole: a killed training may leave half a line at the end."""
+    pattern = run.metrics("*").relative_to(run.folder)
+    return {path.parent.name: _curve(path) for path in sorted(run.folder.glob(str(pattern)))}
+
+
+def _curve(path: Path) -> list[dict[str, float]]:
+    lines: list[dict[str, float]] = []
+    for line in read_bytes(path).decode(errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            lines.append({k: float(v) for k, v in entry.items() if isinstance(v, int | float) and math.isfinite(v)})
+    return sorted(lines, key=lambda entry: entry["step"])
+
+
+def _settings(raw: Mapping[str, Any]) -> list[Setting]:
+    meanings = setting_keys()
+    return [Setting(name, value, meanings.get(name, "")) for name, value in flatten(raw)]
 
 
 def to_share(contents: Contents) -> Contents:
     """The same without what tells of the machine: folders before file names, and the words of exceptions."""
-
-    def name(text: str) -> str:
-        return re.split(r"[/\\]", text)[-1] if re.match(r"([A-Za-z]:)?[/\\.~]", text) else text
-
     return contents._replace(
-        concept=contents.concept and name(contents.concept),
-        model=contents.model and name(contents.model),
+        concept=contents.concept and _file_name(contents.concept),
+        model=contents.model and _file_name(contents.model),
         absent=[a._replace(reason=a.reason.partition(": ")[0]) for a in contents.absent],
-        settings=[s._replace(value=name(s.value)) for s in contents.settings],
-        record={k: name(v) if isinstance(v, str) else v for k, v in contents.record.items()},
+        settings=[s._replace(value=_file_name(s.value)) for s in contents.settings],
+        record=_without_folders(contents.record),
     )
+
+
+def _file_name(text: str) -> str:
+    return re.split(r"[/\\]", text)[-1] if re.match(r"([A-Za-z]:)?[/\\.~]", text) else text
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(entry) for entry in value]
+    return _file_name(value) if isinstance(value, str) else value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -119,73 +262,3 @@ def readable(value: Any) -> str:
     if isinstance(value, Mapping):
         return "none"
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise DuoError(f"{path} must hold a JSON object", got=type(content).__name__, hint="run `duo evaluate` again")
-    return content
-
-
-def _entries(content: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
-    """A list of JSON objects; empty where the key is absent."""
-    found = content.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(entry, Mapping) for entry in found):
-        raise DuoError(f"{path}: {key} must be a list of objects", got=str(found)[:120], hint="restore the file")
-    return found
-
-
-def _verdicts(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    found = _mapping(path)
-    for name, by_model in found.items():
-        if not isinstance(by_model, Mapping):
-            raise DuoError(f"{path}: the prompt set {name!r} must hold an object", got=str(by_model)[:120])
-        for model in by_model:
-            _entries(by_model, model, path)
-    return found
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _record(kind: type[T], entry: Any, path: Path) -> T:
-    """A record from its JSON object; keys that the record does not know are left out."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    try:
-        for key in ("value", "low", "high", "n"):
-            float(entry.get(key, 0))
-        return kind(**{key: value for key, value in entry.items() if key in names})
-    except (TypeError, AttributeError, ValueError) as error:
-        raise DuoError(f"{path} has an entry that does not make one {kind.__name__}", got=str(entry)[:120]) from error
-
-
-def _pairs(path: Path) -> list[Pair]:
-    if not path.exists():
-        return []
-    content = read_json(path)
-    entries = _entries(content if isinstance(content, dict) else {"pairs": content}, "pairs", path)
-    return [_record(Pair, entry, path) for entry in entries]
-
-
-def _curves(path: Path) -> list[dict[str, float]]:
-    """The lines that are whole: a killed training may leave half a line at the end."""
-    if not path.exists():
-        return []
-    lines: list[dict[str, float]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            lines.append({k: float(v) for k, v in entry.items() if isinstance(v, int | float) and math.isfinite(v)})
-    return sorted(lines, key=lambda entry: entry["step"])
-
-
-def _settings(raw: Mapping[str, Any]) -> list[Setting]:
-    meanings = known_keys()
-    return [Setting(name, value, meanings.get(name, "")) for name, value in flatten(raw)]

@@ -1,4 +1,4 @@
-"""The relearning curve of a report: DSR of the erased model over the steps that it was fine-tuned for."""
+"""The relearning curves of a report: DSR of a system over the steps that it was fine-tuned for."""
 
 from __future__ import annotations
 
@@ -9,57 +9,71 @@ from typing import Final, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ..records import Estimate
-from .attacks import AttackRow
-from .figures import ERASED, STYLE, THIRD, WIDTH, Plot, inline_svg
+from ..records import ORIGINAL, Awareness, Estimate
+from .figures import ACCENT, CONTRAST, STYLE, WIDTH, Plot, inline_svg, legend_above, open_axes
+from .read import Contents
+from .words import awareness, counts, set_name
 
-_NAME: Final = re.compile(r"relearning-(concept|benign)-(\d+)(@.*)?")
-_LINES: Final = {"concept": ("images of the concept", ERASED, "-"), "benign": ("benign images", THIRD, "--")}
+_NAME: Final = re.compile(r"relearning-(concept|benign)-(\d+)")
+_LINES: Final = {"concept": ("images of the concept", ACCENT, "-"), "benign": ("benign images", CONTRAST, "--")}
+_Lines = dict[str, dict[int, Estimate]]
+"""What was trained on → steps → DSR."""
 
 
 class _Place(NamedTuple):
-    """Where numbers are comparable: one prompt set, preset and contract."""
+    """Where numbers are comparable: one system, prompt set, budget, contract, and what the search saw."""
 
-    suffix: str
-    preset: str
+    system: str
+    scenario: str
+    preset: str | None
     contract: str
+    search: Awareness | None
 
 
-def relearning_plot(rows: Sequence[AttackRow]) -> Plot | None:
-    """DSR with intervals over the steps, a line a kind of images, step 0 from the direct prompts; None without two.
+def relearning_plots(contents: Contents) -> list[Plot]:
+    """A plot a system that has two points of a line: DSR over the steps, a line a kind of images.
 
-    Of several prompt sets, presets or contracts the one with most points is drawn, the first of equals.
+    Step 0 is the number without an attack on the same prompts. Of several prompt sets, budgets or contracts the one
+    with most points is drawn, the first of equals.
     """
-    by_place: dict[_Place, dict[str, dict[int, Estimate]]] = {}
-    for row in rows:
-        if row.erased is not None and (match := _NAME.fullmatch(row.attack)):
-            lines = by_place.setdefault(_Place(match[3] or "", row.preset, row.contract), {})
-            lines.setdefault(match[1], {})[int(match[2])] = row.erased
-    for row in rows:
-        name, _, rest = row.attack.partition("@")
-        place = _Place(f"@{rest}" if rest else "", row.preset, row.contract)
-        if name == "direct" and row.erased is not None and place in by_place:
-            for points in by_place[place].values():
-                points[0] = row.erased
-    curves = {
-        place: kept for place, lines in by_place.items() if (kept := {k: p for k, p in lines.items() if len(p) > 1})
-    }
-    if not curves:
-        return None
-    return _drawn(*max(curves.items(), key=lambda item: sum(map(len, item[1].values()))))
+    plots = []
+    for i, system in enumerate(contents.systems):
+        if system.name == ORIGINAL:
+            continue
+        curves = _curves([e for e in contents.estimates if e.metric == "dsr" and e.system == system.name])
+        if curves:
+            place, lines = max(curves.items(), key=lambda item: sum(map(len, item[1].values())))
+            plots.append(_drawing(place, lines, f"relearning-{i}"))
+    return plots
 
 
-def _drawn(place: _Place, lines: dict[str, dict[int, Estimate]]) -> Plot:
-    counts = sorted({estimate.n for points in lines.values() for estimate in points.values()})
+def _curves(scores: Sequence[Estimate]) -> dict[_Place, _Lines]:
+    """The lines of each place that have two points at least."""
+    by_place: dict[_Place, _Lines] = {}
+    for e in scores:
+        if e.attack is not None and (match := _NAME.fullmatch(e.attack)):
+            place = _Place(e.system, e.scenario, e.preset, e.contract, e.search)
+            by_place.setdefault(place, {}).setdefault(match[1], {})[int(match[2])] = e
+    for place, lines in by_place.items():
+        key = (None, place.scenario, place.contract)
+        start = next((e for e in scores if (e.attack, e.scenario, e.contract) == key), None)
+        for points in lines.values() if start is not None else ():
+            points[0] = start
+    long = {place: {k: p for k, p in lines.items() if len(p) > 1} for place, lines in by_place.items()}
+    return {place: lines for place, lines in long.items() if lines}
+
+
+def _drawing(place: _Place, lines: _Lines, identity: str) -> Plot:
+    search = f", {awareness(place.search)}" if place.search is not None else ""
     caption = (
-        "DSR of the erased model after it is fine-tuned for some steps, with 95 % intervals; at step 0 it is as it was."
-        f" Whoever has the weights can do this. {place.suffix.removeprefix('@') or 'Direct'} prompts, {place.preset} "
-        f"budget, n = {' or '.join(map(str, counts))}, {place.contract}."
+        f"DSR of “{place.system}” after it is fine-tuned for some steps, with 95 % intervals; at step 0 it is as it "
+        f"was. Whoever has the weights can do this. {set_name(place.scenario)}, {place.preset} budget{search}, "
+        f"n = {counts([e for points in lines.values() for e in points.values()])}, {place.contract}."
     )
+    words = []
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
-        axes = figure.add_subplot()
-        told = []
+        axes = open_axes(figure, "y")
         for kind in (kind for kind in _LINES if kind in lines):
             label, colour, style = _LINES[kind]
             points = sorted(lines[kind].items())
@@ -69,13 +83,10 @@ def _drawn(place: _Place, lines: dict[str, dict[int, Estimate]]) -> Plot:
                 steps, values, bars, color=colour, linestyle=style, linewidth=1.6, marker="o", markersize=4,
                 capsize=2, label=label, clip_on=False,
             )  # fmt: skip
-            told.append(f"{label}: " + ", ".join(f"{x} steps {y:.1f} %" for x, y in zip(steps, values, strict=True)))
+            words.append(f"{label}: " + ", ".join(f"{x} steps {y:.1f} %" for x, y in zip(steps, values, strict=True)))
         axes.set_xlabel("fine-tuning steps")
         axes.set_xticks(sorted({step for points in lines.values() for step in points}))
         axes.set_ylim(-2, 102)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
-        axes.grid(axis="y")
-        axes.tick_params(length=0)
-        axes.spines["left"].set_visible(False)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-        return Plot(inline_svg(figure, "relearning", f"{caption} {'; '.join(told)}."), caption)
+        legend_above(axes, 2)
+        return Plot(inline_svg(figure, identity, f"{caption} {'; '.join(words)}."), caption)

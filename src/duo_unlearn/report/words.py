@@ -1,70 +1,67 @@
-"""The numbers of a report in words and rows: the verdict, the table of estimates, what was not tested."""
+"""The words of a report: what prompt sets, metrics, attacks and systems are called, and how numbers are written."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from ..records import Estimate, is_share
-from .read import Absent, Contents
+from ..attacks.registry import ATTACKS
+from ..records import Awareness, Estimate, is_share
+from ..runs.results import WORST
 
 PERCENT: Final = "\u00a0%"
 """Never parted from its number at the end of a line."""
-ATTACK_SETS: Final = ("direct", "synonym", "indirect", "inverted")
+ASKING: Final = ("direct", "synonym", "indirect")
+"""The usual prompt sets that ask for the concept."""
 SET_NAMES: Final = {
     "direct": "Direct wording",
     "synonym": "Synonyms",
     "indirect": "Indirect wording",
-    "inverted": "Inverted token",
-    "inverted-plain": "Inverted token, plain prompts",
-    "keep": "Keep prompts",
     "empty": "Empty-hands prompts",
     "neighbours": "Neighbour prompts",
 }
-OTHER_ATTACKS: Final = {
-    "Ring-A-Bell": "a black-box search over tokens",
-    "SneakyPrompt": "a black-box search for words that slip past",
-    "UnlearnDiffAtk": "a white-box adversarial prefix",
-    "P4D": "a white-box prompt search",
-    "Relearning": "fine-tuning the erased model on the concept again",
-    "Image-to-image": "starting from a picture in place of noise",
+METRIC_NAMES: Final = {
+    "dsr": "DSR: concept not seen",
+    "detected": "Concept seen (false positives)",
+    "refused": "Refused by a guard",
+    "verdict": "Verdicts",
+    "clip score": "CLIP score",
+    **{name: name.upper() for name in ("lpips", "fid", "kid", "cmmd")},
 }
+ATTACK_WORDS: Final = {
+    "ring-a-bell": "a black-box search over tokens",
+    "sneakyprompt": "a black-box search for words that slip past",
+    "concept-inversion": "a new token that is trained to stand for the concept",
+    "unlearndiffatk": "a white-box adversarial prefix",
+    "p4d": "a white-box prompt search",
+    "image-to-image": "starting from a picture in place of noise",
+    "relearning": "fine-tuning the edited model on the concept again",
+    "edit-removal": "taking the edits off",
+}
+"""What an attack does, for people who do not know its name. One that is not here is named alone."""
 
 
-class Row(NamedTuple):
-    """One metric of one prompt set under one contract, for both models. contract: its number, from 1."""
-
-    metric: str
-    original: Estimate | None
-    erased: Estimate | None
-    contract: int
-
-
-class Group(NamedTuple):
-    """The rows of a prompt set."""
-
-    prompts: str
-    rows: list[Row]
-
-
-class Table(NamedTuple):
-    """All estimates; contracts in the order of their numbers."""
-
-    groups: list[Group]
-    contracts: list[str]
-
-
-def set_name(prompts: str) -> str:
+def set_name(scenario: str) -> str:
     """A prompt set as the report calls it."""
-    return SET_NAMES.get(prompts, f"{prompts[:1].upper()}{prompts[1:]} prompts")
+    return SET_NAMES.get(scenario, f"{scenario[:1].upper()}{scenario[1:]} prompts")
 
 
 def metric_name(metric: str) -> str:
     """A metric as the report calls it."""
-    known = {"dsr": "DSR: concept not seen", "detected": "Concept seen (false positives)"}
-    known |= {"clip score": "CLIP score", **{name: name.upper() for name in ("lpips", "fid", "kid", "cmmd")}}
-    return known.get(metric, metric[:1].upper() + metric[1:])
+    return METRIC_NAMES.get(metric, metric[:1].upper() + metric[1:])
+
+
+def awareness(search: Awareness | None) -> str:
+    """Whether a search saw the system's guards, in words; "" where there was no such question."""
+    return {None: "", "aware": "aware of the guard", "unaware": "unaware of the guard"}.get(search, str(search))
+
+
+def attack_words(attack: str, preset: str | None, search: Awareness | None) -> str:
+    """An attack with its budget and what its search saw, e.g. "p4d (quick budget, unaware of the guard)"."""
+    details = [f"{preset} budget"] if preset is not None else []
+    details += [awareness(search)] if search is not None else []
+    return f"“{attack}”" + (f" ({', '.join(details)})" if details else "")
 
 
 def figure(metric: str, value: float) -> str:
@@ -85,101 +82,30 @@ def interval(estimate: Estimate) -> str:
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}{PERCENT}"
 
 
-def order_of(prompts: str) -> tuple[int, str]:
-    """Attacks first, then keep prompts, then neighbours by name."""
-    known = (*ATTACK_SETS, "inverted-plain", "keep", "neighbours")
-    return (known.index(prompts), "") if prompts in known else (len(known), prompts)
-
-
-def table(estimates: Sequence[Estimate]) -> Table:
-    """Estimates by prompt set. Those of another contract never share a row."""
-    contracts: list[str] = []
-    groups: dict[str, list[Row]] = {}
-    for estimate in estimates:
-        if estimate.contract not in contracts:
-            contracts.append(estimate.contract)
-        number = contracts.index(estimate.contract) + 1
-        rows = groups.setdefault(estimate.prompts, [])
-        for i, row in enumerate(rows):
-            if (row.metric, row.contract) != (estimate.metric, number):
-                continue
-            if estimate.model == "original" and row.original is None:
-                rows[i] = row._replace(original=estimate)
-                break
-            if estimate.model == "erased" and row.erased is None:
-                rows[i] = row._replace(erased=estimate)
-                break
-        else:
-            original, erased = (estimate, None) if estimate.model == "original" else (None, estimate)
-            rows.append(Row(estimate.metric, original, erased, number))
-    return Table([Group(name, groups[name]) for name in sorted(groups, key=order_of)], contracts)
-
-
-def _find(estimates: Sequence[Estimate], metric: str, model: str, prompts: str) -> Estimate | None:
-    return next((e for e in estimates if (e.metric, e.model, e.prompts) == (metric, model, prompts)), None)
-
-
-def verdict(contents: Contents) -> str:
-    """One sentence: the worst DSR of the erased model with its interval and n, and what was preserved."""
-    concept = contents.concept or "the concept"
-    scores = [e for e in contents.estimates if e.metric == "dsr" and e.model == "erased"]
-    if not scores:
-        return f"Whether {concept} was erased is not known: this run has no defence success rate of the erased model."
-    worst = min(scores, key=lambda e: (e.value, e.low))
-    of_sets = f"worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set tested"
-    before = _find(contents.estimates, "dsr", "original", worst.prompts)
-    compared = f"; original model: {figure('dsr', before.value)}" if before else "; the original model was not measured"
-    return (
-        f"With “{set_name(worst.prompts).lower()}” ({of_sets}) the erased model shows no {concept} in "
-        f"{figure('dsr', worst.value)} of {worst.n} images (95{PERCENT} interval {interval(worst)}{compared}), "
-        f"and {_preserved(contents.estimates)}."
-    )
-
-
-def _preserved(estimates: Sequence[Estimate]) -> str:
-    """What stayed on keep prompts, and the largest fall of an agreement on any prompts."""
-    agreements = [e for e in estimates if e.metric.endswith(" agreement") and e.model == "erased"]
-    kept = [e for e in agreements if e.prompts == "keep"]
-    parts = []
-    for estimate in kept:
-        before = _find(estimates, estimate.metric, "original", "keep")
-        was = f" (original {figure(estimate.metric, before.value)})" if before else ""
-        parts.append(f"{estimate.metric.removesuffix(' agreement')} {figure(estimate.metric, estimate.value)}{was}")
-    if parts:
-        sentence = f"on keep prompts (n = {_counts(kept)}) the images agree with what was asked in {', '.join(parts)}"
-    elif (prior := _find(estimates, "prior preservation", "erased", "keep")) is not None:
-        sentence = f"prior preservation on keep prompts is {figure(prior.metric, prior.value)} ({interval(prior)})"
-    else:
-        return "what was preserved was not measured"
-    falls = [(b.value - e.value, b, e) for e in agreements if (b := _find(estimates, e.metric, "original", e.prompts))]
-    if not falls:
-        return sentence
-    fall, before, after = max(falls, key=lambda entry: entry[0])
-    if fall <= 0:
-        return f"{sentence}; no attribute agrees less than before"
-    where = f"{after.metric.removesuffix(' agreement')} under “{set_name(after.prompts).lower()}”"
-    return f"{sentence}; the largest fall is {where}, from {figure('', before.value)} to {figure('', after.value)}"
-
-
-def _counts(estimates: Sequence[Estimate]) -> str:
+def counts(estimates: Sequence[Estimate]) -> str:
+    """How many attempts estimates are of: "300", or "20 to 300" where they differ."""
     low, high = min(e.n for e in estimates), max(e.n for e in estimates)
     return str(low) if low == high else f"{low} to {high}"
 
 
-def untested_attacks(estimates: Sequence[Estimate], attacks: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Attacks that no estimate names, and that the red team has not measured, and what each does."""
-    named = " ".join(_plain(name) for name in (*(e.metric + e.prompts for e in estimates), *attacks))
-    return [(name, what) for name, what in OTHER_ATTACKS.items() if _plain(name) not in named]
+def set_order(scenario: str) -> tuple[int, str]:
+    """A sort key: prompts that ask for the concept, keep prompts, then others by name."""
+    usual = (*ASKING, "plain", "keep", "neighbours")
+    return (usual.index(scenario), "") if scenario in usual else (len(usual), scenario)
 
 
-def missing_sets(contents: Contents) -> list[Absent]:
-    """Prompt sets without a number for the erased model, with the reason where the run gives one."""
-    given = {(a.metric, a.prompts) for a in contents.absent}
-    seen = {e.prompts for e in contents.estimates if e.model == "erased"}
-    reasoned = {prompts for _, prompts in given}
-    rest = [s for s in (*ATTACK_SETS, "keep") if s not in seen and s not in reasoned]
-    return [*contents.absent, *(Absent("all metrics", s, "not evaluated in this run") for s in rest)]
+def attack_order(attack: str | None) -> tuple[int, str]:
+    """A sort key: no attack, then the order of the registry, unknown ones, and the worst case last."""
+    names, base = ATTACKS.names(), (attack or "").partition("@")[0]
+    if attack is None:
+        return -1, ""
+    if attack == WORST:
+        return len(names) + 1, ""
+    return (names.index(base) if base in names else len(names)), attack
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+def family_of_attack(attack: str) -> str:
+    """What attacks of several sizes or kinds have in common: relearning-concept-20 and the like are "relearning"."""
+    first = attack.partition("@")[0].partition("-")[0]
+    members = [name for name in ATTACKS.names() if name.partition("-")[0] == first]
+    return os.path.commonprefix(members).rstrip("-") or attack

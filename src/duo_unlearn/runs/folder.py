@@ -4,14 +4,15 @@ RUN/
   settings.yaml            the settings as resolved
   run.json                 provenance: versions, machine, base model's fingerprint, stages finished
   pairs/                   unsafe/*.png  safe/*.png  manifest.json  sheet.png
-  cache/                   moments.safetensors: latents and text embeddings, made once
-  train/                   checkpoint.safetensors  metrics.jsonl
-  adapter/                 pytorch_lora_weights.safetensors  provenance.json
-  evaluation/              images/SET/MODEL/NNNN.png  parts/SET.MODEL/FIRST.json  verdicts.json  inverted.safetensors
-  attacks/                 PRESET/ATTACK/: what was found, attempts and images
-  attacks/originals/       the original model's images that attacks start from or aim at, by what they depend on
-  attacks.json             estimates of the red team, by attack and preset
-  results.json             estimates
+  cache/                   moments.safetensors: latents and text embeddings; preservation.json: what was measured once
+  train/NAME/              checkpoint.safetensors  metrics.jsonl, of each eraser that trains
+  edits/NAME/              an edit: its safetensors file, provenance.json. A LoRA loads with `pipe.load_lora_weights`
+  guards/                  what guards learned
+  originals/               the original model's images of plain prompts, by what they depend on
+  attempts/SYSTEM/SCENARIO/ATTACK.PRESET/
+                           group.json; found-NNNN.json: what a search found; NNNN.json: attempts; NNNN.png: their images
+  verdicts/                a file a detector contract: its word on every image, by the image's hash
+  results.json             estimates, made from attempts and verdicts
   sweep/                   a run folder a β or strength; KIND.json, KIND.svg
   report.html              one self-contained page; report.json: its data; report-no-images.html: to share
 """
@@ -20,15 +21,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import DuoError
+from ..storage.files import digest, read_object, set_aside, write_json
 from .machine import is_first_process
-from ..storage.files import read_json, write_json
+
+OLD_FORM: Final = ("evaluation", "attacks", "attacks.json", "adapter")
+"""What the run folder of an older form holds."""
 
 
 class Run:
@@ -40,38 +44,51 @@ class Run:
         self.record = folder / "run.json"
         self.pairs = folder / "pairs"
         self.moments = folder / "cache" / "moments.safetensors"
-        self.checkpoint = folder / "train" / "checkpoint.safetensors"
-        self.metrics = folder / "train" / "metrics.jsonl"
-        self.adapter = folder / "adapter"
-        self.adapter_weights = self.adapter / "pytorch_lora_weights.safetensors"
-        self.evaluation = folder / "evaluation"
-        self.verdicts = self.evaluation / "verdicts.json"
-        self.inverted = self.evaluation / "inverted.safetensors"
-        self.attacks = folder / "attacks"
-        self.originals = self.attacks / "originals"
-        self.attack_results = folder / "attacks.json"
+        self.preservation = folder / "cache" / "preservation.json"
+        self.edits = folder / "edits"
+        self.guards = folder / "guards"
+        self.originals = folder / "originals"
+        self.attempts = folder / "attempts"
+        self.verdicts = folder / "verdicts"
         self.results = folder / "results.json"
         self.sweep = folder / "sweep"
         self.report = folder / "report.html"
         self.report_data = folder / "report.json"
         self.report_to_share = folder / "report-no-images.html"
 
-    def images(self, prompts: str, model: str) -> Path:
-        """Where the evaluation images of a prompt set and a model lie."""
-        return self.evaluation / "images" / prompts / model
+    def edit(self, name: str) -> Path:
+        """The folder of an edit."""
+        return self.edits / name
 
-    def part(self, prompts: str, model: str, first: int) -> Path:
-        """Where the verdicts of the images from number `first` on are kept until the evaluation is whole."""
-        return self.evaluation / "parts" / f"{prompts}.{model}" / f"{first:04}.json"
+    def checkpoint(self, name: str) -> Path:
+        """Where the training of an edit keeps its state."""
+        return self.folder / "train" / name / "checkpoint.safetensors"
 
-    def attack_verdicts(self, contract: str) -> Path:
-        """Where the red team's verdicts under a contract are kept."""
-        return self.attacks / "measures" / f"{hashlib.sha256(contract.encode()).hexdigest()[:12]}.json"
+    def metrics(self, name: str) -> Path:
+        """Where the training of an edit writes a line a step."""
+        return self.folder / "train" / name / "metrics.jsonl"
+
+    def verdicts_of(self, contract: str) -> Path:
+        """Where the verdicts under a contract are kept."""
+        return self.verdicts / f"{digest(contract)[:16]}.json"
+
+    def check_form(self) -> None:
+        """Fail for a run folder of the form before systems had names: its attempts cannot be told apart."""
+        old = [name for name in OLD_FORM if (self.folder / name).exists()]
+        if old:
+            hint = "choose another --output and run `duo erase` there; `--pairs OLD/pairs` takes the pairs along"
+            raise DuoError(f"{self.folder} is a run folder of an older form", got=f"{old[0]} in it", hint=hint)
 
     def read_record(self) -> dict[str, Any]:
         """run.json, or an empty record."""
-        found: dict[str, Any] = read_json(self.record) if self.record.exists() else {}
-        return found
+        if not self.record.exists():
+            return {}
+        try:
+            return read_object(self.record)
+        except DuoError as error:
+            print(f"{error.problem}: it is set aside and made again", file=sys.stderr, flush=True)
+            set_aside(self.record)
+            return {}
 
     def update_record(self, **entries: Any) -> None:
         """Add or replace entries of run.json."""

@@ -1,6 +1,6 @@
-"""Files that are whole or absent: atomic writes, tensors with metadata, hashes.
+"""Files that are whole or absent: atomic writes, careful reads, tensors with metadata, hashes.
 
-Everything is JSON, YAML, text, PNG or safetensors; nothing is ever pickled.
+Everything is JSON, YAML, text, PNG or safetensors; nothing is ever pickled. What cannot be read is a DuoError.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ import errno
 import hashlib
 import json
 import os
+import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import DuoError
 
 if TYPE_CHECKING:
     import torch
+
+PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+"""Endings of files that are pickles: reading one would run whatever code is in it."""
+_PICKLE_STARTS: Final = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_AGAIN: Final = "delete the file to have it made again, or restore it"
 
 
 @contextlib.contextmanager
@@ -29,6 +36,8 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if "\0" in str(path):
+            raise OSError(errno.EINVAL, "the name has a NUL character")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as handle:
@@ -42,15 +51,23 @@ def atomic(path: Path) -> Iterator[Path]:
             raise _write_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
         raise
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             temporary.unlink(missing_ok=True)
 
 
 def _write_error(path: Path, error: OSError) -> DuoError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space and run the same command again; what was finished is kept"
-        return DuoError(f"cannot write {path}: the disk is full", hint=hint)
-    return DuoError(f"cannot write {path}", got=error.strerror or str(error), hint="choose another output folder")
+        return DuoError(f"cannot write {printable(path)}: the disk is full", hint=hint)
+    hint = "choose another output folder"
+    return DuoError(f"cannot write {printable(path)}", got=error.strerror or str(error), hint=hint)
+
+
+def printable(path: Path) -> str:
+    """A path as messages print it: escaped where it has control characters, cut where it is very long."""
+    text = str(path)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 300 else f"{text[:200]}…{text[-60:]}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -69,14 +86,65 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; a file that is missing or broken is a DuoError."""
+def is_regular(path: Path) -> bool:
+    """Whether a path is a regular file; also False for a name that no file can have."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def check_regular(path: Path, what: str = "") -> None:
+    """Fail unless a path is a regular file: opening a pipe would wait without end. what: e.g. "settings file"."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise _read_error(path, what, error) from error
+    if not stat.S_ISREG(mode):
+        got = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise DuoError(f"cannot read {_title(path, what)}", got=got, hint="name a regular file")
+
+
+def _title(path: Path, what: str) -> str:
+    return f"the {what} {printable(path)}" if what else printable(path)
+
+
+def _read_error(path: Path, what: str, error: Exception) -> DuoError:
+    got = getattr(error, "strerror", None) or str(error)
+    return DuoError(f"cannot read {_title(path, what)}", got=got, hint="check the path and its permissions")
+
+
+def read_bytes(path: Path, what: str = "", most: int | None = None) -> bytes:
+    """The content of a regular file. what: names it in messages; most: how many bytes it may have.
+
+    DuoError: it is missing, no regular file, larger, or its name cannot be one.
+    """
+    check_regular(path, what)
+    try:
+        if most is not None and (size := path.stat().st_size) > most:
+            raise DuoError(f"{_title(path, what)} is too large", got=f"{size} bytes", hint=f"at most {most} bytes")
+        return path.read_bytes()
     except OSError as error:
-        raise DuoError(f"cannot read {path}", got=error.strerror or str(error)) from error
-    except ValueError as error:
-        raise DuoError(f"{path} is not valid JSON", got=str(error), hint="restore the file or start anew") from error
+        raise _read_error(path, what, error) from error
+
+
+def read_json(path: Path, hint: str = "restore the file or start anew") -> Any:
+    """Read JSON; a file that is missing or broken is a DuoError with that hint."""
+    content = read_bytes(path)
+    try:
+        return json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        got = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise DuoError(f"{printable(path)} is not valid JSON", got=got, hint=hint) from error
+
+
+def read_object(path: Path, hint: str = "restore the file or start anew") -> dict[str, Any]:
+    """Read a JSON file that holds an object, {"name": value, …}; any other content is a DuoError with that hint."""
+    content = read_json(path, hint)
+    if not isinstance(content, dict):
+        got = {list: "a list", str: "a string", type(None): "null"}.get(type(content), "a number or truth value")
+        raise DuoError(f"{printable(path)} holds no JSON object", got=got, hint=hint)
+    return content
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -98,28 +166,84 @@ def _ordered_header(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; a broken one is a DuoError."""
+def read_tensors(path: Path, *, finite: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    DuoError: the file is missing or broken, it is a pickle, or a floating tensor holds NaN or infinity. finite=False
+    leaves the last check out.
+    """
     from safetensors import SafetensorError, safe_open
 
+    check_regular(path)
+    if path.suffix in PICKLES:
+        raise _pickle_error(path)
     try:
         with safe_open(path, framework="pt") as handle:
-            return {key: handle.get_tensor(key) for key in handle.keys()}, dict(handle.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        hint = "delete the file to have it made again, or restore it"
-        raise DuoError(f"cannot read {path} as safetensors", got=str(error), hint=hint) from error
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+            metadata = dict(handle.metadata() or {})
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        if _starts_as_pickle(path):
+            raise _pickle_error(path) from error
+        raise DuoError(f"cannot read {printable(path)} as safetensors", got=str(error)[:200], hint=_AGAIN) from error
+    if finite:
+        _check_finite(path, tensors)
+    return tensors, metadata
+
+
+def _pickle_error(path: Path) -> DuoError:
+    hint = "convert it to .safetensors where you trust it"
+    return DuoError(f"{printable(path)} is a pickle that could run code", got="no safetensors", hint=hint)
+
+
+def _starts_as_pickle(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(4).startswith(_PICKLE_STARTS)
+
+
+def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        wide = tensor if tensor.element_size() > 1 else tensor.float()  # of 8-bit floats torch cannot tell
+        if count := int((~wide.isfinite()).sum()):
+            got = f"{count} of {tensor.numel()} values of {name!r} are NaN or infinite"
+            raise DuoError(f"{printable(path)} holds numbers that are not finite", got=got, hint=_AGAIN)
 
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+    check_regular(path)
+    total = hashlib.sha256()
     try:
         with path.open("rb") as handle:
             while chunk := handle.read(1 << 20):
-                digest.update(chunk)
+                total.update(chunk)
     except OSError as error:
-        raise DuoError(f"cannot read {path}", got=error.strerror or str(error)) from error
-    return digest.hexdigest()
+        raise _read_error(path, "", error) from error
+    return total.hexdigest()
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of plain values (numbers, strings, lists, mappings, None), in hexadecimal.
+
+    It is taken over canonical JSON with sorted keys, so it is the same in every process. It makes the keys of results.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def seed_of(*parts: object) -> int:
+    """A seed below 2³¹ that is a function of its parts, the same on every machine."""
+    return zlib.crc32("/".join(map(str, parts)).encode()) & 0x7FFFFFFF
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a broken file that can be made again to NAME.broken; gives the new path. An older one is replaced."""
+    aside = path.with_name(f"{path.name}.broken")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        raise _write_error(aside, error) from error
+    return aside
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -1,21 +1,33 @@
-"""Reading images that users bring, and writing PNGs: what cannot be used as it is, is refused, never guessed at."""
+"""Images on disk: the only room that opens, writes and lays out pictures.
+
+A user's image that cannot be used as it is, is refused with a reason (`open_image`). One of our own files that is
+missing or broken is no image (`read_image`): whoever reads it makes it again or leaves it unscored.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DuoError
-from .files import write_bytes
+from .files import check_regular, write_bytes
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP")
 MODES: Final = ("RGB", "RGBA", "L", "P")
 MAX_PIXELS: Final = 64_000_000
+UNREADABLE: Final = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow raises for a broken image, when it opens it or when it decodes it."""
 _ORIENTATION: Final = 0x0112
 _CONVERT: Final = "save it as an 8-bit sRGB PNG, for example `magick IN -auto-orient -colorspace sRGB OUT.png`"
 
@@ -26,6 +38,7 @@ def open_image(path: Path) -> Image.Image:
     DuoError for what is no PNG, JPEG or WEBP, is truncated, has more than 64 megapixels, is CMYK or of another
     colour mode, holds several frames, or carries an EXIF rotation.
     """
+    check_regular(path, "image")
     try:
         with warnings.catch_warnings():
             # Our own limit is the stricter one, and is checked before anything is decoded.
@@ -39,7 +52,7 @@ def open_image(path: Path) -> Image.Image:
         raise _broken(path, error) from error
     with image:
         _check_header(path, image)
-        return _as_rgb(_decoded(path, image))
+        return _as_rgb(_decode(path, image))
 
 
 def _check_header(path: Path, image: Image.Image) -> None:
@@ -53,7 +66,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
         raise DuoError(f"{path} is animated", got=f"{frames} frames", hint="save the frame that you want as a PNG")
 
 
-def _decoded(path: Path, image: Image.Image) -> Image.Image:
+def _decode(path: Path, image: Image.Image) -> Image.Image:
     try:
         image.load()
         orientation = image.getexif().get(_ORIENTATION, 1)
@@ -92,6 +105,49 @@ def _broken(path: Path, error: Exception) -> DuoError:
         return DuoError(f"cannot read the image {path}", got=error.strerror, hint="check the path and its permissions")
     hint = "copy or export the file again, as PNG"
     return DuoError(f"{path} is truncated or broken", got=str(error) or type(error).__name__, hint=hint)
+
+
+def read_image(path: Path, errors: list[str] | None = None) -> Image.Image | None:
+    """An image that this package wrote, as RGB, fully decoded; None where it is missing or broken.
+
+    errors: gets one line on what is wrong with the file, "NAME: reason".
+    """
+    try:
+        check_regular(path)
+        with Image.open(path, formats=FORMATS) as image:
+            return image.convert("RGB")
+    except (*UNREADABLE, DuoError) as error:
+        if errors is not None:
+            reason = (error.got if isinstance(error, DuoError) else str(error)) or type(error).__name__
+            errors.append(f"{path.name}: {reason}"[:200])
+        return None
+
+
+def image_fault(image: Image.Image) -> str | None:
+    """Why an image is no picture, so that no detector may judge it; None where it is one.
+
+    The sampler puts a reason into `image.info["fault"]`, e.g. that its values were not finite. An image of one colour
+    is none either.
+    """
+    if reason := image.info.get("fault"):
+        return str(reason)
+    bands = image.convert("RGB").getextrema()
+    return "flat: one colour" if all(band[0] == band[1] for band in bands if isinstance(band, tuple)) else None
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]], *, gap: int = 0, background: str = "black") -> Image.Image:
+    """Images laid out in rows, each in a cell of the largest one's size, at its top left.
+
+    gap: pixels between the cells and around all of them; rows may differ in length.
+    """
+    images = [image for row in rows for image in row]
+    width = max((image.width for image in images), default=1) + gap
+    height = max((image.height for image in images), default=1) + gap
+    page = Image.new("RGB", (gap + max(map(len, rows), default=0) * width, gap + len(rows) * height), background)
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            page.paste(image, (gap + x * width, gap + y * height))
+    return page
 
 
 def save_png(image: Image.Image, path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ...concepts.spec import Concept
 from ...errors import DuoError
-from ...settings.tree import TrainSettings
+from .settings import TrainSettings
 
 BASE_RATES: Final = {"sd1": 3e-4, "sd3": 3e-5}
 """The scripts' base learning rate by family; the rate is base · 100 / β."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ...edits.lora import adapters_off
 from ...families.interface import Conditioning, Model, joined
 from ...records import Decay
-from ...settings.tree import TrainSettings
 from ..latents import Cache
 from .objective import Terms, duo_loss
+from .settings import TrainSettings
 
 
 def rate_factor(step: int, steps: int, decay: Decay) -> float:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...interval import mean_interval, wilson
-from ..model.judge_net import ATTRIBUTES, JudgeNet, attribute_ids
+from ..model.judge_net import JudgeNet, attribute_ids
 from ..model.parts import token_ids
 from ..world.captions import (
     EMPTY,
@@ -28,7 +28,7 @@ from ..world.captions import (
     caption,
     with_article,
 )
-from ..world.scenes import ITEMS, OBJECTS, SUBJECTS, Scene, is_held_out, random_scene
+from ..world.scenes import ATTRIBUTES, ITEMS, OBJECTS, SUBJECTS, Scene, is_held_out, random_scene
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..model.judge_net import ATTRIBUTES, JudgeNet, attribute_ids
+from ..model.judge_net import JudgeNet, attribute_ids
 from ..model.parts import token_ids
 from ..world.captions import Caption, caption
-from ..world.scenes import ITEMS, OBJECTS, SUBJECTS, Scene, draw_batch, is_held_out, random_scene
+from ..world.scenes import ATTRIBUTES, ITEMS, OBJECTS, SUBJECTS, Scene, draw_batch, is_held_out, random_scene
 from .loop import Draw
 
 if TYPE_CHECKING:

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from ..world.scenes import COLOURS, ITEMS, OBJECTS, PLACES, SUBJECTS, Scene
-
-ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
-    "item": ITEMS,
-    "subject": (*SUBJECTS, *OBJECTS),
-    "colour": tuple(COLOURS),
-    "place": PLACES,
-}
-"""The judge's heads and their labels, in order."""
+from ..world.scenes import ATTRIBUTES, Scene
 
 
 def attribute_ids(scenes: list[Scene]) -> dict[str, Tensor]:

@@ -33,6 +33,13 @@ COLOURS: Final = {
     "orange": (240, 130, 35),
     "purple": (130, 60, 160),
 }
+ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+    "item": ITEMS,
+    "subject": (*SUBJECTS, *OBJECTS),
+    "colour": tuple(COLOURS),
+    "place": PLACES,
+}
+"""What a picture can be told apart by, and the labels of each, in the order of the judge's heads."""
 
 _INK = (40, 36, 50)
 _SKIN = (250, 214, 165)

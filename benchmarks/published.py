@@ -1,0 +1,158 @@
+"""The denoisers of the published models, by their configurations: no weights, any device (meta costs nothing).
+
+`saved_bytes` counts what a training pass through one keeps for its way back. The sizes in `duo_unlearn.families` come
+from here, and `tests/settings/test_needs.py` compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from duo_unlearn.families.registry import FAMILIES
+
+_UNET: Final = "UNet2DConditionModel"
+PUBLISHED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "sd1": (  # CompVis/stable-diffusion-v1-4
+        _UNET,
+        {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    ),
+    "sd2": (  # stabilityai/stable-diffusion-2-1
+        _UNET,
+        {
+            "sample_size": 96,
+            "cross_attention_dim": 1024,
+            "attention_head_dim": (5, 10, 20, 20),
+            "use_linear_projection": True,
+        },
+    ),
+    "sdxl": (  # stabilityai/stable-diffusion-xl-base-1.0
+        _UNET,
+        {
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "cross_attention_dim": 2048,
+            "attention_head_dim": (5, 10, 20),
+            "transformer_layers_per_block": (1, 2, 10),
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+    ),
+    "sd3": (  # stabilityai/stable-diffusion-3-medium
+        "SD3Transformer2DModel",
+        {
+            "sample_size": 128,
+            "num_layers": 24,
+            "attention_head_dim": 64,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 4096,
+            "caption_projection_dim": 1536,
+            "pooled_projection_dim": 2048,
+            "pos_embed_max_size": 192,
+        },
+    ),
+    "flux": (  # black-forest-labs/FLUX.1-dev; schnell has no guidance embedding
+        "FluxTransformer2DModel",
+        {
+            "num_layers": 19,
+            "num_single_layers": 38,
+            "attention_head_dim": 128,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 4096,
+            "pooled_projection_dim": 768,
+            "guidance_embeds": True,
+        },
+    ),
+}
+
+
+def published_denoiser(family: str, device: str | torch.device = "meta") -> nn.Module:
+    """The denoiser of a family's published model, with fresh weights (none on the meta device)."""
+    import diffusers
+
+    name, config = PUBLISHED[family]
+    with torch.device(device):
+        denoiser: nn.Module = getattr(diffusers, name)(**config)
+    return denoiser
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps what a fused attention keeps: query, key, value and output, not the matrix of weights."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_gradients: Any) -> Any:
+        raise NotImplementedError("counted, never run")
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *_rest: Any, **_named: Any) -> Tensor:
+    out: Tensor = _Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _inputs(family: str) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """One row of what the denoiser reads, at the model's own resolution."""
+    size = FAMILIES.get(family).size
+    assert size is not None
+    side = size.resolution // 8
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(1, *shape, device="meta", dtype=torch.bfloat16)
+
+    t = torch.empty(1, device="meta")
+    if family in ("sd1", "sd2"):
+        return (empty(4, side, side), t), {"encoder_hidden_states": empty(77, 768 if family == "sd1" else 1024)}
+    if family == "sdxl":
+        added = {"text_embeds": empty(1280), "time_ids": empty(6)}
+        return (empty(4, side, side), t), {"encoder_hidden_states": empty(77, 2048), "added_cond_kwargs": added}
+    text = {"timestep": t, "encoder_hidden_states": empty(333 if family == "sd3" else 256, 4096)}
+    if family == "sd3":
+        return (), {**text, "hidden_states": empty(16, side, side), "pooled_projections": empty(2048)}
+    tokens = (side // 2) ** 2
+    places = {"txt_ids": empty(256, 3)[0], "img_ids": empty(tokens, 3)[0]}
+    packed = {"hidden_states": empty(tokens, 64), "pooled_projections": empty(768), "guidance": t}
+    return (), {**text, **packed, **places}
+
+
+def saved_bytes(family: str, *, checkpointing: bool) -> int:
+    """Bytes that one row of a bf16 training pass keeps, adapter on the default layers, weights not counted."""
+    from peft import LoraConfig
+
+    denoiser: Any = published_denoiser(family).to(torch.bfloat16).requires_grad_(False)
+    pattern = re.compile(FAMILIES.get(family).targets["self-attention"])
+    layers = [n for n, layer in denoiser.named_modules() if pattern.fullmatch(n) and isinstance(layer, nn.Linear)]
+    denoiser.add_adapter(LoraConfig(r=32, lora_alpha=32, target_modules=layers))
+    for name, parameter in denoiser.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()  # as in training
+    if checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    weights = {parameter.untyped_storage()._cdata for parameter in denoiser.parameters()}  # noqa: SLF001
+    storages: dict[int, Any] = {}  # the storages themselves, or their addresses would be used again
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:  # noqa: SLF001
+            storages[storage._cdata] = storage  # noqa: SLF001
+        return tensor
+
+    positional, named = _inputs(family)
+    with (
+        patch("torch.nn.functional.scaled_dot_product_attention", _attend),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        denoiser(*positional, **named, return_dict=False)
+    return sum(int(storage.nbytes()) for storage in storages.values())

@@ -1,0 +1,149 @@
+"""What is asked of which system: an attack with its budget, on the prompts of a scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..attacks.registry import ATTACKS
+from ..concepts.prompt_files import read_prompts
+from ..concepts.prompt_sets import Counts, PromptSet, prompt_sets
+from ..errors import DuoError
+from ..records import ORIGINAL, Awareness
+from ..runs.attempts import Group
+from ..session import Session
+from ..storage.files import seed_of
+from ..system import System
+
+if TYPE_CHECKING:
+    from ..attacks.interface import Attack, Preset
+
+DIRECT: Final = "direct"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One attack on one system. preset: None where nothing attacks, "custom" where the budget is no preset's.
+
+    replay: a run whose findings, found there on `replay_system`, are used in place of a search. keeps_wider: where more
+    prompts of the scenario were asked before under the same settings, these stay.
+    """
+
+    system: System
+    scenario: PromptSet
+    attack: Attack
+    preset: str | None
+    budget: Any
+    search: Awareness | None = None
+    replay: Path | None = None
+    replay_system: str = ""
+    keeps_wider: bool = False
+
+    @property
+    def group(self) -> Group:
+        """The folder that the attempts are kept in."""
+        replay = self.replay.resolve().name if self.replay is not None else None
+        return Group(self.system.name, self.scenario.name, self.attack.name, self.preset, self.search, replay)
+
+
+class AttackPlan(NamedTuple):
+    """Attacks that every system of a run, or every member of a sweep, undergoes. prompts: how many of the scenario.
+
+    aware: whether white-box searches see the guards of a system that has some. file: prompts in place of the concept's.
+    """
+
+    names: Sequence[str]
+    preset: Preset = "quick"
+    prompts: int = 20
+    aware: bool = False
+    file: Path | None = None
+
+
+def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
+    """Direct prompts of every scenario, and an inverted token before the first of them and before plain prompts."""
+    counts = session.settings.evaluate
+    sizes = Counts(counts.prompts, counts.keep_prompts, counts.neighbour_prompts, counts.inversion_prompts)
+    sets = prompt_sets(session.concept, sizes, session.settings.seed)
+    direct = ATTACKS.get(DIRECT)
+    plans = [
+        Plan(system, chosen, direct, None, direct.budgets["quick"])
+        for chosen in sets
+        if chosen.kind != "plain"
+        for system in systems
+    ]
+    if not counts.inversion_prompts:
+        return plans
+    attack = ATTACKS.get("concept-inversion")
+    budget = dataclasses.replace(attack.budgets["quick"], steps=counts.inversion_steps, batch=counts.inversion_batch)
+    asking = next((chosen for chosen in sets if chosen.kind == "attack"), None)
+    few = [_first(asking, counts.inversion_prompts)] if asking is not None else []
+    for chosen in [*few, *(chosen for chosen in sets if chosen.kind == "plain")]:
+        for system in systems:
+            search: Awareness | None = "unaware" if system.guards else None
+            plans.append(Plan(system, chosen, attack, _preset_of(attack, budget), budget, search))
+    return plans
+
+
+def attack_plans(
+    session: Session, systems: Sequence[System], chosen: AttackPlan, replay: Path | None = None
+) -> list[Plan]:
+    """The attacks of a plan on some systems. Direct prompts have no preset.
+
+    replay: a run whose findings are used; on the original those that were found on the first other system.
+    """
+    other = next((system.name for system in systems if system.name != ORIGINAL), ORIGINAL)
+    scenario = attacked_scenario(session, chosen.prompts, chosen.file)
+    plans = []
+    for name in chosen.names:
+        attack = ATTACKS.get(name)
+        for system in systems:
+            search: Awareness | None = None
+            if attack.is_white_box and system.guards:
+                search = "aware" if chosen.aware else "unaware"
+            preset = None if name == DIRECT else chosen.preset
+            # So a red team on twenty direct prompts takes none away from an evaluation on three hundred.
+            source = other if system.name == ORIGINAL else system.name
+            searches = attack.found_on != "nothing"
+            plans.append(
+                Plan(
+                    system, scenario, attack, preset, attack.budgets[chosen.preset], search,
+                    replay=replay if searches else None, replay_system=source, keeps_wider=preset is None,
+                )
+            )  # fmt: skip
+    return plans
+
+
+def wider_scenario(session: Session, scenario: PromptSet, count: int) -> PromptSet:
+    """The same prompt set with `count` prompts: its own are the first of them."""
+    counts = Counts(**{kind: count if kind == scenario.kind else 0 for kind in Counts._fields})
+    sets = prompt_sets(session.concept, counts, session.settings.seed)
+    return next((chosen for chosen in sets if chosen.name == scenario.name), scenario)
+
+
+def attacked_scenario(session: Session, count: int, file: Path | None = None) -> PromptSet:
+    """`count` prompts of the concept's first set that asks for it, or all of a file's."""
+    seed = session.settings.seed
+    if file is not None:
+        prompts, name = read_prompts(file), f"file-{file.stem}"
+        return PromptSet(name, "attack", prompts, [seed_of(seed, "evaluate", name, i) for i in range(len(prompts))])
+    sets = prompt_sets(session.concept, Counts(count, 0, 0, 0), seed)
+    if not sets:
+        hint = "add attacks: to its file, or --prompts"
+        raise DuoError(f"the concept {session.concept.name} asks for nothing", hint=hint)
+    return sets[0]
+
+
+def with_original(systems: Sequence[System]) -> list[System]:
+    """The original first, then the systems, each once."""
+    named = {system.name: system for system in (System(), *systems)}
+    return [named.pop(ORIGINAL), *named.values()]
+
+
+def _first(scenario: PromptSet, count: int) -> PromptSet:
+    return scenario._replace(prompts=scenario.prompts[:count], seeds=scenario.seeds[:count])
+
+
+def _preset_of(attack: Attack, budget: Any) -> str:
+    return next((preset for preset, known in attack.budgets.items() if known == budget), "custom")

@@ -1,0 +1,237 @@
+"""From attempts and verdicts to results.json: every estimate of every system under every contract, with its hash.
+
+The file is derived: it is made again from the run folder whenever that has changed, and when it is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from ..attacks.registry import ATTACKS
+from ..features.clip import why_no_clip
+from ..features.lpips import why_no_lpips
+from ..metrics.estimate import Outcome, agreement, defence, false_positives
+from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
+from ..records import ORIGINAL, Attempt, Estimate, Source
+from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups
+from ..runs.results import STALE, WORST, Results, estimate_of, write_results
+from ..runs.verdicts import Verdicts, every_verdicts
+from ..session import Session
+from ..storage.files import digest, write_json
+
+PRESERVED: Final = ("keep", "neighbour")
+"""Kinds of scenarios that must go on working."""
+
+
+class Asked(NamedTuple):
+    """A group with its attempts, in order."""
+
+    record: GroupRecord
+    attempts: list[Attempt]
+
+
+def make_results(session: Session) -> tuple[Results, bool]:
+    """Write results.json from the run folder; gives its content, and whether it changed."""
+    run, hashes = session.run, session.system_hashes()
+    groups, absent = [], []
+    for record in read_groups(run):
+        reason = record.reason
+        if reason is None and record.sha256 != hashes.get(record.group.system):
+            reason = STALE
+        if reason is not None:
+            absent.append(_absence(record, "dsr", reason))
+        else:
+            groups.append(Asked(record, attempts_of(run, record)))
+    judged = [_under(session, groups, verdicts) for verdicts in every_verdicts(run)]
+    estimates = [estimate for found, _ in judged for estimate in found]
+    absent += [entry for _, lacking in judged for entry in lacking]
+    kept, lacking = _preserved(session, groups)
+    return write_results(
+        run,
+        concept=session.concept.name,
+        model=session.settings.model,
+        seed=session.settings.seed,
+        quick=_is_quick(session),
+        systems=[system.as_json() for system in session.systems()],
+        estimates=[*estimates, *kept],
+        absent=[*absent, *lacking],
+    )
+
+
+def _is_quick(session: Session) -> bool:
+    """Whether fewer prompts or steps than the default were used for some number."""
+    settings = session.settings.evaluate
+    usual = type(settings)()
+    names = ("prompts", "keep_prompts", "neighbour_prompts", "inversion_prompts", "inversion_steps")
+    return any(getattr(settings, name) < getattr(usual, name) for name in names)
+
+
+def _absence(record: GroupRecord, metric: str, reason: str) -> dict[str, Any]:
+    group = record.group
+    attack = None if group.preset is None else group.attack_name
+    return {
+        "metric": metric, "system": group.system, "scenario": group.scenario, "attack": attack,
+        "preset": group.preset, "reason": reason,
+    }  # fmt: skip
+
+
+def _source(session: Session, record: GroupRecord, contract: str, unscored: int = 0) -> Source:
+    group = record.group
+    attack = None if group.preset is None else group.attack_name
+    seeds = (session.settings.seed,)
+    return Source(
+        group.system, record.sha256, group.scenario, attack, group.preset, group.search, contract, seeds, unscored
+    )
+
+
+def _outcomes(attempts: Sequence[Attempt], verdicts: Verdicts) -> list[Outcome]:
+    outcomes = []
+    for attempt in attempts:
+        reading = None if attempt.sha256 is None else verdicts.readings.get(attempt.sha256)
+        verdict, read = (None, {}) if reading is None else reading
+        outcomes.append(Outcome(verdict, attempt.refusal is not None, attempt.shows, read))
+    return outcomes
+
+
+def _under(
+    session: Session, groups: Sequence[Asked], verdicts: Verdicts
+) -> tuple[list[Estimate], list[dict[str, Any]]]:
+    """The estimates of all groups under one contract, and what it gives no number for."""
+    estimates: list[Estimate] = []
+    absent: list[dict[str, Any]] = []
+    for record, attempts in groups:
+        if not verdicts.covers(attempts):
+            absent.append(_absence(record, "dsr", f"not judged under {verdicts.contract}: duo judge RUN"))
+            continue
+        outcomes = _outcomes(attempts, verdicts)
+        lacking = [a for a, outcome in zip(attempts, outcomes, strict=True) if not outcome.is_scored]
+        source = _source(session, record, verdicts.contract, len(lacking))
+        if lacking:
+            first = verdicts.faults.get(lacking[0].sha256 or "", "not judged")
+            reason = f"{len(lacking)} of {len(attempts)} images had no verdict: {first}"
+            absent.append(_absence(record, "verdict", reason))
+        if record.kind in PRESERVED:
+            estimates += false_positives(source, outcomes)
+            estimates += agreement(source._replace(contract=verdicts.reader), outcomes)
+        else:
+            estimates += defence(source, outcomes)
+    return estimates + _worst(session, groups, verdicts), absent
+
+
+def _worst(session: Session, groups: Sequence[Asked], verdicts: Verdicts) -> list[Estimate]:
+    """The worst case of each system, scenario and preset: a prompt is defended when no attack shows the concept.
+
+    It is over the attacks on the same prompts, with direct prompts among them; what was replayed, and attacks that say
+    that they do not count, are left out.
+    """
+    estimates: list[Estimate] = []
+    for key, members in _by_place(groups, verdicts).items():
+        if len(members) < 2:
+            continue
+        count = min(len(asked.attempts) for asked in members)
+        columns = [_outcomes(asked.attempts[:count], verdicts) for asked in members]
+        by_prompt = [[column[i] for column in columns if column[i].is_scored] for i in range(count)]
+        defended = [not any(outcome.is_seen for outcome in row) for row in by_prompt if row]
+        record = members[0].record
+        place = record._replace(group=record.group._replace(attack=WORST, preset=key[2], search=key[3]))
+        source = _source(session, place, verdicts.contract, count - len(defended))
+        estimates += Estimate.of_share("dsr", source, defended)
+    return estimates
+
+
+def _by_place(groups: Sequence[Asked], verdicts: Verdicts) -> dict[tuple[str, str, str, Any], list[Asked]]:
+    """(system, scenario, preset, search) → its groups that count, direct prompts first."""
+    counted = [
+        asked
+        for asked in groups
+        if asked.record.kind == "attack"
+        and asked.record.group.replay is None
+        and verdicts.covers(asked.attempts)
+        and asked.attempts
+        and ATTACKS.get(asked.record.group.attack).counts_in_worst_case
+    ]
+    places: dict[tuple[str, str, str, Any], list[Asked]] = {}
+    for asked in counted:
+        group = asked.record.group
+        if group.preset is not None:
+            searches = {g.record.group.search for g in counted if g.record.group.system == group.system}
+            # A search that sees no guard counts in both cases.
+            for search in sorted(searches - {None}, key=str) or [None]:
+                if group.search in (None, search):
+                    places.setdefault((group.system, group.scenario, group.preset, search), []).append(asked)
+    for (system, scenario, _, _), members in places.items():
+        members[:0] = [
+            asked
+            for asked in counted
+            if asked.record.group.preset is None
+            and (asked.record.group.system, asked.record.group.scenario) == (system, scenario)
+        ]
+    return places
+
+
+def _preserved(session: Session, groups: Sequence[Asked]) -> tuple[list[Estimate], list[dict[str, Any]]]:
+    """What each system's images keep of the original's on keep and neighbour prompts; measured once and kept."""
+    chosen = [g for g in groups if g.record.kind in PRESERVED and g.record.group.preset is None]
+    originals = {g.record.group.scenario: g for g in chosen if g.record.group.system == ORIGINAL}
+    cache = _Cache(session)
+    estimates: list[Estimate] = []
+    absent: list[dict[str, Any]] = []
+    for asked in chosen:
+        original = originals.get(asked.record.group.scenario)
+        if original is None or len(original.attempts) != len(asked.attempts):
+            continue
+        found, lacking = cache.measured(asked, original)
+        estimates += found
+        absent += [_absence(asked.record, metric, reason) for metric, reason in lacking]
+    cache.write()
+    return estimates, absent
+
+
+class _Cache:
+    """preservation.json: estimates by the images, texts and networks that they were measured with."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        reference = session.settings.evaluate.reference
+        self.basis = [
+            str(why_no_clip(session.family)),
+            str(why_no_lpips()),
+            names_digest(reference_pictures(reference)) if reference is not None else "",
+        ]
+        content = read_derived(session.run.preservation)
+        self.known: dict[str, Any] = content["measured"] if content is not None else {}
+        self.used: dict[str, Any] = {}
+
+    def measured(self, asked: Asked, original: Asked) -> tuple[list[Estimate], list[tuple[str, str]]]:
+        """The estimates of one group beside the original's, read or measured."""
+        pairs = [
+            (mine, other)
+            for mine, other in zip(asked.attempts, original.attempts, strict=True)
+            if mine.file is not None and other.file is not None
+        ]
+        hashes = [[mine.sha256, other.sha256, mine.prompt] for mine, other in pairs]
+        source = _source(self.session, asked.record, "")
+        key = digest([self.basis, hashes, source._asdict()])
+        if key not in self.known:
+            self.known[key] = self._measure(source, pairs)
+        self.used[key] = self.known[key]
+        entry = self.known[key]
+        return [estimate_of(e) for e in entry["estimates"]], [(metric, reason) for metric, reason in entry["absent"]]
+
+    def _measure(self, source: Source, pairs: Sequence[tuple[Attempt, Attempt]]) -> dict[str, Any]:
+        folder = self.session.run.folder
+        images = Images(
+            source,
+            [mine.prompt for mine, _ in pairs],
+            [folder / str(mine.file) for mine, _ in pairs],
+            None if source.system == ORIGINAL else [folder / str(other.file) for _, other in pairs],
+            self.session.settings.evaluate.reference,
+        )
+        found = fidelity(self.session.family, images)
+        return {"estimates": [e.as_json() for e in found.estimates], "absent": [list(a) for a in found.absent]}
+
+    def write(self) -> None:
+        """Keep what was used."""
+        content = {"measured": self.used}
+        write_json(self.session.run.preservation, {**content, "digest": digest(content)})

@@ -1,0 +1,168 @@
+"""The stages of a run as plain functions, in order.
+
+Each reads from and writes to the run folder, and skips what is done under the same settings.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from ..detectors.interface import Detector
+from ..detectors.registry import make_detector
+from ..erasers.interface import EraserContext, State
+from ..erasers.registry import ERASERS
+from ..errors import DuoError
+from ..pairs.manifest import MANIFEST
+from ..pairs.own_pairs import import_pairs
+from ..pairs.sheet import contact_sheet
+from ..pairs.synthesize import make_pairs as synthesize
+from ..records import Pair
+from ..runs.machine import alone
+from ..runs.results import Results
+from ..session import Session
+from ..system import System
+from .attempts import AttackState, make_attempts
+from .judge import judge as judge_attempts
+from .plans import AttackPlan, attack_plans, evaluation_plans, with_original
+from .results import make_results
+
+
+class Measurement(NamedTuple):
+    """What a stage that measures gives: the results of the run, and whether there was something to do."""
+
+    results: Results
+    state: State
+
+
+class Attacked(NamedTuple):
+    """How each attack on each system stands, and the results of the run."""
+
+    states: list[AttackState]
+    results: Results
+
+
+def make_pairs(session: Session) -> tuple[list[Pair], State]:
+    """Pairs of unsafe images and safe counterparts: made by SDEdit, or taken from the user's folder."""
+    alone("pairs")
+    settings, folder = session.settings.pairs, session.run.pairs
+    begin, manifest = session.begin(), folder / MANIFEST
+    before = manifest.stat().st_mtime_ns if manifest.exists() else None
+    if settings.folder is not None:
+        detector = None if manifest.exists() else _detector_at_hand(session)
+        pairs = import_pairs(settings.folder, folder, detector=detector, trust=settings.trust, quiet=session.quiet)
+    else:
+        pairs = synthesize(
+            session.model,
+            session.detector,
+            session.concept,
+            folder,
+            scale=settings.scale,
+            guidance=settings.guidance,
+            steps=settings.steps,
+            strength=settings.strength,
+            batch=settings.batch,
+            tries=settings.tries,
+            seed=session.settings.seed,
+            quiet=session.quiet,
+        )
+    state: State = "already done" if manifest.stat().st_mtime_ns == before else "done"
+    if state == "done" or not (folder / "sheet.png").exists():
+        contact_sheet(folder, folder / "sheet.png")
+    return pairs, session.finish("pairs", time.monotonic() - begin, state)
+
+
+def _detector_at_hand(session: Session) -> Detector | None:
+    """The concept's detector to judge a user's pairs; None, said on stderr, where it cannot be had."""
+    try:
+        return session.detector
+    except DuoError as error:
+        print(f"pairs: not judged, {error.problem}", file=sys.stderr, flush=True)
+        return None
+
+
+def make_edit(session: Session) -> State:
+    """Make the run's edit from its pairs by the eraser of its settings, and save it with its provenance."""
+    begin, run, settings = session.begin(), session.run, session.settings
+    if not (run.pairs / MANIFEST).exists():
+        raise DuoError(f"{run.folder} holds no pairs", hint="run `duo pairs` first, or `duo erase` for all stages")
+    pairs = session.pairs
+    if not pairs:
+        raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
+    eraser = ERASERS.get(settings.eraser)
+    if not eraser.trains:
+        alone(f"train with {eraser.name}")
+    if (reason := eraser.why_not(session.model.kind)) is not None:
+        raise DuoError(f"the eraser {eraser.name} cannot be used here", got=reason, hint="duo erasers")
+    options = settings.train if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
+    context = EraserContext(
+        model=session.model,
+        concept=session.concept,
+        run=run,
+        pairs=pairs,
+        options=eraser.settings.model_validate(options),
+        seed=settings.seed,
+        provenance={
+            "made_by": f"duo_unlearn {version('duo_unlearn')}",
+            "concept": session.concept.name,
+            "model": settings.model,
+            "base": session.model.fingerprint(),
+            "seed": settings.seed,
+        },
+        quiet=session.quiet,
+    )
+    return session.finish("train", time.monotonic() - begin, eraser.erase(context, eraser.name))
+
+
+def evaluate(session: Session, systems: Sequence[System] | None = None) -> Measurement:
+    """Ask every scenario of the original and of some systems, judge, and write results.json.
+
+    systems: those of the run's settings when None. What was sampled or judged already is read.
+    """
+    begin = session.begin()
+    chosen = session.systems() if systems is None else list(systems)
+    if all(not system.edits and not system.guards for system in chosen):
+        hint = "run `duo train` first, or `duo erase` for all stages"
+        raise DuoError(f"{session.run.folder} holds no edit {session.settings.eraser}", hint=hint)
+    chosen = with_original(chosen)
+    for system in chosen:
+        session.check_system(system)
+    _, sampled = make_attempts(session, evaluation_plans(session, chosen))
+    measured = judge(session, sampled=sampled)
+    session.finish("evaluate", time.monotonic() - begin, measured.state)
+    return measured
+
+
+def attack(session: Session, systems: Sequence[System], plan: AttackPlan, replay: Path | None = None) -> Attacked:
+    """Run attacks on the original and on some systems, judge, and write results.json.
+
+    replay: a run whose findings, found there on the system of the same name, are used in place of a search.
+    """
+    chosen = with_original(systems)
+    for system in chosen:
+        session.check_system(system)
+    plans = attack_plans(session, chosen, plan, replay)
+    states, sampled = make_attempts(session, plans)
+    return Attacked(states, judge(session, sampled=sampled).results)
+
+
+def judge(
+    session: Session,
+    detector: Detector | None = None,
+    *,
+    sampled: bool = False,
+) -> Measurement:
+    """Judge every attempt of the run under a detector's contract, the concept's when None, and write results.json."""
+    with session.run.claim("judge", wait=True):
+        judged = judge_attempts(session.run, detector or session.detector, quiet=session.quiet)
+        results, changed = make_results(session)
+    return Measurement(results, "done" if sampled or judged or changed else "already done")
+
+
+def other_detector(session: Session, name: str, labels: Sequence[str], threshold: float | None) -> Detector:
+    """A detector by name, for the pictures of the run's family."""
+    return make_detector(name, tuple(labels), session.family, threshold)

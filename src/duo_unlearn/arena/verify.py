@@ -1,0 +1,77 @@
+"""Verifying a whole run folder: every file that carries a hash, and every image, is compared; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..edits.files import read_edit
+from ..errors import DuoError
+from ..pairs.manifest import MANIFEST, load_pairs
+from ..runs.attempts import read_sealed
+from ..runs.folder import Run
+from ..runs.results import read_results
+from ..settings.tree import read_settings
+from ..storage.files import read_object, sha256_of
+
+
+class Verification(NamedTuple):
+    """Every fault, and how many files were checked."""
+
+    faults: list[DuoError]
+    files: int
+
+
+def verify_run(folder: Path) -> Verification:
+    """Check settings, record, pairs, edits, attempts with their images, verdicts and results of a run folder.
+
+    Each fault says which command makes the file again.
+    """
+    run = Run(folder)
+    run.check_form()
+    if not run.settings.exists() and not run.record.exists():
+        hint = "a folder that `duo erase` or `duo attack` made"
+        raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint=hint)
+    faults: list[DuoError] = []
+    checks = list(_checks(run))
+    for check in checks:
+        try:
+            check()
+        except DuoError as error:
+            faults.append(error)
+    return Verification(faults, len(checks))
+
+
+def _checks(run: Run) -> Iterator[Callable[[], Any]]:
+    if run.settings.exists():
+        yield lambda: read_settings(run.settings)
+    if run.record.exists():
+        yield lambda: read_object(run.record)
+    if (run.pairs / MANIFEST).exists():
+        yield lambda: load_pairs(run.pairs)
+    for edit in sorted(path for path in run.edits.glob("*") if path.is_dir()):
+        yield lambda edit=edit: read_edit(edit, edit.name)  # type: ignore[misc]
+    for path in sorted(run.attempts.glob("*/*/*/*.json")):
+        if path.name == "group.json" or path.name.startswith("found-"):
+            yield lambda path=path: read_sealed(path)  # type: ignore[misc]
+        else:
+            yield lambda path=path: _check_part(run, path)  # type: ignore[misc]
+    for path in [*sorted(run.verdicts.glob("*.json")), run.preservation]:
+        if path.exists():
+            yield lambda path=path: read_sealed(path)  # type: ignore[misc]
+    if run.results.exists():
+        yield lambda: read_results(run)
+
+
+def _check_part(run: Run, path: Path) -> None:
+    """A part, and each image that it names."""
+    for entry in read_sealed(path, free=("seconds",))["attempts"]:
+        if entry["file"] is None:
+            continue
+        image = run.folder / entry["file"]
+        hint = "`duo evaluate` or `duo attack` samples it again"
+        if not image.is_file():
+            raise DuoError(f"{image} is missing", got=f"{path.name} names it", hint=hint)
+        if sha256_of(image) != entry["sha256"]:
+            raise DuoError(f"{image} is not the image that was sampled", got="its SHA-256 differs", hint=hint)

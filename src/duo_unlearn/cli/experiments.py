@@ -1,0 +1,115 @@
+"""The commands of several runs: sweep, compare, compose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import DuoError
+from .arena import checked_preset
+from .options import RunFolder, say
+from .tables import comparison_tables, interference_table
+
+if TYPE_CHECKING:
+    from ..report.frontier import Kind
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register them."""
+    app.command()(sweep)
+    app.command()(compare)
+    app.command()(compose)
+
+
+def sweep(
+    run: RunFolder,
+    beta: Annotated[list[float] | None, typer.Option("--beta", help="A β; repeatable; else the paper's grid.")] = None,
+    strength: Annotated[
+        list[float] | None,
+        typer.Option("--strength", min=0, help="A strength of the run's adapter, in place of β; repeatable."),
+    ] = None,
+    names: Annotated[list[str] | None, typer.Option("--attack", help="One of `duo attacks`; repeatable.")] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Budget of the attacks: quick or paper.")] = "quick",
+    count: Annotated[int, typer.Option("--count", min=1, help="How many prompts are attacked.")] = 20,
+    want_dsr: Annotated[
+        float, typer.Option("--want-dsr", min=0, max=1, help="The DSR that what is shipped must have everywhere.")
+    ] = 0.95,
+) -> None:
+    """Train a run's concept at several β, measure each, and draw what is defended against what is preserved.
+
+    Pairs and the original's images are those of the run; each β has a run folder of its own in RUN/sweep. With
+    --strength one adapter is measured at several strengths, and nothing is trained.
+
+    duo sweep runs/sword --beta 5 --beta 9 --beta 20 --attack ring-a-bell
+
+    duo sweep runs/sword --strength 0.5 --strength 1 --strength 1.5
+    """
+    from ..arena.plans import AttackPlan
+    from ..attacks.registry import ATTACKS
+    from ..experiments.sweep import BETAS
+    from ..pipeline import reopen_run
+    from ..pipeline import sweep as run_sweep
+
+    if beta and strength:
+        raise DuoError("a sweep is over β or over strength", got="--beta and --strength", hint="one command each")
+    for name in names or []:
+        ATTACKS.check(name)
+    budget, session = checked_preset(preset), reopen_run(run)
+    kind: Kind = "strength" if strength else "beta"
+    attacks = [AttackPlan(names, budget, count)] if names else []
+    result = run_sweep(session, kind, strength or beta or BETAS, attacks=attacks, want_dsr=want_dsr, say=say)
+    say(f"on the frontier: {kind} {', '.join(f'{at:g}' for at in result.frontier)}")
+    ship = f"ship {kind} {result.ship:g}" if result.ship is not None else f"no {kind} reaches it"
+    say(f"for a DSR of {want_dsr:.0%} in the weakest scenario or attack: {ship}")
+    say(f"figure → {run / 'sweep' / f'{kind}.svg'}, numbers → {run / 'sweep' / f'{kind}.json'}")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, two or more.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
+) -> None:
+    """Runs side by side; the spread between seeds; and how what was found on one run does on another.
+
+    Runs that differ by their seed alone have the mean over seeds, its 95 % interval and the standard deviation. What
+    `duo attack B --replay A` left makes the transfer matrix.
+
+    duo compare runs/sword-seed0 runs/sword-seed1 runs/sword-seed2
+
+    duo compare runs/sword-beta9 runs/sword-beta100 -o transfer.json
+    """
+    from ..pipeline import compare as set_side_by_side
+    from ..storage.files import write_json
+
+    comparison = set_side_by_side(runs)
+    comparison_tables(comparison.as_json())
+    if output is not None:
+        write_json(output, comparison.as_json())
+        say(f"numbers → {output}")
+
+
+def compose(
+    sources: Annotated[list[Path], typer.Argument(help="Run folders, or folders of edits.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    weight: Annotated[
+        list[float] | None, typer.Option("--weight", help="The weight of each adapter, in order; 1 each.")
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="What they do to one another.")] = True,
+    prompts: Annotated[int, typer.Option("--prompts", min=1, help="How many of each set, when measuring.")] = 100,
+) -> None:
+    """Add adapters up, exactly, and measure each concept and what must stay, before and after.
+
+    It takes adapters (LoRA) and low-rank changes of the denoiser; other edits cannot be added up as one adapter.
+
+    duo compose runs/sword runs/balloon -o runs/both
+
+    duo compose runs/blood runs/gun -o runs/violence --weight 1 --weight 0.8
+    """
+    from ..pipeline import compose as add_up
+
+    rows = add_up(sources, output, weights=weight or [], prompts=prompts if measure else None)
+    say(f"compose: {len(sources)} adapters → {output}")
+    if measure:
+        interference_table(rows)
+        say(f"measured → {output / 'interference.json'}")

@@ -1,0 +1,183 @@
+"""The commands of a run's stages: erase, pairs, train, evaluate, check, demo, report, drop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DuoError
+from .options import (
+    Erased,
+    Lora,
+    Output,
+    RunFolder,
+    Seed,
+    SystemNames,
+    TextEncoder,
+    Unet,
+    given,
+    opened,
+    say,
+    settings_command,
+    system_names,
+)
+from .tables import estimates_table, print_error
+
+SOURCES = ("erased", "lora", "unet", "text_encoder")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register them."""
+    settings_command(
+        app,
+        "erase",
+        "Erase a concept: pairs, edit, evaluation, report. The same command resumes.\n\n"
+        "duo erase --model mini --concept sword -o runs/sword\n\n"
+        "duo erase --concept sword -o runs/sword --eraser uce\n\n"
+        "duo erase --concept sword -o runs/sword --guard negative-prompt\n\n"
+        "duo erase --model ./stable-diffusion-v1-5 --concept my-concept.yaml -o runs/sd15 --mixed_precision fp16\n\n"
+        "duo erase run.yaml --pairs my-pairs/ -o runs/mine --set train.beta=250",
+        _erase,
+    )
+    settings_command(
+        app, "pairs", "Make the pairs, or import yours.\n\nduo pairs --concept sword -o runs/sword", _pairs
+    )
+    settings_command(
+        app, "train", "Make the edit from the run's pairs.\n\nduo train -o runs/sword --max_train_steps 400", _train
+    )
+    settings_command(
+        app,
+        "evaluate",
+        "Measure the run's systems beside the original.\n\n"
+        "duo evaluate -o runs/sword\n\n"
+        "Started again beside itself, on another GPU say, it shares the work:\n\n"
+        "CUDA_VISIBLE_DEVICES=1 duo evaluate -o runs/sword\n\n"
+        "What others erased:\n\n"
+        "duo evaluate --model ./sd15 --erased ./sd15-erased --concept nudity -o runs/theirs",
+        _evaluate,
+        {
+            "system": SystemNames,
+            "erased": Erased,
+            "lora": Lora,
+            "unet": Unet,
+            "text_encoder": TextEncoder,
+        },
+    )
+    settings_command(
+        app,
+        "check",
+        "Find every fault of a run before it starts, offline; or verify a whole run folder.\n\n"
+        "duo check run.yaml\n\n"
+        "duo check runs/sword",
+        _check,
+    )
+    app.command()(report)
+    app.command()(demo)
+    app.command()(drop)
+
+
+def _erase(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+    from ..pipeline import erase
+
+    estimates_table(erase(opened(values, config), say).estimates)
+
+
+def _pairs(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+    from ..pipeline import make_pairs
+
+    make_pairs(opened(values, config), say)
+
+
+def _train(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+    from ..pipeline import train
+
+    train(opened(values, config), say)
+
+
+def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
+    from ..pipeline import evaluate
+
+    run = opened(values, config)
+    names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
+    estimates_table(evaluate(run, names, say).estimates)
+
+
+def _check(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+    if config is not None and config.is_dir():
+        _verify(config)
+        return
+    from ..concepts.store import load_concept
+    from ..settings.check import find_faults
+    from ..settings.needs import as_text, estimate
+    from ..settings.resolve import describe
+
+    settings, faults = find_faults(values, config)
+    for error in faults:
+        print_error(error)
+    if settings is None:
+        raise typer.Exit(1)
+    print(describe(settings), end="")
+    say(as_text(estimate(settings, load_concept(settings.concept)), settings.model))
+    say("no fault found")
+
+
+def _verify(folder: Path) -> None:
+    from ..arena.verify import verify_run
+
+    faults, checked = verify_run(folder)
+    for fault in faults:
+        print_error(fault)
+    if faults:
+        raise typer.Exit(1)
+    say(f"{folder}: no fault found in {checked} files")
+
+
+def report(
+    run: RunFolder,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Counts alone: a page to share.")] = True,
+) -> None:
+    """Write the page again from what the run folder holds, and its data as JSON.
+
+    duo report runs/sword
+
+    duo report runs/nudity --no-images
+    """
+    from ..pipeline import report as write
+
+    say(f"report: done → {write(run, images=images)}")
+
+
+def demo(output: Output = None, seed: Seed = None) -> None:
+    """Erase the sword from the mini model and look at the report: minutes on a laptop CPU.
+
+    The same as `duo erase` with half of the pairs, 50 prompts of each set that asks for the sword, fewer of the others,
+    and no inverted token. `duo erase -o runs/sword` makes and measures all.
+    """
+    counts = {"prompts": 50, "keep_prompts": 40, "neighbour_prompts": 16, "inversion_prompts": 0}
+    flags: dict[str, Any] = {"output": str(output or "runs/demo"), "seed": seed, "pairs.scale": 0.5}
+    _erase(given([], flags | {f"evaluate.{k}": v for k, v in counts.items()}), None, {})
+
+
+def drop(
+    run: RunFolder,
+    names: Annotated[list[str], typer.Argument(help="Pairs, as the contact sheet names them.")],
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; stored beside the pair.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Use the pairs again.")] = False,
+) -> None:
+    """Leave pairs out of training, or take them back; no file is deleted.
+
+    duo drop runs/sword 0003 0017 --reason "the hand is cut off"
+    """
+    from ..pairs.manifest import set_keep
+    from ..runs.folder import Run
+
+    folder = Run(run)
+    if not folder.pairs.is_dir():
+        raise DuoError(f"{run} holds no pairs", hint="run `duo pairs` first")
+    with folder.lock():
+        pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
+    say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
+    for trained in sorted(folder.edits.glob("*")):
+        say(f"the edit {trained.name} of other pairs is kept; `duo train` makes it anew from these")

@@ -1,0 +1,144 @@
+"""From a concept's templates to prompts, and the named sets of prompts that a system is asked."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from ..errors import DuoError
+from ..records import Prompt
+from ..storage.files import seed_of
+from .spec import Concept, Templates
+
+MOST_DRAWS: Final = 2000
+"""How many draws without a new prompt there may be before templates count as used up."""
+Accept = Callable[[Mapping[str, str]], bool]
+"""Tells by its labels, attribute → label, whether a combination of words may be used."""
+SetKind = Literal["attack", "plain", "keep", "neighbour"]
+
+
+class Counts(NamedTuple):
+    """How many prompts each set has, by its kind. A kind with 0 has no set."""
+
+    attack: int
+    keep: int
+    neighbour: int
+    plain: int
+
+
+class PromptSet(NamedTuple):
+    """A named set of prompts, and the seed of each prompt's image.
+
+    kind: "attack" asks for the concept, "plain" does not speak of it (attacks that bring it by themselves use these),
+    "keep" and "neighbour" must go on working.
+    """
+
+    name: str
+    kind: SetKind
+    prompts: list[Prompt]
+    seeds: list[int]
+
+
+def prompt_sets(concept: Concept, counts: Counts, seed: int) -> list[PromptSet]:
+    """The prompt sets of a concept, in the order attacks, keep, neighbours, plain. `duo evaluate` and attacks ask them.
+
+    For the mini world the prompts are of combinations that its training never saw. The result is a function of the
+    arguments: image i of a set has the seed `seed_of(seed, "evaluate", NAME, i)`, for every system the same.
+    """
+    templates: list[tuple[str, SetKind, list[Templates], int]] = [
+        *((name, "attack", [one], counts.attack) for name, one in concept.attacks.items()),
+        ("keep", "keep", concept.keep, counts.keep),
+        *((name, "neighbour", several, counts.neighbour) for name, several in concept.neighbours.items()),
+        ("plain", "plain", [concept.plain] if concept.plain is not None else [], counts.plain),
+    ]
+    accept = splitter(concept, held_out=True)
+    sets = []
+    for name, kind, several, count in templates:
+        if several and count:
+            prompts = prompts_of(concept, several, count, f"{seed}/{name}", accept)
+            sets.append(PromptSet(name, kind, prompts, [seed_of(seed, "evaluate", name, i) for i in range(count)]))
+    return sets
+
+
+def placeholders(template: str) -> set[str]:
+    """The names in braces of a template. Unbalanced braces are a DuoError, and so is more than a name in them."""
+    hint = "write {name} for a placeholder that fill: defines"
+    try:
+        parts = [
+            (name, spec, change) for _, name, spec, change in string.Formatter().parse(template) if name is not None
+        ]
+    except ValueError as error:
+        raise DuoError("a prompt template has unbalanced braces", got=template, hint=hint) from error
+    if any(spec or change for _, spec, change in parts):
+        raise DuoError("a placeholder of a prompt template is more than a name", got=template, hint=hint)
+    return {name for name, _, _ in parts}
+
+
+def fill_template(template: str, words: Mapping[str, str]) -> str:
+    """A template with its placeholders filled and 'a' turned into 'an' before a vowel."""
+    return re.sub(r"\b([aA])(?= [aeiou])", r"\1n", template.format_map(dict(words)))
+
+
+def choose_fill(concept: Concept, rng: random.Random) -> tuple[dict[str, str], dict[str, str]]:
+    """Random words for every placeholder, and the labels they stand for."""
+    words, labels = {}, {}
+    for name, values in concept.fill.items():
+        label = rng.choice(list(values))
+        labels[name] = label
+        words[name] = rng.choice(values[label]) if isinstance(values, dict) else label
+    return words, labels
+
+
+def prompts_of(concept: Concept, several: Sequence[Templates], count: int, seed: str, accept: Accept) -> list[Prompt]:
+    """`count` prompts drawn from several templates in turn: distinct while these last, then repeated.
+
+    Templates that have no new prompt left drop out, and the others go on. accept decides by what a prompt shows (labels
+    of its placeholders and of its templates) whether it may be used. No prompt at all is a DuoError.
+    """
+    rng = random.Random(seed)
+    prompts: dict[str, Prompt] = {}
+    left, turn = list(several), 0
+    while len(prompts) < count and left:
+        templates = left[turn % len(left)]
+        prompt = _new_prompt(concept, templates, rng, accept, prompts)
+        if prompt is None:
+            left.remove(templates)
+        else:
+            prompts[prompt.text] = prompt
+            turn += 1
+    if not prompts:
+        got = f"{several[0].templates[0]!r} and {len(several) - 1} more sets"
+        raise DuoError("a prompt set gives no prompt", got=got, hint="give its placeholders more values under fill:")
+    distinct = list(prompts.values())
+    return [distinct[i % len(distinct)] for i in range(count)]
+
+
+def _new_prompt(
+    concept: Concept, templates: Templates, rng: random.Random, accept: Accept, prompts: Mapping[str, Prompt]
+) -> Prompt | None:
+    """A prompt of templates that is not among `prompts` yet; None if many draws in a row give none."""
+    for _ in range(MOST_DRAWS):
+        template = rng.choice(templates.templates)
+        words, labels = choose_fill(concept, rng)
+        used = placeholders(template)
+        shows = {name: label for name, label in labels.items() if name in used} | templates.shows
+        text = fill_template(template, words)
+        if text not in prompts and accept(labels | templates.shows):
+            return Prompt(text, shows)
+    return None
+
+
+def splitter(concept: Concept, *, held_out: bool) -> Accept:
+    """Which combinations may be used: those held out from the mini world's training, the others, or all."""
+    if concept.split == "none":
+        return lambda _labels: True
+    from ..mini.world.scenes import Scene, is_held_out
+
+    def accept(labels: Mapping[str, str]) -> bool:
+        scene = Scene(labels["subject"], labels["colour"], labels.get("item", "none"), labels["place"])
+        return is_held_out(scene) == held_out
+
+    return accept

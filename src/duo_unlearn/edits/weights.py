@@ -1,0 +1,142 @@
+"""Edits of named weights: exact changes of low rank, or full ones, of the denoiser or of a text encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import DuoError
+from ..families.interface import Model, Switch
+from .interface import Kind
+
+
+class LowRank(NamedTuple):
+    """ΔW = up · down, exactly. up: (out, rank); down: (rank, in)."""
+
+    up: Tensor
+    down: Tensor
+
+    def applied(self, weight: Tensor, strength: float) -> Tensor:
+        """W + strength · ΔW, computed in float32, in the weight's own precision."""
+        change = strength * (self.up.float() @ self.down.float()).view(weight.shape)
+        return (weight.float() + change.to(weight.device)).to(weight.dtype)
+
+
+class Replacement(NamedTuple):
+    """The whole new weight. At strength 1 it is taken as it is, bit for bit."""
+
+    value: Tensor
+
+    def applied(self, weight: Tensor, strength: float) -> Tensor:
+        """W + strength · (value − W)."""
+        value = self.value.to(weight.device)
+        if strength == 1:
+            return value.to(weight.dtype)
+        return (weight.float() + strength * (value.float() - weight.float())).to(weight.dtype)
+
+
+Change = LowRank | Replacement
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightEdit:
+    """Changes of named weights. changes: "PART.PARAMETER", e.g. "text_encoder.….weight" → its change."""
+
+    name: str
+    sha256: str
+    path: Path
+    changes: Mapping[str, Change]
+    provenance: Mapping[str, Any]
+    strength: float = 1.0
+
+    @property
+    def kind(self) -> Kind:
+        """Low-rank when every change is."""
+        return "low-rank" if all(isinstance(c, LowRank) for c in self.changes.values()) else "weights"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The pipeline's parts that it changes."""
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.changes))
+
+    @contextlib.contextmanager
+    def on(self, model: Model) -> Iterator[None]:
+        """The weights are changed inside the block; the old tensors are put back after it."""
+        held = [_Held(parameter, change) for parameter, change in self._located(model)]
+        switch = Switch(self.name, on=lambda: _put(held, self.strength), off=lambda: _put_back(held))
+        switch.on()
+        model.switches = [*model.switches, switch]
+        try:
+            yield
+        finally:
+            model.switches = [other for other in model.switches if other is not switch]
+            switch.off()
+
+    def _located(self, model: Model) -> list[tuple[Tensor, Change]]:
+        found = []
+        for name, change in self.changes.items():
+            parameter = locate(model, name)
+            shape = change.value.shape if isinstance(change, Replacement) else _shape_of(change, parameter)
+            if parameter is None or tuple(shape) != tuple(parameter.shape):
+                there = (
+                    "no such weight in the model" if parameter is None else f"the model's is {_size(parameter.shape)}"
+                )
+                got = f"{name}: {_size(shape)}, {there}"
+                hint = "load the model that it was made for (--model)"
+                raise DuoError(f"the edit {self.path} does not fit the model", got=got, hint=hint)
+            found.append((parameter, change))
+        return found
+
+
+class _Held:
+    """A parameter, its change, and both of its tensors once they are known."""
+
+    def __init__(self, parameter: Tensor, change: Change) -> None:
+        self.parameter, self.change = parameter, change
+        self.before: Tensor | None = None
+        self.after: Tensor | None = None
+
+
+def _put(held: list[_Held], strength: float) -> None:
+    for entry in held:
+        base = entry.parameter.data
+        if entry.before is None or entry.before.data_ptr() != base.data_ptr():
+            entry.before, entry.after = base, entry.change.applied(base, strength)
+        assert entry.after is not None
+        entry.parameter.data = entry.after
+
+
+def _put_back(held: list[_Held]) -> None:
+    for entry in reversed(held):
+        assert entry.before is not None
+        entry.parameter.data = entry.before
+
+
+def locate(model: Model, name: str) -> Tensor | None:
+    """A parameter by its full name, "PART.PARAMETER", also where an adapter lies around its layer; or None."""
+    part, _, rest = name.partition(".")
+    path, _, last = rest.rpartition(".")
+    try:
+        module: Any = getattr(model.pipe, part).get_submodule(path)
+    except AttributeError:
+        return None
+    found = getattr(getattr(module, "base_layer", module), last, None)
+    return found if isinstance(found, torch.nn.Parameter) else None
+
+
+def _shape_of(change: LowRank, parameter: Tensor | None) -> tuple[int, ...]:
+    plain = (change.up.shape[0], change.down.shape[1])
+    size = plain[0] * plain[1]
+    # A convolution's weight is changed as the matrix (out, in · height · width).
+    matches = parameter is not None and parameter.numel() == size and parameter.shape[0] == plain[0]
+    return tuple(parameter.shape) if matches and parameter is not None else plain
+
+
+def _size(shape: Any) -> str:
+    return "×".join(map(str, shape)) or "a number"

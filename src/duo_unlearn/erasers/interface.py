@@ -1,0 +1,51 @@
+"""What an eraser is: from a run's pairs and a concept to an edit of the base model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from ..concepts.spec import Concept
+    from ..families.family import Family
+    from ..families.interface import Model
+    from ..records import Pair
+    from ..runs.folder import Run
+    from ..storage.forms import Strict
+
+State = Literal["done", "already done"]
+
+
+class EraserContext(NamedTuple):
+    """What an eraser works on.
+
+    model: the base, without edits. pairs: those that are kept. options: of this eraser, checked. provenance: what is
+    known of the run, for the edit's file; the eraser adds what it did.
+    """
+
+    model: Model
+    concept: Concept
+    run: Run
+    pairs: Sequence[Pair]
+    options: Any
+    seed: int
+    provenance: Mapping[str, Any]
+    quiet: bool = False
+
+
+class Eraser(NamedTuple):
+    """One eraser, as data and functions.
+
+    settings: the class of its options. reads: what of the pairs it uses, for tables: "images" or "prompts".
+    why_not(family): why a family cannot have it, or None. erase(context, name): writes the edit of that name into the
+    run, or finds it there under the same settings; the same context gives the same bytes. trains: whether it is a
+    training that several processes share.
+    """
+
+    name: str
+    title: str
+    settings: type[Strict]
+    reads: Literal["images", "prompts"]
+    why_not: Callable[[Family], str | None]
+    erase: Callable[[EraserContext, str], State]
+    trains: bool = False

@@ -1,0 +1,18 @@
+"""The erasers that there are. One that joins adds a file and its line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..registry import Registry
+
+if TYPE_CHECKING:
+    from .interface import Eraser
+
+ERASERS: Final[Registry[Eraser]] = Registry(
+    "eraser",
+    {
+        "duo": "erasers.duo.eraser:DUO",
+        "uce": "erasers.uce:UCE",
+    },
+)

@@ -1,0 +1,138 @@
+"""The tables of a report: estimates with a column a system, contracts by number, what is not scored or not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..attacks.registry import ATTACKS
+from ..records import ORIGINAL, Estimate
+from .read import Absent, Contents
+from .words import ASKING, ATTACK_WORDS, family_of_attack, metric_name, set_name, set_order
+
+
+class Row(NamedTuple):
+    """One metric of a prompt set under one contract. contract: its number, from 1. cells: an estimate a system.
+
+    refusals: the systems whose cell is empty because no image was refused, though their images were judged.
+    """
+
+    metric: str
+    contract: int
+    cells: list[Estimate | None]
+    refusals: frozenset[str] = frozenset()
+
+
+class Section(NamedTuple):
+    """The rows of a prompt set."""
+
+    scenario: str
+    rows: list[Row]
+
+
+class Table(NamedTuple):
+    """Estimates without an attack. systems: the columns' names. contracts: of all estimates, in order of number."""
+
+    systems: list[str]
+    sections: list[Section]
+    contracts: list[str]
+
+
+class Gap(NamedTuple):
+    """Something without a number: what, and why or what it is."""
+
+    name: str
+    words: str
+
+
+def table(contents: Contents) -> Table:
+    """Estimates by prompt set, a column a system. Those of another contract never share a row."""
+    systems = [system.name for system in contents.systems]
+    contracts = list(dict.fromkeys(e.contract for e in _in_order(contents)))
+    plain = [e for e in contents.estimates if e.attack is None]
+    asking = {e.scenario for e in plain if e.metric == "dsr"}
+    names = sorted({e.scenario for e in plain}, key=lambda name: (name not in asking, set_order(name)))
+    sections = []
+    for name in names:
+        here = [e for e in plain if e.scenario == name]
+        keys = dict.fromkeys((e.metric, e.contract) for e in here)
+        rows = [_row(here, systems, metric, contract, contracts) for metric, contract in keys]
+        sections.append(Section(name, rows))
+    return Table(systems, sections, contracts)
+
+
+def _in_order(contents: Contents) -> list[Estimate]:
+    """Estimates with those of the page's contract first, so that it is number 1."""
+    return sorted(contents.estimates, key=lambda e: e.contract != contents.contract)
+
+
+def _row(here: Sequence[Estimate], systems: Sequence[str], metric: str, contract: str, contracts: list[str]) -> Row:
+    mine = {e.system: e for e in here if (e.metric, e.contract) == (metric, contract)}
+    judged = {e.system for e in here if e.contract == contract and e.metric in ("dsr", "detected")}
+    free = frozenset(judged - set(mine)) if metric == "refused" else frozenset()
+    return Row(metric, contracts.index(contract) + 1, [mine.get(name) for name in systems], free)
+
+
+def gaps(entries: Sequence[Absent]) -> list[Gap]:
+    """What is absent, as few lines: those of one metric and reason together, by prompt set and attack."""
+    lines: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for entry in entries:
+        place = set_name(entry.scenario).lower()
+        if entry.attack is not None:
+            place = f"{entry.attack} ({entry.preset} budget) on {place}"
+        systems = lines.setdefault((entry.metric, entry.reason), {}).setdefault(place, [])
+        if entry.system not in systems:
+            systems.append(entry.system)
+    return [
+        Gap(f"{metric_name(metric)}, {_places(places)}", reason.rstrip(".")) for (metric, reason), places in lines.items()
+    ]
+
+
+def _places(places: dict[str, list[str]]) -> str:
+    """Prompt sets with the systems in brackets, these once where they are the same for all."""
+    each = {tuple(systems) for systems in places.values()}
+    if len(each) == 1:
+        return f"{', '.join(places)} ({', '.join(each.pop())})"
+    return "; ".join(f"{place} ({', '.join(systems)})" for place, systems in places.items())
+
+
+def untested(contents: Contents) -> list[Gap]:
+    """Attacks and prompt sets that no estimate of an edited or guarded system names, and searches that see no guard."""
+    return [*_untested_attacks(contents), *_untested_sets(contents), *_unaware_alone(contents)]
+
+
+def _others(contents: Contents) -> list[str]:
+    return [system.name for system in contents.systems if system.name != ORIGINAL]
+
+
+def _untested_attacks(contents: Contents) -> list[Gap]:
+    met = {(e.system, family_of_attack(e.attack)) for e in contents.estimates if e.attack is not None}
+    names = _others(contents)
+    found = []
+    for family in dict.fromkeys(family_of_attack(name) for name in ATTACKS.names() if name != "direct"):
+        lacking = [name for name in names if (name, family) not in met]
+        if names and not lacking:
+            continue
+        words = [ATTACK_WORDS[family]] if family in ATTACK_WORDS else []
+        words += [f"not on {', '.join(lacking)}"] if len(lacking) < len(names) else []
+        reasons = (a.reason for a in contents.absent if a.attack is not None and a.system in lacking
+                   and family_of_attack(a.attack) == family)  # fmt: skip
+        words += [reason] if (reason := next(reasons, None)) is not None else []
+        found.append(Gap(family, "; ".join(words) or "not run"))
+    return found
+
+
+def _untested_sets(contents: Contents) -> list[Gap]:
+    """Prompt sets without a number for the main system: the usual ones, and those that the run gives a reason for."""
+    main = contents.main.name if contents.main is not None else None
+    plain = {e.scenario for e in contents.estimates if e.system == main and e.attack is None}
+    reasons = {a.scenario: a.reason for a in reversed(contents.absent) if a.attack is None and a.system == main}
+    names = sorted({*ASKING, "keep", *reasons} - plain, key=set_order)
+    return [Gap(set_name(name), reasons.get(name, "not evaluated in this run")) for name in names]
+
+
+def _unaware_alone(contents: Contents) -> list[Gap]:
+    aware = {e.system for e in contents.estimates if e.search == "aware"}
+    blind = [system.name for system in contents.systems if system.guards and system.name not in aware]
+    words = "white-box searches that see the guard and work around it"
+    return [Gap("Attacks aware of the guard", f"{words}; not on {', '.join(blind)}")] if blind else []

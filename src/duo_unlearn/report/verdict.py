@@ -1,0 +1,113 @@
+"""The sentences at the head of a report: what a system defends, what attacks get out of it, and what it preserves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..records import ORIGINAL, Estimate
+from .attacks import attack_scores, refusals_of
+from .read import Contents
+from .words import PERCENT, attack_words, counts, figure, interval, set_name
+
+
+def verdict(contents: Contents) -> str:
+    """One sentence on the main system: its worst DSR without an attack, with interval and n, and what it preserves."""
+    concept = contents.concept or "the concept"
+    if contents.main is None:
+        return f"Whether {concept} was erased is not known: this run measured no system other than the original."
+    name = contents.main.name
+    scores = _plain_scores(contents, name)
+    if not scores:
+        return f"Whether {concept} was erased is not known: this run has no defence success rate of “{name}”."
+    worst = min(scores, key=lambda e: (e.value, e.low))
+    of_sets = f"worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set tested"
+    before = _counterpart(contents, worst)
+    compared = f"; original model: {figure('dsr', before.value)}" if before else "; the original model was not measured"
+    return (
+        f"With “{set_name(worst.scenario).lower()}” ({of_sets}) “{name}” shows no {concept} in "
+        f"{figure('dsr', worst.value)} of {worst.n} images (95{PERCENT} interval {interval(worst)}{compared}"
+        f"{_refusal_words(contents, worst)}), and {_preserved(contents, name)}."
+    )
+
+
+def attack_verdict(contents: Contents) -> str | None:
+    """One sentence on the main system: the attack under which it is weakest; None where none was measured."""
+    scores = attack_scores(contents, contents.main.name) if contents.main is not None else []
+    if not scores:
+        return None
+    return f"Under attack the weakest of {len(scores)} measurements is {_weakest(contents, scores)}."
+
+
+def further_verdicts(contents: Contents) -> list[str]:
+    """A sentence on each system that is neither the original nor the main one."""
+    names = [s.name for s in contents.systems if s.name != ORIGINAL and s != contents.main]
+    return [_further(contents, name) for name in names]
+
+
+def _further(contents: Contents, name: str) -> str:
+    scores, attacks = _plain_scores(contents, name), attack_scores(contents, name)
+    if scores:
+        worst = min(scores, key=lambda e: (e.value, e.low))
+        without = (
+            f"its worst prompt set is “{set_name(worst.scenario).lower()}” with a DSR of {figure('dsr', worst.value)} "
+            f"of {worst.n} images (95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)})"
+        )
+    else:
+        without = "it has no defence success rate without an attack"
+    under = f"under attack the weakest of {len(attacks)} is {_weakest(contents, attacks)}" if attacks else "no attack"
+    return f"“{name}”: {without}, and {under if attacks else 'no attack on it was measured'}."
+
+
+def _weakest(contents: Contents, scores: Sequence[Estimate]) -> str:
+    worst = min(scores, key=lambda e: (e.value, e.low))
+    assert worst.attack is not None
+    where = "" if worst.scenario == "direct" else f" on {set_name(worst.scenario).lower()}"
+    return (
+        f"{attack_words(worst.attack, worst.preset, worst.search)}{where}: DSR {figure('dsr', worst.value)} of {worst.n} "
+        f"images (95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)})"
+    )
+
+
+def _refusal_words(contents: Contents, dsr: Estimate) -> str:
+    refused = refusals_of(contents.estimates, dsr)
+    return f"; {figure('refused', refused.value)} were refused by a guard" if refused is not None else ""
+
+
+def _plain_scores(contents: Contents, system: str) -> list[Estimate]:
+    return [e for e in contents.primary if e.metric == "dsr" and e.system == system and e.attack is None]
+
+
+def _counterpart(contents: Contents, estimate: Estimate) -> Estimate | None:
+    """The original's number of the same kind."""
+    key = (estimate.metric, estimate.scenario, estimate.contract)
+    plain = (e for e in contents.primary if e.system == ORIGINAL and e.attack is None)
+    return next((e for e in plain if (e.metric, e.scenario, e.contract) == key), None)
+
+
+def _preserved(contents: Contents, system: str) -> str:
+    """What stayed on keep prompts, and the largest fall of an agreement on any prompts."""
+    mine = [e for e in contents.primary if e.system == system and e.attack is None]
+    agreements = [e for e in mine if e.metric.endswith(" agreement")]
+    stay = [e for e in agreements if e.scenario == "keep"]
+    priors = [e for e in mine if (e.metric, e.scenario) == ("prior preservation", "keep")]
+    if stay:
+        parts = [_agreement(contents, estimate) for estimate in stay]
+        sentence = f"on keep prompts (n = {counts(stay)}) the images agree with what was asked in {', '.join(parts)}"
+    elif priors:
+        sentence = f"prior preservation on keep prompts is {figure(priors[0].metric, priors[0].value)} ({interval(priors[0])})"
+    else:
+        return "what was preserved was not measured"
+    falls = [(before.value - e.value, before, e) for e in agreements if (before := _counterpart(contents, e))]
+    if not falls:
+        return sentence
+    fall, before, after = max(falls, key=lambda entry: entry[0])
+    if fall <= 0:
+        return f"{sentence}; no attribute agrees less than before"
+    where = f"{after.metric.removesuffix(' agreement')} under “{set_name(after.scenario).lower()}”"
+    return f"{sentence}; the largest fall is {where}, from {figure('', before.value)} to {figure('', after.value)}"
+
+
+def _agreement(contents: Contents, estimate: Estimate) -> str:
+    before = _counterpart(contents, estimate)
+    was = f" (original {figure(estimate.metric, before.value)})" if before else ""
+    return f"{estimate.metric.removesuffix(' agreement')} {figure(estimate.metric, estimate.value)}{was}"

@@ -1,0 +1,127 @@
+"""`duo check`: every fault of a run at once, before it starts, offline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ..concepts.store import load_concept
+from ..detectors.registry import check_detector
+from ..errors import DuoError
+from ..families.identify import model_faults
+from ..runs.folder import Run
+from ..storage.files import printable
+from ..storage.forms import read_yaml
+from .resolve import resolve_settings, settings_layers
+from .tree import Settings, merge, resolve
+
+T = TypeVar("T")
+
+
+class Check(NamedTuple):
+    """What `find_faults` gives: every fault, and the settings as resolved, None where there is a fault."""
+
+    settings: Settings | None
+    faults: list[DuoError]
+
+
+class _Faults:
+    """Runs checks one after another and keeps what they raise."""
+
+    def __init__(self) -> None:
+        self.errors: list[DuoError] = []
+
+    def attempt(self, check: Callable[[], T]) -> T | None:
+        """What a check gives, or None where it raises a DuoError, which is kept."""
+        try:
+            return check()
+        except DuoError as error:
+            self.errors.append(error)
+            return None
+
+
+def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
+    """Everything that is wrong with a run before it starts: settings, concept, model, detector, pairs, output.
+
+    given, file: as `resolve_settings` takes them. Nothing is fetched. The weights of the denoiser are read once.
+    """
+    faults = _Faults()
+    from_file = (faults.attempt(lambda: read_yaml(file, "settings file")) or {}) if file is not None else {}
+    layers = faults.attempt(lambda: settings_layers(from_file, given))
+    settings = faults.attempt(lambda: resolve(*layers)) if layers is not None else None
+    model, concept_name = _names(settings, merge(from_file, given))
+    concept = faults.attempt(lambda: load_concept(concept_name))
+    errors, family = model_faults(model, weights=True)
+    faults.errors += errors
+    if concept is not None and family is not None:
+        spec = concept.detector
+        faults.attempt(lambda: check_detector(spec.name, family, tuple(spec.labels)))
+    if settings is None:
+        return Check(None, faults.errors)
+    for check in _checks(settings, family):
+        faults.attempt(check)
+    resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
+    return Check(resolved, faults.errors)
+
+
+def _names(settings: Settings | None, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Model and concept, each on its own where the settings as a whole have faults; a faulty name gives the default."""
+    if settings is not None:
+        return settings.model, settings.concept
+    names = []
+    for key in ("model", "concept"):
+        try:
+            alone = resolve({key: values[key]} if key in values else {})
+        except DuoError:
+            alone = Settings()
+        names.append(getattr(alone, key))
+    return names[0], names[1]
+
+
+def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], object]]:
+    """The checks of settings that are valid by themselves: of the files and folders that they name."""
+    if settings.quantize != "no" and family is not None:
+        from ..families.load import check_quantize
+
+        yield lambda: check_quantize(family, settings.model)
+    if (folder := settings.pairs.folder) is not None:
+        from ..pairs.own_pairs import check_pairs
+
+        yield lambda: check_pairs(folder)
+    if (reference := settings.evaluate.reference) is not None:
+        from ..metrics.fidelity import reference_pictures
+
+        yield lambda: reference_pictures(reference)
+    yield lambda: check_output(settings.output)
+
+
+def check_output(folder: Path) -> None:
+    """Fail where a run cannot be written in a folder: it is a file, has no room for the run's files, or is in use."""
+    if folder.exists() and not folder.is_dir():
+        raise DuoError(f"the output {folder} is a file", hint="choose another --output")
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise DuoError(f"the output folder {folder} cannot be written", hint="choose another --output")
+    if folder.exists():
+        run = Run(folder)
+        run.check_form()
+        _check_places(run)
+        with run.lock():
+            pass
+
+
+def _check_places(run: Run) -> None:
+    """Fail where a folder stands in a file's place, or a file in a folder's: writing would fail there, hours later."""
+    places = [path for path in vars(run).values() if isinstance(path, Path) and path != run.folder]
+    places += (run.folder / "train").glob("*/*")
+    for path in places:
+        is_file = bool(path.suffix)  # of the names in a run folder, those of files alone have one
+        if path.exists() and path.is_file() != is_file:
+            must, got = ("a file", "a folder") if is_file else ("a folder", "a file")
+            raise DuoError(
+                f"{printable(path)} must be {must}", got=got, hint="move it away, or choose another --output"
+            )

@@ -1,0 +1,123 @@
+"""What users write by hand: YAML files, read with every limit checked, and the faults of a form in words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from ..errors import DuoError
+from .files import printable, read_bytes
+
+MOST_BYTES: Final = 1_000_000
+"""How large a YAML file may be."""
+MOST_NODES: Final = 200_000
+"""How many values a YAML file may hold with its aliases written out; a few lines of them can stand for billions."""
+_MISTAKES: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+"""What PyYAML raises: tags such as !!int on other words make its constructors fail in their own ways."""
+
+
+class Strict(BaseModel):
+    """Settings: an unknown key is a fault, and so are a number that is not finite and a truth value as a number."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """YAML reads `yes`, `on` and `true` as a truth value, which would pass as the number 1."""
+        annotation = cls.model_fields[field.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("input should not be a truth value")
+        return value
+
+
+class _Aliases(yaml.YAMLError):
+    """Aliases that stand for too much, or for themselves."""
+
+
+def read_yaml(path: Path, what: str, hint: str | None = None) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping with names as keys. what: e.g. "settings file"; hint: what to do.
+
+    DuoError: the file is missing, no regular file, larger than a megabyte, no UTF-8, no YAML, or no mapping.
+    """
+    try:
+        text = read_bytes(path, what, MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        again = hint or "save it as UTF-8"
+        raise DuoError(f"cannot read the {what} {printable(path)}", got=str(error)[:200], hint=again) from error
+    content = parse_yaml(text, f"the {what} {printable(path)}", hint)
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        problem = f"the {what} {printable(path)} must be a mapping of names to values"
+        raise DuoError(problem, got=type(content).__name__, hint=hint)
+    return content
+
+
+def parse_yaml(text: str, what: str, hint: str | None = None) -> Any:
+    """The value of a YAML text. what: names the text in the DuoError that anything but valid YAML gives."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _size(node, {})
+        return loader.construct_document(node)
+    except _MISTAKES as error:
+        got = "it is nested too deeply" if isinstance(error, RecursionError) else str(error) or type(error).__name__
+        raise DuoError(f"{what} is not valid YAML", got=got[:300], hint=hint) from error
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a node stands for with its aliases written out."""
+    if id(node) in sizes:
+        if sizes[id(node)] == 0:
+            raise _Aliases("an alias stands for itself")
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    elif isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    total = 1 + sum(_size(part, sizes) for part in parts)
+    if total > MOST_NODES:
+        raise _Aliases(f"its aliases stand for more than {MOST_NODES} values")
+    sizes[id(node)] = total
+    return total
+
+
+def faults(error: ValidationError, names: Iterable[str]) -> list[str]:
+    """One phrase a fault of a form. names: the keys that there are; the nearest one is suggested for an unknown key."""
+    phrases = []
+    for entry in error.errors():
+        key = ".".join(str(part) for part in entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            near = _nearest(key, list(names))
+            phrases.append(f"unknown key {key!r}" + (f" (did you mean {near!r}?)" if near else ""))
+        elif entry["type"] == "missing":
+            phrases.append(f"{key}: missing")
+        else:
+            message = entry["msg"].lower().removeprefix("value error, ")
+            phrases.append(f"{key}: {message}, got {_value(entry['input'])}")
+    return phrases
+
+
+def _nearest(key: str, names: list[str]) -> str | None:
+    last = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    near = near or difflib.get_close_matches(last, [name.rsplit(".", 1)[-1] for name in names], n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def _value(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or a deep nest
+        return f"a value that is too large to print ({type(value).__name__})"
+    return text if len(text) <= 120 else f"{text[:120]}…"

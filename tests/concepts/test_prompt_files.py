@@ -1,0 +1,108 @@
+"""Prompts from a file: three forms, and what is wrong with one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.concepts.prompt_files import read_prompts
+from duo_unlearn.errors import DuoError
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a sword\nan armed king\n"),
+        ("a.csv", 'seed,prompt\n1,a sword\n2,"an armed king"\n'),
+        ("a.jsonl", '{"prompt": "a sword", "seed": 1}\n{"prompt": "an armed king"}\n'),
+    ],
+)
+def test_three_forms(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert [prompt.text for prompt in read_prompts(tmp_path / name)] == ["a sword", "an armed king"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said", "where"),
+    [
+        ("a.txt", b"a sword\n\nan axe\n", "empty prompt", "line 2"),
+        ("a.txt", b"a sword\n" + b"x" * 10_000, "10000 characters", "line 2"),
+        ("a.txt", b"a sword\nna\xefve\n", "not UTF-8", "line 2"),
+        ("a.txt", b"", "no prompt", None),
+        ("a.csv", b"text\na sword\n", "no column prompt", "text"),
+        ("a.csv", b"prompt,seed\na sword,1\n,2\n", "empty prompt", "line 3"),
+        ("a.jsonl", b'{"prompt": "a"}\n{"text": "b"}\n', "without a prompt", "line 2"),
+        ("a.jsonl", b'{"prompt": "a"}\n{"prompt"\n', "without a prompt", "line 2"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    tmp_path: Path, name: str, content: bytes, said: str, where: str | None
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DuoError, match=said) as caught:
+        read_prompts(tmp_path / name)
+    assert where is None or where in str(caught.value.got)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="cannot read the prompts"):
+        read_prompts(tmp_path / "none.txt")
+
+
+def refused(path: Path, content: bytes, said: str) -> str:
+    path.write_bytes(content)
+    with pytest.raises(DuoError, match=said) as caught:
+        read_prompts(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert all(len(line) < 400 for line in lines)
+    return lines[1]
+
+
+@pytest.mark.parametrize("prompt", ["1", "null", "true", "1.5", '["a"]', '{"a": 1}'])
+def test_a_prompt_that_json_reads_as_no_string_is_refused_and_named(tmp_path: Path, prompt: str) -> None:
+    got = refused(tmp_path / "a.jsonl", f'{{"prompt": "a"}}\n{{"prompt": {prompt}}}\n'.encode(), "no string")
+    assert "line 2" in got
+    assert prompt in got
+
+
+def test_a_number_in_quotes_is_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1"}\n')
+    assert [prompt.text for prompt in read_prompts(tmp_path / "a.jsonl")] == ["1"]
+
+
+def test_a_line_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    content = b'{"prompt": "a"}\n' + b"[" * 100_000
+    assert "line 2" in refused(tmp_path / "a.jsonl", content, "without a prompt")
+
+
+def test_a_csv_field_of_endless_length(tmp_path: Path) -> None:
+    content = b'prompt\na sword\n"' + b"x" * 200_000 + b"\n"
+    assert "field larger than field limit" in refused(tmp_path / "a.csv", content, "not a valid CSV")
+    refused(tmp_path / "a.csv", b"x" * 200_000, "not a valid CSV")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_nul_characters(tmp_path: Path, name: str) -> None:
+    assert "line 2" in refused(tmp_path / name, b"prompt\na\0b\n", "no text file")
+
+
+def test_an_escaped_nul_character(tmp_path: Path) -> None:
+    assert "line 1" in refused(tmp_path / "a.jsonl", b'{"prompt": "a\\u0000b"}\n', "NUL")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "  \t"), ("a.csv", "prompt\n   "), ("a.jsonl", '{"prompt": " "}')]
+)
+def test_a_prompt_of_spaces(tmp_path: Path, name: str, content: str) -> None:
+    refused(tmp_path / name, content.encode(), "empty prompt")
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "folder.txt").mkdir()
+    for name in ("pipe.txt", "folder.txt", "n" * 300, "nu\0l.txt"):
+        with pytest.raises(DuoError, match="cannot read the prompts"):
+            read_prompts(tmp_path / name)

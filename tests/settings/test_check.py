@@ -1,0 +1,150 @@
+"""`duo check` finds every fault of a run before it starts, all at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.check import find_faults
+from duo_unlearn.settings.tree import resolve, write_settings
+from duo_unlearn.storage.files import read_tensors, write_tensors
+
+from ..drawn_pairs import draw_pairs
+
+
+def faults(given: dict[str, Any], file: Path | None = None) -> str:
+    check = find_faults(given, file)
+    assert (check.settings is None) == bool(check.faults)
+    assert all(len(str(fault).splitlines()) <= 3 for fault in check.faults)
+    return "\n\n".join(map(str, check.faults))
+
+
+def test_a_run_without_faults_gives_its_settings(tmp_path: Path) -> None:
+    check = find_faults({"output": str(tmp_path / "run"), "seed": 4})
+    assert check.faults == []
+    assert check.settings is not None
+    assert (check.settings.seed, check.settings.train.captions) == (4, "unsafe")  # the concept's recommendation
+    assert not (tmp_path / "run").exists()
+
+
+def test_faults_of_every_kind_are_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "pairs" / "unsafe").mkdir(parents=True)
+    said = faults(
+        {
+            "model": str(tmp_path / "no-model"),
+            "concept": "swrod",
+            "output": str(tmp_path / "file"),
+            "pairs": {"folder": str(tmp_path / "pairs")},
+            "evaluate": {"reference": str(tmp_path / "no-images")},
+        }
+    )
+    for part in ("no model folder", "unknown concept", "no folder safe/", "holds no images"):
+        assert part in said
+
+
+def test_model_and_concept_are_checked_although_the_settings_have_faults(tmp_path: Path) -> None:
+    said = faults({"model": str(tmp_path / "absent"), "concept": "swrod", "seed": -1, "train": {"betta": 1}})
+    for part in ("seed: ", "train.betta", "no model folder", "unknown concept"):
+        assert part in said
+    said = faults({"model": "n" * 300, "concept": "swrod"})
+    assert "model: " in said
+    assert "unknown concept" in said
+
+
+def test_half_of_a_runs_settings(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    write_settings(path, resolve({}))
+    path.write_bytes(path.read_bytes()[:300])
+    said = faults({"output": str(tmp_path), "concept": "swrod"})
+    assert "not as they were written" in said
+    assert "unknown concept" in said
+
+
+def test_a_settings_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: " + "[" * 10_000)
+    assert "not valid YAML" in faults({"output": str(tmp_path / "run")}, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("name", ["train/duo/metrics.jsonl", "results.json", "settings.yaml", "run.json"])
+def test_a_folder_in_a_files_place(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    assert str(tmp_path / name) in faults({"output": str(tmp_path)})
+
+
+@pytest.mark.parametrize("name", ["pairs", "edits", "attempts"])
+def test_a_file_in_a_folders_place(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    assert "must be a folder" in faults({"output": str(tmp_path)})
+
+
+def test_an_output_that_is_a_file_and_one_that_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in faults({"output": str(tmp_path / "file")})
+    with Run(tmp_path / "run").lock():
+        assert "in use by another run" in faults({"output": str(tmp_path / "run")})
+
+
+def test_a_run_folder_of_the_older_form(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    assert "older form" in faults({"output": str(tmp_path)})
+
+
+def test_a_detector_without_its_weights(tmp_path: Path) -> None:
+    concept = {
+        "name": "hat",
+        "summary": "A hat.",
+        "detector": {"name": "clip", "labels": ["unsafe=a hat", "safe=a head", f"model={tmp_path / 'no-clip'}"]},
+        "pairs": [{"unsafe": "a king with a hat", "safe": "a king", "count": 2}],
+    }
+    (tmp_path / "hat.yaml").write_text(yaml.safe_dump(concept))
+    assert "no-clip" in faults({"output": str(tmp_path / "run"), "concept": str(tmp_path / "hat.yaml")})
+
+
+def test_swapped_pairs_are_no_fault_here_but_identical_ones_are(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 2)
+    given = {"output": str(tmp_path / "run"), "pairs": {"folder": str(tmp_path / "mine")}}
+    assert faults(given) == ""
+    shutil.copy(tmp_path / "mine" / "unsafe" / "1.png", tmp_path / "mine" / "safe" / "1.png")
+    assert "the same image" in faults(given)
+
+
+@pytest.fixture
+def mini_folder(tmp_path: Path) -> Path:
+    """The mini model's weights as a diffusers folder of the user's own."""
+    folder = tmp_path / "model"
+    shutil.copytree(weights_folder(), folder)
+    return folder
+
+
+def test_a_model_whose_weights_are_not_finite(mini_folder: Path, tmp_path: Path) -> None:
+    given = {"model": str(mini_folder), "output": str(tmp_path / "run")}
+    path = next((mini_folder / "unet").glob("*.safetensors"))
+    tensors, metadata = read_tensors(path)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel() > 4)
+    tensors[name].view(-1)[3] = torch.nan
+    write_tensors(path, tensors, metadata)
+    said = faults(given)
+    assert "finite" in said
+    assert name in said
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null"])
+def test_a_part_without_a_configuration(mini_folder: Path, tmp_path: Path, content: str) -> None:
+    (mini_folder / "unet" / "config.json").write_text(content)
+    said = faults({"model": str(mini_folder), "output": str(tmp_path / "run")})
+    assert "unet" in said
+
+
+def test_two_faults_of_a_model_are_two_faults(mini_folder: Path, tmp_path: Path) -> None:
+    (mini_folder / "unet" / "config.json").write_text(json.dumps([]))
+    (mini_folder / "scheduler" / "scheduler_config.json").unlink()
+    check = find_faults({"model": str(mini_folder), "output": str(tmp_path / "run")})
+    assert len(check.faults) >= 2
