@@ -61,7 +61,7 @@ def setup(family: str, device: torch.device, batch: int, options: set[str]) -> S
     pictures = [Image.new("RGB", (side, side), (40 * i % 255, 90, 160)) for i in range(2 * batch)]
     moments = model.encode_images(pictures[:2])
     spread = Moments(*(part.cpu()[:1].expand(batch, *part.shape[1:]) for part in moments))
-    empty = model.encode_prompts([""]).map(lambda tensor: tensor.float().cpu())
+    empty = model.condition([""]).map(lambda tensor: tensor.float().cpu())
     if "channels_last" in options:
         model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = attach(model, rank=32, seed=0)
@@ -103,7 +103,7 @@ def _pair_from_pixels(made: Setup, sample: int) -> Terms:
     latents = moments.mean.cpu() + moments.std.cpu() * torch.cat([draws.posterior, draws.posterior])
     eps, t = torch.cat([draws.eps, draws.eps]), torch.cat([draws.safe_t, draws.unsafe_t])
     noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
-    text = model.encode_prompts([""] * 3).map(lambda tensor: tensor.to(made.precision))
+    text = model.condition([""] * 3).map(lambda tensor: tensor.to(made.precision))
     pairs, prior = text.rows(slice(0, 2)), text.rows(slice(2, 3))
     last = torch.tensor([model.noise.last_timestep], device=model.device)
     noisy, t = noisy.to(model.device, made.precision), t.to(model.device)

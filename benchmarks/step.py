@@ -46,7 +46,7 @@ def drawn_pairs(count: int) -> tuple[list[Image.Image], list[Image.Image]]:
 
 def cached(model: Model, safe: list[Image.Image], unsafe: list[Image.Image]) -> Cache:
     """What `build_cache` holds in memory."""
-    return Cache(model.encode_images(safe), model.encode_images(unsafe), model.encode_prompts([""]))
+    return Cache(model.encode_images(safe), model.encode_images(unsafe), model.condition([""]))
 
 
 def authors_step(
@@ -64,7 +64,7 @@ def authors_step(
     latents = moments.mean + moments.std * torch.cat([draws.posterior, draws.posterior])
     eps, t = torch.cat([draws.eps, draws.eps]), torch.cat([draws.safe_t, draws.unsafe_t])
     noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
-    text = model.encode_prompts([""] * (3 * len(samples)))
+    text = model.condition([""] * (3 * len(samples)))
     pairs_text, prior_text = text.rows(slice(0, 2 * len(samples))), text.rows(slice(2 * len(samples), None))
     last = torch.full((len(samples),), model.noise.last_timestep)
     with torch.no_grad(), adapters_off(model.denoiser):

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import torch
 
-from duo_unlearn.edits.lora import attach, save_adapter
+from duo_unlearn.edits.files import save_adapter
+from duo_unlearn.edits.lora import attach, detach
 from duo_unlearn.families.interface import Model
 
 
 def random_adapter(
-    attached: Model, folder: Path, *, size: float = 0.3, rank: int = 4, seed: int = 0, **told: str
+    model: Model, folder: Path, /, *, size: float = 0.3, rank: int = 4, seed: int = 0, **provenance: str
 ) -> None:
-    """Attach one with random weights and save it. size: of the noise on its weights. told: more of its provenance."""
+    """Save an adapter of random weights into an edit's folder; the model is left as it was.
+
+    size: of the noise on its weights. provenance: more of it than its base.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in attach(attached, rank=rank, seed=seed):
+    for parameter in attach(model, rank=rank, seed=seed):
         parameter.data += size * torch.randn(parameter.shape, generator=generator)
-    save_adapter(attached, folder, {"base": attached.fingerprint(), **told})
+    save_adapter(model, folder, {"base": model.fingerprint(), **provenance})
+    detach(model)

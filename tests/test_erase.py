@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs
 from duo_unlearn.runs.folder import Run
@@ -39,19 +40,37 @@ def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Pa
     first = duo(*words)
     assert first.returncode == 0, first.stderr
     results = json.loads(run.results.read_text())
-    keys = {"metric", "model", "prompts", "value", "low", "high", "n", "contract"}
-    assert all(set(entry) == keys and entry["low"] <= entry["value"] <= entry["high"] for entry in results["estimates"])
-    asked = {(e["prompts"], e["model"]) for e in results["estimates"] if e["metric"] == "dsr"}
-    assert {("direct", "original"), ("synonym", "erased"), ("indirect", "erased"), ("inverted", "erased")} <= asked
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in results["estimates"])
+    dsr = {(e["scenario"], e["attack"], e["system"]) for e in results["estimates"] if e["metric"] == "dsr"}
+    assert {("direct", None, "original"), ("synonym", None, "duo"), ("indirect", None, "duo")} <= dsr
+    assert ("direct", "concept-inversion", "duo") in dsr
+    lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert lines[-1]["unsafe_margin"] - lines[-1]["safe_margin"] > 0
     assert "<script" not in run.report.read_text()
-    weights = run.adapter_weights.read_bytes()
+    edit = run.edit("duo") / WEIGHTS
+    weights = edit.read_bytes()
     second = duo(*words)
     assert second.returncode == 0, second.stderr
     for stage in ("pairs", "train", "evaluate"):
         assert f"{stage}: already done" in second.stderr
-    assert run.adapter_weights.read_bytes() == weights
+    assert edit.read_bytes() == weights
+    assert "no fault found" in duo("check", str(run.folder)).stderr
+
+
+@pytest.mark.slow
+def test_another_eraser_and_a_guard_are_measured_beside_it_in_the_same_folder(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    words = ["erase", "-o", str(run.folder), *(w for k, v in SMALL.items() for w in ("--set", f"{k}={v}"))]
+    for more in ([], ["--eraser", "uce"], ["--eraser", "duo", "--guard", "negative-prompt"]):
+        done = duo(*words, *more)
+        assert done.returncode == 0, done.stderr
+    done = duo("evaluate", "-o", str(run.folder), "--system", "uce", "--system", "duo+negative-prompt")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(run.results.read_text())
+    systems = {e["system"] for e in results["estimates"] if (e["metric"], e["scenario"]) == ("dsr", "direct")}
+    assert systems == {"original", "duo", "uce", "duo+negative-prompt"}
+    page = run.report.read_text()
+    assert all(name in page for name in systems)
 
 
 @pytest.mark.slow
@@ -66,11 +85,11 @@ def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
     options = [w for k, v in small.items() for w in ("--set", f"{k}={v}")]
     done = duo("erase", "--model", str(model), "--pairs", str(mine), "-o", str(run.folder), *options)
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert lines[0]["preference"] == pytest.approx(0.693147, abs=1e-5)
     assert sum(x["unsafe_margin"] - x["safe_margin"] for x in lines[-5:]) > 0
     assert run.report.exists()
-    assert run.adapter_weights.exists()
+    assert (run.edit("duo") / WEIGHTS).exists()
 
 
 @pytest.mark.parametrize(
@@ -134,10 +153,28 @@ def test_a_pickle_only_model_is_refused(tmp_path: Path) -> None:
     assert "a pickle that could run code" in done.stderr
 
 
-def test_help_imports_no_torch() -> None:
-    code = "import sys; import duo_unlearn.cli, duo_unlearn; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "module",
+    [
+        "cli.main", "settings.check", "concepts.store", "report.read", "attacks.registry", "erasers.registry",
+        "guards.registry", "detectors.registry", "families.registry", "export.registry",
+    ],
+)  # fmt: skip
+def test_what_needs_no_torch_imports_none(module: str) -> None:
+    code = f"import sys; import duo_unlearn.{module}, duo_unlearn; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_says_what_the_command_does() -> None:
     assert "Erase a concept" in duo("--help").stdout
+
+
+@pytest.mark.parametrize(("command", "names"), [("erasers", {"duo", "uce"}), ("guards", {"negative-prompt"})])
+def test_erasers_and_guards_are_listed_as_json(command: str, names: set[str]) -> None:
+    rows = {row["name"]: row for row in json.loads(duo(command, "--json").stdout)}
+    assert names <= set(rows)
+    assert all("mini" in row["families"] for row in rows.values())
+    assert all(name in duo(command).stdout for name in names)
 
 
 def test_models_list_as_json() -> None:

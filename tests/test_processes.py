@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import duo_unlearn as duo
+from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import read_tensors
@@ -35,19 +36,21 @@ def words(stage: str, run: Path, told: Mapping[str, object]) -> list[str]:
 
 def with_pairs(folder: Path) -> Run:
     draw_pairs(folder / "mine", 5)
-    duo.make_pairs(output=folder / "run", settings={"pairs.folder": str(folder / "mine")}, quiet=True)
+    duo.make_pairs(duo.open_run(folder / "run", settings={"pairs.folder": str(folder / "mine")}, quiet=True))
     return Run(folder / "run")
 
 
 def with_adapter(folder: Path) -> Run:
     run = with_pairs(folder)
     model = load_model("mini", torch.device("cpu"))
-    random_adapter(model, run.adapter)
+    random_adapter(model, run.edit("duo"))
     return run
 
 
 def pictures(run: Run) -> dict[str, bytes]:
-    return {str(path.relative_to(run.folder)): path.read_bytes() for path in sorted(run.evaluation.rglob("*.png"))}
+    places = (run.attempts, run.originals)
+    files = [path for place in places for path in sorted(place.rglob("*.png"))]
+    return {str(path.relative_to(run.folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.slow
@@ -58,7 +61,7 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
     assert first.returncode == 0
     command = [sys.executable, "-c", COMMAND, *words("evaluate", both.folder, EVALUATE)]
     three = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    while not list(both.evaluation.rglob("*.png")) and three[0].poll() is None:
+    while not list(both.attempts.rglob("*.png")) and three[0].poll() is None:
         pass
     three[0].kill()  # whichever part it had is taken up by the others
     said = [process.communicate(timeout=250)[1] for process in three]
@@ -66,7 +69,7 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
     assert pictures(both) == pictures(alone)
     results = [json.loads(run.results.read_text())["estimates"] for run in (alone, both)]
     assert results[0] == results[1]
-    assert {entry["n"] for entry in results[1] if entry["prompts"] == "direct"} == {6}
+    assert {entry["n"] for entry in results[1] if (entry["scenario"], entry["attack"]) == ("direct", None)} == {6}
 
 
 @pytest.mark.slow
@@ -86,12 +89,12 @@ def test_two_processes_share_attacks(tmp_path: Path) -> None:
     two = [start(both), start(both)]
     both_said = [process.communicate(timeout=250)[1] for process in two]
     assert [process.returncode for process in two] == [0, 0], both_said
-    images = [{p.relative_to(r.attacks): p.read_bytes() for p in r.attacks.rglob("*.png")} for r in (alone, both)]
+    images = [pictures(run) for run in (alone, both)]
     assert images[0] == images[1]
-    assert len(images[0]) == 2 * 2 * 60 + 60  # two attacks on two models, and the originals
+    assert len(images[0]) == 3 * 60 + 60  # image to image on two systems, direct prompts on one, and the originals
     worked = [any("judge" not in line and "percent" in line for line in text.splitlines()) for text in both_said]
     assert all(worked)  # each made a part of it
-    rows = [json.loads(run.attack_results.read_text())["estimates"] for run in (alone, both)]
+    rows = [json.loads(run.results.read_text())["estimates"] for run in (alone, both)]
     assert rows[0] == rows[1]
 
 
@@ -105,7 +108,7 @@ def train(run: Run, count: int, batch: int) -> dict[str, torch.Tensor]:
     told = words("train", run.folder, {**TRAIN, "train.train_batch_size": batch})
     done = subprocess.run([*command, *told], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return read_tensors(run.adapter_weights)[0]
+    return read_tensors(run.edit("duo") / WEIGHTS)[0]
 
 
 @pytest.mark.slow
@@ -116,7 +119,7 @@ def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
     assert any(value.abs().max() > 1e-4 for name, value in one.items() if "lora_B" in name)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-5)
-    lines = [json.loads(line) for line in runs[1].metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in runs[1].metrics("duo").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 

@@ -119,13 +119,15 @@ def attack(
     file: Path | None = None,
     replay: Path | None = None,
     aware: bool = False,
+    budgets: Mapping[str, Mapping[str, Any]] | None = None,
     say: Say = _silent,
 ) -> tuple[list[AttackState], Results]:
     """Attack systems, and the original beside them; the images are kept and judged. Gives each attack's state.
 
     attacks: names of `duo attacks`, all when None. systems: names; None: those of the run's settings. prompts: how many
     are attacked; file: a file of prompts in their place. replay: a run whose findings are used in place of a search.
-    aware: white-box searches differentiate through the guards of a system; else they are unaware of them.
+    aware: white-box searches differentiate through the guards of a system; else they are unaware of them. budgets:
+    attack → fields of its budget that are not the preset's, e.g. {"p4d": {"steps": 500}}.
     """
     from .arena.plans import AttackPlan
     from .arena.stages import attack as stage
@@ -134,7 +136,7 @@ def attack(
     names = list(attacks) if attacks else ATTACKS.names()
     for name in names:
         ATTACKS.check(name)
-    plan = AttackPlan(names, preset, prompts, aware, file)
+    plan = AttackPlan(names, preset, prompts, aware, file, budgets or {})
     chosen = _attacked_systems(run, systems)
     _ensure_pairs(run, plan, say)
     # Others may join with the same command: the work is divided by claims.
@@ -225,7 +227,21 @@ def report(folder: str | Path, *, images: bool = True) -> Path:
     if not run.folder.is_dir():
         raise DuoError(f"there is no run folder {run.folder}", hint="run `duo erase` first")
     run.check_form()
+    _ensure_results(run)
     return write_report(run, images=images)
+
+
+def _ensure_results(run: Run) -> None:
+    """Make results.json again from the attempts where it is missing or broken."""
+    from .arena.results import make_results
+    from .runs.results import read_results
+
+    if not (run.attempts.is_dir() and run.settings.exists()):
+        return
+    try:
+        read_results(run)
+    except DuoError:
+        make_results(open_run(run.folder, quiet=True))
 
 
 def sweep(

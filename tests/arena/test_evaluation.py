@@ -4,177 +4,168 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 import duo_unlearn as duo
-from duo_unlearn.arena.evaluation import evaluate
-from duo_unlearn.detectors.interface import AttributeReader, Detector
+from duo_unlearn.arena.stages import evaluate, judge
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.load import load_model
-from duo_unlearn.records import Verdict
-from duo_unlearn.runs.folder import Run
+from duo_unlearn.records import Estimate
+from duo_unlearn.runs.attempts import attempts_of, read_groups
+from duo_unlearn.runs.results import Results
 from duo_unlearn.session import Session
-from duo_unlearn.settings.resolve import resolve_settings
-from duo_unlearn.settings.tree import Settings
 
-from ..drawn_pairs import draw_pairs
-from ..random_adapter import random_adapter
+from .detectors import Bright, Fussy
+from .small_run import COUNTS, make_run, pictures, reopen, stamps
 
-SMALL = {"prompts": 3, "keep_prompts": 3, "neighbour_prompts": 2, "inversion_prompts": 2, "inversion_steps": 2}
-
-
-def settings_for(folder: Path, **changes: Any) -> Settings:
-    counts = {**SMALL, "steps": 2, "batch": 16}
-    return resolve_settings({"output": folder, "evaluate": counts} | changes)
+FIELDS = {
+    "metric", "system", "scenario", "attack", "preset", "value", "low", "high", "n", "unscored", "contract", "seeds",
+    "sha256", "search",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with drawn pairs, a random adapter and its evaluation."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    mine = folder.parent / "mine"
-    draw_pairs(mine, 3)
-    duo.make_pairs(output=folder, settings={"pairs.folder": str(mine)}, quiet=True)
-    model = load_model("mini", torch.device("cpu"))
-    random_adapter(model, Run(folder).adapter)
-    evaluate(Session(settings_for(folder), quiet=True))
-    return folder
+    """A run folder with its evaluation."""
+    run = make_run(tmp_path_factory.mktemp("finished"))
+    duo.evaluate(run)
+    return run.run.folder
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Run:
+def run(finished: Path, tmp_path: Path) -> Session:
     shutil.copytree(finished, tmp_path / "run")
-    return Run(tmp_path / "run")
+    return reopen(tmp_path / "run")
 
 
-def again(run: Run, **changes: Any) -> tuple[list[duo.Estimate], str]:
-    return evaluate(Session(settings_for(run.folder, **changes), quiet=True))
+def dsr(results: Results, **chosen: Any) -> list[Estimate]:
+    wanted = {"metric": "dsr", **chosen}
+    return [e for e in results.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
 
 
-def test_both_models_on_every_set_with_intervals(run: Run) -> None:
-    results = json.loads(run.results.read_text())
-    asked = {(e["prompts"], e["model"]) for e in results["estimates"] if e["metric"] == "dsr"}
-    sets = {"direct", "synonym", "indirect", "inverted", "inverted-plain"}
-    assert asked == {(name, model) for name in sets for model in ("original", "erased")}
-    assert all(e["low"] <= e["value"] <= e["high"] for e in results["estimates"])
-    assert results["quick"] is True
-    verdicts = json.loads(run.verdicts.read_text())
-    for by_model in verdicts.values():
-        for before, after in zip(by_model["original"], by_model["erased"], strict=True):
-            assert (before["prompt"], before["seed"]) == (after["prompt"], after["seed"])
-    kept = [e["value"] for e in results["estimates"] if e["metric"] == "prior preservation"]
+def test_every_system_on_every_scenario_with_intervals(run: Session) -> None:
+    content = json.loads(run.run.results.read_text())
+    assert all(
+        set(entry) == FIELDS and entry["low"] <= entry["value"] <= entry["high"] for entry in content["estimates"]
+    )
+    asked = {(e["scenario"], e["attack"], e["system"]) for e in content["estimates"] if e["metric"] == "dsr"}
+    plain = {(name, None) for name in ("direct", "synonym", "indirect")}
+    inverted = {(name, "concept-inversion") for name in ("direct", "plain")}
+    worst = {("direct", "worst case")}
+    assert asked == {(*place, system) for place in plain | inverted | worst for system in ("original", "duo")}
+    assert content["quick"] is True
+    assert [system["name"] for system in content["systems"]] == ["original", "duo"]
+    kept = [e["value"] for e in content["estimates"] if e["metric"] == "prior preservation"]
     assert kept
     assert min(kept) < 0.999  # the adapter of this test changes the pictures
 
 
-def test_a_second_evaluation_samples_nothing(run: Run) -> None:
-    before = run.results.read_bytes()
-    stamps = {path: path.stat().st_mtime_ns for path in run.evaluation.rglob("*.png")}
-    assert again(run)[1] == "already done"
-    run.results.unlink()
-    assert again(run)[1] == "done"
-    assert run.results.read_bytes() == before
-    assert {path: path.stat().st_mtime_ns for path in run.evaluation.rglob("*.png")} == stamps
+def test_systems_are_asked_with_the_same_noise(run: Session) -> None:
+    asked = {
+        record.group: [(a.prompt, a.seed) for a in attempts_of(run.run, record)]
+        for record in read_groups(run.run)
+        if record.group.attack == "direct"
+    }
+    for group, attempts in asked.items():
+        assert attempts == asked[group._replace(system="original")]
 
 
-def test_deleted_images_and_a_deleted_cache_are_made_again(run: Run) -> None:
-    before = run.results.read_bytes()
-    shutil.rmtree(run.images("keep", "erased"))
-    shutil.rmtree(run.moments.parent)
-    run.inverted.unlink()
-    run.results.unlink()
-    again(run)
-    assert len(list(run.images("keep", "erased").glob("*.png"))) == 3
-    assert run.results.read_bytes() == before
+def test_a_second_evaluation_samples_nothing(run: Session) -> None:
+    before, made = run.run.results.read_bytes(), stamps(run.run.folder)
+    assert evaluate(run).state == "already done"
+    run.run.results.unlink()
+    assert evaluate(reopen(run.run.folder)).state == "done"
+    assert run.run.results.read_bytes() == before
+    assert stamps(run.run.folder) == made
 
 
-def test_the_folder_keeps_its_settings(run: Run) -> None:
-    kept = resolve_settings({"output": run.folder})
-    assert (kept.evaluate.prompts, kept.evaluate.steps) == (3, 2)
-    assert kept.output == run.folder
-    assert resolve_settings({"output": run.folder, "evaluate": {"prompts": 5}}).evaluate.prompts == 5
+def test_deleted_images_and_a_deleted_cache_are_made_again(run: Session) -> None:
+    before, made = run.run.results.read_bytes(), pictures(run.run.folder)
+    shutil.rmtree(run.run.attempts / "duo" / "keep")
+    shutil.rmtree(run.run.moments.parent)
+    for found in run.run.attempts.rglob("found-*"):
+        found.unlink()
+    run.run.results.unlink()
+    evaluate(run)
+    assert pictures(run.run.folder) == made
+    assert run.run.results.read_bytes() == before
+
+
+def test_the_folder_keeps_its_settings(run: Session) -> None:
+    again = reopen(run.run.folder).settings
+    assert (again.evaluate.prompts, again.evaluate.steps) == (3, 2)
+    assert again.output == run.run.folder
+    assert reopen(run.run.folder, evaluate__prompts=5).settings.evaluate.prompts == 5
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"concept": "balloon"}, "concept sword"), ({"seed": 4}, "seed 0")])
-def test_another_concept_or_seed_is_refused_and_changes_nothing(run: Run, changes: dict[str, Any], said: str) -> None:
-    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+def test_another_concept_or_seed_is_refused_and_changes_nothing(
+    run: Session, changes: dict[str, Any], said: str
+) -> None:
+    before = {path: path.read_bytes() for path in run.run.folder.rglob("*") if path.is_file()}
     with pytest.raises(DuoError, match="holds another run") as caught:
-        again(run, **changes)
+        evaluate(reopen(run.run.folder, **changes))
     assert said in str(caught.value)
-    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in run.run.folder.rglob("*") if path.is_file()} == before
 
 
-def test_without_an_adapter_there_is_nothing_to_measure(run: Run) -> None:
-    shutil.rmtree(run.adapter)
-    with pytest.raises(DuoError, match="holds no adapter"):
-        again(run)
+def test_without_an_edit_there_is_nothing_to_measure(run: Session) -> None:
+    shutil.rmtree(run.run.edits)
+    with pytest.raises(DuoError, match="holds no edit duo"):
+        evaluate(reopen(run.run.folder))
 
 
-def test_sampling_base_and_adapter_side_by_side(run: Run, tmp_path: Path) -> None:
-    from PIL import Image
-
-    from duo_unlearn.arena.samples import sample_grid
-
-    common: dict[str, Any] = {"model": "mini", "count": 2, "seed": 0, "steps": 2, "guidance": 5.0, "device": "cpu"}
-    prompts = ["a red knight with a sword", "a blue king"]
-    sample_grid(prompts, tmp_path / "both.png", adapter=run.folder, strength=1.0, compare=True, **common)
-    sample_grid(prompts, tmp_path / "base.png", adapter=None, strength=1.0, **common)
-    both, base = Image.open(tmp_path / "both.png"), Image.open(tmp_path / "base.png")
-    assert (both.size, base.size) == ((128, 256), (128, 128))
-    assert both.crop((0, 0, 128, 64)).tobytes() == base.crop((0, 0, 128, 64)).tobytes()
-    assert both.crop((0, 64, 128, 128)).tobytes() != base.crop((0, 0, 128, 64)).tobytes()
-    with pytest.raises(DuoError, match="nothing to compare"):
-        sample_grid(prompts, tmp_path / "none.png", adapter=None, strength=1.0, compare=True, **common)
-
-
-class Fussy:
-    """The judge, but for images of some prompt, which it refuses."""
-
-    def __init__(self, judge: Detector, refused: set[bytes]) -> None:
-        self.judge, self.contract, self.refused = judge, judge.contract, refused
-
-    def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
-        self.refuse(images)
-        return self.judge.detect(images)
-
-    def read(self, images: Sequence[Image.Image]) -> list[Mapping[str, str]]:
-        self.refuse(images)
-        assert isinstance(self.judge, AttributeReader)
-        return self.judge.read(images)
-
-    def refuse(self, images: Sequence[Image.Image]) -> None:
-        if any(image.tobytes() in self.refused for image in images):
-            raise ArithmeticError("no such image")
+def test_what_was_sampled_once_is_judged_under_any_contract(run: Session) -> None:
+    made = stamps(run.run.folder)
+    judge(run, Bright(0.4))
+    results = judge(run, Bright(0.6)).results
+    assert stamps(run.run.folder) == made
+    contracts = {e.contract for e in dsr(results)}
+    assert contracts == {str(run.detector.contract), str(Bright(0.4).contract), str(Bright(0.6).contract)}
+    by_contract = [[e.value for e in dsr(results, contract=str(Bright(t).contract))] for t in (0.4, 0.6)]
+    assert all(low <= high for low, high in zip(*by_contract, strict=True))
+    # Attributes are told under the reader's name, and by detectors that read some alone.
+    assert {e.contract for e in results.estimates if e.metric == "item agreement"} == {
+        "mini-judge@" + run.detector.contract.weights
+    }
+    count = len(results.estimates)
+    again = judge(run, Bright(0.6))
+    assert (again.state, len(again.results.estimates)) == ("already done", count)
 
 
-def test_an_image_that_cannot_be_judged_is_absent_and_not_defended(run: Run) -> None:
-    (first, *_) = sorted((run.evaluation / "images" / "direct" / "erased").glob("*.png"))
-    refused = Image.open(first).convert("RGB").tobytes()
-    shutil.rmtree(run.evaluation / "parts")
-    run.results.unlink()
-    session = Session(settings_for(run.folder), quiet=True)
-    session.detector = Fussy(session.detector, {refused})
-    estimates, _ = evaluate(session)
-    (direct,) = [e for e in estimates if (e.metric, e.model, e.prompts) == ("dsr", "erased", "direct")]
-    assert direct.n == 2
-    absent = json.loads(run.results.read_text())["absent"]
-    reasons = [a["reason"] for a in absent if (a["metric"], a["prompts"]) == ("verdict", "direct")]
-    assert reasons == ["1 of 3 images of the erased model had no verdict: ArithmeticError: no such image"]
+def test_a_threshold_of_the_concepts_detector_is_a_contract_of_its_own(run: Session) -> None:
+    results = duo.judge(run, threshold=0.95)
+    assert {e.contract.partition(">=")[2].partition("]")[0] for e in dsr(results)} == {"0.5", "0.95"}
 
 
-def test_a_detector_that_fails_on_everything_stops_the_run(run: Run) -> None:
-    shutil.rmtree(run.evaluation / "parts")
-    run.results.unlink()
-    session = Session(settings_for(run.folder), quiet=True)
-    every = {Image.open(path).convert("RGB").tobytes() for path in run.evaluation.rglob("*.png")}
-    session.detector = Fussy(session.detector, every)
+def test_an_image_that_cannot_be_judged_is_absent_and_not_defended(run: Session) -> None:
+    first = next(r for r in read_groups(run.run) if r.group[:3] == ("duo", "direct", "direct"))
+    attempt = attempts_of(run.run, first)[0]
+    assert attempt.file is not None
+    refused = Image.open(run.run.folder / attempt.file).convert("RGB").tobytes()
+    fussy = Fussy(run.detector, {refused})
+    results = judge(run, fussy).results
+    (direct,) = dsr(results, system="duo", scenario="direct", attack=None, contract=str(fussy.contract))
+    assert (direct.n, direct.unscored) == (2, 1)
+    reasons = [
+        a["reason"] for a in results.absent if (a["metric"], a["system"], a["attack"]) == ("verdict", "duo", None)
+    ]
+    assert reasons == ["1 of 3 images had no verdict: ArithmeticError: no such image"]
+
+
+def test_a_detector_that_fails_on_everything_stops(run: Session) -> None:
+    every = {Image.open(path).convert("RGB").tobytes() for path in run.run.folder.rglob("*.png")}
+    before = run.run.results.read_bytes()
     with pytest.raises(DuoError, match="fails on every image") as raised:
-        evaluate(session)
+        judge(run, Fussy(run.detector, every))
     assert "no such image" in str(raised.value.got)
-    assert not run.results.exists()
+    assert run.run.results.read_bytes() == before
+
+
+def test_counts_that_change_are_measured_anew(run: Session) -> None:
+    results = evaluate(reopen(run.run.folder, evaluate__prompts=2)).results
+    assert {e.n for e in dsr(results, attack=None)} == {2}
+    assert COUNTS["evaluate.prompts"] == 3

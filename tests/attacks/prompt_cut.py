@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from duo_unlearn.attacks.interface import Subject
+from duo_unlearn.attacks.interface import Target
 from duo_unlearn.concepts.prompt_sets import prompts_of, splitter
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.detectors.registry import make_detector
+from duo_unlearn.families.denoising import Reader
 from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import word_ids
@@ -23,7 +24,7 @@ NAMES = ("sword", "blade", "saber", "sharp", "steel", "weapon")
 """The sword and its synonyms; what only implies it (armed, battle, guard …) is not cut."""
 
 
-def subject(*, cut: bool) -> Subject:
+def target(*, cut: bool) -> Target:
     """The mini model, its prompts cut or not, and what an attacker has. original() is the model as it is: uncut."""
     model = load_model("mini", torch.device("cpu"))
     table = model.pipe.text_encoder.get_input_embeddings().weight
@@ -49,6 +50,9 @@ def subject(*, cut: bool) -> Subject:
     def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
         return model.sample(requests, steps=12, guidance=5.0, batch=16)
 
+    def detect(images: Sequence[Image.Image | None]) -> list[bool]:
+        return [verdict.detected for verdict in detector.detect([image for image in images if image])]
+
     def originals(texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         with Uncut():
             return sample([SampleRequest(text, seed) for text, seed in zip(texts, seeds, strict=True)])
@@ -56,16 +60,19 @@ def subject(*, cut: bool) -> Subject:
     rng = random.Random(0)
     scenes = [random_scene(rng, subjects=SUBJECTS, items=("sword",)) for _ in range(16)]
     detector = make_detector("mini-judge", ("item=sword",), "mini")
-    return Subject(
+    moments = model.encode_images([draw(scene) for scene in scenes])
+    return Target(
         model=model,
+        reader=Reader(model),
         original=Uncut,
         originals=originals,
-        detect=lambda images: [verdict.detected for verdict in detector.detect(images)],
-        sample=sample,
-        score=lambda images, texts: clip_score("mini", images, texts),
-        moments=model.encode_images([draw(scene) for scene in scenes]),
-        contrast=[(f"a {s.subject} holding a sword", f"a {s.subject} holding a flower") for s in scenes],
+        detect=detect,
+        sample=lambda requests: list(sample(requests)),
+        score=lambda images, texts: clip_score("mini", [image for image in images if image], texts),
+        moments=lambda: moments,
+        contrast=lambda: [(f"a {s.subject} holding a sword", f"a {s.subject} holding a flower") for s in scenes],
         benign=["a red boat in the snow", "a blue king with a flower"],
+        parts=(),
         seed=0,
     )
 

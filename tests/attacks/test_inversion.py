@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.attacks.inversion import embeddings_with, invert
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.interface import Model, Moments
+from duo_unlearn.families.interface import Inverted, Model, Moments
+from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
-from duo_unlearn.families.tokens import PLACEHOLDER, encode_with_vector, initial_vector
+from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 
 
@@ -33,7 +33,7 @@ def error_with(model: Model, moments: Moments, vector: Tensor) -> float:
     generator = torch.Generator().manual_seed(5)
     eps = torch.randn(moments.mean.shape, generator=generator)
     t = torch.linspace(300, 900, len(eps)).long()
-    conditioning = encode_with_vector(model, [f"a picture of {PLACEHOLDER}"], vector).repeat(len(eps))
+    conditioning = model.condition(Inverted([f"a picture of {PLACEHOLDER}"], vector)).repeat(len(eps))
     with torch.no_grad():
         predicted = model.predict(model.noise.add_noise(moments.mean, eps, t), t, conditioning)
     return float((predicted - eps).square().mean())
@@ -51,10 +51,8 @@ def test_inversion_fits_the_images_repeats_itself_and_leaves_the_model_alone(mod
 def test_the_token_stands_in_front_of_each_prompt(model: Model) -> None:
     vector = initial_vector(model, "sword")
     prompts = ["a red knight in the snow", "a boat"]
-    rows = embeddings_with(model, prompts, vector, batch=1)
-    assert len(rows) == 2
-    asked = model.encode_prompts([f"sword {prompt}" for prompt in prompts]).text
-    torch.testing.assert_close(torch.cat([row.text for row in rows]), asked)
+    read = model.condition(Inverted([f"{PLACEHOLDER} {prompt}" for prompt in prompts], vector)).text
+    torch.testing.assert_close(read, model.condition([f"sword {prompt}" for prompt in prompts]).text)
 
 
 def test_an_inversion_that_breaks_is_an_error_not_a_defence(model: Model, moments: Moments) -> None:

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from duo_unlearn.attacks import ring_a_bell, sneaky_prompt, unlearn_diff
-from duo_unlearn.attacks.interface import Artifact, Found, Subject, requests_for
+from duo_unlearn.attacks import relearning, ring_a_bell, sneaky_prompt, unlearn_diff
+from duo_unlearn.attacks.interface import Finding, Findings, Target, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.attacks.relearning import Relearning, attention_weights
-from duo_unlearn.edits.lora import attach
-from duo_unlearn.families.interface import SampleRequest
-from duo_unlearn.families.tokens import encode_ids, sequence, vocabulary, word_ids
+from duo_unlearn.attacks.search import concept_vector
+from duo_unlearn.edits.lora import attach, detach
+from duo_unlearn.families.interface import Inverted, SampleRequest, Tokens
+from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word_ids
+from duo_unlearn.runs.search_state import NO_STATE, SearchState
 
-from .prompt_cut import asked, subject
+from .prompt_cut import asked, target
 
-SMALL = {
-    "unlearndiffatk": {"tokens": 3, "timesteps": 2, "steps": 2, "lr": 0.01},
-    "p4d": {"tokens": 4, "steps": 3, "check_every": 2, "lr": 0.1},
-    "p4d-k": {"every": 3, "steps": 3, "check_every": 2, "lr": 0.1},
-    "sneakyprompt": {"queries": 2, "pieces": 3, "hidden": 8, "lr": 0.1},
-    "ring-a-bell": {"population": 12, "generations": 4, "tokens": 6, "eta": 3.0},
+SMALL: dict[str, dict[str, Any]] = {
+    "unlearndiffatk": {"tokens": 3, "timesteps": 2, "steps": 2},
+    "p4d": {"tokens": 4, "steps": 3, "check_every": 2},
+    "p4d-k": {"steps": 3, "check_every": 2},
+    "sneakyprompt": {"queries": 2, "hidden": 8},
+    "ring-a-bell": {"population": 12, "generations": 4, "tokens": 6},
+    "concept-inversion": {"steps": 4, "batch": 2},
 }
 
 
+def small(name: str) -> Any:
+    """The attack's quick budget, cut down."""
+    return dataclasses.replace(ATTACKS.get(name).budgets["quick"], **SMALL[name])
+
+
 @pytest.fixture(scope="module")
-def whole() -> Subject:
-    return subject(cut=False)
+def whole() -> Target:
+    return target(cut=False)
 
 
 @pytest.mark.parametrize(
@@ -43,26 +56,26 @@ def test_the_nearest_point_of_the_simplex(row: list[float], nearest: list[float]
     torch.testing.assert_close(unlearn_diff.on_simplex(torch.tensor([row])), torch.tensor([nearest]))
 
 
-def test_tokens_in_place_of_a_word_are_that_word(whole: Subject) -> None:
+def test_tokens_in_place_of_a_word_are_that_word(whole: Target) -> None:
     model = whole.model
     ids = torch.tensor([sequence(model, word_ids(model, "a red knight"))])
-    text = model.encode_prompts(["a red knight"]).text
-    torch.testing.assert_close(encode_ids(model, ids).text, text)
+    text = model.condition(["a red knight"]).text
+    torch.testing.assert_close(model.condition(Tokens(ids)).text, text)
     other = ids.clone()
     other[0, 2] = word_ids(model, "boat")[0]
     rows = vocabulary(model)[ids[:, 2:3]]
-    torch.testing.assert_close(encode_ids(model, other, rows, first=2).text, text)
+    torch.testing.assert_close(model.condition(Tokens(other, rows, first=2)).text, text)
 
 
-def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Subject) -> None:
+def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Target) -> None:
     model = whole.model
     with torch.no_grad():
-        concept = ring_a_bell.concept_vector(whole)
-        target = model.encode_prompts(["a blue king in the snow"]).text[0] + 3 * concept
+        concept = concept_vector(whole)
+        target = model.condition(["a blue king in the snow"]).text[0] + 3 * concept
         worse = [
             ring_a_bell.evolve(model, target, population=32, generations=g, tokens=16, seed=1)[1] for g in (0, 5, 200)
         ]
-        generator, plain = torch.Generator().manual_seed(2), ring_a_bell.plain_tokens(model)
+        generator, plain = torch.Generator().manual_seed(2), plain_tokens(model)
         looks = 32 + 16 * 200
         guesses = plain[torch.randint(0, len(plain), (looks, 16), generator=generator)]
         random = float(ring_a_bell.distances(model, target, guesses).min())
@@ -71,58 +84,109 @@ def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Subject) -> N
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_a_search_repeats_itself(name: str, whole: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    attack, small = ATTACKS[name], SMALL[name]
-    monkeypatch.setattr(type(attack), "budget", lambda *_: small)
+def test_a_search_repeats_itself(name: str, whole: Target) -> None:
     prompts, seeds = asked(2), [3, 4]
     shares: list[float] = []
-    first, again = (attack.find(whole, prompts, seeds, "quick", shares.append).artifacts for _ in range(2))
-    assert first == again
+    find = ATTACKS.get(name).find
+    first, again = (find(whole, prompts, seeds, small(name), shares.append, NO_STATE) for _ in range(2))
+    assert first.findings == again.findings
+    assert all(torch.equal(value, again.tensors[key]) for key, value in first.tensors.items())
     assert all(0 <= share <= 1 for share in shares)
     length = whole.model.pipe.tokenizer.model_max_length
-    assert all(artifact.ids is not None and len(artifact.ids) == length for artifact in first)
-    flags = [parameter.grad for parameter in whole.model.denoiser.parameters()]
-    assert all(grad is None for grad in flags)
+    if name != "concept-inversion":
+        assert all(finding.ids is not None and len(finding.ids) == length for finding in first.findings)
+    assert all(parameter.grad is None for parameter in whole.model.denoiser.parameters())
 
 
-def test_the_word_that_names_the_concept_is_found(whole: Subject) -> None:
+class Killed(Exception):
+    """A search that is killed after it has written its state."""
+
+
+class Dying(SearchState):
+    """A state that is written at every step, and after which the search dies once."""
+
+    def __init__(self, path: Path, at: int) -> None:
+        super().__init__(path, "k", every=0)
+        self.at = at
+
+    def offer(self, step: int, tensors: Any) -> None:
+        super().offer(step, tensors)
+        if step == self.at:
+            raise Killed
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_killed_search_goes_on_bit_for_bit(name: str, whole: Target, tmp_path: Path) -> None:
+    prompts, seeds, find = asked(2)[: 1 if name == "ring-a-bell" else 2], [3, 4], ATTACKS.get(name).find
+    seeds = seeds[: len(prompts)]
+
+    # Nothing wins, so that no search is over before it can be killed.
+    blind = whole._replace(detect=lambda images: [False] * len(images))
+
+    def search(state: SearchState) -> tuple[list[Finding], Mapping[str, Tensor]]:
+        return find(blind, prompts, seeds, small(name), lambda _share: None, state)
+
+    plain = search(NO_STATE)
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Killed):
+        search(Dying(path, 1))
+    assert path.exists()
+    again = search(SearchState(path, "k"))
+    assert again[0] == plain[0]
+    assert all(torch.equal(value, again[1][key]) for key, value in plain[1].items())
+    # The state of another search is not taken.
+    assert SearchState(path, "other").restore() is None
+
+
+def test_the_word_that_names_the_concept_is_found(whole: Target) -> None:
     before, after = sneaky_prompt.naming_word(whole, "a red knight with a sword in the snow")
     assert before == word_ids(whole.model, "a red knight with a")
     assert after == word_ids(whole.model, "in the snow")
 
 
-def test_clip_score_prefers_the_picture_that_was_asked_for(whole: Subject) -> None:
+def test_clip_score_prefers_the_picture_that_was_asked_for(whole: Target) -> None:
     texts = ["a red knight with a sword in the snow", "a blue boat at night"]
     images = whole.sample([SampleRequest(text, 1) for text in texts])
     right, wrong = whole.score(images, texts), whole.score(images, texts[::-1])
     assert all(a > b + 0.1 for a, b in zip(right, wrong, strict=True))
 
 
-def test_requests_carry_tokens_vectors_and_starts(whole: Subject) -> None:
+def test_requests_carry_tokens_vectors_and_starts(whole: Target) -> None:
     model = whole.model
     ids = sequence(model, word_ids(model, "a red knight"))
     vector = vocabulary(model)[word_ids(model, "sword")[0]]
-    artifacts = [Artifact("x", ids), Artifact("<inverted> a boat", vector="token"), Artifact("a car", strength=0.5)]
+    findings = [Finding("x", ids), Finding("<inverted> a boat", vector="token"), Finding("a car", strength=0.5)]
     start = whole.sample([SampleRequest("a car", 3)])[0]
-    made = requests_for(model, Found(artifacts, {"token": vector}), [1, 2, 3], [None, None, start])
-    assert made[0].embedding is not None
-    assert made[1].embedding is not None
-    torch.testing.assert_close(made[0].embedding.text, model.encode_prompts(["a red knight"]).text)
-    torch.testing.assert_close(made[1].embedding.text, model.encode_prompts(["sword a boat"]).text)
-    assert (made[2].start, made[2].strength, made[2].prompt, made[2].seed) == (start, 0.5, "a car", 3)
+    tokens, inverted, edited = requests_for(Findings(findings, {"token": vector}), [1, 2, 3], [None, None, start])
+    assert isinstance(tokens.words, Tokens)
+    assert isinstance(inverted.words, Inverted)
+    torch.testing.assert_close(model.condition(tokens.words).text, model.condition(["a red knight"]).text)
+    torch.testing.assert_close(model.condition(inverted.words).text, model.condition(["sword a boat"]).text)
+    assert (edited.start, edited.strength, edited.words, edited.seed) == (start, 0.5, "a car", 3)
 
 
-def test_relearning_changes_the_model_inside_alone(whole: Subject) -> None:
+def test_relearning_changes_the_model_inside_alone(whole: Target) -> None:
     model = whole.model
     parameters = attach(model, rank=2, seed=0)
     before = {name: value.clone() for name, value in model.denoiser.state_dict().items()}
-    with Relearning("concept", 2).during(whole):
+    with relearning.fine_tuned(whole, relearning.Budget(2, "concept")):
         moved = {n for n, v in model.denoiser.state_dict().items() if not torch.equal(v, before[n])}
         assert moved
         assert all(".attn" in name and "lora_" not in name for name in moved)
     assert all(torch.equal(value, before[name]) for name, value in model.denoiser.state_dict().items())
     assert {id(p) for p in model.denoiser.parameters() if p.requires_grad} == {id(p) for p in parameters}
-    assert attention_weights(model.denoiser)
+    detach(model)
+
+
+def test_relearning_fine_tunes_a_text_encoder_that_edits_change(whole: Target) -> None:
+    encoder = whole.model.pipe.text_encoder
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    with relearning.fine_tuned(whole._replace(parts=("text_encoder",)), relearning.Budget(2, "concept", batch=2)):
+        moved = {n for n, v in encoder.state_dict().items() if not torch.equal(v, before[n])}
+        assert moved
+        assert all("attn" in name for name in moved)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
 @pytest.mark.slow
@@ -132,11 +196,12 @@ def test_relearning_changes_the_model_inside_alone(whole: Subject) -> None:
 @pytest.mark.parametrize(("name", "least"), [("concept-inversion", 3), ("unlearndiffatk", 3), ("p4d", 1)])
 def test_white_box_attacks_undo_a_cut_prompt(name: str, least: int) -> None:
     """With the paper's budget they bring the sword back in most prompts; direct prompts bring none."""
-    attacked, prompts, seeds = subject(cut=True), asked(5), list(range(5))
+    attacked, prompts, seeds = target(cut=True), asked(5), list(range(5))
     direct = [SampleRequest(prompt.text, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
     assert not any(attacked.detect(attacked.sample(direct)))
     with attacked.original():
         assert all(attacked.detect(attacked.sample(direct)))
-    found = ATTACKS[name].find(attacked, prompts, seeds, "paper", lambda _share: None)
-    images = attacked.sample(requests_for(attacked.model, found, seeds, [None] * len(seeds)))
+    attack = ATTACKS.get(name)
+    found = attack.find(attacked, prompts, seeds, attack.budgets["paper"], lambda _share: None, NO_STATE)
+    images = attacked.sample(requests_for(found, seeds, [None] * len(seeds)))
     assert sum(attacked.detect(images)) >= least

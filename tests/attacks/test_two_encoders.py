@@ -12,15 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from duo_unlearn.attacks.interface import Subject, requests_for
-from duo_unlearn.attacks.inversion import invert
+from duo_unlearn.attacks.interface import Target, requests_for, why_not
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.families.interface import Model, SampleRequest
+from duo_unlearn.families.denoising import Reader
+from duo_unlearn.families.interface import Inverted, Model, SampleRequest, Tokens
+from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import (
     PLACEHOLDER,
-    encode_ids,
-    encode_with_vector,
     initial_vector,
     sequence,
     vocabulary,
@@ -29,9 +28,12 @@ from duo_unlearn.families.tokens import (
 from duo_unlearn.features.clip import clip_score
 from duo_unlearn.mini.world.scenes import Scene, draw
 
+from duo_unlearn.runs.search_state import NO_STATE
+
 from ..families import small_models as small
 from .prompt_cut import asked
 from .test_searches import SMALL
+from .test_searches import small as small_budget
 
 TEXT = "a red knight with a boat"
 
@@ -47,29 +49,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
-def subject(model: Model) -> Subject:
+def aim(model: Model) -> Target:
     images = [draw(Scene("knight", colour, "sword", "snow")) for colour in ("red", "blue", "green", "red")]
 
     def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
         return model.sample(requests, steps=2, guidance=5.0, batch=4)
 
-    return Subject(
+    moments = model.encode_images(images)
+    return Target(
         model=model,
+        reader=Reader(model),
         original=nullcontext,
         detect=lambda images: [False] * len(images),
         originals=lambda texts, seeds: sample([SampleRequest(t, s) for t, s in zip(texts, seeds, strict=True)]),
-        sample=sample,
-        score=lambda images, texts: clip_score("mini", images, texts),
-        moments=model.encode_images(images),
-        contrast=[("a knight with a sword", "a knight with a flower")],
+        sample=lambda requests: list(sample(requests)),
+        score=lambda images, texts: clip_score("mini", [image for image in images if image], texts),
+        moments=lambda: moments,
+        contrast=lambda: [("a knight with a sword", "a knight with a flower")],
         benign=["a boat"],
+        parts=(),
         seed=0,
     )
 
 
 def test_ids_are_read_as_the_pipeline_reads_their_text(model: Model) -> None:
-    read = encode_ids(model, torch.tensor([sequence(model, word_ids(model, TEXT))]))
-    wanted = model.encode_prompts([TEXT])
+    read = model.condition(Tokens(torch.tensor([sequence(model, word_ids(model, TEXT))])))
+    wanted = model.condition([TEXT])
     assert read.pooled is not None
     assert wanted.pooled is not None
     torch.testing.assert_close(read.text, wanted.text)
@@ -77,14 +82,14 @@ def test_ids_are_read_as_the_pipeline_reads_their_text(model: Model) -> None:
 
 
 def test_embeddings_side_by_side_stand_for_a_token_in_both_encoders(model: Model) -> None:
-    ids, wanted = word_ids(model, TEXT), model.encode_prompts([TEXT])
+    ids, wanted = word_ids(model, TEXT), model.condition([TEXT])
     other = torch.tensor([sequence(model, [*ids[:2], word_ids(model, "sword")[0], *ids[3:]])])
     rows = vocabulary(model)[torch.tensor([ids[2:3]])]
     for read in (
-        encode_ids(model, other, rows, first=3),
+        model.condition(Tokens(other, rows, first=3)),
         # Rows of whole sequences, as P4D gives them: the padding of each encoder stays its own.
-        encode_ids(model, other, vocabulary(model)[torch.tensor([sequence(model, ids)])], first=0),
-        encode_with_vector(model, [f"a red {PLACEHOLDER} with a boat"], initial_vector(model, "knight")),
+        model.condition(Tokens(other, vocabulary(model)[torch.tensor([sequence(model, ids)])], first=0)),
+        model.condition(Inverted([f"a red {PLACEHOLDER} with a boat"], initial_vector(model, "knight"))),
     ):
         torch.testing.assert_close(read.text, wanted.text)
         torch.testing.assert_close(read.pooled, wanted.pooled)
@@ -92,7 +97,7 @@ def test_embeddings_side_by_side_stand_for_a_token_in_both_encoders(model: Model
 
 def test_gradients_reach_both_encoders(model: Model) -> None:
     vector = initial_vector(model, "knight").requires_grad_(True)
-    read = encode_with_vector(model, [f"a {PLACEHOLDER}"], vector)
+    read = model.condition(Inverted([f"a {PLACEHOLDER}"], vector))
     assert read.pooled is not None
     (gradient,) = torch.autograd.grad(read.text.square().sum() + read.pooled.square().sum(), [vector])
     first = model.pipe.text_encoder.config.hidden_size
@@ -102,42 +107,36 @@ def test_gradients_reach_both_encoders(model: Model) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_a_search_writes_tokens_of_both(name: str, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    attack, budget = ATTACKS[name], SMALL[name]
-    monkeypatch.setattr(type(attack), "budget", lambda *_: budget)
-    assert attack.why_not(subject.model) is None
+def test_a_search_writes_tokens_of_both(name: str, aim: Target) -> None:
+    attack, budget = ATTACKS.get(name), small_budget(name)
+    assert why_not(attack, aim.model, has_edits=True) is None
     prompts, seeds = asked(2), [3, 4]
-    found = attack.find(subject, prompts, seeds, "quick", lambda _share: None)
-    assert found == attack.find(subject, prompts, seeds, "quick", lambda _share: None)
-    requests = requests_for(subject.model, found, seeds, [None, None])
-    assert all(r.embedding is not None and r.embedding.pooled is not None for r in requests)
-    assert len(subject.sample(requests)) == 2
+    found = attack.find(aim, prompts, seeds, budget, lambda _share: None, NO_STATE)
+    assert found.findings == attack.find(aim, prompts, seeds, budget, lambda _share: None, NO_STATE).findings
+    requests = requests_for(found, seeds, [None, None])
+    for request in requests:
+        assert not isinstance(request.words, str)
+        assert aim.model.condition(request.words).pooled is not None
+    assert len(aim.sample(requests)) == 2
 
 
-def test_inversion_fits_its_images(model: Model, subject: Subject) -> None:
+def test_inversion_fits_its_images(model: Model, aim: Target) -> None:
     def error(vector: Tensor) -> float:
-        eps = torch.randn(subject.moments.mean.shape, generator=torch.Generator().manual_seed(5))
+        eps = torch.randn(aim.moments().mean.shape, generator=torch.Generator().manual_seed(5))
         levels = torch.linspace(300, 900, len(eps)).long()
-        read = encode_with_vector(model, [f"a picture of {PLACEHOLDER}"], vector).repeat(len(eps))
+        read = model.condition(Inverted([f"a picture of {PLACEHOLDER}"], vector)).repeat(len(eps))
         with torch.no_grad():
-            predicted = model.predict(model.noise.add_noise(subject.moments.mean, eps, levels), levels, read)
+            predicted = model.predict(model.noise.add_noise(aim.moments().mean, eps, levels), levels, read)
         return float((predicted - eps).square().mean())
 
-    vector = invert(model, subject.moments, steps=30, batch=4, seed=0, lr=5e-2, quiet=True)
+    vector = invert(model, aim.moments(), steps=30, batch=4, seed=0, lr=5e-2, quiet=True)
     assert error(vector) < error(initial_vector(model, "picture"))
 
 
 @pytest.mark.parametrize("make", [small.sd3, small.flux])
 def test_families_that_read_t5_too_say_so(make: Callable[[Path], Any], tmp_path: Path) -> None:
     model = load_model(str(make(tmp_path / "model")), torch.device("cpu"))
-    reasons = {name: attack.why_not(model) for name, attack in ATTACKS.items()}
+    reasons = {name: why_not(ATTACKS.get(name), model, has_edits=True) for name in ATTACKS.names()}
     refused = {name for name, reason in reasons.items() if reason is not None}
-    assert refused == {*SMALL, "concept-inversion"}
+    assert refused == set(SMALL)
     assert all(f"{model.family} reads T5's" in str(reasons[name]) for name in refused)
-
-
-def test_sneaky_prompt_does_not_run_without_the_published_clip(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert "hf download openai/clip-vit-large-patch14" in str(ATTACKS["sneakyprompt"].why_no_search(model))

@@ -1,41 +1,46 @@
-"""The adapter: where it sits, that zero is the base exactly, and that plain diffusers loads what we save."""
+"""The adapter: where it sits, that zero is the base exactly, that it comes off again, and what is refused."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from duo_unlearn.edits.lora import adapter_tensors, adapters_off, attach, load_adapter, set_strength
+from duo_unlearn.edits.files import check_base, read_edit, save_adapter, with_strength
+from duo_unlearn.edits.interface import edits_off
+from duo_unlearn.edits.lora import LoraEdit, adapter_tensors, adapters_off, attach, detach
+from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.interface import Model, SampleRequest
-from duo_unlearn.families.load import load_model
+from duo_unlearn.families.interface import Model
 from duo_unlearn.mini.model.bundle import weights_folder
-from duo_unlearn.storage.files import read_tensors, write_json
+from duo_unlearn.storage.files import read_json, read_tensors, write_json, write_tensors
 
 from ..random_adapter import random_adapter
-
-REQUESTS = [SampleRequest("a red knight holding a sword in the snow", 7)]
-
-
-def pixels(model: Model) -> np.ndarray:
-    return np.asarray(model.sample(REQUESTS, steps=4, guidance=5.0, batch=1)[0]).astype(int)
+from .mini import REQUEST, mini, output, pixels, same, weights
 
 
-def mini() -> Model:
-    return load_model("mini", torch.device("cpu"))
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """One model for the tests that leave it as it was."""
+    return mini()
 
 
-@pytest.fixture
-def trained(tmp_path: Path) -> tuple[Model, Path]:
-    """A model with a random adapter whose alpha differs from its rank's default, and its saved folder."""
-    model = mini()
-    random_adapter(model, tmp_path, size=0.2, concept="sword")
-    return model, tmp_path
+@pytest.fixture(scope="module")
+def base(model: Model) -> torch.Tensor:
+    return output(model)
+
+
+def lora(folder: Path, name: str = "duo", **options: Any) -> LoraEdit:
+    """A random adapter in a folder of its own, read back. Options: seed, rank."""
+    random_adapter(mini(), folder / name, size=0.2, concept="sword", **options)
+    edit = read_edit(folder / name, name)
+    assert isinstance(edit, LoraEdit)
+    return edit
 
 
 def test_only_self_attention_is_adapted_and_only_the_adapter_trains() -> None:
@@ -49,73 +54,203 @@ def test_only_self_attention_is_adapted_and_only_the_adapter_trains() -> None:
     assert not any("lora_" in name for name, _ in model.pipe.text_encoder.named_parameters())
 
 
-def test_a_fresh_adapter_is_the_identity() -> None:
+def test_a_fresh_adapter_is_the_identity_and_detaching_leaves_the_plain_network(base: torch.Tensor) -> None:
     model = mini()
-    before = pixels(model)
+    before, names = weights(model), list(model.denoiser.state_dict())
     attach(model, rank=4, seed=0)
-    assert np.array_equal(pixels(model), before)
+    assert torch.equal(output(model), base)
+    detach(model)
+    assert list(model.denoiser.state_dict()) == names
+    assert same(weights(model), before)
 
 
-def test_off_is_the_base_and_requires_grad_comes_back(trained: tuple[Model, Path]) -> None:
-    model, _ = trained
-    base, flags = pixels(mini()), [p.requires_grad for p in model.denoiser.parameters()]
-    assert not np.array_equal(pixels(model), base)
+def test_the_reference_of_a_training_is_the_base(base: torch.Tensor) -> None:
+    model = mini()
+    for parameter in attach(model, rank=4, seed=0):
+        parameter.data += 0.2
+    flags = [p.requires_grad for p in model.denoiser.parameters()]
+    assert not torch.equal(output(model), base)
     with adapters_off(model.denoiser):
-        assert np.array_equal(pixels(model), base)
+        assert torch.equal(output(model), base)
         with adapters_off(model.denoiser):
             pass
-        assert np.array_equal(pixels(model), base)  # an inner block leaves the outer one off
-    assert not np.array_equal(pixels(model), base)
+        assert torch.equal(output(model), base)  # an inner block leaves the outer one off
+    assert not torch.equal(output(model), base)
     assert [p.requires_grad for p in model.denoiser.parameters()] == flags
 
 
-def test_strength_zero_is_the_base_and_one_is_as_trained(trained: tuple[Model, Path]) -> None:
-    model, folder = trained
-    loaded = mini()
-    load_adapter(loaded, folder)
-    assert np.array_equal(pixels(loaded), pixels(model))
-    set_strength(loaded, 0.0)
-    assert np.array_equal(pixels(loaded), pixels(mini()))
+def test_on_and_off_again_is_the_base_bit_for_bit(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
+    edit, before = lora(tmp_path), weights(model)
+    assert (edit.name, edit.kind, edit.parts, edit.strength) == ("duo", "lora", ("unet",), 1.0)
+    for _ in range(2):
+        with edit.on(model):
+            changed = output(model)
+            assert not torch.equal(changed, base)
+            assert not any(p.requires_grad for p in model.denoiser.parameters())
+            with edits_off(model):
+                assert torch.equal(output(model), base)
+            assert torch.equal(output(model), changed)
+        assert torch.equal(output(model), base)
+        assert not model.switches
+    assert same(weights(model), before)
 
 
-def test_plain_diffusers_loads_it_with_alpha_without_our_package(trained: tuple[Model, Path], tmp_path: Path) -> None:
-    model, folder = trained
+def test_an_error_inside_takes_the_edit_off_too(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError), lora(tmp_path).on(model):
+        raise ArithmeticError
+    assert torch.equal(output(model), base)
+
+
+def test_strength_multiplies_the_change(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
+    edit = lora(tmp_path)
+    with with_strength(edit, 0.0).on(model):
+        assert torch.equal(output(model), base)
+    results = []
+    for strength in (0.5, 1.0):
+        with with_strength(edit, strength).on(model):
+            results.append(output(model) - base)
+    assert results[1].norm() > 1.2 * results[0].norm()
+    layer, (down, up) = next(iter(edit.layers.items()))
+    with with_strength(edit, 0.5).on(model):
+        module: Any = model.denoiser.get_submodule(layer.removeprefix("unet."))
+        inputs = torch.randn(2, down.shape[1])
+        torch.testing.assert_close(module(inputs) - module.base_layer(inputs), 0.5 * inputs @ down.T @ up.T)
+
+
+def test_two_adapters_act_together_and_come_off_one_by_one(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
+    first, second = lora(tmp_path, "a", seed=1), lora(tmp_path, "b", seed=2)
+    with first.on(model):
+        alone = output(model)
+        with second.on(model):
+            assert [switch.name for switch in model.switches] == ["a", "b"]
+            both = output(model)
+        assert torch.equal(output(model), alone)
+    with second.on(model), first.on(model):
+        torch.testing.assert_close(output(model), both, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(both, alone, atol=1e-3)
+    assert torch.equal(output(model), base)
+
+
+def test_a_model_that_lay_under_an_edit_is_loaded_by_plain_diffusers_with_its_alpha(tmp_path: Path) -> None:
+    edited = mini()
+    edit = lora(tmp_path)
+    with edit.on(edited):
+        wanted = pixels(edited)
     script = f"""
 import sys
 sys.modules["duo_unlearn"] = None  # importing it would raise
 import numpy as np, torch
 from diffusers import StableDiffusionPipeline
 pipe = StableDiffusionPipeline.from_pretrained({str(weights_folder())!r}, dtype=torch.float32, safety_checker=None)
-pipe.load_lora_weights({str(folder)!r})
+pipe.load_lora_weights({str(tmp_path / "duo")!r})
 config = next(iter(pipe.unet.peft_config.values()))
 assert (config.r, config.lora_alpha) == (4, 4), config
 pipe.set_progress_bar_config(disable=True)
-image = pipe({REQUESTS[0].prompt!r}, generator=torch.Generator().manual_seed(7), num_inference_steps=4,
-             guidance_scale=5.0, height=64, width=64).images[0]
+image = pipe({str(REQUEST.words)!r}, generator=torch.Generator().manual_seed(7), num_inference_steps=2,
+             guidance_scale=4.0, height=64, width=64).images[0]
 np.save({str(tmp_path / "plain.npy")!r}, np.asarray(image).astype(int))
 """
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    assert np.abs(np.load(tmp_path / "plain.npy") - pixels(model)).max() <= 1
+    assert np.abs(np.load(tmp_path / "plain.npy") - wanted).max() <= 1
 
 
-def test_the_file_carries_its_provenance(trained: tuple[Model, Path]) -> None:
-    model, folder = trained
-    metadata = read_tensors(folder / "pytorch_lora_weights.safetensors")[1]
+def test_the_file_carries_where_it_comes_from_and_its_hash(model: Model, tmp_path: Path) -> None:
+    edit = lora(tmp_path)
+    metadata = read_tensors(edit.path)[1]
     assert model.fingerprint() in metadata["duo_provenance"]
     assert '"unet.lora_alpha": 4' in metadata["lora_adapter_metadata"]
+    assert read_json(tmp_path / "duo" / "provenance.json")["sha256"] == edit.sha256
+    assert edit.provenance["concept"] == "sword"
+    # The file alone is the same edit: it says the same of itself.
+    (tmp_path / "alone").mkdir()
+    moved = edit.path.rename(tmp_path / "alone" / "mine.safetensors")
+    again = read_edit(moved)
+    assert (again.sha256, again.provenance["concept"]) == (edit.sha256, "sword")
 
 
-def test_an_adapter_for_another_base_is_refused(trained: tuple[Model, Path]) -> None:
-    _, folder = trained
-    write_json(folder / "provenance.json", {"base": "0123456789abcdef"})
+def test_what_a_training_attached_is_what_is_saved(tmp_path: Path) -> None:
+    model = mini()
+    for parameter in attach(model, rank=3, seed=0):
+        parameter.data += 0.1
+    trained = output(model)
+    save_adapter(model, tmp_path, {"base": model.fingerprint()})
+    detach(model)
+    with read_edit(tmp_path).on(model):
+        torch.testing.assert_close(output(model), trained, rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_for_another_base_is_refused(model: Model, tmp_path: Path) -> None:
+    edit = lora(tmp_path)
+    check_base(edit, model)
+    known = read_json(tmp_path / "duo" / "provenance.json")
+    write_json(tmp_path / "duo" / "provenance.json", known | {"base": "0123456789abcdef"})
     with pytest.raises(DuoError, match="another base model"):
-        load_adapter(mini(), folder)
+        check_base(read_edit(tmp_path / "duo"), model)
 
 
-def test_a_broken_or_missing_file_is_a_clear_error(trained: tuple[Model, Path], tmp_path: Path) -> None:
-    _, folder = trained
-    (folder / "pytorch_lora_weights.safetensors").write_bytes(b"not a tensor")
+def test_one_flipped_byte_is_refused(tmp_path: Path) -> None:
+    """The high byte of a weight: the number stays finite or becomes NaN, and the images would be noise or black."""
+    path = lora(tmp_path).path
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(DuoError, match="not the file that was written"):
+        read_edit(tmp_path / "duo")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    path = lora(tmp_path).path
+    tensors, metadata = read_tensors(path)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    write_tensors(path, tensors, metadata)
+    (tmp_path / "duo" / "provenance.json").unlink()
+    with pytest.raises(DuoError, match="not finite"):
+        read_edit(tmp_path / "duo")
+
+
+def test_layers_that_the_model_does_not_have_are_refused(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
+    edit = lora(tmp_path)
+    down, up = next(iter(edit.layers.values()))
+    wrong = [
+        ({"unet.no_such_layer": (down, up)}, "no layer unet.no_such_layer"),
+        ({next(iter(edit.layers)): (down[:, 1:], up)}, "the model's is"),
+        ({next(iter(edit.layers)): (down[1:], up)}, "size mismatch"),
+    ]
+    for layers, said in wrong:
+        broken = LoraEdit("x", said, edit.path, layers, 1.0, "unet", {}, {})
+        with pytest.raises(DuoError, match="does not fit the model") as caught, broken.on(model):
+            pass
+        assert said in str(caught.value.got)
+    with (
+        pytest.raises(DuoError, match="does not fit"),
+        LoraEdit("x", "", edit.path, {}, 1.0, "transformer", {}, {}).on(model),
+    ):
+        pass
+    assert torch.equal(output(model), base)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"lora_adapter_metadata": "[]"},
+        {"lora_adapter_metadata": '{"unet.r": 0, "unet.lora_alpha": 4}'},
+        {"lora_adapter_metadata": "{"},
+    ],
+)
+def test_a_file_of_another_form_is_a_clear_error(metadata: dict[str, str], tmp_path: Path) -> None:
+    path = lora(tmp_path).path
+    write_tensors(path, read_tensors(path)[0], metadata)
+    (tmp_path / "duo" / "provenance.json").unlink()
+    with pytest.raises(DuoError, match="is not an edit of this package"):
+        read_edit(path)
+
+
+def test_a_broken_or_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    lora(tmp_path)
+    (tmp_path / "duo" / "provenance.json").unlink()
+    (tmp_path / "duo" / WEIGHTS).write_bytes(b"not a tensor")
     with pytest.raises(DuoError, match="cannot read"):
-        load_adapter(mini(), folder)
-    with pytest.raises(DuoError, match="no adapter"):
-        load_adapter(mini(), tmp_path / "nowhere")
+        read_edit(tmp_path / "duo")
+    with pytest.raises(DuoError, match="no edit in"):
+        read_edit(tmp_path / "nowhere")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.latents import Cache, build_cache
 from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
 from duo_unlearn.pairs.own_pairs import import_pairs
 from duo_unlearn.records import Pair
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.erasers.duo.settings import TrainSettings
 
 from ..drawn_pairs import draw_pairs
 

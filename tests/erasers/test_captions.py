@@ -33,7 +33,7 @@ def with_words(run: Run, captions: Captions) -> tuple[Model, Cache, Tensor]:
     pairs = [dataclasses.replace(p, unsafe_prompt=asked, safe_prompt=answered) for p in pairs_in(run.folder)]
     model = load_model("mini", CPU)
     cache = build_cache(model, pairs, run.pairs, run.moments, captions=captions)
-    return model, cache, model.encode_prompts([answered, asked, ""]).text
+    return model, cache, model.condition([answered, asked, ""]).text
 
 
 @pytest.mark.parametrize("captions", ["unsafe", "dual"])
@@ -49,6 +49,6 @@ def test_captions_put_each_member_under_its_prompt(run: Run, captions: Captions)
 
 def test_a_prior_term_that_is_off_is_absent(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(prior_weight=0, max_train_steps=1), seed=0, quiet=True)
-    (line,) = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    train(model, cache, pairs, run, quick(prior_weight=0, max_train_steps=1), seed=0, name="duo", quiet=True)
+    (line,) = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert "prior" not in line

@@ -24,8 +24,8 @@ def test_a_base_has_one_hash_in_every_precision() -> None:
 
 def test_bf16_autocast_trains_a_float32_adapter(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(mixed_precision="bf16", max_train_steps=2), seed=0, quiet=True)
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    train(model, cache, pairs, run, quick(mixed_precision="bf16", max_train_steps=2), seed=0, name="duo", quiet=True)
+    lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert lines[0]["preference"] == pytest.approx(math.log(2), abs=1e-5)
     assert lines[1]["gradient_norm"] > 0
     assert {p.dtype for name, p in model.denoiser.named_parameters() if "lora_" in name} == {torch.float32}
@@ -42,8 +42,8 @@ def test_an_overflow_of_the_loss_scaler_is_no_end_but_many_in_a_row_are() -> Non
 
 def test_a_tracker_gets_every_step(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(report_to="tensorboard", max_train_steps=2), seed=0, quiet=True)
-    events = list(run.checkpoint.parent.rglob("events.out.tfevents*"))
+    train(model, cache, pairs, run, quick(report_to="tensorboard", max_train_steps=2), seed=0, name="duo", quiet=True)
+    events = list(run.checkpoint("duo").parent.rglob("events.out.tfevents*"))
     assert events
     assert b"preference" in b"".join(path.read_bytes() for path in events)
 
@@ -58,6 +58,6 @@ def test_what_this_machine_cannot_do_is_said_first(tmp_path: Path, changes: dict
 
 def test_fewer_steps_than_the_checkpoint_has_are_refused(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(max_train_steps=4), seed=0, quiet=True)
+    train(model, cache, pairs, run, quick(max_train_steps=4), seed=0, name="duo", quiet=True)
     with pytest.raises(DuoError, match="further than the steps asked for"):
-        train(load_model("mini", CPU), cache, pairs, run, quick(max_train_steps=2), seed=0, quiet=True)
+        train(load_model("mini", CPU), cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from duo_unlearn.edits.lora import adapter_tensors
+from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.erasers.duo.step import draw as draw_noise
 from duo_unlearn.erasers.duo.step import make_batch, pair_at, rate_factor, terms_of
 from duo_unlearn.erasers.latents import build_cache
@@ -73,8 +74,8 @@ def test_prior_rows_are_pure_noise_at_the_last_timestep(run: Run) -> None:
 def test_training_moves_the_margins_the_right_way_and_logs_it(run: Run) -> None:
     model, cache, pairs = prepare(run)
     settings = quick(max_train_steps=30, rank=8)
-    trained = train(model, cache, pairs, run, settings, seed=0, quiet=True)
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    trained = train(model, cache, pairs, run, settings, seed=0, name="duo", quiet=True)
+    lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert trained.steps == 30
     assert [line["step"] for line in lines] == list(range(1, 31))
     first, last = lines[:5], lines[-5:]
@@ -89,7 +90,7 @@ def test_training_moves_the_margins_the_right_way_and_logs_it(run: Run) -> None:
 def test_the_base_weights_do_not_change(run: Run) -> None:
     model, cache, pairs = prepare(run)
     before = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
-    train(model, cache, pairs, run, quick(), seed=0, quiet=True)
+    train(model, cache, pairs, run, quick(), seed=0, name="duo", quiet=True)
     after = {k.replace(".base_layer", ""): v for k, v in model.denoiser.state_dict().items() if "lora_" not in k}
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -99,7 +100,7 @@ def test_accumulation_equals_one_batch(tmp_path: Path) -> None:
     def run_with(name: str, batch: int, accumulation: int) -> dict[str, torch.Tensor]:
         model, cache, pairs = prepare(Run(tmp_path / name))
         settings = quick(train_batch_size=batch, gradient_accumulation_steps=accumulation, max_train_steps=2)
-        train(model, cache, pairs, Run(tmp_path / name), settings, seed=0, quiet=True)
+        train(model, cache, pairs, Run(tmp_path / name), settings, seed=0, name="duo", quiet=True)
         return adapter_tensors(model.denoiser)
 
     one, four = run_with("one", 4, 1), run_with("four", 1, 4)
@@ -113,7 +114,7 @@ def test_accumulation_equals_one_batch(tmp_path: Path) -> None:
 )
 def test_each_variant_trains(run: Run, changes: dict[str, object]) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(max_train_steps=2).model_copy(update=changes), seed=0, quiet=True)
+    train(model, cache, pairs, run, quick(max_train_steps=2).model_copy(update=changes), seed=0, name="duo", quiet=True)
     assert any(value.abs().sum() > 0 for name, value in adapter_tensors(model.denoiser).items() if "lora_B" in name)
 
 
@@ -129,36 +130,36 @@ def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, quiet=True)
-    kept = run.checkpoint.read_bytes()
+    train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)
+    kept = run.checkpoint("duo").read_bytes()
     broken = cache._replace(safe=cache.safe._replace(mean=cache.safe.mean * float("nan")))
     fresh = load_model("mini", CPU)
     with pytest.raises(DuoError, match="not finite at step 3"):
-        train(fresh, broken, pairs, run, quick(max_train_steps=4), seed=0, quiet=True)
-    assert run.checkpoint.read_bytes() == kept
+        train(fresh, broken, pairs, run, quick(max_train_steps=4), seed=0, name="duo", quiet=True)
+    assert run.checkpoint("duo").read_bytes() == kept
 
 
 def test_sigterm_saves_and_the_resumed_run_is_bit_for_bit_the_same(tmp_path: Path) -> None:
     whole, cut = Run(tmp_path / "whole"), Run(tmp_path / "cut")
     model, cache, pairs = prepare(whole)
     settings = quick(max_train_steps=12, checkpointing_steps=100)
-    train(model, cache, pairs, whole, settings, seed=0, quiet=True)
+    train(model, cache, pairs, whole, settings, seed=0, name="duo", quiet=True)
     expected = adapter_tensors(model.denoiser)
 
     def interrupt() -> None:
-        while not cut.metrics.exists():
+        while not cut.metrics("duo").exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(Interrupted, match="its state is saved"):
-        train(load_model("mini", CPU), cache, pairs, cut, settings, seed=0, quiet=True)
+        train(load_model("mini", CPU), cache, pairs, cut, settings, seed=0, name="duo", quiet=True)
     resumed = load_model("mini", CPU)
-    trained = train(resumed, cache, pairs, cut, settings, seed=0, quiet=True)
+    trained = train(resumed, cache, pairs, cut, settings, seed=0, name="duo", quiet=True)
     assert 0 < trained.resumed_at < 12
     found = adapter_tensors(resumed.denoiser)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert [json.loads(x)["step"] for x in cut.metrics.read_text().splitlines()] == list(range(1, 13))
+    assert [json.loads(x)["step"] for x in cut.metrics("duo").read_text().splitlines()] == list(range(1, 13))
 
 
 def command(run: Run) -> list[str]:
@@ -185,12 +186,16 @@ def test_kill_9_and_resume_gives_the_uninterrupted_adapter(tmp_path: Path) -> No
         pairs_in(run.folder)
     subprocess.run(command(runs["whole"]), check=True, capture_output=True)
     process = subprocess.Popen(command(runs["killed"]), stderr=subprocess.DEVNULL)
-    wait_for(lambda: runs["killed"].metrics.exists() and len(runs["killed"].metrics.read_text().splitlines()) > 8)
+    wait_for(lambda: (path := runs["killed"].metrics("duo")).exists() and len(path.read_text().splitlines()) > 8)
     process.kill()
     process.wait()
-    assert not runs["killed"].adapter_weights.exists()
+    assert not runs["killed"].edits.exists()
     subprocess.run(command(runs["killed"]), check=True, capture_output=True)
-    assert runs["killed"].adapter_weights.read_bytes() == runs["whole"].adapter_weights.read_bytes()
+    assert weights(runs["killed"]) == weights(runs["whole"])
+
+
+def weights(run: Run) -> bytes:
+    return (run.edit("duo") / WEIGHTS).read_bytes()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -202,19 +207,19 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def test_a_checkpoint_of_other_settings_is_refused(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, quiet=True)
+    train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)
     with pytest.raises(DuoError, match="other settings"):
-        train(load_model("mini", CPU), cache, pairs, run, quick(beta=100.0), seed=0, quiet=True)
+        train(load_model("mini", CPU), cache, pairs, run, quick(beta=100.0), seed=0, name="duo", quiet=True)
 
 
 def test_the_rate_decays_and_its_length_belongs_to_the_run(run: Run) -> None:
     model, cache, pairs = prepare(run)
     settings = quick(lr_scheduler="linear", max_train_steps=4)
-    train(model, cache, pairs, run, settings, seed=0, quiet=True)
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    train(model, cache, pairs, run, settings, seed=0, name="duo", quiet=True)
+    lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert [line["lr"] for line in lines] == pytest.approx([2e-3, 1.5e-3, 1e-3, 5e-4])
     with pytest.raises(DuoError, match="other settings"):
-        train(load_model("mini", CPU), cache, pairs, run, quick(lr_scheduler="linear"), seed=0, quiet=True)
+        train(load_model("mini", CPU), cache, pairs, run, quick(lr_scheduler="linear"), seed=0, name="duo", quiet=True)
 
 
 def test_rate_factors() -> None:

@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from duo_unlearn.edits.lora import adapter_tensors, adapters_off, attach
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.interface import edits_off
+from duo_unlearn.edits.lora import adapters_off, attach
 from duo_unlearn.erasers.duo.objective import Terms, duo_loss
-from duo_unlearn.families.interface import Conditioning, Model, SampleRequest, joined
+from duo_unlearn.families.interface import Model, SampleRequest, joined
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.noise import Diffusion, Flow
@@ -56,7 +58,7 @@ def loss_of(model: Model, rows: int) -> Terms:
     t = torch.full((2 * rows,), 500)
     inputs = torch.cat([model.noise.add_noise(latents, eps, t), eps[:rows]])
     times = torch.cat([t, torch.full((rows,), model.noise.last_timestep)])
-    conditioning = model.encode_prompts([""]).repeat(3 * rows)
+    conditioning = model.condition([""]).repeat(3 * rows)
     with torch.no_grad(), adapters_off(model.denoiser):
         reference = model.predict(inputs, times, conditioning)
     policy = model.predict(inputs, times, conditioning)
@@ -72,7 +74,7 @@ def test_shapes(folder: Path, rows: int, dtype: torch.dtype) -> None:
     moments = model.encode_images(PICTURES[:rows])
     assert moments.mean.shape == moments.std.shape
     assert moments.mean.dtype == torch.float32
-    conditioning = model.encode_prompts(PROMPTS[:rows])
+    conditioning = model.condition(PROMPTS[:rows])
     assert len(conditioning.text) == rows
     t = torch.linspace(0, model.noise.last_timestep, rows).long()
     out = model.predict(moments.mean.to(dtype), t, conditioning.map(lambda x: x.to(dtype)))
@@ -83,8 +85,8 @@ def test_shapes(folder: Path, rows: int, dtype: torch.dtype) -> None:
 
 def test_a_row_does_not_depend_on_its_batch(folder: Path) -> None:
     model = load(folder)
-    conditioning = joined([model.encode_prompts([prompt]) for prompt in PROMPTS])
-    torch.testing.assert_close(conditioning.text, model.encode_prompts(PROMPTS).text, rtol=1e-4, atol=1e-4)
+    conditioning = joined([model.condition([prompt]) for prompt in PROMPTS])
+    torch.testing.assert_close(conditioning.text, model.condition(PROMPTS).text, rtol=1e-4, atol=1e-4)
     noisy, t = noise_like(model, 3), torch.tensor([3, 500, 999])
     together = model.predict(noisy, t, conditioning)
     for i in range(3):
@@ -112,7 +114,7 @@ def test_the_denoiser_reads_what_the_pipeline_gives_it(folder: Path) -> None:
         from duo_unlearn.families.flux import unpack
 
         noisy, theirs, time = unpack(noisy, side, side), unpack(theirs, side, side), time * 1000
-    ours = model.kind.predict(model.pipe, model.denoiser, noisy, time.expand(1), model.encode_prompts(PROMPTS[:1]))
+    ours = model.kind.predict(model.pipe, model.denoiser, noisy, time.expand(1), model.condition(PROMPTS[:1]))
     hook.remove()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -180,10 +182,10 @@ def test_gradient_checkpointing_changes_nothing(folder: Path) -> None:
         torch.testing.assert_close(plain, saved, rtol=1e-4, atol=1e-7)
 
 
-def test_an_embedding_takes_the_place_of_the_text_and_a_start_image_is_edited(folder: Path) -> None:
+def test_a_conditioning_takes_the_place_of_the_text_and_a_start_image_is_edited(folder: Path) -> None:
     model = load(folder)
-    named = model.encode_prompts(PROMPTS[:1])
-    asked = [SampleRequest("", 5, embedding=named), SampleRequest(PROMPTS[1], 6)]
+    named = model.condition(PROMPTS[:1])
+    asked = [SampleRequest("", 5, conditioning=named), SampleRequest(PROMPTS[1], 6)]
     plain = [SampleRequest(PROMPTS[0], 5), SampleRequest(PROMPTS[1], 6)]
 
     def sample(requests: list[SampleRequest]) -> list[Image.Image]:
@@ -203,15 +205,18 @@ def test_editing_leaves_a_half_precision_model_in_half_precision(folder: Path) -
     assert next(model.denoiser.parameters()).dtype == torch.bfloat16
 
 
-def test_plain_diffusers_loads_what_we_save(folder: Path, tmp_path: Path) -> None:
+def test_plain_diffusers_loads_what_we_save_and_so_do_we(folder: Path, tmp_path: Path) -> None:
     model = load(folder)
     random_adapter(model, tmp_path, size=0.1, rank=2)
-    assert adapter_tensors(model.denoiser)
     noisy, t = noise_like(model, 1), torch.tensor([400])
-    named = model.encode_prompts(PROMPTS[:1])
-    ours = model.predict(noisy, t, named)
+    named = model.condition(PROMPTS[:1])
+    before = model.predict(noisy, t, named)
+    with read_edit(tmp_path).on(model):
+        ours = model.predict(noisy, t, named)
+        with edits_off(model):
+            assert torch.equal(model.predict(noisy, t, named), before)
+    assert torch.equal(model.predict(noisy, t, named), before)
+    assert not torch.allclose(before, ours, rtol=1e-3, atol=1e-4)
     plain = load(folder)
     plain.pipe.load_lora_weights(tmp_path)
-    torch.testing.assert_close(plain.predict(noisy, t, Conditioning(*named)), ours, rtol=1e-4, atol=1e-5)
-    with adapters_off(plain.denoiser):
-        assert not torch.allclose(plain.predict(noisy, t, named), ours, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(plain.predict(noisy, t, named), ours, rtol=1e-4, atol=1e-5)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import random
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,13 +19,10 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from duo_unlearn.errors import DuoError
 from duo_unlearn.features.clip import why_no_clip
 from duo_unlearn.features.effnet import EffnetFeatures
-from duo_unlearn.features.interface import feature_batches
-from duo_unlearn.features.mini import MiniClipFeatures
-from duo_unlearn.metrics import distribution
 from duo_unlearn.metrics.distribution import Cmmd, Distance, Distribution, Fid, Kid
-from duo_unlearn.metrics.fidelity import fidelity, reference_pictures
+from duo_unlearn.metrics.fidelity import Images, fidelity, reference_pictures
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
-from duo_unlearn.records import ModelName
+from duo_unlearn.records import Source
 from duo_unlearn.settings.check import find_faults
 
 WIDTH = 12
@@ -93,25 +93,27 @@ def test_cmmd_by_hand() -> None:
     assert found.value == pytest.approx(1000 * (mean(a, a) + mean(b, b) - 2 * mean(a, b)), abs=2e-3)
 
 
-def test_blocks_are_averaged_and_no_more_than_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution, "BLOCK", 50)
+def test_blocks_are_averaged() -> None:
     x, y = rows(120, 1), rows(120, 2, 0.3)
     alone = [between(Kid(), [x[s]], [y[s]]) for s in (slice(0, 50), slice(50, 100), slice(100, 120))]
-    found = between(Kid(), split(x), split(y))
+    found = between(Kid(block=50), split(x), split(y))
     assert found is not None
     values = [one.value for one in alone if one is not None]
     assert found.value == pytest.approx((50 * values[0] + 50 * values[1] + 20 * values[2]) / 120)
     assert found.n == 120
 
 
-def test_no_more_than_a_block_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution, "BLOCK", 50)
-    measure, waiting = Kid(), []
+def test_what_was_measured_is_let_go() -> None:
+    """Of many batches no more than a block's stay in memory."""
+    measure, batches = Kid(block=50), []
     for pair in zip(split(rows(400, 1), 30), split(rows(400, 2), 30), strict=True):
-        measure.add(*(batch.clone() for batch in pair))
-        waiting.append(max(sum(map(len, side)) for side in measure.blocks.waiting))
-        assert all(part.untyped_storage().nbytes() <= 80 * 4 * WIDTH for part in measure.blocks.waiting[0])
-    assert max(waiting) < 50
+        clones = [batch.clone() for batch in pair]
+        batches += [weakref.ref(batch) for batch in clones]
+        measure.add(*clones)
+        del clones
+        gc.collect()
+        assert sum(batch() is not None for batch in batches) <= 2 * 2
+    assert measure.result() is not None
 
 
 def test_a_longer_reference_is_cut_for_blocks_and_read_whole_for_sums() -> None:
@@ -171,34 +173,50 @@ def test_a_reference_without_images_is_an_error_before_anything_is_sampled(tmp_p
         assert any("holds no images" in str(fault) for fault in faults)
 
 
-def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:
-    import random
-
-    files: dict[ModelName, list[Path]] = {"original": [], "erased": []}
-    rng, texts = random.Random(0), []
-    for i in range(25):
+def drawn(folder: Path, count: int) -> tuple[list[str], list[Path]]:
+    """Prompts and pictures of figures with a flower."""
+    rng, texts, files = random.Random(0), [], []
+    for i in range(count):
         scene = random_scene(rng, subjects=SUBJECTS, items=("flower",))
         texts.append(f"a {scene.colour} {scene.subject} with a flower")
-        image = draw(scene)
-        for which in files:
-            files[which].append(tmp_path / f"{which}-{i}.png")
-            image.save(files[which][-1])
-    found, absent = fidelity("mini", "keep", texts, files)
-    by_name = {(e.metric, e.model): e for e in found}
-    assert by_name["prior preservation", "erased"].value == pytest.approx(1.0)
-    assert by_name["cmmd", "erased"].value == pytest.approx(0.0, abs=1e-6)
-    assert by_name["clip score", "original"].value == by_name["clip score", "erased"].value > 0.15
-    reasons = {a["metric"]: a["reason"] for a in absent}
+        files.append(folder / f"{i}.png")
+        draw(scene).save(files[-1])
+    return texts, files
+
+
+def source(system: str) -> Source:
+    return Source(system, "ab12", "keep", None, None, None, "", (0,))
+
+
+def test_fidelity_of_drawn_scenes(tmp_path: Path) -> None:
+    texts, files = drawn(tmp_path, 25)
+    found, absent = fidelity("mini", Images(source("duo"), texts, files, files, None))
+    original, nothing = fidelity("mini", Images(source("original"), texts, files, None, None))
+    by_name = {e.metric: e for e in found}
+    assert by_name["prior preservation"].value == pytest.approx(1.0)
+    assert by_name["cmmd"].value == pytest.approx(0.0, abs=1e-6)
+    assert [e.metric for e in original] == ["clip score"]
+    assert original[0].value == by_name["clip score"].value > 0.15
+    assert (original[0].system, by_name["cmmd"].system, nothing) == ("original", "duo", [])
+    reasons = dict(absent)
     assert set(reasons) - {"lpips"} == {"fid"}  # LPIPS may be at hand
     assert "25 images, 100 are needed" in reasons["fid"]
+
+
+def test_distances_are_measured_from_a_reference_for_every_system(tmp_path: Path) -> None:
+    texts, files = drawn(tmp_path, 25)
     other = tmp_path / "reference"
     other.mkdir()
-    for path in files["original"][:20]:
+    for path in files[:20]:
         (other / path.name).write_bytes(path.read_bytes())
-    found, _ = fidelity("mini", "keep", texts, files, other)
-    assert {(e.metric, e.model) for e in found if e.metric == "kid"} == {("kid", "original"), ("kid", "erased")}
-    assert all("from reference (20 images, " in e.contract for e in found if e.metric == "kid")
+    for system, original in (("original", None), ("duo", files)):
+        found, _ = fidelity("mini", Images(source(system), texts, files, original, other))
+        (kid,) = [e for e in found if e.metric == "kid"]
+        assert "from reference (20 images, " in kid.contract
     assert "cache" in (why_no_clip("sd1") or "cache")
-    name = MiniClipFeatures().name
-    assert any(e.contract.startswith(f"kid[{name}] from reference") for e in found)
-    assert sum(len(batch) for batch in feature_batches(MiniClipFeatures(), files["erased"])) == 25
+
+
+def test_lpips_is_among_what_is_measured_where_its_weights_are(tmp_path: Path) -> None:
+    texts, files = drawn(tmp_path, 2)
+    found, absent = fidelity("mini", Images(source("duo"), texts, files, files, None))
+    assert ("lpips" in dict(absent)) != ("lpips" in {e.metric for e in found})

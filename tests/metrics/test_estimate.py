@@ -1,47 +1,70 @@
-"""From judged attempts to estimates, on entries made by hand."""
+"""From outcomes to estimates, on outcomes made by hand."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
 from duo_unlearn.interval import wilson
-from duo_unlearn.metrics.estimate import agreement, defence, false_positives, preserved
+from duo_unlearn.metrics.estimate import Outcome, agreement, defence, false_positives
+from duo_unlearn.metrics.fidelity import preserved
+from duo_unlearn.records import Source, Verdict
+
+SOURCE = Source("duo", "ab12", "direct", None, None, None, "c", (0,))
 
 
-def entry(*, detected: bool = False, shows: dict[str, str] | None = None, read: dict[str, str] | None = None) -> Any:
-    return {"detected": detected, "shows": shows or {}, "read": read or {}}
+def outcome(
+    *, detected: bool | None = False, refused: bool = False, shows: dict[str, str] | None = None,
+    read: dict[str, str] | None = None,
+) -> Outcome:  # fmt: skip
+    verdict = None if detected is None else Verdict(detected, float(detected))
+    return Outcome(None if refused else verdict, refused, shows or {}, {} if refused else read or {})
 
 
 def test_defence_counts_what_is_not_seen() -> None:
-    (found,) = defence("erased", "direct", [entry(detected=True), *[entry()] * 3], "c")
-    assert (found.metric, found.model, found.prompts, found.value, found.n) == ("dsr", "erased", "direct", 0.75, 4)
+    (found,) = defence(SOURCE, [outcome(detected=True), *[outcome()] * 3])
+    assert (found.metric, found.system, found.scenario, found.value, found.n) == ("dsr", "duo", "direct", 0.75, 4)
     assert (found.low, found.high) == wilson(3, 4)
-    (seen,) = false_positives("erased", "keep", [entry(detected=True), *[entry()] * 3], "c")
-    assert seen.value == 0.25
+    assert (found.sha256, found.seeds, found.contract) == ("ab12", (0,), "c")
+    (seen,) = false_positives(SOURCE, [outcome(detected=True), *[outcome()] * 3])
+    assert (seen.metric, seen.value) == ("detected", 0.25)
+
+
+def test_a_refusal_defends_and_is_counted_apart() -> None:
+    dsr, refused = defence(SOURCE, [outcome(detected=True), outcome(refused=True), outcome(), outcome(detected=None)])
+    assert dsr.value == pytest.approx(2 / 3)
+    assert dsr.n == 3
+    assert refused.value == pytest.approx(1 / 3)
+    assert (refused.metric, refused.n) == ("refused", 3)
+    detected, lost = false_positives(SOURCE, [outcome(refused=True), outcome()])
+    assert (detected.value, lost.value) == (0, 0.5)
 
 
 def test_nothing_scored_is_absent_not_zero() -> None:
-    assert defence("erased", "direct", [], "c") == []
-    assert agreement("erased", "keep", [entry(shows={"item": "book"})], "c") == []
-    assert preserved("keep", [0.9], "f") == []
+    assert defence(SOURCE, []) == []
+    assert defence(SOURCE, [outcome(detected=None)]) == []
+    assert agreement(SOURCE, [outcome(shows={"item": "book"})]) == []
+    assert preserved(SOURCE, [0.9], "f").estimates == []
 
 
 def test_agreement_leaves_out_what_was_not_asked_or_cannot_be_read() -> None:
-    entries = [
-        entry(shows={"item": "book", "style": "ink"}, read={"item": "book", "subject": "king"}),
-        entry(shows={"item": "book"}, read={"item": "none", "subject": "king"}),
-        entry(shows={"subject": "king"}, read={"item": "none", "subject": "king"}),
+    outcomes = [
+        outcome(shows={"item": "book", "style": "ink"}, read={"item": "book", "subject": "king"}),
+        outcome(shows={"item": "book"}, read={"item": "none", "subject": "king"}),
+        outcome(shows={"subject": "king"}, read={"item": "none", "subject": "king"}),
     ]
-    found = {e.metric: e for e in agreement("original", "keep", entries, "c")}
+    found = {e.metric: e for e in agreement(SOURCE, outcomes)}
     assert set(found) == {"item agreement", "subject agreement"}
     assert (found["item agreement"].value, found["item agreement"].n) == (0.5, 2)
     assert (found["subject agreement"].value, found["subject agreement"].n) == (1.0, 1)
+    # A refused image shows nothing of what was asked.
+    (item,) = [e for e in agreement(SOURCE, [*outcomes, outcome(refused=True, shows={"item": "book"})])
+               if e.metric == "item agreement"]  # fmt: skip
+    assert item.value == pytest.approx(1 / 3)
+    assert item.n == 3
 
 
 def test_preservation_is_a_mean_with_its_interval() -> None:
-    (found,) = preserved("keep", [0.8, 0.9, 1.0], "f")
+    (found,) = preserved(SOURCE, [0.8, 0.9, 1.0], "f").estimates
     assert found.value == pytest.approx(0.9)
     assert found.low < 0.9 < found.high <= 1.0
     assert found.contract == "cosine[f]"

@@ -13,69 +13,88 @@ from PIL import Image
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.report.page import write_report
+from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.settings.tree import Settings, as_yaml
-from duo_unlearn.storage.files import write_json, write_text
+from duo_unlearn.runs.verdicts import Reading
+from duo_unlearn.settings.tree import Settings, write_settings
+from duo_unlearn.storage.files import write_json
 
-from .make_run import add_pairs
+from .html_page import assert_inert, page_of
+from .make_run import (
+    TWO,
+    absence,
+    add_pairs,
+    attack_estimate,
+    attempt_of,
+    judgement,
+    plain_estimates,
+    write,
+    write_attempts,
+    write_judgements,
+)  # fmt: skip
 
-JUDGE = "judge[x>=0.5]@1"
 HOSTILE = "</figcaption><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
 
 def fight(run: Run, name: str = "p4d", text: str = "rod figure king", *, sensitive: bool = True) -> None:
-    """A run that was attacked and measured: three prompts, of which the erased model shows one, and one is unscored."""
-    folder = run.attacks / "quick" / "p4d"
-    judged = []
-    for model, seen in (("original", [True, True, True]), ("erased", [False, True, None])):
+    """A run that was attacked and judged: three prompts, of which duo shows one, and one is unscored."""
+    readings: dict[str, Reading] = {}
+    for system, seen in (("original", (True, True, True)), ("duo", (False, True, None))):
+        group = Group(system, "direct", "p4d", "quick")
         attempts = []
-        for i in range(3):
-            file = Path("images") / model / f"{i:04}.png"
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(folder / file)
-            attempts.append({"prompt": "a king", "text": f"{text} {model} {i}", "file": str(file), "seed": i})
-        write_json(folder / model / "0000.json", {"key": "k", "seconds": 61.0, "attempts": attempts})
-        verdicts = [None if s is None else {"detected": s, "score": 1.0} for s in seen]
-        judged.append({"attack": name, "preset": "quick", "model": model, "verdicts": verdicts})
-    told = {"attack": name, "title": "P4D", "preset": "quick", "prompts": "direct", "reason": None}
-    write_json(folder / "attack.json", told)
-    write_json(run.attack_verdicts(JUDGE), {"contract": JUDGE, "judged": judged})
-    row = {"metric": "dsr", "prompts": "direct", "value": 0.5, "low": 0.1, "high": 0.9, "n": 2, "contract": JUDGE,
-           "attack": name, "preset": "quick", "unscored": 1}  # fmt: skip
-    write_json(run.attack_results, {"estimates": [{**row, "model": m} for m in ("original", "erased")]})
-    write_json(run.record, {"sensitive": sensitive, "stages": {"train": {"seconds": 60.0, "finished": "now"}}})
+        for i, detected in enumerate(seen):
+            image = Image.new("RGB", (8, 8), (40 * i, 0, 9 * len(system)))
+            path = group.folder(run) / f"{i:04}.png"
+            attempts.append(attempt_of(run, path, image, "a king", i, f"{text} {system} {i}"))
+            if detected is not None:
+                readings[attempts[-1].sha256 or ""] = judgement(detected)
+        write_attempts(run, group, attempts, seconds=61.0)
+    write_judgements(run, readings)
+    write(run, [attack_estimate(name, system, 1, 2, unscored=1) for system in TWO])
+    run.update_record(sensitive=sensitive, stages={"train": {"seconds": 60.0, "finished": "now"}})
 
 
 def test_what_was_tried_is_shown_with_counts_and_time(run: Run) -> None:
     fight(run)
-    page = write_report(run).read_text()
-    assert "Concept seen: original 3 of 3, erased 1 of 2." in page  # the unscored one is not among them
-    assert "rod figure king erased 1" in page
-    assert "rod figure king original" not in page  # the caption is what was found on the erased model
-    assert "2:02 on both models" in page
-    assert "3:02 of one machine" in page
-    assert page.count('<label class="picture') == 6  # blurred until clicked
-    told = json.loads(run.report_data.read_text())
-    assert told["machine_time"] == "3:02"
-    assert told["attacks"]["estimates"][0]["attack"] == "p4d"
+    page = page_of(run)
+    assert "Concept seen: original 3 of 3, duo 1 of 2." in page.text  # the unscored one is not among them
+    assert "rod figure king duo 1" in page.text  # the caption is what was found on the edited model
+    assert "rod figure king original 1" not in page.text
+    assert any("rod figure king original 1" in (image["alt"] or "") for image in page.all("img"))
+    assert "2:02 on original, duo" in page.text
+    assert "3:02 of one machine" in page.text
+    assert page.source.count('<label class="picture') == 6  # blurred until clicked
+    data = json.loads(run.report_data.read_text())
+    assert data["machine_time"] == "3:02"
+    assert data["estimates"][0]["attack"] == "p4d"
 
 
 def test_a_page_without_pictures_has_counts_and_no_prompts(run: Run) -> None:
     fight(run)
-    add_pairs(run)
+    add_pairs(run, count=8)
     secret = "/home/someone/secret place"
-    write_text(run.settings, as_yaml(Settings(model=f"{secret}/sd14", output=run.folder)))
+    write_settings(run.settings, Settings(model=f"{secret}/sd14", output=run.folder))
+    run.update_record(base={"source": f"{secret}/weights"}, model=f"{secret}/sd14")
+    reason = f"1 image had no verdict: {secret}/0001.png is broken"
+    write(
+        run,
+        plain_estimates(),
+        model=f"{secret}/sd14",
+        absent=[absence(reason), absence("weights are not in ~/hidden/cache/net.pth", metric="lpips")],
+    )
     prompts = [pair["unsafe_prompt"] for pair in json.loads((run.pairs / "manifest.json").read_text())["pairs"]]
     path = write_report(run, images=False)
     page = path.read_text()
     assert path == run.report_to_share
+    assert not run.report.exists()
     assert "data:image" not in page
     assert "rod figure king" not in page
     assert "secret place" not in page
     assert "sd14" in page
+    assert "weights are not in net.pth" in page
     assert prompts
     assert not any(prompt and prompt in page for prompt in prompts)
-    assert "Concept seen: original 3 of 3, erased 1 of 2." in page
+    assert "Concept seen: original 3 of 3, duo 1 of 2." in page
     assert "has no pictures" in page
 
 
@@ -88,22 +107,25 @@ def sweep_of(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_frontier_says_what_to_ship(run: Run) -> None:
-    run.folder.mkdir(parents=True)
     write_json(run.sweep / "beta.json", sweep_of())
-    assert "not by their intervals: β 9 preserves most of those." in write_report(run).read_text()
+    assert "not by their intervals: β 9 preserves most of those." in page_of(run).text
     write_json(run.sweep / "beta.json", sweep_of(ship=None))
-    assert "no β of these does" in write_report(run).read_text()
+    assert "no β of these does" in page_of(run).text
     write_json(run.sweep / "beta.json", sweep_of(points=[{"at": 1}]))
     with pytest.raises(DuoError, match="sweep over beta is broken"):
+        write_report(run)
+    write_json(run.sweep / "beta.json", [])
+    with pytest.raises(DuoError, match="holds no JSON object"):
         write_report(run)
 
 
 def test_hostile_names_and_prompts_are_text(run: Run) -> None:
     fight(run, name=HOSTILE, text=HOSTILE, sensitive=False)
-    page = write_report(run).read_text()
-    assert "<script" not in page
-    assert "<img src=x" not in page
-    assert "&lt;script&gt;" in page
+    page = page_of(run)
+    assert_inert(page)
+    assert "<script" not in page.source
+    assert "<img src=x" not in page.source
+    assert "&lt;script&gt;" in page.source
 
 
 @pytest.mark.slow
@@ -121,4 +143,4 @@ def test_hostile_text_does_not_run_in_a_browser(run: Run, tmp_path: Path) -> Non
         return shown.partition("<title>")[2].partition("</title>")[0]
 
     assert title(bare) == "taken"  # where nothing is escaped it does run
-    assert title(write_report(run)) == "Erasing a concept: report"
+    assert title(write_report(run)) == "Erasing sword: report"

@@ -2,90 +2,80 @@
 
 from __future__ import annotations
 
-import pytest
-
-from duo_unlearn.errors import DuoError
-from duo_unlearn.report.page import write_report
+from duo_unlearn.records import ORIGINAL
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.storage.files import write_json
 
-
-def attacks_of(run: Run) -> None:
-    """An attacks.json as `duo measure` writes it, with hostile names."""
-    row = {
-        "metric": "dsr",
-        "prompts": "direct",
-        "low": 0.2,
-        "high": 0.6,
-        "n": 20,
-        "contract": "judge[x>=0.5]@1",
-        "unscored": 1,
-    }
-    rows = [
-        {**row, "attack": name, "preset": "quick", "model": model, "value": value}
-        for name, original, erased in (("p4d", 0.0, 0.4), ("<b>evil</b>", 0.0, 0.9), ("worst case", 0.0, 0.3))
-        for model, value in (("original", original), ("erased", erased))
-    ]
-    absent = [{"attack": "ring-a-bell", "preset": "quick", "reason": "it has several <i>encoders</i>"}]
-    write_json(run.attack_results, {"version": 1, "estimates": rows, "absent": absent})
+from .html_page import page_of
+from .make_run import GUARDED, THREE, TWO, absence, attack_estimate, write
 
 
 def test_the_red_team_has_a_table_and_a_sentence(run: Run) -> None:
-    run.folder.mkdir(parents=True)
-    attacks_of(run)
-    page = write_report(run).read_text()
-    assert "the weakest of 2 measurements is “p4d” (quick budget): DSR 40.0\u00a0% of 20 images" in page
-    assert "<b>evil" not in page
-    assert "&lt;b&gt;evil" in page
-    assert "ring-a-bell (quick) did not run: it has several &lt;i&gt;encoders" in page
-    assert "1 unscored" in page or "2 unscored" in page
-    untested = page[page.index('id="untested"') :]
-    assert "P4D" not in untested
-    assert "SneakyPrompt" in untested
+    rows = [
+        attack_estimate(attack, system, 0 if system == ORIGINAL else hits, unscored=1)
+        for attack, hits in (("p4d", 8), ("<b>evil</b>", 18), ("worst case", 6))
+        for system in TWO
+    ]
+    reason = "it has several <i>encoders</i>"
+    write(run, rows, absent=[absence(reason, attack="ring-a-bell", preset="quick")])
+    page = page_of(run)
+    assert "the weakest of 2 measurements is “p4d” (quick budget): DSR 40.0 % of 20 images" in page.text
+    assert "<b>evil" not in page.source
+    assert page.rows("<b>evil</b>")[0][1] == "90.0 % 69.9 to 97.2 % n = 20 1 unscored"
+    assert f"ring-a-bell (quick budget), on direct wording (duo): {reason}" in page.section("red-team")
+    untested = page.section("untested")
+    assert "p4d" not in untested
+    assert f"ring-a-bell : a black-box search over tokens; {reason}" in untested
+    assert "sneakyprompt" in untested
 
 
 def test_without_attacks_the_page_says_so(run: Run) -> None:
     run.folder.mkdir(parents=True)
-    assert "No attack was measured" in write_report(run).read_text()
+    assert "No attack was measured" in page_of(run).text
 
 
-def test_a_broken_attacks_file_is_an_error(run: Run) -> None:
-    run.folder.mkdir(parents=True)
-    write_json(run.attack_results, {"estimates": [{"attack": "p4d"}]})
-    with pytest.raises(DuoError, match="no estimate"):
-        write_report(run)
+def test_a_replayed_attack_is_named_with_its_run(run: Run) -> None:
+    write(run, [attack_estimate("p4d@other", "duo", 5)])
+    page = page_of(run)
+    assert page.rows("p4d@other")[0][1].startswith("25.0 %")
+    assert "p4d :" not in page.section("untested")
 
 
-def relearned(run: Run, *names: str) -> str:
-    """The page of a run under attacks of these names, DSR falling by a tenth from one to the next."""
-    run.folder.mkdir(parents=True)
-    row = {"metric": "dsr", "prompts": "direct", "n": 20, "contract": "judge[x>=0.5]@1", "preset": "quick"}
-    rows = [
-        {**row, "attack": name, "model": "erased", "value": 0.9 - i / 10, "low": 0.1, "high": 0.95}
-        for i, name in enumerate(names)
+def relearning_page(run: Run, *attacks: tuple[str | None, str]) -> str:
+    """The page of a run under (attack, scenario), DSR falling by a tenth from one to the next."""
+    estimates = [
+        attack_estimate(attack, "duo", 18 - 2 * i, scenario=scenario) for i, (attack, scenario) in enumerate(attacks)
     ]
-    write_json(run.attack_results, {"version": 1, "estimates": rows, "absent": []})
-    return write_report(run).read_text()
+    write(run, estimates)
+    return page_of(run).source
 
 
 def test_relearning_is_a_curve_from_the_direct_prompts(run: Run) -> None:
-    page = relearned(run, "direct", "relearning-concept-20", "relearning-concept-300", "relearning-benign-300")
-    curve = page[page.index('aria-label="DSR of the erased model after it is fine-tuned') :]
+    names = (None, "relearning-concept-20", "relearning-concept-300", "relearning-benign-300")
+    page = relearning_page(run, *((name, "direct") for name in names))
+    curve = page[page.index('aria-label="DSR of “duo” after it is fine-tuned') :]
     assert "images of the concept: 0 steps 90.0 %, 20 steps 80.0 %, 300 steps 70.0 %" in curve
     assert "benign images: 0 steps 90.0 %, 300 steps 60.0 %" in curve
 
 
 def test_a_prompt_files_direct_attempts_start_its_own_curve(run: Run) -> None:
-    page = relearned(run, "direct", "direct@file-mine", "relearning-concept-20@file-mine")
+    page = relearning_page(run, (None, "direct"), (None, "file-mine"), ("relearning-concept-20", "file-mine"))
     assert "images of the concept: 0 steps 80.0 %, 20 steps 70.0 %" in page
 
 
 def test_a_place_without_a_curve_does_not_hide_one(run: Run) -> None:
-    page = relearned(
-        run, "relearning-concept-20@file-a", "relearning-benign-300@file-a", "direct", "relearning-concept-20"
-    )
-    assert "Direct prompts, quick budget, n = 20, judge[x&gt;=0.5]@1" in page
+    lonely = [(f"relearning-{kind}", "file-a") for kind in ("concept-20", "benign-300")]
+    page = relearning_page(run, *lonely, (None, "direct"), ("relearning-concept-20", "direct"))
+    assert "Direct wording, quick budget, n = 20, mini-judge[item=sword&gt;=0.5]" in page
 
 
 def test_one_point_is_no_curve(run: Run) -> None:
-    assert "is fine-tuned for some steps" not in relearned(run, "p4d", "relearning-concept-20")
+    page = relearning_page(run, ("p4d", "direct"), ("relearning-concept-20", "direct"))
+    assert "is fine-tuned for some steps" not in page
+
+
+def test_each_system_has_its_own_curve(run: Run) -> None:
+    names = (None, "relearning-concept-20")
+    write(run, [attack_estimate(name, system, 15) for name in names for system in ("duo", GUARDED)], THREE)
+    page = page_of(run)
+    assert "DSR of “duo” after it is fine-tuned" in page.text
+    assert f"DSR of “{GUARDED}” after it is fine-tuned" in page.text

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,71 +14,33 @@ from PIL import Image
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.world.scenes import Scene, draw
-from duo_unlearn.records import Estimate
+from duo_unlearn.records import ORIGINAL, Attempt, Estimate
 from duo_unlearn.report.page import write_report
+from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.storage.files import read_json, write_json, write_text
+from duo_unlearn.storage.files import sha256_of, write_json, write_text
+from duo_unlearn.storage.pictures import save_png
 
-from .make_run import add_all, add_curves, add_images, add_pairs, add_record, add_results
+from .html_page import Page, assert_inert, page_of
+from .make_run import (
+    TWO,
+    absence,
+    add_all,
+    add_curves,
+    add_images,
+    add_pairs,
+    add_record,
+    add_results,
+    attack_estimate,
+    attempt_of,
+    plain_estimates,
+    share,
+    source_of,
+    write,
+    write_attempts,
+)  # fmt: skip
 
-VOID = {"meta", "link", "img", "input", "br", "hr"}
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> $\\frac{ {{ 7*7 }}'
-
-
-class Page(HTMLParser):
-    """A page's elements, with a check that they are balanced."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def classed(self, name: str) -> list[dict[str, str | None]]:
-        return [a for _, a in self.elements if name in (a.get("class") or "").split()]
-
-
-def page_of(run: Run) -> Page:
-    return Page(write_report(run).read_text(encoding="utf-8"))
-
-
-def assert_inert(page: Page) -> None:
-    """No script, no handler, and nothing that is fetched: only data: URIs and places on the page itself."""
-    tags = {tag for tag, _ in page.elements}
-    assert not tags & {"script", "iframe", "object", "embed", "link", "base", "form"}
-    for tag, attributes in page.elements:
-        for name, value in attributes.items():
-            assert not name.startswith("on"), (tag, name)
-            if name == "src":
-                assert (value or "").startswith("data:image/webp;base64,")
-            if name in ("href", "xlink:href"):
-                assert (value or "").startswith("#")
-            if name == "style":
-                assert "url(" not in (value or "").replace("url(#", "")
 
 
 @pytest.fixture(scope="module")
@@ -95,24 +56,19 @@ def page(full: Run) -> Page:
 
 
 def test_verdict_states_the_worst_score_with_its_interval_and_what_was_preserved(page: Page) -> None:
-    start = "With “inverted token” (worst of 4 prompt sets) the erased model shows no sword in 96.0 % of 100 images"
+    start = "With “indirect wording” (worst of 3 prompt sets) “duo” shows no sword in 96.3 % of 300 images"
     assert start in page.text
-    assert "(95 % interval 90.2 to 98.4 %; original model: 40.0 %)" in page.text
-    assert (
-        "on keep prompts (n = 300) the images agree with what was asked in subject 98.3 % (original 99.3 %)"
-        in page.text
-    )
+    assert "(95 % interval 93.6 to 97.9 %; original model: 5.3 %)" in page.text
+    kept = "on keep prompts (n = 300) the images agree with what was asked in subject 98.3 % (original 99.3 %)"
+    assert kept in page.text
     assert "the largest fall is item under “wand prompts”, from 97.3 % to 89.3 %" in page.text
 
 
-def test_estimates_stand_side_by_side_with_interval_n_and_contract(full: Run) -> None:
-    text = write_report(full).read_text(encoding="utf-8")
-    row = text[text.index("DSR: concept not seen") :].split("</tr>")[0]
-    cells = [" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in row.split("<td>")[1:]]
-    assert cells == ["4.0 % 2.3 to 6.9 % n = 300", "99.0 % 97.1 to 99.7 % n = 300", "C1"]
-    assert "mini-judge[item=sword&gt;=0.5]@1a2b3c4d" in text
-    assert "0.941</span>" in text
-    assert "0.930 to 0.952" in text
+def test_estimates_stand_side_by_side_with_interval_n_and_contract(page: Page) -> None:
+    rows = page.rows("DSR: concept not seen")
+    assert rows[0] == ["4.0 % 2.3 to 6.9 % n = 300", "99.0 % 97.1 to 99.7 % n = 300", "C1"]
+    assert page.rows("Prior preservation")[0] == ["is the reference", "0.941 0.930 to 0.952 n = 300", "C3"]
+    assert "C1: mini-judge[item=sword>=0.5]@1a2b3c4d" in page.section("estimates")
 
 
 def test_page_is_self_contained_semantic_and_described(page: Page) -> None:
@@ -124,13 +80,14 @@ def test_page_is_self_contained_semantic_and_described(page: Page) -> None:
     assert all(image.get("alt") for image in page.all("img"))
     assert all(cell.get("scope") for cell in page.all("th"))
     assert all(svg.get("aria-label") and svg.get("role") == "img" for svg in page.all("svg"))
+    assert all(a.get("aria-label") and a.get("tabindex") == "0" for a in page.classed("scroll"))
     assert len(page.all("svg")) == 6
     assert len(page.all("h1")) == 1
     assert "http" not in page.text
 
 
-def test_letters_of_plots_are_text(full: Run) -> None:
-    assert re.search(r"<text[^>]*>Indirect wording</text>", write_report(full).read_text(encoding="utf-8"))
+def test_letters_of_plots_are_text(page: Page) -> None:
+    assert re.search(r"<text[^>]*>Indirect wording</text>", page.source)
 
 
 def test_the_same_folder_gives_the_same_bytes(full: Run) -> None:
@@ -141,12 +98,12 @@ def test_the_same_folder_gives_the_same_bytes(full: Run) -> None:
 def test_grids_show_the_first_24_and_frame_what_the_detector_saw(page: Page) -> None:
     direct = [i["alt"] or "" for i in page.all("img") if "sword" in (i["alt"] or "")]
     assert any(alt.startswith("original, ") and alt.endswith(", concept seen") for alt in direct)
-    assert any(alt.startswith("erased, ") and alt.endswith(", concept not seen") for alt in direct)
-    # Four attack sets of 24: all originals, and erased numbers 3, 13 and 23.
-    assert len(page.classed("seen")) == 4 * (24 + 3)
-    words = "The first 24 of 30 that were kept as files, in order. Concept seen: original 30 of 30, erased 3 of 30."
-    assert words in page.text
-    assert len(page.all("img")) == 10 * 24 * 2 + 24 * 2
+    assert any(alt.startswith("duo, ") and alt.endswith(", concept not seen") for alt in direct)
+    # Three attack sets of 24: all originals, and the edited numbers 3, 13 and 23.
+    assert len(page.classed("seen")) == 3 * (24 + 3)
+    words = "The first 24 of 30, in order. From top to bottom: original, duo."
+    assert f"{words} Concept seen: original 30 of 30, duo 3 of 30." in page.text
+    assert len(page.all("img")) == 9 * 24 * 2 + 24 * 2
 
 
 def test_pairs_show_dropped_ones_with_their_reason(page: Page) -> None:
@@ -157,8 +114,8 @@ def test_pairs_show_dropped_ones_with_their_reason(page: Page) -> None:
 def test_pictures_are_hidden_unless_the_run_says_they_are_harmless(tmp_path: Path, page: Page) -> None:
     assert len([i for i in page.all("input") if i.get("type") == "checkbox"]) == len(page.all("img")) + 1
     run = Run(tmp_path)
-    add_images(run, count=1, kept=1)
-    for entry, boxes in (({"sensitive": True}, 21), ({"sensitive": None}, 21), ({"sensitive": False}, 0)):
+    add_images(run, count=1)
+    for entry, boxes in (({"sensitive": True}, 19), ({"sensitive": None}, 19), ({"sensitive": False}, 0)):
         run.update_record(**entry)
         assert len(page_of(run).all("input")) == boxes
 
@@ -168,32 +125,31 @@ def test_settings_and_provenance_are_shown(page: Page) -> None:
     assert "λ of the prior term" in page.text
     assert "versions.torch 2.13.0" in page.text
     assert "train 1:28" in page.text
-    assert "base.fingerprint 0123456789abcdef" in page.text
+    assert "base 0123456789abcdef" in page.text
+    # Pairs 41.2 s, training 87.5 s, and evaluation 72 s, of which 18 groups of 4 s are a part.
+    assert "3:21 of one machine" in page.text
 
 
 def test_untested_names_attacks_sets_and_the_single_seed(page: Page, tmp_path: Path) -> None:
-    tail = page.text[page.text.index("The numbers above hold") :]
+    tail = page.section("untested")
     for name in (
-        "Ring-A-Bell",
-        "SneakyPrompt",
-        "UnlearnDiffAtk",
-        "P4D",
-        "Relearning",
-        "Image-to-image",
-        "one adapter was trained",
+        "ring-a-bell",
+        "sneakyprompt",
+        "unlearndiffatk",
+        "p4d",
+        "image-to-image",
+        "each edit was trained once",
     ):
         assert name in tail
-    assert "no prompts were given" in tail
+    assert tail.count("relearning") == 1  # its sizes are one attack
+    assert "Slang prompts : no prompts were given" in tail
     assert "not evaluated in this run" not in tail
     run = Run(tmp_path)
-    add_results(run)
-    results = read_json(run.results)
-    kept = [e for e in results["estimates"] if e["prompts"] != "inverted"]
-    tested = {**kept[0], "prompts": "p4d", "model": "erased", "value": 0.99}
-    write_json(run.results, results | {"estimates": [*kept, tested]})
-    tail = page_of(run).text.split("The numbers above hold")[1]
+    kept = [e for e in plain_estimates() if e.scenario != "synonym"]
+    write(run, [*kept, attack_estimate("p4d-k", "duo", 19)])
+    tail = page_of(run).section("untested")
     assert "a white-box prompt search" not in tail
-    assert "Inverted token , All metrics: not evaluated in this run" in tail
+    assert "Synonyms : not evaluated in this run" in tail
 
 
 def test_empty_run_states_what_is_absent(tmp_path: Path) -> None:
@@ -213,7 +169,11 @@ def test_empty_run_states_what_is_absent(tmp_path: Path) -> None:
     assert page.all("svg") == []
 
 
-@pytest.mark.parametrize("add", [add_results, add_images, add_pairs, add_curves, add_record])
+def few_images(run: Run) -> None:
+    add_images(run, count=2)
+
+
+@pytest.mark.parametrize("add", [add_results, few_images, add_pairs, add_curves, add_record])
 def test_any_single_part_alone_gives_a_page(tmp_path: Path, add: Callable[[Run], None]) -> None:
     run = Run(tmp_path)
     add(run)
@@ -222,16 +182,23 @@ def test_any_single_part_alone_gives_a_page(tmp_path: Path, add: Callable[[Run],
     assert len(page.classed("absent")) == (4 if add is add_record else 5)
 
 
+def test_a_quick_run_says_so(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write(run, plain_estimates(), quick=True)
+    assert "This was a quick evaluation" in page_of(run).text
+
+
 def test_hostile_text_is_shown_and_inert(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    add_images(run, count=2, kept=2, prompt=HOSTILE)
+    add_images(run, count=2, prompt=HOSTILE)
     add_pairs(run, count=7, prompt=HOSTILE, reason=HOSTILE)
-    one = asdict(Estimate("dsr", "erased", HOSTILE, 0.5, 0.2, 0.8, 8, HOSTILE))
-    agreement = one | {"metric": f"{HOSTILE} agreement", "prompts": "keep"}
-    absent = [{"metric": HOSTILE, "prompts": HOSTILE, "reason": HOSTILE}]
-    write_json(
-        run.results, {"concept": HOSTILE, "model": HOSTILE, "seed": 0, "estimates": [one, agreement], "absent": absent}
-    )
+    estimates = [
+        share("dsr", source_of("duo", HOSTILE, HOSTILE), 4, 8),
+        share(f"{HOSTILE} agreement", source_of("duo", "keep", HOSTILE), 4, 8),
+        attack_estimate(HOSTILE, "duo", 4, preset=HOSTILE, contract=HOSTILE, scenario=HOSTILE),
+    ]
+    absent = [absence(HOSTILE, metric=HOSTILE, scenario=HOSTILE), absence(HOSTILE, attack=HOSTILE, preset=HOSTILE)]
+    write(run, estimates, concept=HOSTILE, model=HOSTILE, absent=absent)
     write_text(run.settings, f"concept: {HOSTILE!r}\n")
     run.update_record(versions={HOSTILE: HOSTILE}, stages={HOSTILE: {"seconds": 1, "finished": HOSTILE}})
     page = page_of(run)
@@ -239,58 +206,94 @@ def test_hostile_text_is_shown_and_inert(tmp_path: Path) -> None:
     assert page.all("script") == []
     assert page.text.count("<script>alert(1)</script>") > 10
     assert "{{ 7*7 }}" in page.text
-    assert len(page.all("svg")) == 2
+    assert len(page.all("svg")) == 3
 
 
 def test_pictures_that_cannot_be_shown_are_marked(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    add_images(run, count=3, kept=3)
-    draw(Scene("king", "red", "none", "snow")).save(tmp_path / "outside.png")
-    (run.images("direct", "erased") / "0000.png").write_bytes(b"no picture")
-    (run.images("direct", "erased") / "0001.png").unlink()
-    verdicts = read_json(run.verdicts)
-    verdicts["direct"]["erased"][2]["file"] = "../../outside.png"
-    write_json(run.verdicts, verdicts)
+    group = Group("duo", "direct", "direct", None)
+    folder = group.folder(run)
+    attempts = [
+        attempt_of(run, folder / f"{i:04}.png", draw(Scene("king", "red", "none", "snow")), "a king", i)
+        for i in range(4)
+    ]
+    outside = tmp_path / "outside.png"
+    save_png(draw(Scene("king", "red", "none", "snow")), outside)
+    (folder / "0000.png").write_bytes(b"no picture")
+    (folder / "0001.png").unlink()
+    save_png(draw(Scene("king", "blue", "none", "snow")), folder / "0002.png")  # whole, but not what was sampled
+    attempts.append(attempt_of(run, folder / "0004.png", Image.new("RGB", (8, 8)), "a king", 4))
+    escaping = [("../outside.png", sha256_of(outside)), (str(outside), sha256_of(outside))]
+    for seed, (file, sha256) in enumerate(escaping, start=5):
+        attempts.append(Attempt("a king", {}, seed, "a king", {}, file, sha256))
+    write_attempts(run, group, attempts)
     page = page_of(run)
-    assert len(page.all("img")) == 10 * 3 * 2 - 3
-    assert page.text.count("file missing or unreadable") == 3
+    assert len(page.all("img")) == 2
+    assert page.text.count("file missing or not readable") == 5
 
 
-def test_large_pictures_are_made_small(tmp_path: Path) -> None:
+def test_large_pictures_are_made_small_and_may_be_unjudged(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    path = run.images("direct", "original") / "0000.png"
-    path.parent.mkdir(parents=True)
-    Image.new("RGBA", (900, 450), "red").save(path)
+    attempt = attempt_of(run, run.originals / "0000.png", Image.new("RGB", (900, 450), "red"), "a king", 0)
+    write_attempts(run, Group(ORIGINAL, "direct", "direct", None), [attempt])
     page = page_of(run)
     (image,) = page.all("img")
     content = base64.b64decode((image["src"] or "").split(",")[1])
     assert Image.open(io.BytesIO(content)).size == (224, 112)
-    assert "prompt not recorded" in page.text
+    assert image["alt"] == "original, “a king”"
     assert "No verdicts are recorded." in page.text
 
 
 def test_values_that_only_round_to_all_or_nothing_do_not_say_so(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    one = asdict(Estimate("dsr", "erased", "direct", 0.9999, 0.99, 1.0, 9999, "c"))
-    write_json(run.results, {"estimates": [one, one | {"model": "original", "value": 0.0001}]})
+    near = [("duo", 0.9999), (ORIGINAL, 0.0001)]
+    write(run, [Estimate.of("dsr", source_of(system, "direct"), value, 0.0, 1.0, 9999) for system, value in near])
     text = page_of(run).text
     assert "in > 99.9 % of 9999 images" in text
     assert "original model: < 0.1 %" in text
 
 
-def test_contracts_never_share_a_row(tmp_path: Path) -> None:
+def test_every_edit_that_was_trained_has_its_curves(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    one = asdict(Estimate("dsr", "erased", "direct", 0.9, 0.8, 0.95, 50, "a@1"))
-    write_json(run.results, {"estimates": [one, one | {"model": "original", "contract": "b@2"}]})
-    assert page_of(run).text.count("not measured") >= 2
+    add_curves(run)
+    add_curves(run, name="esd", steps=20)
+    page = page_of(run)
+    assert "“duo” by optimizer step, 450 recorded; lines are means" in page.text
+    assert "“esd” by optimizer step, 20 recorded." in page.text
+    assert len(page.all("svg")) == 8
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
 
 
 def test_a_broken_file_is_a_clear_error(tmp_path: Path) -> None:
     run = Run(tmp_path)
     write_text(run.results, '{"estimates": [')
-    with pytest.raises(DuoError, match="not valid JSON"):
+    with pytest.raises(DuoError, match="not valid JSON") as error:
         write_report(run)
-    write_json(run.results, {"estimates": [{"metric": "dsr"}]})
-    with pytest.raises(DuoError, match="does not make one Estimate"):
+    assert "duo judge" in str(error.value)
+    add_results(run)
+    edited = json.loads(run.results.read_text())
+    edited["estimates"][0]["value"] = 1.0
+    write_json(run.results, edited)
+    with pytest.raises(DuoError, match="cannot be trusted"):
         write_report(run)
     assert not run.report.exists()
+    run.results.unlink()
+    run.metrics("duo").mkdir(parents=True)
+    with pytest.raises(DuoError, match="cannot read"):
+        write_report(run)
+
+
+def test_a_broken_manifest_is_a_clear_error(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write_json(run.pairs / "manifest.json", {"pairs": [{"name": "0000"}]})
+    with pytest.raises(DuoError, match="no pair"):
+        write_report(run)
+
+
+def test_data_for_machines_names_every_system(full: Run) -> None:
+    write_report(full)
+    data = json.loads(full.report_data.read_text())
+    assert [system["name"] for system in data["systems"]] == list(TWO)
+    assert {e["system"] for e in data["estimates"]} == set(TWO)
+    assert data["contract"].startswith("mini-judge")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -52,6 +52,7 @@ class AttackPlan(NamedTuple):
     """Attacks that every system of a run, or every member of a sweep, undergoes. prompts: how many of the scenario.
 
     aware: whether white-box searches see the guards of a system that has some. file: prompts in place of the concept's.
+    budgets: attack → fields of its budget that are not the preset's; its attempts then have the preset "custom".
     """
 
     names: Sequence[str]
@@ -59,6 +60,7 @@ class AttackPlan(NamedTuple):
     prompts: int = 20
     aware: bool = False
     file: Path | None = None
+    budgets: Mapping[str, Mapping[str, Any]] = {}
 
 
 def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
@@ -102,13 +104,15 @@ def attack_plans(
             search: Awareness | None = None
             if attack.is_white_box and system.guards:
                 search = "aware" if chosen.aware else "unaware"
-            preset = None if name == DIRECT else chosen.preset
+            budget = dataclasses.replace(attack.budgets[chosen.preset], **chosen.budgets.get(name, {}))
+            same = budget == attack.budgets[chosen.preset]
+            preset = None if name == DIRECT else chosen.preset if same else _preset_of(attack, budget)
             # So a red team on twenty direct prompts takes none away from an evaluation on three hundred.
             source = other if system.name == ORIGINAL else system.name
             searches = attack.found_on != "nothing"
             plans.append(
                 Plan(
-                    system, scenario, attack, preset, attack.budgets[chosen.preset], search,
+                    system, scenario, attack, preset, budget, search,
                     replay=replay if searches else None, replay_system=source, keeps_wider=preset is None,
                 )
             )  # fmt: skip

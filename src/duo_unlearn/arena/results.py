@@ -53,7 +53,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
         model=session.settings.model,
         seed=session.settings.seed,
         quick=_is_quick(session),
-        systems=[system.as_json() for system in session.systems()],
+        systems=[system.as_json() for system in session.known_systems()],
         estimates=[*estimates, *kept],
         absent=[*absent, *lacking],
     )

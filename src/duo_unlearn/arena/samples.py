@@ -1,59 +1,100 @@
-"""`duo sample`: pictures of a model with an adapter at some strength, a row a prompt."""
+"""`duo sample`: a sheet of a model's images, with or without an edit, or of a system of a run; a row a prompt."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from ..edits.files import check_base, read_edit
 from ..errors import DuoError
-from ..families.interface import SampleRequest
+from ..families.interface import Model, SampleRequest
 from ..families.load import load_model, pick_device
 from ..progress import progress
 from ..runs.folder import Run
+from ..session import Session
 from ..settings.resolve import resolve_settings
+from ..settings.source import edit_source, settings_of
+from ..settings.tree import Settings
 from ..storage.files import seed_of
 from ..storage.pictures import save_png, sheet
 
 
-def sample_grid(
+class Subject(NamedTuple):
+    """What is sampled: a base model, and a context in which it is the edited one."""
+
+    model: Model
+    on: AbstractContextManager[None]
+
+
+def sample_sheet(
     prompts: Sequence[str],
     path: Path,
     *,
-    model: str | None,
-    adapter: Path | None,
-    strength: float,
+    adapter: Path | None = None,
+    system: str | None = None,
+    model: str | None = None,
+    strength: float = 1.0,
     compare: bool = False,
-    count: int,
-    seed: int,
-    steps: int,
-    guidance: float,
-    device: str,
+    count: int = 4,
+    seed: int = 0,
+    steps: int = 25,
+    guidance: float = 5.0,
+    device: str = "auto",
 ) -> None:
-    """Write a PNG with `count` images of each prompt, in a row. adapter: a run folder, an adapter folder or its file.
+    """Write a PNG with `count` images of each prompt, in a row.
 
-    model: None for that of the run, loaded as the run had it (but in float32), or mini. compare: two rows a prompt, the
-    base above the model with the adapter, from the same noise.
+    adapter: a run folder, whose eraser's edit is taken, an edit's folder or its file; None: the model as it is. system:
+    the name of a system of that run folder, in place of one edit; strength is of all its edits. model: None for that of
+    the run, or else the default; without a system it is loaded in float32. compare: two rows a prompt, the base above
+    what was asked for, from the same noise.
     """
-    from ..edits.lora import load_adapter, set_strength
-
     if compare and adapter is None:
         raise DuoError("there is nothing to compare the model with", hint="name an adapter: --adapter runs/erase")
-
-    told: dict[str, Any] = {}
-    if adapter is not None and Run(adapter).settings.exists():
-        settings = resolve_settings({"output": str(adapter)})
-        model = model or settings.model
-        told = {"resolution": settings.resolution, "checkpoint_config": settings.checkpoint_config}
-    loaded = load_model(model or "mini", pick_device(device), **told)
-    if adapter is not None:
-        run = Run(adapter)
-        load_adapter(loaded, run.adapter if run.adapter.is_dir() else adapter)
+    subject = _subject(adapter, system, model, strength, device)
     requests = [SampleRequest(prompt, seed_of(seed, "sample", i)) for prompt in prompts for i in range(count)]
     grids = []
-    for amount in (0.0, strength) if compare else (strength,):
-        if adapter is not None:
-            set_strength(loaded, amount)
-        with progress("sample", len(requests)) as report:
-            grids.append(loaded.sample(requests, steps=steps, guidance=guidance, batch=8, report=report))
+    plain: list[AbstractContextManager[None]] = [contextlib.nullcontext()] if compare else []
+    for place in [*plain, subject.on]:
+        with place, progress("sample", len(requests)) as report:
+            grids.append(subject.model.sample(requests, steps=steps, guidance=guidance, batch=8, report=report))
     save_png(sheet([images[i : i + count] for i in range(0, len(requests), count) for images in grids]), path)
+
+
+def _subject(source: Path | None, system: str | None, model: str | None, strength: float, device: str) -> Subject:
+    if source is None and system is not None:
+        raise DuoError("a system is one of a run", got=f"--system {system}", hint="--adapter: its run folder")
+    if source is None:
+        return Subject(load_model(model or Settings().model, pick_device(device)), contextlib.nullcontext())
+    if system is not None:
+        return _system(source, system, strength, device)
+    return _edited(source, model, strength, device)
+
+
+def _edited(source: Path, model: str | None, strength: float, device: str) -> Subject:
+    """The base of an edit as its run had it, but in float32, and the edit at a strength."""
+    place = edit_source(source)
+    edit = read_edit(place.place, place.name, strength=strength)
+    settings = settings_of(place, edit.provenance, model)
+    base = load_model(
+        settings.model, pick_device(device), resolution=settings.resolution,
+        checkpoint_config=settings.checkpoint_config,
+    )  # fmt: skip
+    check_base(edit, base)
+    return Subject(base, edit.on(base))
+
+
+def _system(folder: Path, name: str, strength: float, device: str) -> Subject:
+    """A system of a run, its edits at a strength, on the run's model as it is evaluated."""
+    run = Run(folder)
+    run.check_form()
+    if not run.settings.exists():
+        raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint="run `duo erase` first")
+    session = Session(resolve_settings({"output": str(folder), "device": device}))
+    known = session.system(name)
+    chosen = dataclasses.replace(known, edits=tuple(edit._replace(strength=strength) for edit in known.edits))
+    session.check_system(chosen)
+    return Subject(session.model, chosen.on(session.model, session.guard_context(chosen)))

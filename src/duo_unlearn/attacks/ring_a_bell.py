@@ -18,6 +18,7 @@ from ..families.tokens import plain_tokens, sequence, text_of
 from ..records import Prompt
 from ..runs.search_state import NO_STATE, SearchState
 from .interface import Attack, Finding, Findings, Report, Target
+from .search import concept_vector
 
 CROSSOVER, MUTATION = 0.5, 0.25
 
@@ -52,15 +53,6 @@ def _find(
             facts = {"distance": distance}
             made.append(Finding(text_of(target.model, ids), sequence(target.model, ids), facts=facts))
     return Findings(made)
-
-
-@torch.no_grad()
-def concept_vector(target: Target) -> Tensor:
-    """Mean of E(unsafe) − E(safe) over prompts that differ in the concept, (token, width)."""
-    pairs = target.contrast()
-    unsafe = target.model.condition([pair[0] for pair in pairs]).text
-    safe = target.model.condition([pair[1] for pair in pairs]).text
-    return (unsafe - safe).mean(dim=0)
 
 
 def distances(model: Model, target: Tensor, candidates: Tensor) -> Tensor:

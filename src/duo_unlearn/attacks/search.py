@@ -1,4 +1,4 @@
-"""Token searches on several prompts at once, each of which stops at the first image that shows the concept."""
+"""What token searches share: the concept's direction, and prompts that are attacked side by side."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from torch import Tensor
 from ..families.interface import SampleRequest, Tokens
 from ..families.tokens import text_of
 from .interface import Finding, Target
+
+
+@torch.no_grad()
+def concept_vector(target: Target) -> Tensor:
+    """Mean of E(unsafe) − E(safe) over prompts that differ in the concept, (token, width)."""
+    pairs = target.contrast()
+    unsafe = target.model.condition([pair[0] for pair in pairs]).text
+    safe = target.model.condition([pair[1] for pair in pairs]).text
+    return (unsafe - safe).mean(dim=0)
 
 
 class SideBySide:

@@ -19,7 +19,7 @@ from ..records import Prompt
 from ..runs.search_state import SearchState
 from ..storage.files import optimizer_tensors, restore_optimizer
 from .interface import Attack, Finding, Findings, Report, Target
-from .ring_a_bell import concept_vector
+from .search import concept_vector
 
 BLOCKED: Final = -1.0
 """The reward of an image in which the detector sees nothing."""

@@ -105,7 +105,7 @@ def comparison_tables(comparison: Mapping[str, Any]) -> None:
             (name, *(figures("dsr", cell) for cell in line))
             for name, line in zip(runs, transfer["figures"], strict=True)
         ]
-        print_table(f"DSR under {transfer['attack']}: found on (rows), used on (columns)", ("", *runs), lines)
+        print_table(f"DSR of {transfer['what']}: found on (rows), used on (columns)", ("", *runs), lines)
 
 
 def _spread(metric: str, spread: Mapping[str, Any] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import DuoError
-from .files import write_adapter
+from .files import write_adapter, write_changes
+from .interface import KINDS, Edit
 from .lora import LoraEdit, padded
+from .weights import LowRank, WeightEdit
 
 
 def compose(parts: Sequence[LoraEdit], weights: Sequence[float], folder: Path) -> Path:
@@ -30,7 +32,7 @@ def compose(parts: Sequence[LoraEdit], weights: Sequence[float], folder: Path) -
         shape = next(part.layers[name] for part in parts if name in part.layers)
         for part, weight, rank in zip(parts, weights, ranks, strict=True):
             # A layer that one of them leaves alone counts as zero, so that all layers have one rank.
-            empty = (torch.zeros(rank, shape[0].shape[1]), torch.zeros(shape[1].shape[0], rank))
+            empty = (torch.zeros(rank, *shape[0].shape[1:]), torch.zeros(len(shape[1]), rank, *shape[1].shape[2:]))
             down, up = padded(*part.layers.get(name, empty), rank)
             downs.append(down)
             ups.append(weight * part.scale * up)
@@ -40,13 +42,25 @@ def compose(parts: Sequence[LoraEdit], weights: Sequence[float], folder: Path) -
     return write_adapter(folder, tensors, parts[0].prefix, config, _provenance(parts, weights))
 
 
-def write_scaled(part: LoraEdit, strength: float, folder: Path) -> Path:
-    """Write an adapter again with its change multiplied by `strength`; 1 gives the same tensors."""
-    tensors = {f"{name}.lora_A.weight": down for name, (down, _) in part.layers.items()}
-    tensors |= {f"{name}.lora_B.weight": strength * up for name, (_, up) in part.layers.items()}
+def write_scaled(edit: Edit, strength: float, folder: Path, added: Mapping[str, Any] | None = None) -> Path:
+    """Write an edit again with its change multiplied by `strength`, exactly; 1 gives the same tensors.
+
+    added: entries of its provenance beside the edit's own. A full change of weights, which holds the new weights and
+    not the change, is a DuoError.
+    """
     # The file's own hash is written anew.
-    provenance = {key: value for key, value in part.provenance.items() if key != "sha256"}
-    return write_adapter(folder, tensors, part.prefix, part.config, provenance)
+    described = {key: value for key, value in edit.provenance.items() if key != "sha256"} | dict(added or {})
+    if isinstance(edit, LoraEdit):
+        tensors = {f"{name}.lora_A.weight": down for name, (down, _) in edit.layers.items()}
+        tensors |= {f"{name}.lora_B.weight": strength * up for name, (_, up) in edit.layers.items()}
+        return write_adapter(folder, tensors, edit.prefix, edit.config, described)
+    assert isinstance(edit, WeightEdit)
+    changes = {name: LowRank(strength * c.up, c.down) for name, c in edit.changes.items() if isinstance(c, LowRank)}
+    if len(changes) < len(edit.changes):
+        got = f"a {KINDS[edit.kind]} of {' and '.join(edit.parts)}"
+        hint = "sample it at another strength, which needs its base: duo sample --strength"
+        raise DuoError(f"the edit {edit.name} cannot be written at another strength", got=got, hint=hint)
+    return write_changes(folder, changes, described)
 
 
 def _provenance(parts: Sequence[LoraEdit], weights: Sequence[float]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import DuoError
 from ..families.interface import Model
 from ..storage.files import read_tensors, sha256_of, write_json, write_tensors
-from .interface import Edit
+from .interface import KINDS, Edit
 from .lora import NAME, LoraEdit, adapter_tensors, padded
 from .provenance import CHANGES, PROVENANCE, WEIGHTS, edit_file, edit_hash, read_provenance
 from .weights import Change, LowRank, Replacement, WeightEdit
@@ -77,27 +77,29 @@ def read_edit(source: Path, name: str = NAME, *, strength: float = 1.0) -> Edit:
         scale = config["lora_alpha"] / config["r"]
         names = sorted({name.rpartition(".lora_")[0] for name in tensors})
         layers = {n: (tensors[f"{n}.lora_A.weight"], tensors[f"{n}.lora_B.weight"]) for n in names}
-    except (KeyError, ValueError, StopIteration, TypeError) as error:
+    except (KeyError, ValueError, StopIteration, TypeError, AttributeError, ZeroDivisionError) as error:
         hint = "an edit as `duo train` writes it; `duo attack --lora FILE` takes adapters of other tools"
         raise DuoError(f"{path} is not an edit of this package", got=f"no {error}", hint=hint) from error
+    for layer, (down, up) in layers.items():
+        _check_ranks(path, layer, down, up)
     return LoraEdit(name, sha256, path, layers, scale, prefix, config, provenance, strength)
 
 
-def read_lora(source: Path) -> LoraEdit:
-    """Read an edit that must be an adapter, or can be one exactly: a low-rank change of the denoiser."""
-    edit = read_edit(source)
+def why_no_lora(edit: Edit) -> str | None:
+    """Why an edit is no adapter and does not equal one; None for adapters and low-rank changes of the denoiser."""
+    if edit.kind == "lora" or (edit.kind == "low-rank" and edit.parts in (("unet",), ("transformer",))):
+        return None
+    return f"it is a {KINDS[edit.kind]} of {' and '.join(edit.parts)}"
+
+
+def as_lora(edit: Edit) -> LoraEdit:
+    """The adapter that an edit is, or that it equals. A kind that cannot be one is a DuoError."""
+    if (reason := why_no_lora(edit)) is not None:
+        hint = "duo export --format merged, which takes every kind"
+        raise DuoError(f"the edit {edit.name} cannot be written as an adapter", got=reason, hint=hint)
     if isinstance(edit, LoraEdit):
         return edit
     assert isinstance(edit, WeightEdit)
-    return as_lora(edit)
-
-
-def as_lora(edit: WeightEdit) -> LoraEdit:
-    """A low-rank edit of the denoiser as the adapter that it equals. Another kind is a DuoError."""
-    if edit.kind != "low-rank" or len(edit.parts) != 1 or edit.parts[0] not in ("unet", "transformer"):
-        got = f"a {edit.kind} edit of {', '.join(edit.parts)}"
-        hint = "duo export --format merged, which takes every kind"
-        raise DuoError(f"{edit.path} is not an adapter, and cannot be written as one", got=got, hint=hint)
     changes = {name.removesuffix(".weight"): c for name, c in edit.changes.items() if isinstance(c, LowRank)}
     rank = max(change.down.shape[0] for change in changes.values())
     layers = {name: padded(change.down, change.up, rank) for name, change in changes.items()}
@@ -119,10 +121,13 @@ def _inner_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _changes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Change]:
     changes: dict[str, Change] = {}
-    names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
-    for name in names:
-        fields = {key.rpartition(".")[2]: value for key, value in tensors.items() if key.rpartition(".")[0] == name}
+    grouped: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, field = key.rpartition(".")
+        grouped.setdefault(name, {})[field] = value
+    for name, fields in grouped.items():
         if set(fields) == {"up", "down"}:
+            _check_ranks(path, name, fields["down"], fields["up"])
             changes[name] = LowRank(**fields)
         elif set(fields) == {"value"}:
             changes[name] = Replacement(**fields)
@@ -130,6 +135,12 @@ def _changes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Change]:
             got = f"{', '.join(sorted(fields))} for {name}"
             raise DuoError(f"{path} is not an edit of this package", got=got, hint="up and down, or value")
     return changes
+
+
+def _check_ranks(path: Path, name: str, down: Tensor, up: Tensor) -> None:
+    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1]:
+        got = f"{name}: down {tuple(down.shape)}, up {tuple(up.shape)}"
+        raise DuoError(f"{path} is not an edit of this package", got=got, hint="(rank, in) and (out, rank)")
 
 
 def check_base(edit: Edit, model: Model) -> None:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from ..families.interface import Model
 
 Kind = Literal["lora", "low-rank", "weights"]
 """lora: an adapter beside the denoiser's layers. low-rank: an exact change of rank r of named weights. weights: a full
 change of named weights, of the denoiser or of a text encoder."""
+
+
+KINDS: Final[dict[Kind, str]] = {
+    "lora": "adapter",
+    "low-rank": "low-rank change of weights",
+    "weights": "full change of weights",
+}
+"""What each kind is called in messages and tables."""
 
 
 class Edit(Protocol):

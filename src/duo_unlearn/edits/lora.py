@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,7 +74,8 @@ def padded(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     missing = rank - down.shape[0]
     if not missing:
         return down, up
-    return torch.nn.functional.pad(down, (0, 0, 0, missing)), torch.nn.functional.pad(up, (0, missing))
+    rows, columns = down.new_zeros(missing, *down.shape[1:]), up.new_zeros(up.shape[0], missing, *up.shape[2:])
+    return torch.cat([down, rows]), torch.cat([up, columns], dim=1)
 
 
 def _load(model: Model, adapter: str, edit: LoraEdit) -> None:
@@ -106,9 +107,14 @@ def check_layers(model: Model, edit: LoraEdit) -> None:
         weight = getattr(getattr(module, "base_layer", module), "weight", None)
         if not isinstance(weight, Tensor):
             raise DuoError(f"the adapter {edit.path} does not fit the model", got=f"no layer {name}", hint=hint)
-        if (up.shape[0], down.shape[1]) != tuple(weight.shape[:2]):
-            got = f"{name}: {up.shape[0]}×{down.shape[1]}, the model's is {weight.shape[0]}×{weight.shape[1]}"
+        sizes = (up.shape[0], *down.shape[1:])
+        if sizes != tuple(weight.shape):
+            got = f"{name}: {_size(sizes)}, the model's is {_size(weight.shape)}"
             raise DuoError(f"the adapter {edit.path} does not fit the model", got=got, hint=hint)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _activate(model: Model, adapters: Mapping[str, float]) -> None:

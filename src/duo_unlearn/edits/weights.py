@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class WeightEdit:
     @contextlib.contextmanager
     def on(self, model: Model) -> Iterator[None]:
         """The weights are changed inside the block; the old tensors are put back after it."""
-        held = [_Held(parameter, change) for parameter, change in self._located(model)]
+        held = [_Held(parameter, change) for parameter, change in self.located(model)]
         switch = Switch(self.name, on=lambda: _put(held, self.strength), off=lambda: _put_back(held))
         switch.on()
         model.switches = [*model.switches, switch]
@@ -78,7 +78,8 @@ class WeightEdit:
             model.switches = [other for other in model.switches if other is not switch]
             switch.off()
 
-    def _located(self, model: Model) -> list[tuple[Tensor, Change]]:
+    def located(self, model: Model) -> list[tuple[Tensor, Change]]:
+        """The model's parameters that are changed. A name that it does not have, or another size, is a DuoError."""
         found = []
         for name, change in self.changes.items():
             parameter = locate(model, name)
@@ -128,6 +129,23 @@ def locate(model: Model, name: str) -> Tensor | None:
         return None
     found = getattr(getattr(module, "base_layer", module), last, None)
     return found if isinstance(found, torch.nn.Parameter) else None
+
+
+def own_weights(model: Model, part: str) -> dict[str, Tensor]:
+    """The weights of a part under their plain names, also where adapters lie around its layers."""
+    named = getattr(model.pipe, part).named_parameters()
+    return {name.replace(".base_layer.", "."): value for name, value in named if ".lora_" not in name}
+
+
+def own_key(names: Container[str], part: str, key: str) -> str:
+    """The model's own name of a weight of a part, which other tools may write with the part's name before it.
+
+    names: those that the part has. transformers 5 left "text_model." out of a CLIP encoder's names, so files with and
+    without it are about. A name that the part does not have is given back without the part's own.
+    """
+    plain = key.removeprefix(f"{part}.")
+    candidates = (plain, plain.removeprefix("text_model."), f"text_model.{plain}")
+    return next((name for name in candidates if name in names), plain)
 
 
 def _shape_of(change: LowRank, parameter: Tensor | None) -> tuple[int, ...]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..errors import DuoError
-from ..records import is_share
+from ..records import ORIGINAL, Awareness, is_share
 from ..runs.folder import Run
-from ..storage.files import read_json
+from ..runs.results import Results, read_results
 
 T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a 95 % interval of a mean, by degrees of freedom from 1; beyond, the last is near enough."""
@@ -35,21 +35,40 @@ class Spread(NamedTuple):
     seeds: int
 
 
-class Row(NamedTuple):
-    """One number of the erased models, by run. what: metric and prompts, or attack and preset. spread: of seeds."""
+class Key(NamedTuple):
+    """What a number is of, in every run: the fields of an estimate that are not the run's own."""
 
-    what: str
     metric: str
+    system: str
+    scenario: str
+    attack: str | None
+    preset: str | None
+    search: Awareness | None
     contract: str
+
+    @property
+    def what(self) -> str:
+        """System, scenario and attack in one phrase, for tables."""
+        aware = f", {self.search} of the guard" if self.search else ""
+        attack = f", {self.attack} ({self.preset}){aware}" if self.attack is not None else ""
+        return f"{self.system}: {self.scenario}{attack}"
+
+
+class Row(NamedTuple):
+    """One number, by run; None where a run does not have it. spread: of seeds."""
+
+    key: Key
     figures: list[Figure | None]
     spread: Spread | None
 
 
 class Transfer(NamedTuple):
-    """DSR of an attack whose artifacts were found on one run (rows) and used on another (columns)."""
+    """DSR under an attack whose findings are from one run (rows) and were used on another (columns).
 
-    attack: str
-    contract: str
+    The diagonal is each run's own search.
+    """
+
+    key: Key
     figures: list[list[Figure | None]]
 
 
@@ -65,25 +84,27 @@ class Comparison(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """For a file: the same numbers by name."""
 
-        def figure(given: Figure | None) -> dict[str, float] | None:
-            return None if given is None else given._asdict()
+        def figure(number: Figure | None) -> dict[str, float] | None:
+            return None if number is None else number._asdict()
 
         rows = [
             {
-                **row._asdict(),
+                "what": row.key.what,
+                **row.key._asdict(),
                 "figures": [figure(f) for f in row.figures],
                 "spread": row.spread and row.spread._asdict(),
             }
             for row in self.rows
         ]
         transfers = [
-            {**t._asdict(), "figures": [[figure(f) for f in line] for line in t.figures]} for t in self.transfers
+            {"what": t.key.what, **t.key._asdict(), "figures": [[figure(f) for f in line] for line in t.figures]}
+            for t in self.transfers
         ]
-        return {"version": 1, "runs": self.runs, "seeds": self.seeds, "rows": rows, "transfers": transfers}
+        return {"version": 2, "runs": self.runs, "seeds": self.seeds, "rows": rows, "transfers": transfers}
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """The runs' estimates of their erased models, row by row. Numbers under different contracts share no row.
+    """The estimates of runs, row by row, of all systems but the original. Other contracts are other rows.
 
     Between seeds there is a spread where all runs have the same concept, model and training settings.
     """
@@ -94,26 +115,24 @@ def compare(folders: Sequence[Path]) -> Comparison:
     if len(set(names)) < len(names):
         raise DuoError("two runs have the same name", got=", ".join(names), hint="rename one of the folders")
     results = [_results(run) for run in runs]
-    seeds = [int(found["seed"]) for found in results]
+    seeds = [found.seed for found in results]
     alike = len(set(seeds)) == len(seeds) and len({_settings_of(run) for run in runs}) == 1
-    entries = [_entries(run, found) for run, found in zip(runs, results, strict=True)]
+    entries = [_entries(found) for found in results]
     rows = []
     for key in dict.fromkeys(key for known in entries for key in known):
-        if key[1].partition(", ")[0].rpartition("@")[2] in names:
-            continue  # replayed: it is in the matrix
+        if _replayed_from(key) in names:
+            continue  # it is in the matrix
         figures = [known.get(key) for known in entries]
-        spread = _spread(figures, bounded=is_share(key[0])) if alike else None
-        rows.append(Row(key[1], key[0], key[2], figures, spread))
+        spread = _spread(figures, bounded=is_share(key.metric)) if alike else None
+        rows.append(Row(key, figures, spread))
     return Comparison(names, seeds, alike, rows, _transfers(names, entries))
 
 
-def _results(run: Run) -> dict[str, Any]:
-    if not run.results.exists() or not run.settings.exists():
+def _results(run: Run) -> Results:
+    run.check_form()
+    if not run.settings.exists():
         raise DuoError(f"{run.folder} holds no results", hint=f"duo evaluate -o {run.folder}")
-    found = read_json(run.results)
-    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
-        raise DuoError(f"{run.results} is broken", got="no seed in it", hint=f"duo evaluate -o {run.folder}")
-    return found
+    return read_results(run)
 
 
 def _settings_of(run: Run) -> str:
@@ -126,22 +145,20 @@ def _settings_of(run: Run) -> str:
     return settings.model_dump_json(exclude=left_out)
 
 
-def _entries(run: Run, results: dict[str, Any]) -> dict[tuple[str, str, str], Figure]:
-    """(metric, what, contract) → figure, of the erased model."""
-    found = {}
-    try:
-        known = list(results["estimates"])
-        if run.attack_results.exists():
-            known += read_json(run.attack_results)["estimates"]
-        for entry in known:
-            if entry["model"] == "erased":
-                what = f"{entry['attack']}, {entry['preset']}" if "attack" in entry else entry["prompts"]
-                figure = Figure(*(entry[name] for name in Figure._fields))
-                found[entry["metric"], what, entry["contract"]] = figure
-    except (KeyError, TypeError) as error:
-        hint = "`duo evaluate` and `duo measure` write them anew"
-        raise DuoError(f"the estimates of {run.folder} are broken", got=f"no {error}", hint=hint) from error
-    return found
+def _entries(results: Results) -> dict[Key, Figure]:
+    """What each number is of → the number, of all systems but the original."""
+    return {
+        Key(e.metric, e.system, e.scenario, e.attack, e.preset, e.search, e.contract): Figure(
+            e.value, e.low, e.high, e.n
+        )
+        for e in results.estimates
+        if e.system != ORIGINAL
+    }
+
+
+def _replayed_from(key: Key) -> str:
+    """The name of the run whose findings an attack used; "" where it searched by itself."""
+    return (key.attack or "").partition("@")[2]
 
 
 def _spread(figures: Sequence[Figure | None], *, bounded: bool) -> Spread | None:
@@ -155,17 +172,17 @@ def _spread(figures: Sequence[Figure | None], *, bounded: bool) -> Spread | None
     return Spread(mean, low, high, deviation, len(values))
 
 
-def _transfers(names: list[str], entries: list[dict[tuple[str, str, str], Figure]]) -> list[Transfer]:
-    """A matrix an attack that some run replayed: `duo attack B --replay A` leaves ATTACK@A in B."""
-    found: dict[tuple[str, str], list[list[Figure | None]]] = {}
+def _transfers(names: list[str], entries: list[dict[Key, Figure]]) -> list[Transfer]:
+    """A matrix for every attack that some run replayed: `duo attack B --replay A` leaves ATTACK@A in B."""
+    found: dict[Key, list[list[Figure | None]]] = {}
     for to, known in enumerate(entries):
-        for (_, what, contract), figure in known.items():
-            attack, _, preset = what.partition(", ")
-            base, _, source = attack.partition("@")
-            if preset and source in names:
-                matrix = found.setdefault((f"{base}, {preset}", contract), [[None] * len(names) for _ in names])
+        for key, figure in known.items():
+            source = _replayed_from(key)
+            if key.metric == "dsr" and source in names:
+                own = key._replace(attack=(key.attack or "").partition("@")[0])
+                matrix = found.setdefault(own, [[None] * len(names) for _ in names])
                 matrix[names.index(source)][to] = figure
-    for (attack, contract), matrix in found.items():
+    for own, matrix in found.items():
         for i, known in enumerate(entries):
-            matrix[i][i] = known.get(("dsr", attack, contract))
-    return [Transfer(attack, contract, matrix) for (attack, contract), matrix in found.items()]
+            matrix[i][i] = known.get(own)
+    return [Transfer(key, matrix) for key, matrix in found.items()]

@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ..arena.evaluation import evaluate
+from ..arena.stages import evaluate
 from ..concepts.store import load_concept
-from ..edits.files import StoredAdapter, compose, read_adapter
-from ..edits.lora import read_provenance
+from ..edits.compose import compose
+from ..edits.files import as_lora, read_edit, why_no_lora
+from ..edits.lora import LoraEdit
+from ..edits.provenance import read_provenance
 from ..errors import DuoError
-from ..records import Estimate
+from ..records import ORIGINAL, Estimate
 from ..runs.folder import Run
+from ..runs.results import read_results
 from ..session import Session
 from ..settings.resolve import resolve_settings
-from ..storage.files import read_json, sha256_of, write_json
+from ..settings.source import EditSource, edit_source
+from ..settings.tree import merge
+from ..storage.files import write_json
+
+COMPOSED: Final = "composed"
+"""The name of the sum, as an edit and as a system."""
 
 
-def compose_runs(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> list[StoredAdapter]:
-    """Write the exact sum of the adapters of runs or adapter folders to FOLDER/adapter; gives the parts."""
+def compose_runs(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> list[LoraEdit]:
+    """Write the exact sum of the edits of runs, or of edits by themselves, to FOLDER/edits/composed; gives the parts.
+
+    Adapters are added up, and low-rank changes of the denoiser, each of which equals one. Another kind is a DuoError.
+    """
     if len(sources) < 2:
         raise DuoError("composing takes two adapters or more", got=f"{len(sources)}", hint="duo compose runs/a runs/b")
     if weights and len(weights) != len(sources):
-        raise DuoError(
-            "there must be one weight an adapter", got=f"{len(weights)} for {len(sources)}", hint="repeat --weight"
-        )
-    parts = [read_adapter(source) for source in sources]
-    known = read_provenance(Run(folder).adapter)
-    hashes = [sha256_of(part.path) for part in parts]
-    if Run(folder).adapter.exists() and [part.get("sha256") for part in known.get("parts", [])] != hashes:
-        raise DuoError(f"{folder} holds another adapter", hint="choose another --output")
-    compose(parts, list(weights) or [1.0] * len(parts), Run(folder).adapter)
+        got = f"{len(weights)} for {len(sources)}"
+        raise DuoError("there must be one weight an adapter", got=got, hint="repeat --weight")
+    parts = [_part(edit_source(source)) for source in sources]
+    target = Run(folder).edit(COMPOSED)
+    _check_target(Run(folder), [part.sha256 for part in parts])
+    compose(parts, list(weights) or [1.0] * len(parts), target)
     return parts
+
+
+def _part(source: EditSource) -> LoraEdit:
+    edit = read_edit(source.place, source.name)
+    if (reason := why_no_lora(edit)) is not None:
+        hint = "adapters and low-rank changes of the denoiser; any two edits act one after the other as A+B"
+        raise DuoError(f"the edit {source.place} cannot be added to others exactly", got=reason, hint=hint)
+    return as_lora(edit)
+
+
+def _check_target(run: Run, hashes: Sequence[str]) -> None:
+    """Fail for a folder that holds something else than the sum of these edits."""
+    known = [part.get("sha256") for part in read_provenance(run.edit(COMPOSED)).get("parts", [])]
+    others = sorted(p.name for p in run.edits.iterdir() if p.name != COMPOSED) if run.edits.is_dir() else []
+    if others or (run.edit(COMPOSED).exists() and known != list(hashes)):
+        got = ", ".join(others) or "the sum of others"
+        raise DuoError(f"{run.folder} holds another adapter", got=got, hint="choose another --output")
 
 
 def check_runs(sources: Sequence[Path]) -> None:
@@ -45,41 +70,58 @@ def check_runs(sources: Sequence[Path]) -> None:
 
 
 def measure(
-    sources: Sequence[Path], folder: Path, given: dict[str, Any], *, quiet: bool = False
+    sources: Sequence[Path], folder: Path, counts: Mapping[str, int], *, quiet: bool = False
 ) -> list[dict[str, Any]]:
-    """Evaluate the composed adapter on the concept of each run, and set it beside that run's own adapter.
+    """Evaluate the sum on the concept of each run, and set it beside the original and that run's own edit.
 
-    Writes FOLDER/N-CONCEPT/ (a run folder each) and FOLDER/interference.json: rows of {concept, metric, prompts, n and
-    value with interval of: original, alone, composed}. A run without results has no "alone".
+    counts: of prompts, as the settings under `evaluate` have them. Writes FOLDER/N-CONCEPT/ (a run folder each) and
+    FOLDER/interference.json: rows of {concept, metric, scenario, contract} and of the number of each "original",
+    "alone" and "composed": {system, value, low, high, n}. A run without results of its edit has no "alone".
     """
     rows: list[dict[str, Any]] = []
     for number, source in enumerate(sources):
-        run, settings = Run(source), resolve_settings({"output": str(source)})
+        settings = resolve_settings({"output": str(source)})
         own = folder / f"{number + 1}-{load_concept(settings.concept).name}"
-        told = settings.model_dump(mode="json", exclude={"pairs": {"folder"}}) | {"output": str(own)}
-        told["evaluate"] |= {"inversion_prompts": 0} | given
-        session = Session(resolve_settings(told), quiet=quiet)
+        known = settings.model_dump(mode="json", exclude={"pairs": {"folder"}})
+        smaller = {"output": str(own), "evaluate": {"inversion_prompts": 0, **counts}}
+        session = Session(resolve_settings(merge(known, smaller)), quiet=quiet)
         with session.run.lock():
-            shutil.copytree(Run(folder).adapter, session.run.adapter, dirs_exist_ok=True)
-            composed, _ = evaluate(session)
-        alone = [Estimate(**e) for e in read_json(run.results)["estimates"]] if run.results.exists() else []
-        rows += _rows(settings.concept, composed, alone)
-    write_json(folder / "interference.json", {"version": 1, "rows": rows})
+            shutil.copytree(Run(folder).edit(COMPOSED), session.run.edit(COMPOSED), dirs_exist_ok=True)
+            together = evaluate(session, [session.system(COMPOSED)]).results.estimates
+        rows += _rows(settings.concept, together, _alone(source))
+    write_json(folder / "interference.json", {"version": 2, "rows": rows})
     return rows
 
 
-def _rows(concept: str, composed: Sequence[Estimate], alone: Sequence[Estimate]) -> list[dict[str, Any]]:
-    erased = {(e.metric, e.prompts): e for e in alone if e.model == "erased"}
-    original = {(e.metric, e.prompts): e for e in composed if e.model == "original"}
+def _alone(source: Path) -> list[Estimate]:
+    """What a run measured of its own edit by itself, as that is now."""
+    run = Run(source)
+    if not run.results.exists():
+        return []
+    session = Session(resolve_settings({"output": str(source)}))
+    own = session.system(edit_source(source).name)
+    estimates = read_results(run).estimates
+    return [e for e in estimates if e.attack is None and (e.system, e.sha256) == (own.name, own.sha256)]
+
+
+def _rows(concept: str, together: Sequence[Estimate], alone: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """Each number of the sum beside those of the original and of the run's own edit that are of the same."""
+    beside = {
+        "original": {_place(e): e for e in together if e.system == ORIGINAL},
+        "alone": {_place(e): e for e in alone},
+        "composed": {_place(e): e for e in together if e.system == COMPOSED},
+    }
     rows = []
-    for estimate in composed:
-        if estimate.model == "erased":
-            key = (estimate.metric, estimate.prompts)
-            found = {"original": original.get(key), "alone": erased.get(key), "composed": estimate}
-            values = {name: _short(e) for name, e in found.items() if e is not None}
-            rows.append({"concept": concept, "metric": estimate.metric, "prompts": estimate.prompts, **values})
+    for place in beside["composed"]:
+        metric, scenario, contract = place
+        row = {"concept": concept, "metric": metric, "scenario": scenario, "contract": contract}
+        rows.append(row | {name: _number(by[place]) for name, by in beside.items() if place in by})
     return rows
 
 
-def _short(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+def _place(e: Estimate) -> tuple[str, str, str]:
+    return e.metric, e.scenario, e.contract
+
+
+def _number(e: Estimate) -> dict[str, Any]:
+    return {"system": e.system, "value": e.value, "low": e.low, "high": e.high, "n": e.n}

@@ -1,39 +1,33 @@
-"""Shipping an erased model: an adapter, or a merged model, each loaded back and compared with the run."""
+"""Shipping an edit: it is written in a format that other tools load, loaded back, and compared with the edit itself."""
 
 from __future__ import annotations
 
+import functools
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from ..arena.groups import prompt_groups
-from ..edits.files import StoredAdapter, read_adapter, scaled
-from ..edits.lora import NAME, WEIGHTS, load_adapter, set_strength
+from ..concepts.store import load_concept
+from ..edits.files import check_base, read_edit
+from ..edits.interface import Edit
+from ..erasers.registry import ERASERS
 from ..errors import DuoError
-from ..families.interface import Model, SampleRequest
-from ..families.load import DTYPES, load_checkpoint, load_model, pick_device
-from ..records import Estimate
-from ..runs.folder import Run
-from ..settings.resolve import resolve_settings
-from ..settings.tree import EvaluateSettings, Settings
-from ..storage.files import read_json, seed_of, write_json, write_tensors, write_text
-from .card import model_card
-from .single_file import checkpoint_of
-
-Form = Literal["diffusers", "kohya", "merged", "checkpoint"]
-FORMS: Final = get_args(Form)
-TOLERANCE: Final = 1.0
-"""Mean absolute difference of the images, in levels of 255, up to which an export counts as the same (float32)."""
-HALF_TOLERANCE: Final = 4.0
-"""The same in half precision, where merging rounds the weights."""
-COMPARED: Final = 4
-"""Images that are compared."""
+from ..families.identify import family_of
+from ..families.load import DTYPES, pick_device
+from ..families.registry import FAMILIES
+from ..records import ORIGINAL, Estimate
+from ..runs.results import read_results
+from ..settings.source import EditSource, edit_source, settings_of
+from ..settings.tree import Settings
+from ..storage.files import sha256_of, write_json, write_text
+from ..system import EditFile, System
+from .card import Card, model_card
+from .interface import Base, Format, why_not
+from .registry import FORMATS
+from .verify import HALF_TOLERANCE, TOLERANCE, check_same, compared_requests, pictures
 
 
 class Exported(NamedTuple):
@@ -47,70 +41,118 @@ class Exported(NamedTuple):
 def export(
     source: Path,
     folder: Path,
-    form: Form,
+    form: str = "diffusers",
     *,
+    edit: str | None = None,
     model: str | None = None,
     strength: float = 1.0,
     device: str = "auto",
     precision: str = "no",
 ) -> Exported:
-    """Export the adapter of a run or an adapter folder, load it back, and compare images of both.
+    """Export an edit of a run, or one by itself; load it back, and compare images of both.
 
-    folder: new or empty; it is written whole or not at all. model: the base, where the run does not name it. precision:
-    of the weights, no (float32), fp16 or bf16: what a merged model is written in. An export whose images differ is a
-    DuoError, and is removed.
+    source: a run folder, an edit's folder or its file. folder: new or empty; it is written whole or not at all. form: a
+    name of `FORMATS`. edit: which one of the run, its eraser's when None. model: the base, where the run does not name
+    it. precision: of the weights, no (float32), fp16 or bf16: what a merged model is written in. An edit that the
+    format cannot hold, and an export whose images differ, is a DuoError, and nothing is left of it.
     """
-    folder = folder.resolve()
+    chosen, folder = FORMATS.get(form), folder.resolve()
+    _check_arguments(folder, precision, strength)
+    place = edit_source(source, edit)
+    content = read_edit(place.place, place.name, strength=strength)
+    settings = settings_of(place, content.provenance, model)
+    if (reason := why_not(chosen, content, FAMILIES.get(family_of(settings.model)))) is not None:
+        hint = f"another --format: {', '.join(name for name in FORMATS.names() if name != form)}"
+        raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=reason, hint=hint)
+    estimates = _estimates(place, content)
+    base = Base(settings.model, settings.checkpoint_config, settings.resolution, pick_device(device), DTYPES[precision])
+    with _written_whole(folder) as temporary:
+        target, difference = _write_and_compare(chosen, content, base, settings, temporary)
+        allowed = _allowed(base)
+        check = (
+            f"Loaded back and compared with the edit on its base: the largest mean difference of an image was "
+            f"{difference:.3f} of 255 levels (allowed: {allowed:g})."
+        )
+        card = Card(
+            form=chosen,
+            target=folder.name if target == temporary else target.name,
+            concept=str(content.provenance.get("concept", settings.concept)),
+            base=str(content.provenance.get("model", settings.model)),
+            method=ERASERS.get(content.name).title if content.name in ERASERS.names() else None,
+            strength=strength,
+            provenance=content.provenance,
+            estimates=estimates,
+            check=check,
+        )
+        write_text(temporary / "README.md", model_card(card))
+        write_json(temporary / "provenance.json", _provenance(chosen, content, temporary))
+    return Exported(folder, folder / target.relative_to(temporary), difference)
+
+
+def _check_arguments(folder: Path, precision: str, strength: float) -> None:
     if folder.exists() and not folder.is_dir():
         raise DuoError(f"{folder} is a file", hint="choose another --output")
     if precision not in DTYPES:
         raise DuoError("unknown precision", got=precision, hint=f"one of: {', '.join(DTYPES)}")
-    adapter = read_adapter(source)
-    settings = _settings(source, adapter, model)
+    if not math.isfinite(strength):
+        raise DuoError("the strength must be a number", got=str(strength), hint="--strength 1")
     if folder.exists() and any(folder.iterdir()):
         raise DuoError(f"{folder} is not empty", hint="choose another --output")
-    if form == "checkpoint" and adapter.prefix != "unet":
-        hint = "--format merged, or --format kohya, which ComfyUI loads for this family"
-        raise DuoError(
-            "one checkpoint file is made of Stable Diffusion 1, 2 and XL only", got=settings.model, hint=hint
-        )
-    on, dtype = pick_device(device), DTYPES[precision]
-    allowed = TOLERANCE if precision == "no" else HALF_TOLERANCE
-    base = _base(settings, on, dtype)
-    load_adapter(base, adapter.path, strength=strength)
-    requests = _requests(settings)
-    expected = _sample(base, requests, settings.evaluate)
+
+
+@contextmanager
+def _written_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which takes its name when the block ends well, and is removed otherwise."""
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        target = _WRITERS[form](adapter, base, temporary, strength)
-        del base
-        back = _load_back(form, target, settings, on, dtype)
-        difference = _difference(expected, _sample(back, requests, settings.evaluate))
-        if difference > allowed:
-            got = f"a mean difference of {difference:.2f} of 255, allowed {allowed:g}"
-            raise DuoError("the export does not give the same images", got=got, hint="report it with the model's name")
-        check = (
-            f"Loaded back and compared with the run on {len(requests)} images: the largest mean difference was "
-            f"{difference:.3f} of 255 levels (allowed: {allowed:g})."
-        )
-        card = model_card(
-            form,
-            folder.name if target == temporary else target.name,
-            adapter.provenance,
-            _estimates(source),
-            strength,
-            check,
-        )
-        write_text(temporary / "README.md", card)
-        write_json(temporary / "provenance.json", {**adapter.provenance, "strength": strength, "format": form})
+        yield temporary
         if folder.exists():
             folder.rmdir()
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Exported(folder, folder / target.relative_to(temporary), difference)
+
+
+def _write_and_compare(form: Format, edit: Edit, base: Base, settings: Settings, folder: Path) -> tuple[Path, float]:
+    """Write the edit into a folder; gives what is to be loaded, and how far its images are from the edit's."""
+    requests = compared_requests(load_concept(settings.concept), settings.seed)
+    sample = functools.partial(
+        pictures, requests=requests, steps=settings.evaluate.steps, guidance=settings.evaluate.guidance
+    )
+    model = base.load()
+    check_base(edit, model)
+    with edit.on(model):
+        wanted = sample(model, what=f"the edit {edit.name} on its base")
+    target = form.write(edit, model, folder)
+    del model  # two may not fit
+    found = sample(form.load(target, base), what="the export")
+    return target, check_same(wanted, found, _allowed(base))
+
+
+def _allowed(base: Base) -> float:
+    return TOLERANCE if base.dtype == DTYPES["no"] else HALF_TOLERANCE
+
+
+def _estimates(place: EditSource, edit: Edit) -> list[Estimate]:
+    """What the run measured of the original and of this very edit by itself; nothing that is of another one."""
+    if place.run is None or not place.run.results.exists():
+        return []
+    own = System((EditFile(edit.name, place.place, edit.sha256),))
+    estimates = read_results(place.run).estimates
+    if not any(estimate.sha256 == own.sha256 for estimate in estimates):
+        return []
+    return [e for e in estimates if e.system == ORIGINAL or (e.system, e.sha256) == (own.name, own.sha256)]
+
+
+def _provenance(form: Format, edit: Edit, folder: Path) -> dict[str, Any]:
+    """The edit's provenance, what was done with it, and the hash of every file of weights."""
+    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*.safetensors"))}
+    known = {key: value for key, value in edit.provenance.items() if key != "sha256"}
+    described = {"edit": edit.name, "edit_sha256": edit.sha256, "strength": edit.strength, "format": form.name}
+    whole: dict[str, Any] = {"sha256": next(iter(hashes.values()))} if len(hashes) == 1 else {"files": hashes}
+    return {**known, **described, **whole}
 
 
 def push_folder(folder: Path, repository: str) -> str:
@@ -125,116 +167,3 @@ def push_folder(folder: Path, repository: str) -> str:
         hint = "check the name (owner/name), the network and `hf auth login`; the export itself is whole"
         got = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
         raise DuoError(f"cannot upload to {repository}", got=got, hint=hint) from error
-
-
-def _settings(source: Path, adapter: StoredAdapter, model: str | None) -> Settings:
-    """The run's settings, or, for an adapter alone, the defaults for its concept and base."""
-    given = {"model": model} if model is not None else {}
-    if Run(source).settings.exists():
-        return resolve_settings({"output": str(source)} | given)
-    base, concept = adapter.provenance.get("model"), adapter.provenance.get("concept")
-    known = {"model": base, "concept": concept} | given
-    try:
-        return resolve_settings({key: value for key, value in known.items() if isinstance(value, str)})
-    except DuoError:  # a concept file that is elsewhere: any prompts will do for comparing images
-        return resolve_settings({"model": known["model"]} if isinstance(known.get("model"), str) else {})
-
-
-def _requests(settings: Settings) -> list[SampleRequest]:
-    from ..concepts.store import load_concept
-
-    few = EvaluateSettings(prompts=COMPARED, keep_prompts=COMPARED, neighbour_prompts=1)
-    groups = prompt_groups(load_concept(settings.concept), few, settings.seed)
-    # Half of them ask for the concept, half must go on working.
-    texts = [
-        prompt.text for kind in ("attack", "keep") for group in groups if group.kind == kind for prompt in group.prompts
-    ]
-    chosen = (texts[: COMPARED // 2] + texts[-COMPARED // 2 :]) or ["a picture"]
-    return [SampleRequest(text, seed_of(settings.seed, "export", i)) for i, text in enumerate(chosen)]
-
-
-def _sample(model: Model, requests: Sequence[SampleRequest], settings: EvaluateSettings) -> list[Image.Image]:
-    return model.sample(requests, steps=settings.steps, guidance=settings.guidance, batch=1)
-
-
-def _difference(first: Sequence[Image.Image], second: Sequence[Image.Image]) -> float:
-    pairs = zip(first, second, strict=True)
-    return max(float(np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).mean()) for a, b in pairs)
-
-
-def _estimates(source: Path) -> list[Estimate]:
-    path = Run(source).results
-    return [Estimate(**entry) for entry in read_json(path)["estimates"]] if path.exists() else []
-
-
-def _write_diffusers(adapter: StoredAdapter, _model: Model, folder: Path, strength: float) -> Path:
-    scaled(adapter, strength, folder)
-    return folder
-
-
-def _write_kohya(adapter: StoredAdapter, _model: Model, folder: Path, strength: float) -> Path:
-    """ComfyUI and A1111 read a UNet's layers under kohya's names; ComfyUI a transformer's under diffusers' own.
-
-    A UNet's file has alpha; a transformer's has it multiplied in, as diffusers' loader refuses such an entry there.
-    """
-    path = folder / f"{_file_name(adapter)}.safetensors"
-    tensors: dict[str, Tensor] = {}
-    for name, (down, up) in adapter.layers.items():
-        if adapter.prefix == "unet":
-            key = "lora_unet_" + name.removeprefix("unet.").replace(".", "_")
-            tensors[f"{key}.lora_down.weight"], tensors[f"{key}.lora_up.weight"] = down, strength * up
-            tensors[f"{key}.alpha"] = torch.tensor(float(adapter.config["lora_alpha"]))
-        else:
-            tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = down, strength * adapter.scale * up
-    described = {"ss_network_dim": str(adapter.config["r"]), "ss_network_alpha": str(adapter.config["lora_alpha"])}
-    write_tensors(path, tensors, {**described, "format": "pt"})
-    return path
-
-
-def _write_merged(_adapter: StoredAdapter, model: Model, folder: Path, strength: float) -> Path:
-    _merge(model, strength)
-    model.pipe.save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
-def _write_checkpoint(adapter: StoredAdapter, model: Model, folder: Path, strength: float) -> Path:
-    _merge(model, strength)
-    path = folder / f"{_file_name(adapter)}.safetensors"
-    write_tensors(path, checkpoint_of(model.pipe), {"format": "pt"})
-    return path
-
-
-_WRITERS: Final = {
-    "diffusers": _write_diffusers,
-    "kohya": _write_kohya,
-    "merged": _write_merged,
-    "checkpoint": _write_checkpoint,
-}
-
-
-def _merge(model: Model, strength: float) -> None:
-    """W ← W + strength·ΔW in the denoiser, and no adapter left on it."""
-    set_strength(model, 1.0)
-    model.pipe.fuse_lora(components=[model.denoiser_name], lora_scale=strength, adapter_names=[NAME])
-    model.pipe.unload_lora_weights()
-
-
-def _file_name(adapter: StoredAdapter) -> str:
-    name = str(adapter.provenance.get("concept", "concept"))
-    return "duo-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-
-
-def _base(settings: Settings, device: torch.device, dtype: torch.dtype) -> Model:
-    return load_model(settings.model, device, dtype, settings.resolution, settings.checkpoint_config)
-
-
-def _load_back(form: Form, target: Path, settings: Settings, device: torch.device, dtype: torch.dtype) -> Model:
-    if form == "merged":
-        return load_model(str(target), device, dtype, settings.resolution)
-    if form == "checkpoint":
-        config = settings.checkpoint_config or settings.model
-        return load_checkpoint(target, config, device, dtype, settings.resolution)
-    model = _base(settings, device, dtype)
-    path = target / WEIGHTS if form == "diffusers" else target
-    model.pipe.load_lora_weights(path.parent, weight_name=path.name, adapter_name=NAME)
-    return model

@@ -1,4 +1,4 @@
-"""A pipeline of Stable Diffusion 1.x, 2.x or XL as one checkpoint file, under the original (LDM) names of its tensors.
+"""The checkpoint format: a whole model of a U-Net family in one file, under the original (LDM) names of its tensors.
 
 A1111 and ComfyUI load such a file as a model. The names are those that diffusers' `from_single_file` reads back.
 """
@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
+
+from ..edits.interface import KINDS, Edit
+from ..edits.merge import merge
+from ..families.interface import Model
+from ..families.load import load_checkpoint
+from ..storage.files import write_tensors
+from .interface import Base, Format, file_name
+
+if TYPE_CHECKING:
+    from ..families.family import Family
 
 Tensors = dict[str, Tensor]
 _RESNET = {
@@ -146,3 +157,31 @@ def _open_clip(encoder: Any) -> Tensors:
             elif inner in _OPEN_CLIP:
                 found[f"{to}.{_OPEN_CLIP[inner]}.{end}"] = value
     return found
+
+
+def _why_not(_edit: Edit, _family: Family) -> str | None:
+    return None
+
+
+def _write(edit: Edit, model: Model, folder: Path) -> Path:
+    merge(edit, model)
+    path = folder / file_name(edit)
+    write_tensors(path, checkpoint_of(model.pipe), {"format": "pt"})
+    return path
+
+
+def _load(target: Path, base: Base) -> Model:
+    return load_checkpoint(target, base.config or base.source, base.device, base.dtype, base.resolution)
+
+
+CHECKPOINT: Final = Format(
+    name="checkpoint",
+    title="a whole model in one file for A1111 and ComfyUI",
+    takes=frozenset(KINDS),
+    denoisers=("unet",),
+    removable=False,
+    loading="Put FILE into ComfyUI's models/checkpoints or A1111's models/Stable-diffusion.",
+    why_not=_why_not,
+    write=_write,
+    load=_load,
+)

@@ -20,7 +20,7 @@ GROUPS: Final = 5
 LEAST: Final = {"fid": 100, "kid": 20, "cmmd": 20}
 """With fewer images a side there is no number."""
 SIGMA: Final = 10.0
-"""Of CMMD's kernel, on unit vectors; its values are multiplied by 1000 (section 4 there)."""
+"""The width of CMMD's kernel, on unit vectors; its values are multiplied by 1000 (section 4 there)."""
 
 
 class Distance(NamedTuple):
@@ -63,7 +63,7 @@ class Fid:
                     part.update(chosen, real=side == 0)
 
     def result(self) -> Distance | None:
-        """From the sums."""
+        """The distance of the Gaussians that the sums give."""
         if min(self.seen) < LEAST["fid"]:
             return None
         without = [float(_added([p for j, p in enumerate(self.parts) if j != i])) for i in range(GROUPS)]
@@ -84,8 +84,8 @@ class Kid:
     are alike pair by pair would be nearer than sets of one kind; the same images twice give 0.
     """
 
-    def __init__(self, *, paired: bool = False) -> None:
-        self.paired, self.blocks = paired, _Blocks(self._between, LEAST["kid"])
+    def __init__(self, *, paired: bool = False, block: int = BLOCK) -> None:
+        self.paired, self.blocks = paired, _Blocks(self._between, LEAST["kid"], block)
         self.add, self.result = self.blocks.add, self.blocks.result
 
     def _between(self, x: Tensor, y: Tensor) -> float:
@@ -101,8 +101,8 @@ class Kid:
 class Cmmd:
     """1000 × the squared MMD of CLIP's unit vectors under exp(−‖x − y‖² / 2σ²), with the diagonals, as published."""
 
-    def __init__(self) -> None:
-        self.blocks = _Blocks(_gaussian_mmd, LEAST["cmmd"])
+    def __init__(self, *, block: int = BLOCK) -> None:
+        self.blocks = _Blocks(_gaussian_mmd, LEAST["cmmd"], block)
         self.add, self.result = self.blocks.add, self.blocks.result
 
 
@@ -138,8 +138,8 @@ def _gaussian_mmd(x: Tensor, y: Tensor) -> float:
 class _Blocks:
     """The mean of a distance over blocks of as many rows of either set, weighted by their size."""
 
-    def __init__(self, distance: Callable[[Tensor, Tensor], float], least: int) -> None:
-        self.distance, self.least = distance, least
+    def __init__(self, distance: Callable[[Tensor, Tensor], float], least: int, block: int) -> None:
+        self.distance, self.least, self.block = distance, least, block
         self.waiting: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.found: list[tuple[int, float, float]] = []
 
@@ -149,8 +149,8 @@ class _Blocks:
             return
         for waiting, batch in zip(self.waiting, (reference, rows), strict=True):
             waiting.append(batch)
-        while self._ready() >= BLOCK:
-            self._measure(BLOCK)
+        while self._ready() >= self.block:
+            self._measure(self.block)
 
     def result(self) -> Distance | None:
         """With the last block, which may be small. No more can be added after it."""

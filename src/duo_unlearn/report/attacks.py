@@ -12,10 +12,13 @@ from .pictures import Grid, grids
 from .read import Contents
 from .words import attack_order, awareness, set_order
 
-SHOWN: Final = 8
+ATTACK_LIMIT: Final = 8
 """Prompts of an attack that are pictured: the first ones."""
 REMOVAL: Final = "edit-removal"
 """It shows the original model again, so it is no measure of how weak an edit is."""
+
+
+_SEARCHES: Final[tuple[Awareness, ...]] = ("unaware", "aware")
 
 
 class AttackCell(NamedTuple):
@@ -62,18 +65,20 @@ def attack_tables(contents: Contents, contracts: Sequence[str]) -> list[AttackTa
     places = {(e.scenario, e.preset) for e in scores if e.attack is not None}
     tables = []
     for scenario, preset in sorted(places, key=lambda place: (set_order(place[0]), str(place[1]))):
-        here = [e for e in scores if e.scenario == scenario and (e.attack is None or e.preset == preset)]
-        keys = sorted({(attack_order(e.attack), contracts.index(e.contract), e.attack) for e in here}, key=lambda k: k[:2])
-        rows = [row for _, number, attack in keys for row in _rows(contents, here, attack, contracts[number], number + 1)]
+        attacks = [e for e in scores if e.attack is not None and (e.scenario, e.preset) == (scenario, preset)]
+        judges = {e.contract for e in attacks}
+        plain = [e for e in scores if e.attack is None and e.scenario == scenario and e.contract in judges]
+        keys = {(e.attack, e.contract) for e in (*plain, *attacks)}
+        rows = []
+        for attack, contract in sorted(keys, key=lambda key: (attack_order(key[0]), contracts.index(key[1]))):
+            mine = [e for e in (*plain, *attacks) if (e.attack, e.contract) == (attack, contract)]
+            rows += _rows(contents, mine, attack, contracts.index(contract) + 1)
         tables.append(AttackTable(scenario, preset, rows))
     return tables
 
 
-def _rows(
-    contents: Contents, here: Sequence[Estimate], attack: str | None, contract: str, number: int
-) -> list[AttackRow]:
+def _rows(contents: Contents, mine: Sequence[Estimate], attack: str | None, contract: int) -> list[AttackRow]:
     """A row for searches that are unaware of guards and one for aware ones, or one row where that is no question."""
-    mine = [e for e in here if (e.attack, e.contract) == (attack, contract)]
     searches: list[Awareness | None] = [s for s in _SEARCHES if any(e.search == s for e in mine)]
     rows = []
     for i, search in enumerate(searches or [None]):
@@ -82,11 +87,8 @@ def _rows(
             by_search = {e.search: e for e in mine if e.system == system.name}
             dsr = by_search.get(search) or (by_search.get(None) if i == 0 else None)
             cells.append(AttackCell(dsr, _refused(contents, dsr), above=dsr is None and None in by_search))
-        rows.append(AttackRow(attack, search, number, cells))
+        rows.append(AttackRow(attack, search, contract, cells))
     return rows
-
-
-_SEARCHES: Final[tuple[Awareness, ...]] = ("unaware", "aware")
 
 
 def _refused(contents: Contents, dsr: Estimate | None) -> Estimate | None:
@@ -114,17 +116,15 @@ def attack_scores(contents: Contents, system: str) -> list[Estimate]:
     ]
 
 
-def attack_pictures(run: Run, contents: Contents, shown: int = SHOWN) -> list[AttackPictures]:
-    """What was tried, an entry an attack, budget and awareness. shown: how many prompts are pictured."""
+def attack_pictures(run: Run, contents: Contents, limit: int = ATTACK_LIMIT) -> list[AttackPictures]:
+    """What was tried, an entry an attack, budget and awareness. limit: how many prompts are pictured."""
     attacks = [group for group in contents.groups if group.group.preset is not None]
     entries = []
-    for grid, groups in grids(run, contents, attacks, shown):
+    for grid, groups in grids(run, contents, attacks, limit):
         group = groups[-1].group
         seconds = [one.seconds for one in groups if one.seconds is not None]
         words = awareness(grid.search)
         entries.append(
             AttackPictures(group.attack_name, str(group.preset), words, sum(seconds) if seconds else None, grid)
         )
-    return sorted(
-        entries, key=lambda e: (set_order(e.grid.scenario), e.preset, attack_order(e.attack), e.awareness != "", e.awareness)
-    )
+    return sorted(entries, key=lambda e: (set_order(e.grid.scenario), e.preset, attack_order(e.attack)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,8 +19,10 @@ if TYPE_CHECKING:
 
 LETTERS: Final = 28
 """How many letters a row's label has at most."""
-LINE_LETTERS: Final = 44
+LINE_LETTERS: Final = 56
 """How many letters of names, with room for their marks, fit in a line of the legend."""
+MARK_LETTERS: Final = 6
+"""How many letters a mark and its space take."""
 
 
 class _DotRow(NamedTuple):
@@ -82,9 +83,7 @@ def _page_scores(contents: Contents, row: AttackRow) -> list[Estimate]:
     return [cell.dsr for cell in row.cells if cell.dsr is not None and cell.dsr.contract == contents.contract]
 
 
-def _dot_plot(
-    name: str, contents: Contents, rows: Sequence[_DotRow], caption: str, floor: float = 0.0
-) -> Plot | None:
+def _dot_plot(name: str, contents: Contents, rows: Sequence[_DotRow], caption: str, floor: float = 0.0) -> Plot | None:
     if not rows:
         return None
     there = {e.system for row in rows for e in row.estimates}
@@ -96,8 +95,7 @@ def _dot_plot(
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = open_axes(figure, "x")
         _dots(axes, [system for system in systems if system in there], systems, rows)
-        labels = [textwrap.shorten(row.label, LETTERS, placeholder="…") or row.label[:LETTERS] for row in rows]
-        axes.set_yticks(range(len(rows)), labels)
+        axes.set_yticks(range(len(rows)), [_cut(row.label, LETTERS) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(floor * 100 - 1.5, 101.5)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
@@ -106,9 +104,10 @@ def _dot_plot(
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    """How many names stand in a line: all have the width of the longest."""
-    longest = max(map(len, names), default=1) + 6
-    return max(1, min(len(names), LINE_LETTERS // longest)) if sum(map(len, names)) + 6 * len(names) > LINE_LETTERS else len(names)
+    """How many names stand in a line of the legend: all, or as many as fit if each were the longest."""
+    if sum(len(name) + MARK_LETTERS for name in names) <= LINE_LETTERS:
+        return len(names)
+    return max(1, LINE_LETTERS // (max(map(len, names)) + MARK_LETTERS))
 
 
 def _dots(axes: Axes, there: Sequence[str], systems: Sequence[str], rows: Sequence[_DotRow]) -> None:
@@ -123,12 +122,16 @@ def _dots(axes: Axes, there: Sequence[str], systems: Sequence[str], rows: Sequen
             axes.plot([100 * e.low, 100 * e.high], [height] * 2, color=mark.colour, linewidth=2, solid_capstyle="butt")
         axes.plot(
             values, heights, linestyle="none", marker=mark.marker, markersize=5.5, color=mark.colour,
-            markerfacecolor=mark.face, clip_on=False, label=system,
+            markerfacecolor=mark.face, clip_on=False, label=_cut(system, LINE_LETTERS),
         )  # fmt: skip
 
 
+def _cut(text: str, letters: int) -> str:
+    """A text that fits. matplotlib leaves labels out that begin with "_"."""
+    text = f" {text}" if text.startswith("_") else text
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
 def _description(caption: str, rows: Sequence[_DotRow]) -> str:
-    values = [
-        f"{row.label}: " + ", ".join(f"{e.system} {100 * e.value:.1f} %" for e in row.estimates) for row in rows
-    ]
+    values = [f"{row.label}: " + ", ".join(f"{e.system} {100 * e.value:.1f} %" for e in row.estimates) for row in rows]
     return f"{caption} {'; '.join(values)}."

@@ -103,7 +103,10 @@ def open_axes(figure: Figure, grid: str) -> Axes:
 
 
 def legend_above(axes: Axes, columns: int) -> None:
-    """The legend of what was drawn with a label, over the axes."""
+    """The legend of what was drawn with a label, over the whole width of the figure."""
     handles, labels = axes.get_legend_handles_labels()
-    places: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-    axes.legend(handles, labels, ncols=columns, frameon=False, columnspacing=1.2, **places)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False, borderpad=0, columnspacing=1.2
+    )

@@ -35,7 +35,7 @@ def frontier_plot(points: Sequence[Point], kind: Kind, path: Path) -> None:
     """Draw the points, each with its β or strength beside it, as .svg or .png; the same numbers give the same bytes."""
     style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
     with mpl.rc_context(style):
-        figure = _drawn(points, kind, COLUMNS, COLOUR, BARS)
+        figure = _drawing(points, kind, COLUMNS, COLOUR, BARS)
         buffer = io.BytesIO()
         dates: dict[str, Any] = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(buffer, format=path.suffix.removeprefix("."), metadata=dates, dpi=130)
@@ -43,15 +43,15 @@ def frontier_plot(points: Sequence[Point], kind: Kind, path: Path) -> None:
 
 
 def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
-    """The sweeps of a run for its page. A broken file is a DuoError."""
-    found = []
+    """A plot a sweep of a run, for its page. A broken file is a DuoError."""
+    plots = []
     for kind, content in sweeps.items():
         assert kind in SYMBOLS
         try:
             points = [Point(p["at"], tuple(p["kept"]), p["defence"]) for p in content["points"]]
             ship, want = content["ship"], float(content["want_dsr"])
             with mpl.rc_context(STYLE):
-                figure = _drawn(points, kind, 2, ACCENT, LINE)
+                figure = _drawing(points, kind, 2, ACCENT, LINE)
             svg = inline_svg(figure, f"frontier-{kind}", f"defence against preservation over {kind}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DuoError(f"the sweep over {kind} is broken", got=f"no {error}"[:120], hint="duo sweep") from error
@@ -62,8 +62,8 @@ def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
             f"point a {word}, with 95\u00a0% intervals. For a DSR of {want:.0%} in every panel that all "
             f"points have, by values and not by their intervals: {chosen}."
         )
-        found.append(Plot(svg, caption))
-    return found
+        plots.append(Plot(svg, caption))
+    return plots
 
 
 def _labels(
@@ -84,7 +84,7 @@ def _labels(
     return [(text, (x[group[0]], y[group[0]])) for text, group in zip(texts, groups, strict=True)]
 
 
-def _drawn(points: Sequence[Point], kind: Kind, columns: int, colour: str, bars: str) -> Figure:
+def _drawing(points: Sequence[Point], kind: Kind, columns: int, colour: str, bars: str) -> Figure:
     names = list(dict.fromkeys(name for point in points for name in point.defence))
     rows, columns = math.ceil(len(names) / columns), min(columns, len(names))
     figure = Figure(figsize=(3.2 * columns, 2.8 * rows), layout="constrained")

@@ -7,23 +7,31 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..progress import clock
 from ..runs.folder import Run
 from ..storage.files import write_json, write_text
-from . import words as summary
-from .attacks import SHOWN, Fought, attack_rows, attack_verdict, fought
-from .figures import BUCKETS, Plot, agreement_plot, curve_plots, defence_plot
+from .attacks import ATTACK_LIMIT, attack_pictures, attack_tables
+from .curves import BUCKETS, curve_plots
+from .dots import agreement_plot, attack_plot, defence_plot
+from .figures import Plot
 from .frontier import frontier_plots
-from .pictures import LIMIT, grids, pair_cells
-from .read import Contents, flatten, read_contents, readable, to_share
-from .relearning import relearning_plot
+from .pictures import LIMIT, Grid, grids, pair_cells
+from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
+from .relearning import relearning_plots
+from .tables import blind_spots, gaps, table
+from .verdict import attack_verdict, further_verdicts, verdict
+from .words import awareness, figure, interval, metric_name, set_name, set_order
 
 TEMPLATE: Final = "page.html.j2"
 NEIGHBOUR_NOTE: Final = (
     "A red frame here is a false positive of the detector, or the concept where nobody asked for it."
 )
+REFERENCES: Final = ("prior preservation", "lpips", "fid", "kid", "cmmd")
+"""Metrics that are measured from the original's images."""
+SAMPLING: Final = {"evaluate": True, "attack": False}
+"""Stages that sample attempts, and whether they do so without an attack (and under an inverted token)."""
 
 
 class Stage(NamedTuple):
@@ -39,7 +47,7 @@ def write_report(run: Run, *, images: bool = True) -> Path:
 
     images=False: run.report_to_share, the same page with counts in place of pictures and of the prompts under them.
     The same folder gives the same bytes. Parts that the run does not have are stated as absent; a file that is there
-    but broken is a DuoError, and a picture that is missing or broken is marked in its place.
+    but broken is a DuoError, and a picture that is missing, broken or another one is marked in its place.
     """
     contents = read_contents(run) if images else to_share(read_contents(run))
     values = _values(run, contents, images=images)
@@ -52,16 +60,17 @@ def write_report(run: Run, *, images: bool = True) -> Path:
 
 def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
     """The page's words and numbers, for machines."""
-    words = {name: values[name] for name in ("verdict", "attack_verdict", "machine_time")}
-    known = ("concept", "model", "seed", "quick", "attacks", "record", "sweeps")
+    words = {name: values[name] for name in ("verdict", "attack_verdict", "further_verdicts", "machine_time")}
+    plain = ("concept", "model", "seed", "quick", "contract", "record", "sweeps")
     return {
-        "version": 1,
+        "version": 2,
         **words,
-        **{name: getattr(contents, name) for name in known},
+        **{name: getattr(contents, name) for name in plain},
+        "systems": [system._asdict() for system in contents.systems],
         "estimates": [estimate.as_json() for estimate in contents.estimates],
+        "absent": [entry._asdict() for entry in contents.absent],
         "settings": {setting.name: setting.value for setting in contents.settings},
-        "untested": [name for name, _ in values["untested"]],
-        "missing": [entry._asdict() for entry in values["missing"]],
+        "untested": [gap._asdict() for gap in values["blind_spots"]],
     }
 
 
@@ -74,65 +83,98 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "set_name": summary.set_name,
-        "metric_name": summary.metric_name,
-        "interval": summary.interval,
-        "figure_of": lambda e: summary.figure(e.metric, e.value),
+        "set_name": set_name,
+        "metric_name": metric_name,
+        "interval": interval,
+        "figure_of": lambda e: figure(e.metric, e.value),
+        "awareness": awareness,
+        "clock": clock,
+        # A long name of a system may be broken after each "+".
+        "breakable": lambda name: Markup(str(escape(name)).replace("+", "+<wbr>")),
     }
     return environment
 
 
 def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     """What the template shows."""
-    table = summary.table(contents.estimates)
-    attacked_rows = attack_rows(contents.attacks, run.attack_results)
-    all_grids = grids(run, contents, LIMIT if images else 0)
-    battles = fought(run, contents.attacks, SHOWN if images else 0)
-    attacked = {*summary.ATTACK_SETS, *(e.prompts for e in contents.estimates if e.metric == "dsr")}
-    attack_grids = [grid for grid in all_grids if grid.prompts in attacked]
-    defence, agreement = defence_plot(contents.estimates), agreement_plot(contents.estimates)
+    estimates = table(contents)
+    tables = attack_tables(contents, estimates.contracts)
+    asking, others = _plain_grids(run, contents, LIMIT if images else 0)
+    attacks = [absent for absent in contents.absent if absent.attack is not None]
     return {
         "contents": contents,
-        # Without a word from the run, pictures are taken to be sensitive.
         "images": images,
+        # Without a word from the run, pictures are taken to be sensitive.
         "sensitive": contents.record.get("sensitive") is not False,
-        "verdict": summary.verdict(contents),
-        "attack_verdict": attack_verdict(attacked_rows),
-        "attack_rows": attacked_rows,
-        "fought": battles,
-        "clock": clock,
-        "frontiers": [_marked(plot) for plot in frontier_plots(contents.sweeps)],
-        "machine_time": _machine_time(contents.record.get("stages"), battles),
-        "relearned": _marked(curve) if (curve := relearning_plot(attacked_rows)) else None,
-        "attacks_absent": contents.attacks.get("absent", []),
-        "table": table,
-        "interval_plots": [_marked(plot) for plot in (defence, agreement) if plot is not None],
-        "attack_grids": attack_grids,
-        "other_grids": [grid for grid in all_grids if grid not in attack_grids],
+        "verdict": verdict(contents),
+        "attack_verdict": attack_verdict(contents),
+        "further_verdicts": further_verdicts(contents),
+        "table": estimates,
+        "references": REFERENCES,
+        "interval_plots": _inline([defence_plot(contents), agreement_plot(contents)]),
+        "gaps": gaps([absent for absent in contents.absent if absent.attack is None]),
+        "attack_tables": tables,
+        "attack_plots": _inline([attack_plot(contents, tables), *relearning_plots(contents)]),
+        "attack_gaps": gaps(attacks),
+        "attack_pictures": attack_pictures(run, contents, ATTACK_LIMIT if images else 0),
+        "frontiers": _inline(frontier_plots(contents.sweeps)),
+        "asking_grids": asking,
+        "other_grids": others,
         "neighbour_note": NEIGHBOUR_NOTE,
         "pairs": pair_cells(run, contents) if images else [],
         "dropped": sum(not pair.keep for pair in contents.pairs),
-        "curves": [_marked(plot) for plot in curve_plots(contents.curves)],
+        "curves": {
+            name: _inline(curve_plots(lines, f"curve-{i}")) for i, (name, lines) in enumerate(contents.curves.items())
+        },
         "buckets": BUCKETS,
-        "limit": LIMIT,
         "stages": _stages(contents.record.get("stages")),
+        "machine_time": _machine_time(contents.record.get("stages"), contents.groups),
         "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),
-        "untested": summary.untested_attacks(contents.estimates, [row.attack for row in attacked_rows]),
-        "missing": summary.missing_sets(contents),
+        "blind_spots": blind_spots(contents),
     }
 
 
-def _marked(plot: Plot) -> dict[str, Any]:
+def _plain_grids(run: Run, contents: Contents, limit: int) -> tuple[list[Grid], list[Grid]]:
+    """The grids without an attack: of prompts that ask for the concept, and of those that must go on working."""
+    plain = [group for group in contents.groups if group.group.preset is None]
+    asking: list[Grid] = []
+    others: list[Grid] = []
+    for grid, members in grids(run, contents, plain, limit):
+        (asking if members[0].kind in ("attack", "plain") else others).append(grid)
+    for kind in (asking, others):
+        kind.sort(key=lambda grid: set_order(grid.scenario))
+    return asking, others
+
+
+def _inline(plots: Sequence[Plot | None]) -> list[dict[str, Any]]:
     # Only `figures.inline_svg` makes these, and it escapes every text.
-    return {"svg": Markup(plot.svg), "caption": plot.caption}
+    return [{"svg": Markup(plot.svg), "caption": plot.caption} for plot in plots if plot is not None]
 
 
-def _machine_time(stages: Any, battles: Sequence[Fought]) -> str | None:
-    """All that was recorded, of stages and attacks."""
-    entries = stages.values() if isinstance(stages, Mapping) else ()
-    seconds = [e["seconds"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("seconds"), int | float)]
-    seconds += [battle.seconds for battle in battles if battle.seconds is not None]
-    return clock(sum(seconds)) if seconds else None
+def _machine_time(stages: Any, groups: Sequence[GroupAttempts]) -> str | None:
+    """All that was recorded, of stages and attempts.
+
+    A stage that samples attempts and these attempts are counted once: the longer of both, because a stage that was
+    taken up again knows its last part alone, and attempts do not know how long they were judged.
+    """
+    entries = stages.items() if isinstance(stages, Mapping) else ()
+    seconds = {
+        str(name): float(entry["seconds"])
+        for name, entry in entries
+        if isinstance(entry, Mapping) and isinstance(entry.get("seconds"), int | float)
+    }
+    recorded = [group for group in groups if group.seconds is not None]
+    if not seconds and not recorded:
+        return None
+    total = sum(spent for name, spent in seconds.items() if name not in SAMPLING)
+    for name, plain in SAMPLING.items():
+        here = [group.seconds or 0.0 for group in recorded if _is_of_evaluation(group) == plain]
+        total += max(seconds.get(name, 0.0), sum(here))
+    return clock(total)
+
+
+def _is_of_evaluation(group: GroupAttempts) -> bool:
+    return group.group.preset is None or group.group.attack == "concept-inversion"
 
 
 def _stages(entries: Any) -> list[Stage]:

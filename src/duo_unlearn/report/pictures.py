@@ -116,9 +116,7 @@ def grids(
     return shown
 
 
-def _grid(
-    run: Run, contents: Contents, members: Sequence[GroupAttempts], search: Awareness | None, limit: int
-) -> Grid:
+def _grid(run: Run, contents: Contents, members: Sequence[GroupAttempts], search: Awareness | None, limit: int) -> Grid:
     # By prompt and seed: of a run that was stopped a system may lack parts in the middle.
     columns = [{(a.prompt, a.seed): a for a in one.attempts} for one in members]
     keys = list(dict.fromkeys(key for column in columns for key in column))

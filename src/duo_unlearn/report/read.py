@@ -23,6 +23,8 @@ from ..storage.files import read_bytes, read_object
 
 DETECTIONS: Final = ("dsr", "detected", "refused")
 """Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
+_FOLDERS: Final = re.compile(r"(?<![^\s(\"'])(?:~|[A-Za-z]:)?[/\\](?:\S*[/\\])?")
+"""The folders of a path in a text, before its last name."""
 
 
 class Absent(NamedTuple):
@@ -222,7 +224,7 @@ def to_share(contents: Contents) -> Contents:
     return contents._replace(
         concept=contents.concept and _file_name(contents.concept),
         model=contents.model and _file_name(contents.model),
-        absent=[a._replace(reason=a.reason.partition(": ")[0]) for a in contents.absent],
+        absent=[a._replace(reason=_FOLDERS.sub("", a.reason.partition(": ")[0])) for a in contents.absent],
         settings=[s._replace(value=_file_name(s.value)) for s in contents.settings],
         record=_without_folders(contents.record),
     )

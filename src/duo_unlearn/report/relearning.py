@@ -57,8 +57,9 @@ def _curves(scores: Sequence[Estimate]) -> dict[_Place, _Lines]:
     for place, lines in by_place.items():
         key = (None, place.scenario, place.contract)
         start = next((e for e in scores if (e.attack, e.scenario, e.contract) == key), None)
-        for points in lines.values() if start is not None else ():
-            points[0] = start
+        if start is not None:
+            for points in lines.values():
+                points[0] = start
     long = {place: {k: p for k, p in lines.items() if len(p) > 1} for place, lines in by_place.items()}
     return {place: lines for place, lines in long.items() if lines}
 
@@ -78,7 +79,9 @@ def _drawing(place: _Place, lines: _Lines, identity: str) -> Plot:
             label, colour, style = _LINES[kind]
             points = sorted(lines[kind].items())
             steps, values = [x for x, _ in points], [100 * e.value for _, e in points]
-            bars = [[100 * (e.value - e.low) for _, e in points], [100 * (e.high - e.value) for _, e in points]]
+            # An interval's end may lie a rounding error on the wrong side of its value.
+            bars = [[max(0.0, 100 * (e.value - e.low)) for _, e in points]]
+            bars.append([max(0.0, 100 * (e.high - e.value)) for _, e in points])
             axes.errorbar(
                 steps, values, bars, color=colour, linestyle=style, linewidth=1.6, marker="o", markersize=4,
                 capsize=2, label=label, clip_on=False,

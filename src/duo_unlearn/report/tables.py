@@ -74,29 +74,27 @@ def _row(here: Sequence[Estimate], systems: Sequence[str], metric: str, contract
 
 
 def gaps(entries: Sequence[Absent]) -> list[Gap]:
-    """What is absent, as few lines: those of one metric and reason together, by prompt set and attack."""
-    lines: dict[tuple[str, str], dict[str, list[str]]] = {}
+    """What is absent, in few lines: what has the same metric, systems and reason stands in one, by prompt set.
+
+    The prompt sets of an attack stand together too.
+    """
+    systems: dict[Absent, list[str]] = {}
     for entry in entries:
-        place = set_name(entry.scenario).lower()
+        systems.setdefault(entry._replace(system=""), []).append(entry.system)
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for entry, names in systems.items():
+        what = metric_name(entry.metric).partition(":")[0]
         if entry.attack is not None:
-            place = f"{entry.attack} ({entry.preset} budget) on {place}"
-        systems = lines.setdefault((entry.metric, entry.reason), {}).setdefault(place, [])
-        if entry.system not in systems:
-            systems.append(entry.system)
+            what = f"{entry.attack} ({entry.preset} budget)" + ("" if entry.metric == "dsr" else f", {what}")
+        key = (what, ", ".join(dict.fromkeys(names)), entry.reason)
+        lines.setdefault(key, []).append(set_name(entry.scenario).lower())
     return [
-        Gap(f"{metric_name(metric)}, {_places(places)}", reason.rstrip(".")) for (metric, reason), places in lines.items()
+        Gap(f"{what}, on {', '.join(dict.fromkeys(places))} ({names})", reason)
+        for (what, names, reason), places in lines.items()
     ]
 
 
-def _places(places: dict[str, list[str]]) -> str:
-    """Prompt sets with the systems in brackets, these once where they are the same for all."""
-    each = {tuple(systems) for systems in places.values()}
-    if len(each) == 1:
-        return f"{', '.join(places)} ({', '.join(each.pop())})"
-    return "; ".join(f"{place} ({', '.join(systems)})" for place, systems in places.items())
-
-
-def untested(contents: Contents) -> list[Gap]:
+def blind_spots(contents: Contents) -> list[Gap]:
     """Attacks and prompt sets that no estimate of an edited or guarded system names, and searches that see no guard."""
     return [*_untested_attacks(contents), *_untested_sets(contents), *_unaware_alone(contents)]
 

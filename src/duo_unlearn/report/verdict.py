@@ -35,7 +35,7 @@ def attack_verdict(contents: Contents) -> str | None:
     scores = attack_scores(contents, contents.main.name) if contents.main is not None else []
     if not scores:
         return None
-    return f"Under attack the weakest of {len(scores)} measurements is {_weakest(contents, scores)}."
+    return f"Under attack {_weakest(contents, scores)}."
 
 
 def further_verdicts(contents: Contents) -> list[str]:
@@ -54,18 +54,19 @@ def _further(contents: Contents, name: str) -> str:
         )
     else:
         without = "it has no defence success rate without an attack"
-    under = f"under attack the weakest of {len(attacks)} is {_weakest(contents, attacks)}" if attacks else "no attack"
-    return f"“{name}”: {without}, and {under if attacks else 'no attack on it was measured'}."
+    under = f"under attack {_weakest(contents, attacks)}" if attacks else "no attack on it was measured"
+    return f"“{name}”: {without}, and {under}."
 
 
 def _weakest(contents: Contents, scores: Sequence[Estimate]) -> str:
+    """The lowest score in words: "the weakest of 12 measurements is …"."""
     worst = min(scores, key=lambda e: (e.value, e.low))
     assert worst.attack is not None
+    which = f"the weakest of {len(scores)} measurements" if len(scores) > 1 else "the only measurement"
     where = "" if worst.scenario == "direct" else f" on {set_name(worst.scenario).lower()}"
-    return (
-        f"{attack_words(worst.attack, worst.preset, worst.search)}{where}: DSR {figure('dsr', worst.value)} of {worst.n} "
-        f"images (95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)})"
-    )
+    attack = attack_words(worst.attack, worst.preset, worst.search)
+    within = f"95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)}"
+    return f"{which} is {attack}{where}: DSR {figure('dsr', worst.value)} of {worst.n} images ({within})"
 
 
 def _refusal_words(contents: Contents, dsr: Estimate) -> str:
@@ -94,7 +95,9 @@ def _preserved(contents: Contents, system: str) -> str:
         parts = [_agreement(contents, estimate) for estimate in stay]
         sentence = f"on keep prompts (n = {counts(stay)}) the images agree with what was asked in {', '.join(parts)}"
     elif priors:
-        sentence = f"prior preservation on keep prompts is {figure(priors[0].metric, priors[0].value)} ({interval(priors[0])})"
+        sentence = (
+            f"prior preservation on keep prompts is {figure(priors[0].metric, priors[0].value)} ({interval(priors[0])})"
+        )
     else:
         return "what was preserved was not measured"
     falls = [(before.value - e.value, before, e) for e in agreements if (before := _counterpart(contents, e))]

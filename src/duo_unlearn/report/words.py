@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -105,7 +104,7 @@ def attack_order(attack: str | None) -> tuple[int, str]:
 
 
 def family_of_attack(attack: str) -> str:
-    """What attacks of several sizes or kinds have in common: relearning-concept-20 and the like are "relearning"."""
+    """The name of attacks that differ in size or kind alone: relearning-concept-20 and the like are "relearning"."""
     first = attack.partition("@")[0].partition("-")[0]
     members = [name for name in ATTACKS.names() if name.partition("-")[0] == first]
-    return os.path.commonprefix(members).rstrip("-") or attack
+    return first if len(members) > 1 else next(iter(members), attack)

@@ -1,0 +1,46 @@
+"""What the runs of a sweep share by copying: the pairs, and what was made of the original model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..pairs.manifest import MANIFEST
+from ..records import ORIGINAL
+from ..runs.attempts import read_part, write_part
+from ..runs.folder import Run
+from ..storage.files import write_bytes
+
+
+def share_pairs(source: Run, target: Run, eraser: str) -> None:
+    """Copy the pairs, where the target has none or others (someone dropped some).
+
+    What the eraser trained on others is then taken away.
+    """
+    lists = [run.pairs / MANIFEST for run in (source, target)]
+    if not lists[1].exists() or lists[0].read_bytes() != lists[1].read_bytes():
+        for path, place in _files(source.pairs, target.pairs):
+            write_bytes(place, path.read_bytes())
+        shutil.rmtree(target.checkpoint(eraser).parent, ignore_errors=True)
+
+
+def share_originals(source: Run, target: Run) -> None:
+    """Copy the original model's images and attempts, but for those that are there already."""
+    for folder, own in ((source.originals, target.originals), (source.attempts / ORIGINAL, target.attempts / ORIGINAL)):
+        for path, place in _files(folder, own):
+            if place.exists() or ".state." in path.name:
+                continue
+            if path.suffix != ".json" or not path.stem.isdigit():
+                write_bytes(place, path.read_bytes())
+            elif (part := read_part(path)) is not None:
+                # The time was another run's, and is counted there.
+                write_part(place, part._replace(seconds=None))
+
+
+def _files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """Every whole file of a folder, and its place in another one."""
+    for path in sorted(source.rglob("*")):
+        # What starts with a dot is being written; what ends so was set aside.
+        if path.is_file() and not path.name.startswith(".") and path.suffix != ".broken":
+            yield path, target / path.relative_to(source)

@@ -1,0 +1,74 @@
+"""What every attack promises, on the mini model: budgets, prompts in order, repeatable findings, an unchanged model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from duo_unlearn.attacks.interface import Target, requests_for, why_not
+from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.runs.search_state import NO_STATE
+
+from .prompt_cut import asked, target
+from .test_searches import SMALL, small
+
+
+@pytest.fixture(scope="module")
+def whole() -> Target:
+    return target(cut=False)
+
+
+def budget_of(name: str) -> Any:
+    if name in SMALL:
+        return small(name)
+    budget = ATTACKS.get(name).budgets["quick"]
+    return dataclasses.replace(budget, steps=1, batch=2) if name.startswith("relearning") else budget
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_its_facts_are_whole(name: str) -> None:
+    attack = ATTACKS.get(name)
+    assert attack.name == name
+    assert attack.title
+    assert set(attack.budgets) == {"quick", "paper"}
+    for budget in attack.budgets.values():
+        assert dataclasses.is_dataclass(budget)
+        assert not isinstance(budget, type)
+        assert all(
+            value is None or isinstance(value, int | float | str) for value in dataclasses.asdict(budget).values()
+        )
+    assert attack.prompts_at_once > 0
+    # A search that stops at what the detector says must have the detector's contract in its key.
+    assert not attack.asks_detector or attack.found_on in ("images", "model")
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_it_finds_something_for_every_prompt_and_leaves_the_model_as_it_was(name: str, whole: Target) -> None:
+    attack, prompts, seeds = ATTACKS.get(name), asked(2), [3, 4]
+    assert why_not(attack, whole.model, has_edits=True) is None
+    before = {key: value.clone() for key, value in whole.model.denoiser.state_dict().items()}
+    around = attack.during(whole, budget_of(name)) if attack.during is not None else contextlib.nullcontext()
+    with around:
+        found = attack.find(whole, prompts, seeds, budget_of(name), lambda _share: None, NO_STATE)
+        assert len(found.findings) == 2
+        starts = [None if f.strength is None else whole.originals([p.text], [s])[0]
+                  for f, p, s in zip(found.findings, prompts, seeds, strict=True)]  # fmt: skip
+        images = whole.sample(requests_for(found, seeds, starts))
+    assert len(images) == 2
+    if attack.found_on == "nothing":
+        assert [finding.text for finding in found.findings] == [prompt.text for prompt in prompts]
+    assert all(torch.equal(value, before[key]) for key, value in whole.model.denoiser.state_dict().items())
+
+
+def test_what_cannot_run_says_why(whole: Target) -> None:
+    removal = ATTACKS.get("edit-removal")
+    assert why_not(removal, whole.model, has_edits=False) == "the system has no edit that could be taken off"
+    whole.model.denoiser.to(torch.float64)
+    try:
+        assert "float32" in str(why_not(ATTACKS.get("relearning-concept-20"), whole.model, has_edits=True))
+    finally:
+        whole.model.denoiser.to(torch.float32)

@@ -1,0 +1,150 @@
+"""UCE's closed form, by its worked numbers; which rows it edits; and that it erases on the mini model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import duo_unlearn as duo
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.weights import WeightEdit
+from duo_unlearn.erasers.registry import ERASERS
+from duo_unlearn.erasers.uce import UceSettings, closed_form, concept_rows
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.registry import FAMILIES
+
+E1, E2, BOTH = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]])
+NONE = torch.zeros(0, 2)
+
+
+def edited(matrix: Tensor, erase: Tensor, guide: Tensor, keep: Tensor = NONE, **options: Any) -> Tensor:
+    keep = keep if len(keep) else torch.zeros(0, matrix.shape[1])
+    return closed_form(matrix, erase, guide, keep, UceSettings(**options)).applied(matrix, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    # By hand: W* = (λI + g cᵀ)(λI + c cᵀ)⁻¹ with c = e₁, g = e₂.
+    [
+        (1.0, [[0.5, 0], [0.5, 1]]),
+        (0.5, [[1 / 3, 0], [2 / 3, 1]]),
+        (0.1, [[0.0909, 0], [0.9091, 1]]),
+    ],
+)
+def test_one_edit_by_hand(weight: float, expected: list[list[float]]) -> None:
+    torch.testing.assert_close(edited(torch.eye(2), E1, E2, weight=weight), torch.tensor(expected), rtol=0, atol=1e-4)
+
+
+def test_keeping_is_a_pull_and_no_guarantee() -> None:
+    changed = edited(torch.eye(2), E1, E2, BOTH, weight=1.0)
+    torch.testing.assert_close(changed, torch.tensor([[0.6, 0.2], [0.4, 0.8]]))
+    torch.testing.assert_close(changed @ BOTH[0], torch.tensor([0.8, 1.2]))
+
+
+def test_a_guide_that_is_the_concept_changes_nothing_exactly() -> None:
+    weight = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(edited(weight, E1, E1, BOTH), weight)
+
+
+def test_one_edit_is_rank_one_and_leaves_its_share() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, c, g = (torch.randn(*shape, generator=generator) for shape in ((4, 6), (1, 6), (1, 6)))
+    change = edited(weight, c, g, weight=0.5) - weight
+    norm = float(c @ c.T)
+    torch.testing.assert_close(change, (weight @ (g - c).T) @ c / (0.5 + norm), rtol=1e-4, atol=1e-5)
+    assert int(torch.linalg.matrix_rank(change)) == 1
+
+
+def test_edits_commute_and_many_rows_give_the_same_as_few_at_a_time() -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight, rows, guides = (torch.randn(*shape, generator=generator) for shape in ((3, 4), (9, 4), (9, 4)))
+    order = torch.randperm(9, generator=generator)
+    first, other = edited(weight, rows, guides), edited(weight, rows[order], guides[order])
+    torch.testing.assert_close(first, other)
+    # Few rows and many rows take two ways to the same change: a row that comes twice weighs twice.
+    few = edited(weight, rows[:2], guides[:2], erase_scale=5.0)
+    many = edited(weight, rows[:2].repeat(5, 1), guides[:2].repeat(5, 1))
+    torch.testing.assert_close(few, many, rtol=1e-4, atol=1e-5)
+
+
+def test_the_concept_ends_where_prompt_and_guide_differ_last() -> None:
+    # start a knight holding a SWORD in snow end, against: start a knight with EMPTY HANDS in snow end
+    assert concept_rows([0, 1, 2, 3, 1, 9, 5, 6, 7], [0, 1, 2, 4, 8, 10, 5, 6, 7]) == (5, 5)
+    assert concept_rows([0, 1, 9, 5, 7], [0, 1, 8, 10, 5, 7]) == (2, 3)
+    assert concept_rows([0, 1, 7], [0, 1, 7]) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ERASERS.names())
+def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> None:
+    eraser = ERASERS.get(name)
+    assert (eraser.name, bool(eraser.title)) == (name, True)
+    assert eraser.settings.model_validate({}).model_dump().keys() == eraser.settings.model_fields.keys()
+    reasons = {family: eraser.why_not(FAMILIES.get(family)) for family in FAMILIES.names()}
+    assert reasons["mini"] is None
+    assert all(reason is None or len(reason) > 10 for reason in reasons.values())
+
+
+SMALL = {
+    "pairs.scale": 0.05, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6, "evaluate.keep_prompts": 3,
+    "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 0, "train.max_train_steps": 2, "train.rank": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with synthesized pairs, which have prompts."""
+    run = duo.open_run(tmp_path_factory.mktemp("uce") / "run", settings=SMALL, quiet=True)
+    duo.make_pairs(run)
+    return run.run.folder
+
+
+@pytest.mark.parametrize("name", ERASERS.names())
+def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(made: Path, name: str) -> None:
+    run = duo.open_run(made, settings={"eraser": name}, quiet=True)
+    said: list[str] = []
+    folder = duo.train(run, said.append)
+    edit = read_edit(folder, name)
+    assert edit.provenance["concept"] == "sword"
+    assert edit.provenance["base"] == run.model.fingerprint()
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    inputs = (noise, torch.tensor([500]), run.model.condition(["a red knight holding a sword in the snow"]))
+    before = run.model.predict(*inputs)
+    with edit.on(run.model):
+        assert not torch.equal(run.model.predict(*inputs), before)
+    assert torch.equal(run.model.predict(*inputs), before)
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    duo.train(duo.open_run(made, settings={"eraser": name}, quiet=True), said.append)
+    assert [line.partition("→")[0].strip() for line in said] == ["train: done", "train: already done"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
+
+
+@pytest.mark.parametrize("rows", ["last", "all"])
+def test_both_row_rules_edit_cross_attention_alone(made: Path, rows: str) -> None:
+    run = duo.open_run(made, settings={"eraser": "uce", "erasers": {"uce": {"rows": rows}}}, quiet=True)
+    edit = read_edit(duo.train(run), "uce")
+    assert isinstance(edit, WeightEdit)
+    assert edit.kind == "low-rank"
+    assert all(".attn2.to_k." in name or ".attn2.to_v." in name for name in edit.changes)
+
+
+def test_uce_erases_the_sword_and_is_measured_beside_the_original(made: Path) -> None:
+    run = duo.open_run(made, settings={"eraser": "uce", "erasers": {"uce": {"rows": "all"}}}, quiet=True)
+    duo.train(run)
+    results = duo.evaluate(run)
+    dsr = {e.system: e.value for e in results.estimates if (e.metric, e.scenario, e.attack) == ("dsr", "direct", None)}
+    assert dsr["uce"] > dsr["original"] + 0.5
+    assert duo.report(run.run.folder).exists()
+
+
+def test_pairs_without_prompts_are_refused(tmp_path: Path) -> None:
+    from ..drawn_pairs import draw_pairs
+
+    draw_pairs(tmp_path / "mine", 2)
+    run = duo.open_run(tmp_path / "run", settings={"eraser": "uce", "pairs.folder": str(tmp_path / "mine")}, quiet=True)
+    duo.make_pairs(run)
+    with pytest.raises(DuoError, match="the pairs have none"):
+        duo.train(run)

@@ -1,0 +1,157 @@
+"""The guards: what every one promises, and the arithmetic of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.interface import Hooks, Inverted, Model, SampleRequest, Step
+from duo_unlearn.families.load import load_model
+from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
+from duo_unlearn.guards.interface import Context
+from duo_unlearn.guards.registry import GUARDS
+from duo_unlearn.mini.world.scenes import Scene, draw
+from duo_unlearn.storage.files import read_tensors
+
+from ..families import small_models as small
+
+REQUESTS = [SampleRequest("a red knight with a sword in the snow", 3), SampleRequest("a blue boat at night", 4)]
+OPTIONS = {"inverted-negative": {"steps": 2, "batch": 1}}
+MAKERS: dict[str, Callable[[Path], Path | str]] = {
+    "mini": lambda _folder: "mini",
+    "sdxl": small.sdxl,
+    "sd3": small.sd3,
+    "flux": small.flux,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("mini", torch.device("cpu"))
+
+
+def context_of(model: Model, folder: Path) -> Context:
+    pictures = [draw(Scene("knight", colour, "sword", "snow")) for colour in ("red", "blue")]
+    return Context(model, "sword", lambda: model.encode_images(pictures), folder, "key", 0, quiet=True)
+
+
+def sample(
+    model: Model, hooks: Hooks | None, requests: list[SampleRequest] = REQUESTS, guidance: float = 5.0
+) -> Tensor:
+    model.hooks = [] if hooks is None else [hooks]
+    try:
+        images = model.sample(requests, steps=4, guidance=guidance, batch=2)
+    finally:
+        model.hooks = []
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).int()
+
+
+@pytest.mark.parametrize("name", GUARDS.names())
+def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> None:
+    guard = GUARDS.get(name)
+    assert (guard.name, bool(guard.title), bool(guard.acts_on)) == (name, True, True)
+    assert guard.settings.model_validate({}).model_dump(mode="json").keys() == guard.settings.model_fields.keys()
+    reasons = {family: guard.why_not(FAMILIES.get(family)) for family in FAMILIES.names()}
+    assert reasons["mini"] is None
+    assert all(reason is None or len(reason) > 10 for reason in reasons.values())
+
+
+@pytest.mark.parametrize("name", GUARDS.names())
+@pytest.mark.parametrize("family", sorted(MAKERS))
+def test_every_guard_works_on_a_family_or_says_why_not(name: str, family: str, tmp_path: Path) -> None:
+    made = MAKERS[family](tmp_path / "model")
+    model = load_model(str(made), torch.device("cpu"), resolution=None if family == "mini" else small.RESOLUTION)
+    guard = GUARDS.get(name)
+    if guard.why_not(model.kind) is not None:
+        return
+    options = guard.settings.model_validate(OPTIONS.get(name, {})).model_dump(mode="json")
+    hooks = guard.build(options, context_of(model, tmp_path / "guards"))
+    changed, plain = sample(model, hooks), sample(model, None)
+    assert not torch.equal(changed, plain)
+    assert torch.equal(sample(model, None), plain)  # nothing is left behind
+    again = guard.build(options, context_of(model, tmp_path / "guards"))
+    assert torch.equal(sample(model, again), changed)
+
+
+def test_a_negative_prompt_is_the_pipelines_own(model: Model, tmp_path: Path) -> None:
+    guard, context = GUARDS.get("negative-prompt"), context_of(model, tmp_path)
+    hooks = guard.build({"text": "a blade"}, context)
+    theirs = sample(model, None, [request._replace(negative="a blade") for request in REQUESTS])
+    assert torch.equal(sample(model, hooks), theirs)
+    # A request's own negative prompt comes after it.
+    own = [request._replace(negative="a boat") for request in REQUESTS]
+    both = [request._replace(negative="a blade, a boat") for request in REQUESTS]
+    assert torch.equal(sample(model, hooks, own), sample(model, None, both))
+
+
+def test_an_empty_negative_prompt_is_no_guard_bit_for_bit(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("negative-prompt").build({"text": ""}, context_of(model, tmp_path))
+    assert hooks == Hooks()
+    assert torch.equal(sample(model, hooks), sample(model, None))
+
+
+def test_without_guidance_a_negative_prompt_has_no_effect(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("negative-prompt").build({"text": None}, context_of(model, tmp_path))
+    assert torch.equal(sample(model, hooks, guidance=1.0), sample(model, None, guidance=1.0))
+
+
+def test_an_inverted_negative_stands_in_the_negative_branch(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("inverted-negative").build({"steps": 2, "batch": 2, "lr": 5e-3}, context_of(model, tmp_path))
+    (path,) = tmp_path.glob("inverted-negative-*.safetensors")
+    vector = read_tensors(path)[0]["vector"]
+    assert not torch.equal(vector, initial_vector(model, "picture"))
+    negative = model.condition(Inverted([PLACEHOLDER] * 2, vector))
+
+    def by_hand(_requests: object, guidance: object) -> object:
+        return guidance._replace(negative=negative)  # type: ignore[attr-defined]
+
+    assert torch.equal(sample(model, hooks), sample(model, Hooks(conditioning=by_hand)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", sorted(MAKERS))
+def test_a_guard_may_act_on_the_prediction_and_on_the_clean_latents(family: str, tmp_path: Path) -> None:
+    """Hooks that change nothing leave every bit; moving x̂0 to a point makes that point the last step's image."""
+    made = MAKERS[family](tmp_path / "model")
+    model = load_model(str(made), torch.device("cpu"), resolution=None if family == "mini" else small.RESOLUTION)
+    plain = sample(model, None)
+    steps: list[Step] = []
+
+    def note(step: Step, value: Tensor) -> Tensor:
+        steps.append(step)
+        return value
+
+    assert torch.equal(sample(model, Hooks(prediction=note, clean=note)), plain)
+    numbers = [step.number for step in steps[::2]]
+    assert numbers == sorted(numbers)
+    assert {step.steps for step in steps} == {len(numbers)}
+    seen: list[Tensor] = []
+
+    def still(step: Step, clean: Tensor) -> Tensor:
+        seen.append(step.latents)
+        return torch.full_like(clean, 0.25)
+
+    model.hooks = [Hooks(clean=still)]
+    model.sample(REQUESTS, steps=8, guidance=5.0, batch=2)
+    model.hooks = []
+    # Whatever the start, a path towards one point ends there: both rows come together.
+    first, last = seen[0], seen[-1]
+    assert (last[0] - last[1]).abs().max() < 0.5 * (first[0] - first[1]).abs().max()
+    other = sample(model, Hooks(prediction=lambda _step, guided: 1.1 * guided))
+    assert not torch.equal(other, plain)
+
+
+def test_the_options_of_a_guard_are_checked() -> None:
+    import duo_unlearn as duo
+
+    with pytest.raises(DuoError, match="the settings have faults") as raised:
+        duo.open_run("nowhere", settings={"guards": {"negative-prompt": {"txet": "x"}}})
+    assert "did you mean 'text'" in str(raised.value)
+    with pytest.raises(DuoError, match="one of: negative-prompt"):
+        duo.open_run("nowhere", settings={"guard": ["no-such"]})
