@@ -1,4 +1,4 @@
-"""The mini model's red team: original and erased at each β under every attack → docs/results.json, .md and a picture.
+"""The mini model's red team: original and erased at each β under every attack → docs/results*, frontier.png.
 
 python benchmarks/results.py                # hours on 2 cores; what is done is skipped, so it goes on after a kill
 python benchmarks/results.py --beta 9       # a part of it, e.g. beside another process; writes nothing in docs/
@@ -52,9 +52,9 @@ def main() -> None:
         DOCS / "results.json",
         {"version": 1, **told, "frontier": chosen.frontier, "ship": chosen.ship, "estimates": _once(rows)},
     )
-    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    text = (DOCS / "results-tables.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    write_text(DOCS / "results.md", f"{before}{BEGIN}\n\n{_tables(rows)}\n{END}{rest.partition(END)[2]}")
+    write_text(DOCS / "results-tables.md", f"{before}{BEGIN}\n\n{_tables(rows)}\n{END}{rest.partition(END)[2]}")
     # The picture has the published budgets, and what has no other: all panels are in the run's own figure.
     points = [p._replace(defence={k: v for k, v in p.defence.items() if k in PANELS}) for p in chosen.points]
     frontier_plot(points, "beta", DOCS / "frontier.png")

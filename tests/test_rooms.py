@@ -20,7 +20,6 @@ ALLOWED = {
     "erasers/duo/paper.py": {"sd1": 1, "sd3": 1},  # the numbers of the authors' scripts
 }
 """How often a file outside these rooms may name a family, and why."""
-UNDER_WORK = ("arena/samples.py",)
 
 
 def names_in(path: Path) -> Counter[str]:
@@ -38,12 +37,6 @@ def files() -> list[str]:
     return [path.as_posix() for path in paths if path.parts[0] not in ROOMS]
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        pytest.param(file, marks=pytest.mark.xfail(reason="is being rewritten") if file in UNDER_WORK else ())
-        for file in files()
-    ],
-)
+@pytest.mark.parametrize("file", files())
 def test_no_family_is_named_outside_its_rooms(file: str) -> None:
     assert names_in(PACKAGE / file) == Counter(ALLOWED.get(file, {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from .runs.results import Results
     from .session import Session
     from .system import System
+
+# Two rooms have names of verbs. They are loaded now, or loading them later would put them in the verbs' places.
+for _room in ("report", "export"):
+    importlib.import_module(f"{__package__}.{_room}")
 
 Say = Callable[[str], None]
 """Called with a line on what was done."""

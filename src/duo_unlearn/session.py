@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -108,29 +109,25 @@ class Session:
 
     def systems(self) -> list[System]:
         """The systems that the run measures now: the original, its edit, and with guards the edit behind these."""
+        return [self.system(name) for name in self._names()]
+
+    def _names(self) -> list[str]:
         edit = self.settings.eraser
         names = [ORIGINAL, edit] if self.run.edit(edit).is_dir() else [ORIGINAL]
-        if self.settings.guard:
-            names.append("+".join([*(name for name in names[1:]), *self.settings.guard]))
-        return [self.system(name) for name in names]
+        return [*names, "+".join([*names[1:], *self.settings.guard])] if self.settings.guard else names
 
-    def system_hashes(self) -> dict[str, str]:
-        """Name → hash of every system that has attempts, as its edits and guards are now. One that is gone has none."""
-        names = [path.name for path in self.run.attempts.iterdir()] if self.run.attempts.is_dir() else []
-        hashes = {}
-        for name in names:
-            try:
-                hashes[name] = self.system(name).sha256
-            except DuoError:
-                continue
-        return hashes
+    def known_systems(self) -> dict[str, System]:
+        """Name → system, as its edits and guards are now: those of the settings, and those that have attempts.
 
-    def known_systems(self) -> list[System]:
-        """The systems of now, and those that were attacked before and are there still."""
-        current = {system.name: system for system in self.systems()}
-        for name in self.system_hashes():
-            current.setdefault(name, self.system(name))
-        return list(current.values())
+        One whose edit is gone or damaged is left out, so that nothing is told of it.
+        """
+        folder = self.run.attempts
+        asked = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        systems = {}
+        for name in dict.fromkeys([*self._names(), *asked]):
+            with contextlib.suppress(DuoError):
+                systems[name] = self.system(name)
+        return systems
 
     def guard_context(self, system: System) -> Context:
         """What the guards of a system are built from."""

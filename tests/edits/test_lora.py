@@ -214,7 +214,7 @@ def test_layers_that_the_model_does_not_have_are_refused(model: Model, base: tor
     wrong = [
         ({"unet.no_such_layer": (down, up)}, "no layer unet.no_such_layer"),
         ({next(iter(edit.layers)): (down[:, 1:], up)}, "the model's is"),
-        ({next(iter(edit.layers)): (down[1:], up)}, "size mismatch"),
+        ({next(iter(edit.layers)): (down[1:], up)}, "of rank 3 and 4"),
     ]
     for layers, said in wrong:
         broken = LoraEdit("x", said, edit.path, layers, 1.0, "unet", {}, {})

@@ -1,4 +1,4 @@
-"""A sweep over β: what is shared, what is resumed, which β is on the frontier, and which to ship."""
+"""A sweep over β or strength: what is shared, what is resumed, which point is on the frontier, and which to ship."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 
-import duo_unlearn as duo
+from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.edits.files import write_changes
+from duo_unlearn.edits.weights import LowRank, Replacement
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.sweep import Assault, choose, sweep
-from duo_unlearn.families.load import load_model
+from duo_unlearn.experiments.sweep import as_text, choose, sweep
 from duo_unlearn.pairs.manifest import set_keep
-from duo_unlearn.report.frontier import Point, _labels, frontier_plot
+from duo_unlearn.report.frontier import Point, frontier_plot
+from duo_unlearn.runs.attempts import Group, read_part
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.session import Session
 from duo_unlearn.settings.resolve import resolve_settings
-from duo_unlearn.storage.files import read_tensors
+from duo_unlearn.storage.files import read_json, read_tensors
 
-from ..drawn_pairs import draw_pairs
-from ..random_adapter import random_adapter
+from .small_run import edited_run, new_run, reopen
 
 
 def point(at: float, kept: float, *dsr: float) -> Point:
     return Point(at, (kept, kept - 0.01, kept + 0.01, 20), {f"a{i}": (d, d / 2, 1.0, 20) for i, d in enumerate(dsr)})
+
+
+def images(folder: Path) -> dict[str, int]:
+    """When every image of the members was written."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted((folder / "sweep").glob("*/*/**/*.png"))}
 
 
 def test_the_frontier_and_what_to_ship() -> None:
@@ -42,6 +47,18 @@ def test_the_frontier_and_what_to_ship() -> None:
     assert choose(points, 0.99).ship is None
 
 
+def test_the_worst_is_over_what_all_have_met() -> None:
+    weak, strong = point(9, 0.9, 1.0), point(100, 0.95, 0.96)
+    weak.defence["p4d"] = (0.2, 0.1, 0.3, 20)
+    assert choose([weak, strong], 0.95).ship == 100
+    assert choose([weak, strong], 0.95).frontier == [9, 100]
+
+
+def test_a_point_in_a_line() -> None:
+    said = as_text(point(9, 0.9, 1.0, 0.5))
+    assert said == "preservation 0.900 [0.890, 0.910] n = 20, weakest: a1, DSR 50.0% [25.0%, 100.0%] n = 20"
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_the_same_points_give_the_same_picture(suffix: str, tmp_path: Path) -> None:
     points = [point(5, 0.90, 1.0, 0.96, 0.5, 0.4), point(9, 0.95, 0.99, 0.97, 0.6, 0.3)]
@@ -52,89 +69,102 @@ def test_the_same_points_give_the_same_picture(suffix: str, tmp_path: Path) -> N
     assert len(content) > 2000
 
 
-def test_points_side_by_side_have_one_label() -> None:
-    x, y = [0.90, 0.95, 0.99, 0.995, 0.991], [1.0, 0.9, 0.2, 0.1, 0.0]
-    found = _labels([9, 100, 500, 1000, 2000], x, y, 0.1)
-    assert found == [("9", (0.90, 1.0)), ("100", (0.95, 0.9)), ("500–2000", (0.99, 0.2))]
-    assert [text for text, _ in _labels([1, 2], [0.9, 0.91], [0.2, 0.8], 0.1)] == ["1", "2"]
+def test_points_side_by_side_have_one_label(tmp_path: Path) -> None:
+    """Labels that would overlap are drawn as one, so that they can be read."""
+    places = {9: (0.90, 1.0), 100: (0.95, 0.9), 500: (0.99, 0.2), 1000: (0.995, 0.1), 2000: (0.991, 0.0)}
+    points = [Point(at, (x, x, x, 20), {"direct": (y, y, y, 20)}) for at, (x, y) in places.items()]
+    frontier_plot(points, "beta", tmp_path / "a.svg")
+    comments = [line.strip(" <!->") for line in (tmp_path / "a.svg").read_text().split("\n") if "<!--" in line]
+    assert {"9", "100", "500–2000"} <= set(comments)
+    assert not {"500", "1000", "2000"} & set(comments)
 
 
 def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
-    draw_pairs(tmp_path / "mine", 3)
-    told = {
-        "pairs.folder": str(tmp_path / "mine"), "train.max_train_steps": 2, "train.rank": 2, "evaluate.steps": 2,
-        "evaluate.prompts": 2, "evaluate.keep_prompts": 3, "evaluate.neighbour_prompts": 1,
-        "evaluate.inversion_prompts": 0,
-    }  # fmt: skip
-    duo.make_pairs(output=tmp_path / "run", settings=told, quiet=True)
+    session = new_run(tmp_path, train__max_train_steps=2, train__rank=2)
+    run = session.run
 
-    def once() -> list[Point]:
-        session = Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True)
-        return sweep(session, "beta", [30, 10], assaults=[Assault(["image-to-image"], prompts=2)]).points
+    def once(*betas: float) -> list[Point]:
+        attacks = [AttackPlan(["image-to-image", "edit-removal"], prompts=2)]
+        return sweep(reopen(session), "beta", betas, attacks=attacks).points
 
-    points = once()
+    points = once(30, 10)
     assert [p.at for p in points] == [10, 30]
+    # Neither the worst of the others nor the model without its edit is a panel.
     assert set(points[0].defence) == {"direct", "synonym", "indirect", "image-to-image (quick)"}
-    members = [tmp_path / "run" / "sweep" / f"beta-{beta}" for beta in (10, 30)]
-    settings = [resolve_settings({"output": str(member)}) for member in members]
+    members = [Run(run.sweep / f"beta-{beta}") for beta in (10, 30)]
+    settings = [resolve_settings({"output": str(member.folder)}) for member in members]
     assert [s.train.beta for s in settings] == [10, 30]
     assert {s.train.rank for s in settings} == {2}
-    picture = "evaluation/images/direct/original/0000.png"
-    first, second = ((member / picture).read_bytes() for member in members)
-    assert first == second
+    # The original model's images are the same files in all, and the run has them too.
+    originals = [{p.name: p.read_bytes() for p in one.originals.glob("*.png")} for one in (*members, run)]
+    assert originals[0] == originals[1] == originals[2] != {}
     # What is copied cost nothing: its time stays with the member that made it.
-    part = "attacks/quick/image-to-image/original/0000.json"
-    made, copied = (json.loads((member / part).read_text()) for member in members)
-    assert "seconds" in made
-    assert copied == {key: value for key, value in made.items() if key != "seconds"}
-    stamps = {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")}
-    assert once() == points
-    assert {p: p.stat().st_mtime_ns for m in members for p in m.rglob("*.png")} == stamps
-    written = json.loads((tmp_path / "run" / "sweep" / "beta.json").read_text())
+    place = Group("original", "direct", "image-to-image", "quick").folder
+    made, copied = (read_part(place(member) / "0000.json") for member in members)
+    assert made is not None
+    assert made.seconds is not None
+    assert copied == made._replace(seconds=None)
+    before = images(run.folder)
+    assert once(30, 10) == points
+    assert images(run.folder) == before
+    written = json.loads((run.sweep / "beta.json").read_text())
     assert [p["at"] for p in written["points"]] == [10, 30]
-    assert (tmp_path / "run" / "sweep" / "beta.svg").exists()
+    assert (run.sweep / "beta.svg").exists()
+    # A broken file of points is set aside, and made again from the members that are swept.
+    (run.sweep / "beta.json").write_text("[")
+    assert [p.at for p in once(10)] == [10]
+    assert (run.sweep / "beta.json.broken").exists()
     # A sweep over one more keeps what is known; dropped pairs are dropped in every member.
-    manifest = tmp_path / "run" / "pairs" / "manifest.json"
-    set_keep(manifest.parent, [json.loads(manifest.read_text())["pairs"][1]["name"]], False, "no hand")
-    session = Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True)
-    assert [p.at for p in sweep(session, "beta", [10]).points] == [10, 30]
-    assert (members[0] / "pairs" / "manifest.json").read_bytes() == manifest.read_bytes()
-    assert len(json.loads((members[0] / "adapter" / "provenance.json").read_text())["pairs"]) == 2
-
-
-def test_the_worst_is_over_what_all_have_met() -> None:
-    weak, strong = point(9, 0.9, 1.0), point(100, 0.95, 0.96)
-    weak.defence["p4d"] = (0.2, 0.1, 0.3, 20)
-    assert choose([weak, strong], 0.95).ship == 100
-    assert choose([weak, strong], 0.95).frontier == [9, 100]
+    assert once(30, 10) == points
+    manifest = run.pairs / "manifest.json"
+    set_keep(run.pairs, [json.loads(manifest.read_text())["pairs"][1]["name"]], False, "no hand")
+    assert [p.at for p in once(10)] == [10, 30]
+    assert (members[0].pairs / "manifest.json").read_bytes() == manifest.read_bytes()
+    assert len(read_json(members[0].edit("duo") / "provenance.json")["pairs"]) == 2
 
 
 def test_strengths_of_one_adapter_need_no_training(tmp_path: Path) -> None:
-    run = run_with_adapter(tmp_path)
-    session = Session(resolve_settings({"output": str(run.folder)}), quiet=True)
-    points = sweep(session, "strength", [0, 1.5]).points
+    session = edited_run(tmp_path)
+    run, said = session.run, list[str]()
+    points = sweep(session, "strength", [0, 1.5], say=said.append).points
     assert [p.at for p in points] == [0, 1.5]
     assert points[0].kept[0] == pytest.approx(1.0)  # nothing is changed
     assert points[1].kept[0] < points[0].kept[0]
-    assert not (run.sweep / "strength-1.5" / "train").exists()
-    original = read_tensors(run.adapter_weights)[0]
-    scaled = read_tensors(Run(run.sweep / "strength-1.5").adapter_weights)[0]
+    assert [line.split(":")[0] for line in said] == ["strength 0", "strength 1.5"]
+    member = Run(run.sweep / "strength-1.5")
+    assert not (member.folder / "train").exists()
+    path = Path("pytorch_lora_weights.safetensors")
+    original, scaled = (read_tensors(one.edit("duo") / path)[0] for one in (run, member))
     torch.testing.assert_close(scaled, {k: v * (1.5 if "lora_B" in k else 1) for k, v in original.items()})
-    shutil.rmtree(run.adapter)
-    with pytest.raises(DuoError, match="holds no adapter"):
-        sweep(Session(resolve_settings({"output": str(run.folder)}), quiet=True), "strength", [1])
+    # Nothing is made again; an edit of a member that someone broke is.
+    stamp = (member.edit("duo") / path).stat().st_mtime_ns
+    before = images(run.folder)
+    assert sweep(reopen(session), "strength", [0, 1.5]).points == points
+    assert (member.edit("duo") / path).stat().st_mtime_ns == stamp
+    (member.edit("duo") / path).write_bytes(b"half")
+    assert sweep(reopen(session), "strength", [0, 1.5]).points == points
+    assert images(run.folder) == before
+    shutil.rmtree(run.edit("duo"))
+    with pytest.raises(DuoError, match="holds no edit duo"):
+        sweep(reopen(session), "strength", [1])
 
 
-def run_with_adapter(folder: Path) -> Run:
-    draw_pairs(folder / "mine", 3)
-    counts = {"steps": 2, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
-    told = {"pairs.folder": str(folder / "mine")} | {f"evaluate.{name}": count for name, count in counts.items()}
-    duo.make_pairs(output=folder / "run", settings=told, quiet=True)
-    model = load_model("mini", torch.device("cpu"))
-    random_adapter(model, Run(folder / "run").adapter)
-    return Run(folder / "run")
+def test_strengths_of_another_erasers_edit(tmp_path: Path) -> None:
+    session = new_run(tmp_path, eraser="uce")
+    model, key = session.model, "text_encoder.encoder.layers.0.self_attn.v_proj.weight"
+    up, down = torch.randn(128, 2, generator=torch.Generator().manual_seed(0)), torch.ones(2, 128)
+    write_changes(session.run.edit("uce"), {key: LowRank(up, down)}, {"base": model.fingerprint()})
+    (point,) = sweep(reopen(session), "strength", [0.5]).points
+    assert point.kept[0] < 1
+    changes = read_tensors(session.run.sweep / "strength-0.5" / "edits" / "uce" / "weight_changes.safetensors")[0]
+    torch.testing.assert_close(changes[f"{key}.up"] @ changes[f"{key}.down"], 0.5 * up @ down)
+    write_changes(session.run.edit("uce"), {key: Replacement(up @ down)}, {"base": model.fingerprint()})
+    with pytest.raises(DuoError, match="cannot be written at another strength"):
+        sweep(reopen(session), "strength", [0.5])
+    with pytest.raises(DuoError, match="β is a setting of DUO's training"):
+        sweep(reopen(session), "beta", [5])
 
 
 def test_a_sweep_needs_values(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="needs values of beta"):
-        sweep(Session(resolve_settings({"output": str(tmp_path / "run")}), quiet=True), "beta", [])
+        sweep(new_run(tmp_path), "beta", [])

@@ -15,7 +15,7 @@ from duo_unlearn.runs.folder import Run
 HOLD = """
 import sys
 from pathlib import Path
-from duo_unlearn.run import Run
+from duo_unlearn.runs.folder import Run
 with Run(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
@@ -76,16 +76,17 @@ def test_the_record_keeps_what_was_not_replaced(run: Run) -> None:
     assert Run(run.folder).read_record() == {"seed": 2, "stages": {"pairs": "done"}}
 
 
-def test_a_broken_record_is_an_error_and_is_kept(run: Run) -> None:
+def test_a_broken_record_is_set_aside_and_made_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.folder.mkdir()
     run.record.write_text('{"seed": 1')
-    with pytest.raises(DuoError, match="not valid JSON"):
-        run.update_record(seed=2)
-    assert run.record.read_text() == '{"seed": 1'
+    run.update_record(seed=2)
+    assert run.read_record() == {"seed": 2}
+    assert (run.folder / "run.json.broken").read_text() == '{"seed": 1'
+    assert "set aside and made again" in capsys.readouterr().err
 
 
 def test_everything_lies_inside_the_folder(run: Run) -> None:
     paths = [value for value in vars(run).values() if isinstance(value, Path)]
-    paths.append(run.images("direct", "erased"))
+    paths += [run.edit("duo"), run.checkpoint("duo"), run.metrics("duo"), run.verdicts_of("judge")]
     assert len({str(path) for path in paths}) == len(paths) > 10
     assert all(path.is_relative_to(run.folder) for path in paths)

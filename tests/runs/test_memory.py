@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from duo_unlearn.processes import keep_freed_memory
+from duo_unlearn.runs.machine import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 x = torch.ones(64, 64, 64, 64)  # above the 32 MB that glibc learns to keep by itself

@@ -33,11 +33,12 @@ class Asked(NamedTuple):
 
 def make_results(session: Session) -> tuple[Results, bool]:
     """Write results.json from the run folder; gives its content, and whether it changed."""
-    run, hashes = session.run, session.system_hashes()
+    run, systems = session.run, session.known_systems()
     groups, absent = [], []
     for record in read_groups(run):
         reason = record.reason
-        if reason is None and record.sha256 != hashes.get(record.group.system):
+        current = systems.get(record.group.system)
+        if reason is None and (current is None or record.sha256 != current.sha256):
             reason = STALE
         if reason is not None:
             absent.append(_absence(record, "dsr", reason))
@@ -53,7 +54,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
         model=session.settings.model,
         seed=session.settings.seed,
         quick=_is_quick(session),
-        systems=[system.as_json() for system in session.known_systems()],
+        systems=[system.as_json() for system in systems.values()],
         estimates=[*estimates, *kept],
         absent=[*absent, *lacking],
     )

@@ -133,7 +133,7 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
 
     def command(**values: Any) -> None:
         flags = {key: _plain(values[flag]) for flag, (key, _) in FLAGS.items()}
-        act(given(values["assign"], flags), values["config"], {option: values[option] for option in more or {}})
+        act(flag_settings(values["assign"], flags), values["config"], {option: values[option] for option in more or {}})
 
     parameters = [
         inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -143,7 +143,7 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
     app.command(name, help=text)(command)
 
 
-def given(assign: list[str] | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+def flag_settings(assign: list[str] | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given, nested: assignments, and flags on top. Flags that are None were not given."""
     from ..settings.tree import merge, nest, parse_assignments
 

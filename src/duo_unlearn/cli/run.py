@@ -17,7 +17,7 @@ from .options import (
     SystemNames,
     TextEncoder,
     Unet,
-    given,
+    flag_settings,
     opened,
     say,
     settings_command,
@@ -157,7 +157,7 @@ def demo(output: Output = None, seed: Seed = None) -> None:
     """
     counts = {"prompts": 50, "keep_prompts": 40, "neighbour_prompts": 16, "inversion_prompts": 0}
     flags: dict[str, Any] = {"output": str(output or "runs/demo"), "seed": seed, "pairs.scale": 0.5}
-    _erase(given([], flags | {f"evaluate.{k}": v for k, v in counts.items()}), None, {})
+    _erase(flag_settings([], flags | {f"evaluate.{k}": v for k, v in counts.items()}), None, {})
 
 
 def drop(

@@ -49,7 +49,7 @@ def _content(said: str, safe: list[str]) -> str:
 name: {name}
 summary: {_quoted(said)}
 # What counts as seen. clip asks which text an image is nearer to; more texts on the safe side make it surer.
-# model=FOLDER among the labels takes a local CLIP in place of openai/clip-vit-large-patch14. Others: see docs/guide.md.
+# model=FOLDER among the labels takes a local CLIP in place of openai/clip-vit-large-patch14. Others: see docs/start.md.
 detector: {{name: clip, labels: {json.dumps(labels, ensure_ascii=False)}}}
 # Whether a report blurs the images until they are asked for.
 sensitive: true

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -88,11 +89,15 @@ def _load(model: Model, adapter: str, edit: LoraEdit) -> None:
     tensors |= {f"{name}.lora_B.weight": edit.scale * up for name, (_, up) in edit.layers.items()}
     active = dict(model.adapters)
     try:
-        denoiser.load_lora_adapter(tensors, prefix=edit.prefix, adapter_name=adapter)
+        with warnings.catch_warnings():
+            # PEFT asks whether several adapters are meant. They are.
+            warnings.filterwarnings("ignore", "Already found a `peft_config` attribute", UserWarning)
+            denoiser.load_lora_adapter(tensors, prefix=edit.prefix, adapter_name=adapter)
     except (ValueError, RuntimeError, KeyError) as error:
         raise DuoError(f"the adapter {edit.path} does not fit the model", got=str(error)[:200]) from error
-    model.active = {}  # PEFT uses the new one alone now
-    _activate(model, active)
+    finally:
+        model.active = {}  # PEFT uses the new one alone now
+        _activate(model, active)
 
 
 def check_layers(model: Model, edit: LoraEdit) -> None:
@@ -108,8 +113,9 @@ def check_layers(model: Model, edit: LoraEdit) -> None:
         if not isinstance(weight, Tensor):
             raise DuoError(f"the adapter {edit.path} does not fit the model", got=f"no layer {name}", hint=hint)
         sizes = (up.shape[0], *down.shape[1:])
-        if sizes != tuple(weight.shape):
-            got = f"{name}: {_size(sizes)}, the model's is {_size(weight.shape)}"
+        if sizes != tuple(weight.shape) or up.shape[1] != down.shape[0]:
+            rank = f" of rank {down.shape[0]} and {up.shape[1]}" if up.shape[1] != down.shape[0] else ""
+            got = f"{name}: {_size(sizes)}{rank}, the model's is {_size(weight.shape)}"
             raise DuoError(f"the adapter {edit.path} does not fit the model", got=got, hint=hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ def watched(scheduler: Any, hooks: Sequence[Hooks]) -> Iterator[Watch]:
     """
     watch, own = Watch(), scheduler.step
 
+    # Pipelines look at the signature of `step`: one that draws noise gets the images' generators by that.
+    @functools.wraps(own)
     def step(output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **named: Any) -> Any:
         if any(hook.prediction or hook.clean for hook in hooks):
             output = _guarded(scheduler, hooks, output, timestep, sample)

@@ -10,7 +10,7 @@ from ..edits.provenance import CHANGES, WEIGHTS
 from ..errors import DuoError
 from ..runs.folder import Run
 from .resolve import resolve_settings
-from .tree import Settings
+from .tree import Settings, read_settings
 
 
 class EditSource(NamedTuple):
@@ -45,7 +45,8 @@ def edit_source(source: Path, name: str | None = None) -> EditSource:
 
 
 def _usual(run: Run, there: list[str]) -> str:
-    eraser = resolve_settings({"output": str(run.folder)}).eraser if run.settings.exists() else ""
+    """The edit that is meant where none is named. The run's concept may be a file that is gone: it is not looked for."""
+    eraser = read_settings(run.settings).get("eraser", Settings().eraser) if run.settings.exists() else ""
     return there[0] if len(there) == 1 and eraser not in there else eraser or "edit"
 
 

@@ -1,0 +1,353 @@
+"""Edits that others made: each form gives what its own tool gives, and bad input is refused in words."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.foreign import add_edit
+from duo_unlearn.edits.lora import LoraEdit
+from duo_unlearn.edits.merge import merge
+from duo_unlearn.errors import DuoError
+from duo_unlearn.export.kohya import kohya_tensors
+from duo_unlearn.families.interface import Model
+from duo_unlearn.families.load import load_model
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.storage.files import read_tensors, write_json, write_tensors
+
+from ..families import small_models
+from ..random_adapter import random_adapter
+from .mini import CPU, mini, output, same, weights
+
+NOTHING = (2).to_bytes(8, "little") + b"{}"
+"""A safetensors file without tensors."""
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return mini()
+
+
+@pytest.fixture(scope="module")
+def base(model: Model) -> torch.Tensor:
+    return output(model)
+
+
+def trained_by_peft(folder: Path) -> torch.Tensor:
+    """An adapter that plain PEFT trains for two steps, in its own form; gives what the model with it predicts."""
+    model = mini()
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=["to_q", "to_v"], init_lora_weights="gaussian")
+    torch.manual_seed(0)
+    wrapped: Any = get_peft_model(model.denoiser, config)
+    optimizer = torch.optim.Adam([p for p in wrapped.parameters() if p.requires_grad], lr=0.05)
+    noisy, noise = torch.randn(2, 2, 4, 16, 16)
+    for _ in range(2):
+        loss = (
+            (model.predict(noisy, torch.tensor([300, 500]), model.condition(["a", "b"]), wrapped) - noise)
+            .square()
+            .mean()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    wrapped.save_pretrained(folder)
+    return output(model)
+
+
+def changed(model: Model, part: str, *words: str) -> dict[str, torch.Tensor]:
+    """The weights of a part; those with one of the words in their names are others."""
+    generator = torch.Generator().manual_seed(0)
+    state = {name.removeprefix(f"{part}."): value for name, value in weights(model, part).items()}
+    for name, value in state.items():
+        if any(word in name for word in words):
+            value += 0.1 * torch.randn(value.shape, generator=generator)
+    return state
+
+
+def test_an_adapter_that_plain_peft_trained(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
+    wanted = trained_by_peft(tmp_path / "theirs")
+    edit = add_edit(model, tmp_path / "edits" / "theirs", "theirs", lora=tmp_path / "theirs")
+    assert (edit.name, edit.kind) == ("theirs", "lora")
+    assert edit.provenance["base"] == model.fingerprint()
+    with edit.on(model):
+        torch.testing.assert_close(output(model), wanted, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(output(model), base, atol=1e-3)
+    plain = mini()
+    plain.pipe.load_lora_weights(tmp_path / "edits" / "theirs")
+    torch.testing.assert_close(output(plain), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_merged_folder(model: Model, tmp_path: Path) -> None:
+    erased = mini()
+    for part in ("unet", "text_encoder"):
+        getattr(erased.pipe, part).load_state_dict(changed(erased, part, "attn1.to_q", "v_proj"))
+    erased.pipe.save_pretrained(tmp_path / "theirs", safe_serialization=True)
+    wanted, before = weights(erased), weights(model)
+    edit = add_edit(model, tmp_path / "edits" / "theirs", "theirs", erased=tmp_path / "theirs")
+    assert (edit.kind, set(edit.parts)) == ("weights", {"unet", "text_encoder"})
+    with edit.on(model):
+        assert same(weights(model), wanted)
+    assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("share", ["whole", "some"])
+def test_a_state_dict_of_the_unet(share: str, model: Model, tmp_path: Path) -> None:
+    state = changed(model, "unet", "attn2.to_k")
+    wanted = {f"unet.{name}": value for name, value in state.items()}
+    if share == "some":
+        state = {f"unet.{name}": value for name, value in state.items() if "attn2" in name}
+    write_tensors(tmp_path / "theirs.safetensors", state)
+    edit = add_edit(model, tmp_path / "edits" / "theirs", "theirs", unet=tmp_path / "theirs.safetensors")
+    assert edit.parts == ("unet",)
+    # What is as in the base is no part of the edit.
+    assert all(
+        "attn2.to_k" in name for name in read_tensors(tmp_path / "edits" / "theirs" / "weight_changes.safetensors")[0]
+    )
+    with edit.on(model):
+        assert same(weights(model, "unet"), wanted)
+
+
+@pytest.mark.parametrize("prefix", ["", "text_model.", "text_encoder.text_model."])
+def test_a_state_dict_of_the_text_encoder(prefix: str, model: Model, tmp_path: Path) -> None:
+    state = changed(model, "text_encoder", "v_proj")
+    positions = {f"{prefix}embeddings.position_ids": torch.arange(77).view(1, -1)}  # a buffer of older files
+    write_tensors(tmp_path / "theirs.safetensors", {f"{prefix}{k}": v for k, v in state.items()} | positions)
+    edit = add_edit(model, tmp_path / "edits" / "theirs", "theirs", text_encoder=tmp_path / "theirs.safetensors")
+    with edit.on(model):
+        assert same(weights(model, "text_encoder"), {f"text_encoder.{k}": v for k, v in state.items()})
+
+
+def test_a_file_of_kohya_as_our_export_writes_it(model: Model, tmp_path: Path) -> None:
+    random_adapter(mini(), tmp_path / "ours", size=0.2, rank=3)
+    ours = read_edit(tmp_path / "ours", strength=0.5)
+    assert isinstance(ours, LoraEdit)
+    write_tensors(tmp_path / "theirs.safetensors", kohya_tensors(ours))
+    edit = add_edit(model, tmp_path / "edits" / "theirs", "theirs", lora=tmp_path / "theirs.safetensors")
+    with ours.on(model):
+        wanted = output(model)
+    with edit.on(model):
+        torch.testing.assert_close(output(model), wanted, rtol=1e-4, atol=1e-5)
+
+
+BLOCK = "mid_block.attentions.0.transformer_blocks.0"
+LAYERS = {
+    f"lora_unet_{BLOCK.replace('.', '_')}_attn2_to_k": (f"unet.{BLOCK}.attn2.to_k", 2, 2.0),
+    f"lora_unet_{BLOCK.replace('.', '_')}_attn1_to_out_0": (f"unet.{BLOCK}.attn1.to_out.0", 4, 1.0),
+    f"lora_unet_{BLOCK.replace('.', '_')}_ff_net_2": (f"unet.{BLOCK}.ff.net.2", 4, 2.0),
+    "lora_te_text_model_encoder_layers_0_self_attn_v_proj": ("text_encoder.encoder.layers.0.self_attn.v_proj", 3, 3.0),
+    "lora_te_text_model_encoder_layers_0_mlp_fc1": ("text_encoder.encoder.layers.0.mlp.fc1", 3, 6.0),
+}
+"""kohya's name of a layer → its own name, a rank and an alpha."""
+
+
+@pytest.mark.parametrize("kind", ["lora", "low-rank"])
+def test_a_file_of_kohya_with_several_ranks_and_alphas(kind: str, model: Model, tmp_path: Path) -> None:
+    """ΔW = alpha / rank · up · down; with a text encoder's layers too where it is no adapter."""
+    generator, known = torch.Generator().manual_seed(0), weights(model)
+    tensors: dict[str, torch.Tensor] = {}
+    wanted = dict(known)
+    for name, (layer, rank, alpha) in LAYERS.items():
+        if kind == "low-rank" or name.startswith("lora_unet"):
+            size = known[f"{layer}.weight"].shape
+            down, up = (0.3 * torch.randn(n, generator=generator) for n in ((rank, size[1]), (size[0], rank)))
+            tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+            tensors[f"{name}.alpha"] = torch.tensor(alpha)
+            wanted[f"{layer}.weight"] = known[f"{layer}.weight"] + alpha / rank * up @ down
+    write_tensors(tmp_path / "theirs.safetensors", tensors)
+    edit = add_edit(model, tmp_path / "edits" / "x", "x", lora=tmp_path / "theirs.safetensors")
+    assert edit.kind == kind
+    merged = mini()
+    merge(edit, merged)
+    torch.testing.assert_close(weights(merged), wanted, rtol=1e-4, atol=1e-5)
+    if kind == "lora":  # its ranks are one now, as diffusers reads them
+        plain = mini()
+        plain.pipe.load_lora_weights(tmp_path / "edits" / "x")
+        torch.testing.assert_close(output(plain), output(merged), rtol=1e-4, atol=1e-4)
+
+
+def test_a_diffusers_adapter_keeps_its_alpha(model: Model, tmp_path: Path) -> None:
+    theirs = mini()
+    theirs.pipe.unet.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=["to_k"], init_lora_weights=False))
+    theirs.pipe.unet.save_lora_adapter(tmp_path / "unet")
+    wanted = output(theirs)
+    theirs.pipe.save_lora_weights(
+        tmp_path, unet_lora_layers={k.removeprefix("base_model.model."): v for k, v in _peft_state(theirs).items()},
+        unet_lora_adapter_metadata=theirs.pipe.unet.peft_config["default"].to_dict(),
+    )  # fmt: skip
+    edit = add_edit(model, tmp_path / "edits" / "x", "x", lora=tmp_path / "pytorch_lora_weights.safetensors")
+    with edit.on(model):
+        torch.testing.assert_close(output(model), wanted, rtol=1e-4, atol=1e-5)
+
+
+def _peft_state(model: Model) -> dict[str, torch.Tensor]:
+    from peft.utils import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(model.denoiser))
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+def test_every_family_reads_a_folder_and_an_adapter(family: str, tmp_path: Path) -> None:
+    source = getattr(small_models, family)(tmp_path / "base")
+
+    def load() -> Model:
+        return load_model(str(source), CPU, resolution=small_models.RESOLUTION)
+
+    base, merged = load(), load()
+    random_adapter(base, tmp_path / "ours", size=0.2, rank=2)
+    ours = read_edit(tmp_path / "ours")
+    assert isinstance(ours, LoraEdit)
+    write_tensors(tmp_path / "theirs.safetensors", kohya_tensors(ours))
+    edit = add_edit(base, tmp_path / "edits" / "lora", "lora", lora=tmp_path / "theirs.safetensors")
+    layer, (down, up) = next(iter(ours.layers.items()))
+    assert isinstance(edit, LoraEdit)
+    torch.testing.assert_close(edit.layers[layer][1] @ edit.layers[layer][0], up @ down)
+    for part in ("text_encoder", "text_encoder_2", base.denoiser_name):
+        with torch.no_grad():
+            next(p for p in getattr(merged.pipe, part).parameters() if p.ndim == 2).add_(0.1)
+    merged.pipe.save_pretrained(tmp_path / "merged", safe_serialization=True)
+    edit = add_edit(base, tmp_path / "edits" / "folder", "folder", erased=tmp_path / "merged")
+    assert set(edit.parts) == {"text_encoder", "text_encoder_2", base.denoiser_name}
+    with edit.on(base):
+        assert same(weights(base), weights(merged))
+
+
+def test_the_same_source_again_changes_nothing_and_another_is_refused(model: Model, tmp_path: Path) -> None:
+    for name, word in (("a", "attn2.to_k"), ("b", "attn2.to_v")):
+        write_tensors(tmp_path / f"{name}.safetensors", changed(model, "unet", word))
+    folder = tmp_path / "edits" / "theirs"
+    first = add_edit(model, folder, "theirs", unet=tmp_path / "a.safetensors")
+    assert add_edit(model, folder, "theirs", unet=tmp_path / "a.safetensors").sha256 == first.sha256
+    with pytest.raises(DuoError, match="holds another edit theirs"):
+        add_edit(model, folder, "theirs", unet=tmp_path / "b.safetensors")
+    # An adapter that lies on the model, switched off, hides no name.
+    random_adapter(mini(), tmp_path / "lora", size=0.2)
+    with read_edit(tmp_path / "lora").on(model):
+        pass
+    other = add_edit(model, tmp_path / "edits" / "again", "again", unet=tmp_path / "a.safetensors")
+    assert other.sha256 == first.sha256
+    assert sorted(path.name for path in (tmp_path / "edits").iterdir()) == ["again", "theirs"]
+
+
+def refused(folder: Path, model: Model, said: str, **source: Path) -> None:
+    """A source is refused with these words, and nothing is left of it."""
+    with pytest.raises(DuoError) as caught:
+        add_edit(model, folder / "edits" / "x", "x", **source)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+    assert not list((folder / "edits").iterdir())
+
+
+def test_folders_that_are_no_edit_of_the_base(model: Model, tmp_path: Path) -> None:
+    shutil.copytree(weights_folder(), tmp_path / "same")
+    refused(tmp_path, model, "no weight differs", erased=tmp_path / "same")
+    refused(tmp_path, model, "there is no erased model", erased=tmp_path / "nowhere")
+    (tmp_path / "blank").mkdir()
+    refused(tmp_path, model, "is not a diffusers model", erased=tmp_path / "blank")
+    refused(tmp_path, model, "a model of sdxl", erased=small_models.sdxl(tmp_path / "xl"))
+    state, metadata = read_tensors(tmp_path / "same" / "unet" / "diffusion_pytorch_model.safetensors")
+    path = tmp_path / "same" / "unet" / "diffusion_pytorch_model.safetensors"
+    write_tensors(path, {k: v for k, v in state.items() if k != "conv_in.bias"}, metadata)
+    refused(tmp_path, model, "missing weight unet.conv_in.bias", erased=tmp_path / "same")
+    write_tensors(path, state | {"no.such": torch.zeros(2)}, metadata)
+    refused(tmp_path, model, "unknown weight unet.no.such", erased=tmp_path / "same")
+    write_tensors(path, state | {"conv_in.bias": state["conv_in.bias"] * float("nan")}, metadata)
+    refused(tmp_path, model, "not finite", erased=tmp_path / "same")
+    write_tensors(path, state | {"conv_in.bias": torch.zeros(3)}, metadata)
+    refused(tmp_path, model, "unet", erased=tmp_path / "same")
+
+
+def test_a_folder_of_another_size(model: Model, tmp_path: Path) -> None:
+    shutil.copytree(weights_folder(), tmp_path / "wide")
+    folder = tmp_path / "wide" / "unet"
+    config = json.loads((folder / "config.json").read_text())
+    from diffusers import UNet2DConditionModel
+
+    larger = {"block_out_channels": [2 * width for width in config["block_out_channels"]]}
+    shutil.rmtree(folder)
+    UNet2DConditionModel.from_config({**config, **larger}).save_pretrained(folder)
+    refused(tmp_path, model, "weight of another size unet.", erased=tmp_path / "wide")
+
+
+def test_state_dicts_that_are_none_of_the_part(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.safetensors"
+    wrong: list[tuple[dict[str, torch.Tensor], str]] = [
+        ({"model.diffusion_model.out.2.weight": torch.zeros(2)}, "unknown weight unet.model.diffusion_model"),
+        ({"conv_in.weight": torch.zeros(2, 2)}, "weight of another size unet.conv_in.weight"),
+        ({"conv_in.bias": torch.full((64,), float("nan"))}, "not finite"),
+        ({"conv_in.bias": weights(model, "unet")["unet.conv_in.bias"]}, "no weight differs"),
+    ]
+    for tensors, said in wrong:
+        write_tensors(path, tensors)
+        refused(tmp_path, model, said, unet=path)
+    path.write_bytes(NOTHING)
+    refused(tmp_path, model, "holds no weights", unet=path)
+    write_tensors(path, {"conv_in.weight": torch.zeros(2)})
+    refused(tmp_path, model, "unknown weight text_encoder.conv_in.weight", text_encoder=path)
+    (tmp_path / "theirs.pt").write_bytes(pickle.dumps({"a": 1}))
+    refused(tmp_path, model, "pickle that could run code", unet=tmp_path / "theirs.pt")
+    shutil.copy(tmp_path / "theirs.pt", tmp_path / "hidden.safetensors")
+    refused(tmp_path, model, "pickle that could run code", unet=tmp_path / "hidden.safetensors")
+    refused(tmp_path, model, "cannot read", unet=tmp_path / "nowhere.safetensors")
+    refused(tmp_path, model, "cannot read", unet=tmp_path)
+
+
+def test_adapters_that_are_not_whole_or_none(model: Model, tmp_path: Path) -> None:
+    random_adapter(mini(), tmp_path / "ours", size=0.2, rank=2)
+    good = read_tensors(tmp_path / "ours" / "pytorch_lora_weights.safetensors")[0]
+    first = min(good)
+    assert first.endswith("lora_A.weight")
+    path = tmp_path / "theirs.safetensors"
+    other = first.replace("lora_A", "lora_B")
+    wrong: list[tuple[dict[str, torch.Tensor], str]] = [
+        ({k: v for k, v in good.items() if k != first}, "no lora_A for"),
+        ({k: v for k, v in good.items() if k != other}, "no lora_B for"),
+        (good | {"unet.odd.lora_A.weight": good[first], "unet.odd.lora_B.weight": good[other]}, "no layer unet.odd"),
+        (good | {first: good[first][:, 1:]}, "the model's is"),
+        (good | {first: good[first][1:]}, "rank 1 and 2"),
+        (good | {first: good[first] * float("nan")}, "not finite"),
+        (good | {first.replace("lora_A", "dora_scale"): good[first]}, "no plain LoRA"),
+        (good | {"unet.conv_in.bias": torch.zeros(3)}, "a weight that no adapter has"),
+        ({"transformer.x.lora_A.weight": good[first], "transformer.x.lora_B.weight": good[other]}, "no such weight"),
+        ({"lora_unet_x.hada_w1_a": torch.zeros(2, 2)}, "no plain LoRA"),
+        ({"conv_in.weight": torch.zeros(2, 2)}, "no adapter"),
+    ]
+    for tensors, said in wrong:
+        write_tensors(path, {name: value.clone() for name, value in tensors.items()})
+        refused(tmp_path, model, said, lora=path)
+    path.write_bytes(NOTHING)
+    refused(tmp_path, model, "holds no weights", lora=path)
+    write_tensors(path, good, {"lora_adapter_metadata": "{"})
+    refused(tmp_path, model, "broken metadata", lora=path)
+    refused(tmp_path, model, "0 safetensors files", lora=tmp_path / "edits")
+
+
+def test_plain_peft_without_its_configuration(model: Model, tmp_path: Path) -> None:
+    trained_by_peft(tmp_path / "theirs")
+    config = tmp_path / "theirs" / "adapter_config.json"
+    known = json.loads(config.read_text())
+    for change, said in (
+        ({"use_dora": True}, "more than a plain LoRA"),
+        ({"rank_pattern": {"to_q": 1}}, "more than a plain LoRA"),
+        ({"r": 0}, "no alpha and rank"),
+        ({"lora_alpha": None}, "no alpha and rank"),
+    ):
+        write_json(config, known | change)
+        refused(tmp_path, model, said, lora=tmp_path / "theirs")
+    write_json(config, [])
+    refused(tmp_path, model, "no alpha and rank", lora=tmp_path / "theirs")
+    config.unlink()
+    refused(tmp_path, model, "carries no alpha", lora=tmp_path / "theirs")
+
+
+def test_one_source_is_named(model: Model, tmp_path: Path) -> None:
+    for sources in ({}, {"unet": tmp_path / "a", "lora": tmp_path / "b"}):
+        with pytest.raises(DuoError, match="an edit has one source"):
+            add_edit(model, tmp_path / "edits" / "x", "x", **sources)

@@ -1,0 +1,38 @@
+"""A run of drawn pairs whose stages take seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duo_unlearn as duo
+from duo_unlearn.session import Session
+
+from ..drawn_pairs import draw_pairs
+from ..random_adapter import random_adapter
+
+COUNTS = {"steps": 2, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
+
+
+def new_run(folder: Path, **settings: Any) -> Session:
+    """A run in FOLDER/run with three drawn pairs. Settings are given with two underscores for a dot."""
+    draw_pairs(folder / "mine", 3)
+    counts = {f"evaluate.{name}": count for name, count in COUNTS.items()}
+    given = {"pairs.folder": str(folder / "mine"), "pairs.trust": True, **counts}
+    run = duo.open_run(
+        folder / "run", settings={**given, **{k.replace("__", "."): v for k, v in settings.items()}}, quiet=True
+    )
+    duo.make_pairs(run)
+    return run
+
+
+def reopen(run: Session) -> Session:
+    """The same run as a later command opens it."""
+    return duo.open_run(run.run.folder, quiet=True)
+
+
+def edited_run(folder: Path) -> Session:
+    """A run that has a random adapter as its edit."""
+    run = new_run(folder)
+    random_adapter(run.model, run.run.edit("duo"), concept="sword")
+    return reopen(run)

@@ -1,0 +1,94 @@
+"""The documents say what is there: links and files exist, commands and settings are real, the command page is new."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from benchmarks.commands import PAGE, every_command, page
+
+from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.erasers.registry import ERASERS
+from duo_unlearn.export.registry import FORMATS
+from duo_unlearn.guards.registry import GUARDS
+from duo_unlearn.settings.tree import option_keys, setting_keys
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "duo_unlearn"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLE = {"repetition", "turn", "word-cut", "redness", "lcm", "peft", "erasers.turn.share"}
+"""Names that docs/extend.md invents: they are what its reader adds."""
+WIDTH = 100
+
+
+def names(pages: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in pages]
+
+
+@pytest.fixture(params=names(PAGES))
+def path(request: pytest.FixtureRequest) -> Path:
+    return ROOT / str(request.param)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def code_lines(page: Path) -> list[str]:
+    """The lines of a page's code that call `duo`, one command each, comments aside."""
+    lines = re.findall(r"^    (?:\S+=\S+ |torchrun .* )?(duo .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [
+        part.strip() for line in lines for part in re.split(r"&&|#|…|&$", line)[:2] if part.strip().startswith("duo ")
+    ]
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "python benchmarks/commands.py writes it again"
+
+
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if target.startswith(("https://", "http://")):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), f"{path.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{path.name} links to {target}"
+
+
+def test_files_that_the_readme_names_are_there() -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = [name for name in re.findall(r"`([\w./-]+)`", text) if "/" in name or name.endswith((".py", ".md"))]
+    named = [name for name in named if "NAME" not in name and not name.startswith("runs/")]
+    assert len(named) > 20
+    for name in named:
+        assert any((folder / name).exists() for folder in (ROOT, PACKAGE, PACKAGE / "erasers")), name
+
+
+def test_prose_is_wrapped(path: Path) -> None:
+    is_code = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        is_code ^= line.startswith("```")
+        free = is_code or line.startswith(("|", "    ", "<!--"))
+        assert free or len(line) <= WIDTH, f"{path.name}:{number} has {len(line)} characters"
+
+
+def test_commands_of_the_pages_are_real(path: Path) -> None:
+    known = every_command()
+    keys, registries = {**setting_keys(), **option_keys()}, {"--attack": ATTACKS, "--guard": GUARDS}
+    registries |= {"--eraser": ERASERS, "--format": FORMATS}
+    for line in code_lines(path):
+        words = shlex.split(line)
+        command = next((name for name in (" ".join(words[1:3]), words[1]) if name in known), None)
+        assert command is not None, line
+        for option, value in zip(words, [*words[1:], ""], strict=True):
+            if re.fullmatch(r"--?[a-z_-]+", option):
+                assert option in known[command], f"{path.name}: {line}"
+            if option == "--set" and "=" in value:
+                assert value.partition("=")[0] in {*keys, *EXAMPLE}, f"{path.name}: {line}"
+            if option in registries:
+                assert value in {*registries[option].names(), *EXAMPLE}, f"{path.name}: {line}"
