@@ -15,7 +15,8 @@ LOCK := requirements.lock
 LOCK_VENV := build/lock-venv
 TORCH = $(shell grep '^torch==' $(LOCK))
 PIP = $(BIN)/python -m pip --disable-pip-version-check
-PYTEST = $(BIN)/python -m pytest
+# A worker a core, each with one thread: two threads a test on a busy core wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 # A step of the set-up: one line for people, pip's words in the log, and the end of the log when it fails.
 define step
@@ -39,10 +40,10 @@ demo: $(STAMP) ## erase a concept from the embedded model: minutes on a laptop, 
 	@$(BIN)/duo demo
 
 test: $(STAMP) ## the fast tests
-	@$(PYTEST) -q -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 slow: $(STAMP) ## the slow tests
-	@$(PYTEST) -q -m slow
+	@$(PYTEST) -m slow
 
 check: $(STAMP) ## linter, format, types, import layers
 	@$(BIN)/ruff check --quiet .

@@ -25,13 +25,13 @@ from random_weights import random_model
 
 from duo_unlearn.edits.lora import adapters_off, attach
 from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.duo.step import draw, make_batch, terms_of
 from duo_unlearn.erasers.latents import Cache
 from duo_unlearn.families.interface import Moments
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.session import machine
-from duo_unlearn.erasers.duo.settings import TrainSettings
 
 OPTIONS = ("fused", "channels_last", "compile", "checkpointing")
 

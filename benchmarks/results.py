@@ -11,20 +11,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import duo_unlearn as duo
+from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.experiments.sweep import BETAS, Assault, sweep
-from duo_unlearn.records import is_share
+from duo_unlearn.experiments.sweep import BETAS
+from duo_unlearn.records import ORIGINAL, is_share
 from duo_unlearn.report.frontier import frontier_plot
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
-from duo_unlearn.session import Session, machine
-from duo_unlearn.settings.resolve import resolve_settings
-from duo_unlearn.storage.files import read_json, write_json, write_text
+from duo_unlearn.runs.results import read_results
+from duo_unlearn.session import machine
+from duo_unlearn.storage.files import write_json, write_text
 
 GRID = (9.0, 30.0, *BETAS)
 """The mini model's β, one between, and the paper's."""
-ASSAULTS = (
-    Assault([name for name in ATTACKS if name != "direct"], "quick", 20),
-    Assault(["ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k"], "paper", 16),
+SEARCHES = ("ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k")
+ATTACK_PLANS = (
+    AttackPlan([name for name in ATTACKS.names() if name != "direct"], "quick", 20),
+    AttackPlan(SEARCHES, "paper", 16),
 )
 PANELS = (
     *("direct", "synonym", "indirect", "ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk"),
@@ -42,16 +46,16 @@ def main() -> None:
     parser.add_argument("--beta", type=float, action="append")
     given = parser.parse_args()
     keep_freed_memory()  # as `duo` does
-    session = Session(resolve_settings({"concept": "sword", "output": str(given.run), "evaluate": EVALUATE}))
-    chosen = sweep(session, "beta", given.beta or list(GRID), assaults=ASSAULTS, say=print)
+    settings = {f"evaluate.{name}": count for name, count in EVALUATE.items()}
+    run = duo.open_run(given.run, concept="sword", settings=settings)
+    chosen = duo.sweep(run, "beta", given.beta or list(GRID), attacks=ATTACK_PLANS, say=print)
     if given.beta:
         return
     rows = [row for beta in GRID for row in _rows(given.run / "sweep" / f"beta-{beta:g}", beta)]
-    told = {"concept": "sword", "model": "mini", "seed": session.settings.seed, "machine": machine(), "betas": GRID}
-    write_json(
-        DOCS / "results.json",
-        {"version": 1, **told, "frontier": chosen.frontier, "ship": chosen.ship, "estimates": _once(rows)},
-    )
+    head = {"concept": "sword", "model": "mini", "machine": machine()}
+    systems = [{"name": ORIGINAL, "beta": None}, *({"name": _system(beta), "beta": beta} for beta in GRID)]
+    tail = {"frontier": chosen.frontier, "ship": chosen.ship, "estimates": _once(rows)}
+    write_json(DOCS / "results.json", {"version": 2, **head, "systems": systems, **tail})
     text = (DOCS / "results-tables.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     write_text(DOCS / "results-tables.md", f"{before}{BEGIN}\n\n{_tables(rows)}\n{END}{rest.partition(END)[2]}")
@@ -61,32 +65,42 @@ def main() -> None:
 
 
 def _rows(member: Path, beta: float) -> list[Row]:
-    """A member's estimates, with what the attacks gave; β where it matters."""
-    known = [*read_json(member / "results.json")["estimates"], *read_json(member / "attacks.json")["estimates"]]
-    return [{**row, "beta": None if row["model"] == "original" else beta} for row in known]
+    """A member's estimates. Its edit is named by its β; hashes and awareness of guards say nothing here."""
+    rows = [estimate.as_json() for estimate in read_results(Run(member)).estimates]
+    return [
+        {name: value for name, value in row.items() if name not in ("sha256", "search")}
+        | {"system": ORIGINAL if row["system"] == ORIGINAL else _system(beta)}
+        for row in rows
+    ]
+
+
+def _system(beta: float) -> str:
+    """The name of the edit that a β gives."""
+    return f"duo-beta-{beta:g}"
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:
     """The original model's numbers are the same in every member."""
-    names = ("metric", "model", "prompts", "attack", "preset", "beta", "contract")
+    names = ("metric", "system", "scenario", "attack", "preset", "contract")
     return list({tuple(row.get(name) for name in names): row for row in rows}.values())
 
 
 def _tables(rows: list[Row]) -> str:
-    attacks = _table([r for r in rows if "attack" in r], lambda r: f"{r['attack']} ({r['preset']}, n = {r['n']})")
+    attacks = _table([r for r in rows if r["attack"]], lambda r: f"{r['attack']} ({r['preset']}, n = {r['n']})")
     shown = ("dsr", "item agreement", "prior preservation", "lpips", "fid", "kid", "cmmd", "clip score")
-    plain = [r for r in rows if "attack" not in r and r["metric"] in shown]
-    kept = _table(plain, lambda r: f"{r['metric']}, {r['prompts']} (n = {r['n']})")
+    plain = [r for r in rows if not r["attack"] and r["metric"] in shown]
+    kept = _table(plain, lambda r: f"{r['metric']}, {r['scenario']} (n = {r['n']})")
     return f"### DSR under attack\n\n{attacks}\n\n### Without attack\n\n{kept}"
 
 
 def _table(rows: list[Row], name: Callable[[Row], str]) -> str:
-    cells: dict[str, dict[float | None, str]] = {}
+    cells: dict[str, dict[str, str]] = {}
     for row in rows:
-        cells.setdefault(name(row), {})[row["beta"]] = _figure(row)
+        cells.setdefault(name(row), {})[row["system"]] = _figure(row)
     lines = ["| | original | " + " | ".join(f"β {beta:g}" for beta in GRID) + " |", "|---" * (len(GRID) + 2) + "|"]
-    for what, by_beta in sorted(cells.items()):
-        lines.append(f"| {what} | " + " | ".join(by_beta.get(beta, "–") for beta in (None, *GRID)) + " |")
+    systems = (ORIGINAL, *map(_system, GRID))
+    for what, by_system in sorted(cells.items()):
+        lines.append(f"| {what} | " + " | ".join(by_system.get(system, "–") for system in systems) + " |")
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ from PIL import Image
 
 from duo_unlearn.edits.lora import adapters_off, attach
 from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.duo.step import draw as draw_noise
 from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
 from duo_unlearn.erasers.latents import Cache
@@ -32,7 +33,6 @@ from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.session import machine
-from duo_unlearn.erasers.duo.settings import TrainSettings
 
 
 def drawn_pairs(count: int) -> tuple[list[Image.Image], list[Image.Image]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from duo_unlearn.arena.evaluation import evaluate
+
 from duo_unlearn.pipeline import make_pairs, report, train
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
+from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.settings.check import find_faults
+from duo_unlearn.settings.check import check_family, find_faults
 from duo_unlearn.settings.tree import resolve, write_settings
 from duo_unlearn.storage.files import read_tensors, write_tensors
 
@@ -148,3 +149,16 @@ def test_two_faults_of_a_model_are_two_faults(mini_folder: Path, tmp_path: Path)
     (mini_folder / "scheduler" / "scheduler_config.json").unlink()
     check = find_faults({"model": str(mini_folder), "output": str(tmp_path / "run")})
     assert len(check.faults) >= 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"eraser": "uce"}, "the eraser uce cannot be used here"),
+        ({"guard": ["negative-prompt"]}, "the guard negative-prompt cannot be used here"),
+    ],
+)
+def test_what_a_family_cannot_have_is_found_before_a_run_starts(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(DuoError, match=said):
+        check_family(resolve(given), "flux")
+    check_family(resolve(given), "mini")

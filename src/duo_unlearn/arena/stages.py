@@ -25,6 +25,7 @@ from ..records import Pair
 from ..runs.machine import alone
 from ..runs.results import Results
 from ..session import Session
+from ..settings.check import check_family
 from ..system import System
 from .attempts import AttackState, make_attempts
 from .judge import judge as judge_attempts
@@ -96,8 +97,7 @@ def make_edit(session: Session) -> State:
     eraser = ERASERS.get(settings.eraser)
     if not eraser.trains:
         alone(f"train with {eraser.name}")
-    if (reason := eraser.why_not(session.model.kind)) is not None:
-        raise DuoError(f"the eraser {eraser.name} cannot be used here", got=reason, hint="duo erasers")
+    check_family(settings, session.family)
     options = settings.train if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
     context = EraserContext(
         model=session.model,

@@ -122,7 +122,7 @@ def _relearning(images: Literal["concept", "benign"], steps: int) -> Attack:
     budget = Budget(steps, images)
     return Attack(
         f"relearning-{images}-{steps}",
-        f"Relearning, {images} images, {steps} steps",
+        f"Relearning of attention weights, {images} images, {steps} steps",
         {"quick": budget, "paper": budget},
         plain_findings,
         needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),

@@ -18,7 +18,7 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="Work folder; the model is in its model/.")] = Path(
         "runs/mini"
     ),
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of everything random.")] = 0,
     scale: Annotated[float, typer.Option("--scale", help="Multiplies all steps: 0.002 tries the code.")] = 1.0,
 ) -> None:
     """Train tokenizer, CLIP, VAE, judge and denoiser from a seed; the same command resumes.
@@ -39,7 +39,7 @@ def fit(
 def card(
     model: Folder = None,
     count: Annotated[int, typer.Option("--count", min=2, help="Held-out items of each figure.")] = 600,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of the held-out items.")] = 1,
 ) -> None:
     """Print the embedded model's card; or measure the model of a folder and write its card: exit code 1 below a bar.
 
@@ -61,9 +61,9 @@ def card(
 
 @mini.command()
 def scenes(
-    output: Annotated[Path, typer.Option("--output", "-o")] = Path("scenes.png"),
-    count: Annotated[int, typer.Option("--count", min=1)] = 60,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG.")] = Path("scenes.png"),
+    count: Annotated[int, typer.Option("--count", min=1, help="How many scenes.")] = 60,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of the scenes.")] = 0,
 ) -> None:
     """Draw random scenes of the mini world, ten a row, and print their captions.
 

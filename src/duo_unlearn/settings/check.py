@@ -9,8 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
+from ..erasers.registry import ERASERS
 from ..errors import DuoError
 from ..families.identify import model_faults
+from ..families.registry import FAMILIES
+from ..guards.registry import GUARDS
 from ..runs.folder import Run
 from ..storage.files import printable
 from ..storage.forms import read_yaml
@@ -81,7 +84,9 @@ def _names(settings: Settings | None, values: Mapping[str, Any]) -> tuple[str, s
 
 
 def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], object]]:
-    """The checks of settings that are valid by themselves: of the files and folders that they name."""
+    """The checks of settings that are valid by themselves: what the family can have, and files and folders."""
+    if family is not None:
+        yield lambda: check_family(settings, family)
     if settings.quantize != "no" and family is not None:
         from ..families.load import check_quantize
 
@@ -95,6 +100,17 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
 
         yield lambda: reference_pictures(reference)
     yield lambda: check_output(settings.output)
+
+
+def check_family(settings: Settings, family: str) -> None:
+    """Fail for an eraser or a guard that a family cannot have."""
+    kind = FAMILIES.get(family)
+    reason = ERASERS.get(settings.eraser).why_not(kind)
+    if reason is not None:
+        raise DuoError(f"the eraser {settings.eraser} cannot be used here", got=reason, hint="duo erasers")
+    for name in settings.guard:
+        if (reason := GUARDS.get(name).why_not(kind)) is not None:
+            raise DuoError(f"the guard {name} cannot be used here", got=reason, hint="duo guards")
 
 
 def check_output(folder: Path) -> None:

@@ -45,7 +45,8 @@ def edit_source(source: Path, name: str | None = None) -> EditSource:
 
 
 def _usual(run: Run, there: list[str]) -> str:
-    """The edit that is meant where none is named. The run's concept may be a file that is gone: it is not looked for."""
+    """The name of the edit that is meant where none is named."""
+    # Settings as they are written: the concept may be a file that is gone, and is not needed for this.
     eraser = read_settings(run.settings).get("eraser", Settings().eraser) if run.settings.exists() else ""
     return there[0] if len(there) == 1 and eraser not in there else eraser or "edit"
 

@@ -1,0 +1,144 @@
+"""What others erased is attacked and measured without a run of ours, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.results import read_results
+
+from ..families import small_models as small
+
+QUICK = ["--attack", "direct", "--attack", "image-to-image", "--count", "2"]
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def duo(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from duo_unlearn.cli.main import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def erased(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mini model as someone merged an eraser into it: two weights of its U-Net are changed."""
+    folder = tmp_path_factory.mktemp("theirs") / "their-model"
+    shutil.copytree(weights_folder(), folder)
+    tensors = load_file(folder / UNET)
+    for name in ("conv_in.weight", "conv_out.weight"):
+        tensors[name] = 1.2 * tensors[name]
+    save_file(tensors, folder / UNET)
+    return folder
+
+
+def test_an_erased_folder_is_attacked_and_stays_a_system_of_the_run(erased: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    words = ["attack", "-o", str(run.folder), "--model", "mini", "--concept", "sword", *QUICK]
+    done = duo(*words, "--erased", str(erased))
+    assert done.returncode == 0, done.stderr
+    results = read_results(run)
+    systems = {(e.system, e.attack) for e in results.estimates if e.metric == "dsr"}
+    assert {("their-model", None), ("their-model", "image-to-image"), ("original", None)} <= systems
+    provenance = json.loads((run.edit("their-model") / "provenance.json").read_text())
+    assert (provenance["made_by"], provenance["source"]) == ("others", "their-model")
+    # Afterwards its name is enough, with guards too.
+    again = ["--system", "their-model", "--guard", "negative-prompt", "--attack", "direct", "--count", "2"]
+    done = duo("attack", str(run.folder), *again)
+    assert done.returncode == 0, done.stderr
+    assert "their-model+negative-prompt" in {e.system for e in read_results(run).estimates}
+    assert "no fault found" in duo("check", str(run.folder)).stderr
+
+
+def test_a_state_dict_is_evaluated(erased: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    part = tmp_path / "theirs.safetensors"
+    save_file({"conv_in.weight": load_file(erased / UNET)["conv_in.weight"]}, part)
+    counts = {"prompts": 2, "keep_prompts": 2, "neighbour_prompts": 1, "inversion_prompts": 0, "steps": 2}
+    settings = [word for key, value in counts.items() for word in ("--set", f"evaluate.{key}={value}")]
+    done = duo("evaluate", "-o", str(run.folder), "--unet", str(part), "--system", "esd", *settings)
+    assert done.returncode == 0, done.stderr
+    assert {e.system for e in read_results(run).estimates} == {"original", "esd"}
+
+
+def _another_family(folder: Path) -> list[str]:
+    return ["--erased", str(small.sdxl(folder / "sdxl"))]
+
+
+def _another_size(folder: Path) -> list[str]:
+    save_file({"conv_in.weight": torch.zeros(8, 4, 3, 3)}, folder / "x.safetensors")
+    return ["--unet", str(folder / "x.safetensors")]
+
+
+def _another_architecture(folder: Path) -> list[str]:
+    save_file({"transformer_blocks.0.attn.to_q.weight": torch.zeros(8, 8)}, folder / "x.safetensors")
+    return ["--unet", str(folder / "x.safetensors")]
+
+
+def _not_finite(folder: Path) -> list[str]:
+    save_file({"conv_in.weight": torch.full((48, 4, 3, 3), float("nan"))}, folder / "x.safetensors")
+    return ["--unet", str(folder / "x.safetensors")]
+
+
+def _pickle(folder: Path) -> list[str]:
+    torch.save({"conv_in.weight": torch.zeros(1)}, folder / "x.pt")
+    return ["--text-encoder", str(folder / "x.pt")]
+
+
+def _unknown_keys(folder: Path) -> list[str]:
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_z"
+    tensors = {f"{layer}.lora_A.weight": torch.zeros(2, 128), f"{layer}.lora_B.weight": torch.zeros(128, 2)}
+    save_file(tensors, folder / "x.safetensors")
+    return ["--lora", str(folder / "x.safetensors")]
+
+
+def _missing_keys(folder: Path) -> list[str]:
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file({f"{layer}.lora_A.weight": torch.zeros(2, 128)}, folder / "x.safetensors")
+    return ["--lora", str(folder / "x.safetensors")]
+
+
+def _nowhere(folder: Path) -> list[str]:
+    return ["--erased", str(folder / "nowhere")]
+
+
+def _two_sources(folder: Path) -> list[str]:
+    return ["--erased", str(folder), "--lora", str(folder / "x.safetensors")]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _another_family, _another_size, _another_architecture, _not_finite, _pickle, _unknown_keys, _missing_keys,
+        _nowhere, _two_sources,
+    ],
+)  # fmt: skip
+def test_bad_input_is_three_lines_exit_1_and_writes_no_edit(make: Callable[[Path], list[str]], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = duo("attack", "-o", str(run), "--model", "mini", *QUICK, *make(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr[done.stderr.index("Error:") :].strip().splitlines()) <= 3
+    assert not list((run / "edits").glob("*/*"))
+
+
+def test_two_edits_of_one_name_are_refused_and_the_first_stays(erased: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    words = ["attack", "-o", str(run.folder), "--model", "mini", "--attack", "direct", "--count", "1"]
+    part = tmp_path / "theirs.safetensors"
+    save_file({"conv_in.weight": load_file(erased / UNET)["conv_in.weight"]}, part)
+    assert duo(*words, "--unet", str(part)).returncode == 0
+    before = {path: path.read_bytes() for path in run.edits.rglob("*") if path.is_file()}
+    save_file({"conv_in.weight": 2 * load_file(erased / UNET)["conv_in.weight"]}, part)
+    done = duo(*words, "--unet", str(part))
+    assert done.returncode == 1
+    assert "holds another edit theirs" in done.stderr
+    assert {path: path.read_bytes() for path in run.edits.rglob("*") if path.is_file()} == before
