@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from duo_unlearn.edits.files import as_lora, read_edit, with_strength, write_changes
-from duo_unlearn.edits.interface import Edit, edits_off
+from duo_unlearn.edits.interface import edits_off
 from duo_unlearn.edits.merge import merge
 from duo_unlearn.edits.weights import Change, LowRank, Replacement, WeightEdit, locate
 from duo_unlearn.errors import DuoError
@@ -55,16 +55,15 @@ def low_rank(model: Model, *names: str, rank: int = 2, seed: int = 0) -> dict[st
 
 def replaced(model: Model, *names: str) -> dict[str, Change]:
     generator = torch.Generator().manual_seed(1)
-    return {
-        name: Replacement(w + 0.2 * torch.randn(w.shape, generator=generator))
-        for name in names
-        if (w := weight(model, name)) is not None
-    }
+    before = {name: weight(model, name) for name in names}
+    return {name: Replacement(w + 0.2 * torch.randn(w.shape, generator=generator)) for name, w in before.items()}
 
 
-def saved(folder: Path, changes: Mapping[str, Change], name: str = "mine") -> Edit:
+def saved(folder: Path, changes: Mapping[str, Change], name: str = "mine") -> WeightEdit:
     write_changes(folder / name, changes, {"base": "0" * 16})
-    return read_edit(folder / name, name)
+    edit = read_edit(folder / name, name)
+    assert isinstance(edit, WeightEdit)
+    return edit
 
 
 def test_a_low_rank_change_is_exact_on_every_kind_of_layer(model: Model, tmp_path: Path) -> None:
@@ -166,10 +165,9 @@ def test_a_merged_edit_is_in_the_weights_for_good(kind: str, tmp_path: Path) -> 
     model = mini()
     if kind == "lora":
         random_adapter(mini(), tmp_path / "mine", size=0.2)
-        edit = read_edit(tmp_path / "mine", "mine", strength=0.5)
     else:
-        changes = low_rank(model, KEY, TEXT) if kind == "low-rank" else replaced(model, KEY, TEXT)
-        edit = with_strength(saved(tmp_path, changes), 0.5)
+        saved(tmp_path, low_rank(model, KEY, TEXT) if kind == "low-rank" else replaced(model, KEY, TEXT))
+    edit = read_edit(tmp_path / "mine", "mine", strength=0.5)
     with edit.on(model):
         wanted = output(model)
     merge(edit, model)
@@ -215,7 +213,6 @@ def test_files_that_hold_no_whole_change_are_refused(model: Model, tmp_path: Pat
 
 def test_a_changed_or_broken_file_is_refused(model: Model, tmp_path: Path) -> None:
     edit = saved(tmp_path, low_rank(model, KEY))
-    assert isinstance(edit, WeightEdit)
     content = bytearray(edit.path.read_bytes())
     content[-1] ^= 0x40
     edit.path.write_bytes(content)

@@ -21,7 +21,6 @@ from ..families.inversion import gradient
 from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from ..storage.files import optimizer_tensors, restore_optimizer
 from .interface import Attack, Findings, Need, Report, Target
 from .search import SideBySide
 
@@ -48,7 +47,7 @@ def _find(
     """The tokens that stand for each prompt, searched side by side."""
     images = target.originals([prompt.text for prompt in prompts], seeds)
     search = _Search(target, prompts, seeds, images, templates(target.model, prompts, budget), budget.lr)
-    for step in range(search.restored(state), budget.steps):
+    for step in range(search.start(state), budget.steps):
         search.step()
         report(step / budget.steps)
         if (step + 1) % budget.check_every == 0 and search.look(search.whole()):
@@ -131,26 +130,11 @@ class _Search(SideBySide):
 
     def state(self) -> dict[str, Tensor]:
         """What the search goes on from."""
-        found = {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        return {
-            **found,
-            **self.tensors(),
-            "vectors": self.vectors.detach(),
-            "generator": self.generator.get_state(),
-        }
+        return self.tensors(self.vectors, self.optimizer, self.generator)
 
-    def restored(self, state: SearchState) -> int:
-        """The step to go on with: 0 where there is no state."""
-        kept = state.restore()
-        if kept is None:
-            return 0
-        step, tensors = kept
-        self.restore(tensors)
-        self.vectors.data.copy_(tensors["vectors"])
-        self.generator.set_state(tensors["generator"])
-        named = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith("optimizer/")}
-        restore_optimizer(self.optimizer, named)
-        return step
+    def start(self, state: SearchState) -> int:
+        """Where the search begins: where a state left it, else at 0."""
+        return self.restored(state, self.vectors, self.optimizer, self.generator)
 
 
 _NEEDS: Final[frozenset[Need]] = frozenset({"tokens"})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..families.interface import SampleRequest, Tokens
 from ..families.tokens import text_of
+from ..runs.search_state import SearchState
+from ..storage.files import optimizer_tensors, restore_optimizer
 from .interface import Finding, Target
 
 
@@ -58,12 +60,27 @@ class SideBySide:
             made.append(Finding(text_of(self.target.model, ids[1:-1][:length]), ids, facts=facts))
         return made
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What a search's state holds of this: who won by what, losses, and how often it looked."""
+    def tensors(
+        self, searched: Tensor, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What a search's state holds: what is searched, its optimizer and randomness, who won, losses, looks."""
         won = {f"won/{i}": torch.tensor(ids) for i, ids in self.won.items()}
-        return {**won, "loss": self.loss, "looks": torch.tensor(self.looks)}
+        steps = {f"optimizer/{name}": value for name, value in optimizer_tensors(optimizer).items()}
+        own = {"loss": self.loss, "looks": torch.tensor(self.looks), "generator": generator.get_state()}
+        return {**won, **steps, **own, "searched": searched.detach()}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave."""
+    def restored(
+        self, state: SearchState, searched: Tensor, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> int:
+        """Put back what `tensors` gave, if a state holds it; gives the step to go on with, else 0."""
+        kept = state.restore()
+        if kept is None:
+            return 0
+        step, tensors = kept
         self.won = {int(k.partition("/")[2]): v.tolist() for k, v in tensors.items() if k.startswith("won/")}
         self.loss, self.looks = tensors["loss"], int(tensors["looks"])
+        searched.data = tensors["searched"].to(searched.device)
+        generator.set_state(tensors["generator"])
+        steps = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith("optimizer/")}
+        restore_optimizer(optimizer, steps)
+        return step

@@ -19,7 +19,6 @@ from ..families.inversion import gradient
 from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from ..storage.files import optimizer_tensors, restore_optimizer
 from .interface import Attack, Findings, Report, Target
 from .search import SideBySide
 
@@ -44,7 +43,7 @@ def _find(
     latents = target.model.encode_images(target.originals(texts, seeds)).mean
     search = _Search(target, texts, seeds, latents, budget.tokens, budget.lr)
     levels = torch.linspace(10, target.model.noise.last_timestep - 9, budget.timesteps).long().tolist()
-    for done in range(search.restored(state), len(levels)):
+    for done in range(search.start(state), len(levels)):
         report(done / len(levels))
         for _ in range(budget.steps):
             search.step(levels[done])
@@ -104,26 +103,11 @@ class _Search(SideBySide):
 
     def state(self) -> dict[str, Tensor]:
         """What the search goes on from."""
-        found = {f"optimizer/{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        return {
-            **found,
-            **self.tensors(),
-            "weights": self.weights.detach(),
-            "generator": self.generator.get_state(),
-        }
+        return self.tensors(self.weights, self.optimizer, self.generator)
 
-    def restored(self, state: SearchState) -> int:
-        """The timestep to go on with, by its number: 0 where there is no state."""
-        kept = state.restore()
-        if kept is None:
-            return 0
-        step, tensors = kept
-        self.restore(tensors)
-        self.weights.data = tensors["weights"].to(self.weights.device)
-        self.generator.set_state(tensors["generator"])
-        named = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith("optimizer/")}
-        restore_optimizer(self.optimizer, named)
-        return step
+    def start(self, state: SearchState) -> int:
+        """Where the search begins: where a state left it, else at 0."""
+        return self.restored(state, self.weights, self.optimizer, self.generator)
 
 
 def on_simplex(rows: Tensor) -> Tensor:

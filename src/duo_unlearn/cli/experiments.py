@@ -70,7 +70,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, two or more.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the numbers as JSON.")] = None,
 ) -> None:
-    """Runs side by side; the spread between seeds; and how what was found on one run does on another.
+    """Put runs side by side, with the spread between seeds, and how what was found on one run does on another.
 
     Runs that differ by their seed alone have the mean over seeds, its 95 % interval and the standard deviation. What
     `duo attack B --replay A` left makes the transfer matrix.

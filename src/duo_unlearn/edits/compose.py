@@ -57,7 +57,7 @@ def write_scaled(edit: Edit, strength: float, folder: Path, added: Mapping[str, 
     assert isinstance(edit, WeightEdit)
     changes = {name: LowRank(strength * c.up, c.down) for name, c in edit.changes.items() if isinstance(c, LowRank)}
     if len(changes) < len(edit.changes):
-        got = f"a {KINDS[edit.kind]} of {' and '.join(edit.parts)}"
+        got = f"{KINDS[edit.kind]} of {' and '.join(edit.parts)}"
         hint = "sample it at another strength, which needs its base: duo sample --strength"
         raise DuoError(f"the edit {edit.name} cannot be written at another strength", got=got, hint=hint)
     return write_changes(folder, changes, described)

@@ -89,7 +89,7 @@ def why_no_lora(edit: Edit) -> str | None:
     """Why an edit is no adapter and does not equal one; None for adapters and low-rank changes of the denoiser."""
     if edit.kind == "lora" or (edit.kind == "low-rank" and edit.parts in (("unet",), ("transformer",))):
         return None
-    return f"it is a {KINDS[edit.kind]} of {' and '.join(edit.parts)}"
+    return f"it is {KINDS[edit.kind]} of {' and '.join(edit.parts)}"
 
 
 def as_lora(edit: Edit) -> LoraEdit:

@@ -5,7 +5,8 @@ Each is turned into an edit of ours, checked against the base model, and written
 
 from __future__ import annotations
 
-import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,18 @@ def import_folder(model: Model, source: Path, folder: Path, name: str) -> Edit:
         for file in weight_files(source / part, variant_of(source)):
             read_tensors(file)  # every number is finite
             hashes[f"{part}/{file.name}"] = sha256_of(file)
-        changes |= _replacements(model, part, _loaded(model, source, part), source)
+        changes |= _replacements(model, part, _load_part(model, source, part), source)
     if not changes:
         hint = "name the folder of the erased model, and with --model its base"
         raise DuoError(f"{source} has the base model's weights", got="no weight differs", hint=hint)
     return _written(model, changes, folder, name, source, digest(hashes))
 
 
-def _loaded(model: Model, source: Path, part: str) -> dict[str, Tensor]:
+def _load_part(model: Model, source: Path, part: str) -> dict[str, Tensor]:
     """All weights of a part of a model's folder, under today's names: its library turns older ones into these."""
     kind: Any = type(getattr(model.pipe, part))
     try:
-        with no_loading_bars(), contextlib.redirect_stderr(None):
+        with no_loading_bars():
             module, info = kind.from_pretrained(
                 source, subfolder=part, variant=variant_of(source), dtype=torch.float32, use_safetensors=True,
                 local_files_only=True, output_loading_info=True,
@@ -166,9 +167,6 @@ def add_edit(
 
     A folder that holds another edit of that name is a DuoError.
     """
-    import shutil
-    import tempfile
-
     sources = {"--erased": erased, "--lora": lora, "--unet": unet, "--text-encoder": text_encoder}
     given = {flag: source for flag, source in sources.items() if source is not None}
     if len(given) != 1:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, Protocol
 
-from ..families.interface import Model
+from ..families.interface import Model, Switch
 
 Kind = Literal["lora", "low-rank", "weights"]
 """lora: an adapter beside the denoiser's layers. low-rank: an exact change of rank r of named weights. weights: a full
@@ -15,11 +15,11 @@ change of named weights, of the denoiser or of a text encoder."""
 
 
 KINDS: Final[dict[Kind, str]] = {
-    "lora": "adapter",
-    "low-rank": "low-rank change of weights",
-    "weights": "full change of weights",
+    "lora": "an adapter",
+    "low-rank": "a low-rank change of weights",
+    "weights": "a full change of weights",
 }
-"""What each kind is called in messages and tables."""
+"""What each kind is called in messages."""
 
 
 class Edit(Protocol):
@@ -76,3 +76,15 @@ def edits_off(model: Model) -> Iterator[None]:
         model.switches, model.hooks = switches, hooks
         for switch in switches:
             switch.on()
+
+
+@contextlib.contextmanager
+def switched(model: Model, switch: Switch) -> Iterator[None]:
+    """An edit's switch on, and known to the model, inside the block."""
+    switch.on()
+    model.switches = [*model.switches, switch]
+    try:
+        yield
+    finally:
+        model.switches = [other for other in model.switches if other is not switch]
+        switch.off()

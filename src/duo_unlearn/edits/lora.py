@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import DuoError
 from ..families.interface import Model, Switch
 from ..records import Targets
-from .interface import Kind
+from .interface import Kind, switched
 
 NAME: Final = "duo"
 """The adapter that a training attaches."""
@@ -61,13 +61,8 @@ class LoraEdit:
             on=lambda: _activate(model, {**model.adapters, adapter: self.strength}),
             off=lambda: _activate(model, {n: s for n, s in model.adapters.items() if n != adapter}),
         )
-        switch.on()
-        model.switches = [*model.switches, switch]
-        try:
+        with switched(model, switch):
             yield
-        finally:
-            model.switches = [other for other in model.switches if other is not switch]
-            switch.off()
 
 
 def padded(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:

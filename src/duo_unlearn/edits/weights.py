@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import DuoError
 from ..families.interface import Model, Switch
-from .interface import Kind
+from .interface import Kind, switched
 
 
 class LowRank(NamedTuple):
@@ -70,13 +70,8 @@ class WeightEdit:
         """The weights are changed inside the block; the old tensors are put back after it."""
         held = [_Held(parameter, change) for parameter, change in self.located(model)]
         switch = Switch(self.name, on=lambda: _put(held, self.strength), off=lambda: _put_back(held))
-        switch.on()
-        model.switches = [*model.switches, switch]
-        try:
+        with switched(model, switch):
             yield
-        finally:
-            model.switches = [other for other in model.switches if other is not switch]
-            switch.off()
 
     def located(self, model: Model) -> list[tuple[Tensor, Change]]:
         """The model's parameters that are changed. A name that it does not have, or another size, is a DuoError."""

@@ -131,11 +131,11 @@ def _scale(source: Path, strength: float, target: Path) -> None:
 def _with_known(run: Run, kind: Kind, points: Sequence[Point]) -> list[Point]:
     """The points with those of earlier sweeps of the run whose members are there still, in order."""
     new = {point.at for point in points}
-    there = [p for p in _known(run.sweep / f"{kind}.json") if (run.sweep / f"{kind}-{p.at:g}").is_dir()]
+    there = [p for p in _earlier(run.sweep / f"{kind}.json") if (run.sweep / f"{kind}-{p.at:g}").is_dir()]
     return sorted([*points, *(p for p in there if p.at not in new)], key=lambda point: point.at)
 
 
-def _known(path: Path) -> list[Point]:
+def _earlier(path: Path) -> list[Point]:
     """The points of an earlier sweep; none where there was none, or where its file is broken and set aside."""
     if not path.exists():
         return []

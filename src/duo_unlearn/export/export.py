@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,27 +66,36 @@ def export(
         raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=reason, hint=hint)
     estimates = _estimates(place, content)
     base = Base(settings.model, settings.checkpoint_config, settings.resolution, pick_device(device), DTYPES[precision])
-    with _written_whole(folder) as temporary:
+    with _whole_folder(folder) as temporary:
         target, difference = _write_and_compare(chosen, content, base, settings, temporary)
-        allowed = _allowed(base)
-        check = (
-            f"Loaded back and compared with the edit on its base: the largest mean difference of an image was "
-            f"{difference:.3f} of 255 levels (allowed: {allowed:g})."
-        )
-        card = Card(
-            form=chosen,
-            target=folder.name if target == temporary else target.name,
-            concept=str(content.provenance.get("concept", settings.concept)),
-            base=str(content.provenance.get("model", settings.model)),
-            method=ERASERS.get(content.name).title if content.name in ERASERS.names() else None,
-            strength=strength,
-            provenance=content.provenance,
-            estimates=estimates,
-            check=check,
-        )
+        name = folder.name if target == temporary else target.name
+        card = _card(chosen, content, settings, name, estimates, (difference, _allowed(base)))
         write_text(temporary / "README.md", model_card(card))
         write_json(temporary / "provenance.json", _provenance(chosen, content, temporary))
     return Exported(folder, folder / target.relative_to(temporary), difference)
+
+
+def _card(
+    form: Format,
+    edit: Edit,
+    settings: Settings,
+    target: str,
+    estimates: Sequence[Estimate],
+    difference: tuple[float, float],
+) -> Card:
+    """The model card. difference: of the images, and the largest that is allowed."""
+    return Card(
+        form=form,
+        target=target,
+        concept=str(edit.provenance.get("concept", settings.concept)),
+        base=str(edit.provenance.get("model", settings.model)),
+        method=ERASERS.get(edit.name).title if edit.name in ERASERS.names() else None,
+        strength=edit.strength,
+        provenance=edit.provenance,
+        estimates=estimates,
+        check=f"Loaded back and compared with the edit on its base: the largest mean difference of an image was "
+        f"{difference[0]:.3f} of 255 levels (allowed: {difference[1]:g}).",
+    )
 
 
 def _check_arguments(folder: Path, precision: str, strength: float) -> None:
@@ -101,7 +110,7 @@ def _check_arguments(folder: Path, precision: str, strength: float) -> None:
 
 
 @contextmanager
-def _written_whole(folder: Path) -> Iterator[Path]:
+def _whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, which takes its name when the block ends well, and is removed otherwise."""
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -61,8 +61,8 @@ def why_not(form: Format, edit: Edit, family: Family) -> str | None:
     from ..edits.interface import KINDS
 
     if edit.kind not in form.takes:
-        takes = " or ".join(f"a {KINDS[kind]}" for kind in KINDS if kind in form.takes)
-        return f"it holds {takes.replace('a adapter', 'an adapter')}, not a {KINDS[edit.kind]}"
+        takes = " or ".join(KINDS[kind] for kind in KINDS if kind in form.takes)
+        return f"it holds {takes}, not {KINDS[edit.kind]}"
     if family.denoiser not in form.denoisers:
         return f"it is for models with a {' or a '.join(form.denoisers)}, and {family.title} has a {family.denoiser}"
     return form.why_not(edit, family)

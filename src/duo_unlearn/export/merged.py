@@ -9,6 +9,7 @@ from ..edits.interface import KINDS, Edit
 from ..edits.merge import merge
 from ..families.interface import Model
 from ..families.load import load_model
+from ..progress import no_loading_bars
 from .interface import Base, Format
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def _why_not(_edit: Edit, _family: Family) -> str | None:
 
 def _write(edit: Edit, model: Model, folder: Path) -> Path:
     merge(edit, model)
-    model.pipe.save_pretrained(folder, safe_serialization=True)
+    with no_loading_bars():
+        model.pipe.save_pretrained(folder, safe_serialization=True)
     return folder
 
 

@@ -15,7 +15,7 @@ from ..records import Targets
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .interface import Conditioning
+    from .conditioning import Conditioning
     from .noise import NoiseProcess
 
 

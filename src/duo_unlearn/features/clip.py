@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from PIL import Image
@@ -14,49 +14,12 @@ from torch import Tensor
 
 from ..errors import DuoError
 from ..progress import no_loading_bars
+from .interface import Clip, ClipSource
 from .registry import clip_source
 from .weights import DEFAULT_CLIP, weights_digest, why_no_weights
 
 BATCH: Final = 16
 """How many images or texts are embedded at once."""
-
-
-class Clip(NamedTuple):
-    """A CLIP model, float32, with what prepares its inputs.
-
-    name: the model, and `weights`. weights: the first 8 digits of the weights' hash (from the hub: of their commit).
-    tokenize: texts → the text tower's arguments; longer texts are cut. prepare: RGB images → pixels, (image, 3, h, w).
-    """
-
-    name: str
-    weights: str
-    model: Any
-    tokenize: Callable[[list[str]], Any]
-    prepare: Callable[[list[Image.Image]], Tensor]
-
-    @torch.no_grad()
-    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Images → their embeddings, (image, width), not normalised."""
-        pixels = self.prepare([image.convert("RGB") for image in images])
-        embeddings: Tensor = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
-        return embeddings
-
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts → their embeddings, (text, width), not normalised."""
-        tokens = self.tokenize(list(texts))
-        embeddings: Tensor = self.model.text_projection(self.model.text_model(**tokens).pooler_output)
-        return embeddings
-
-
-class ClipSource(NamedTuple):
-    """A CLIP of the registry. load(): the CLIP, read once a process; a DuoError where it cannot be had.
-
-    why_not(): why it is not at hand without the network, or None.
-    """
-
-    load: Callable[[], Clip]
-    why_not: Callable[[], str | None]
 
 
 @functools.cache

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -48,3 +48,41 @@ def preservation(before: Tensor, after: Tensor) -> list[float]:
     cosine = torch.nn.functional.cosine_similarity(before, after)
     shares: list[float] = ((1 + cosine) / 2).clamp(0, 1).tolist()
     return shares
+
+
+class Clip(NamedTuple):
+    """A CLIP model, float32, with what prepares its inputs.
+
+    name: the model, and `weights`. weights: the first 8 digits of the weights' hash (from the hub: of their commit).
+    tokenize: texts → the text tower's arguments; longer texts are cut. prepare: RGB images → pixels, (image, 3, h, w).
+    """
+
+    name: str
+    weights: str
+    model: Any
+    tokenize: Callable[[list[str]], Any]
+    prepare: Callable[[list[Image.Image]], Tensor]
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images → their embeddings, (image, width), not normalised."""
+        pixels = self.prepare([image.convert("RGB") for image in images])
+        embeddings: Tensor = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
+        return embeddings
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts → their embeddings, (text, width), not normalised."""
+        tokens = self.tokenize(list(texts))
+        embeddings: Tensor = self.model.text_projection(self.model.text_model(**tokens).pooler_output)
+        return embeddings
+
+
+class ClipSource(NamedTuple):
+    """A CLIP of the registry. load(): the CLIP, read once a process; a DuoError where it cannot be had.
+
+    why_not(): why it is not at hand without the network, or None.
+    """
+
+    load: Callable[[], Clip]
+    why_not: Callable[[], str | None]

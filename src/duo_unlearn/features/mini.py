@@ -14,7 +14,8 @@ from torch import Tensor
 from ..mini.model import bundle
 from ..mini.world.scenes import SIZE
 from ..storage.files import sha256_of
-from .clip import Clip, ClipSource, tokenize_with
+from .clip import tokenize_with
+from .interface import Clip, ClipSource
 
 
 @functools.cache

@@ -9,8 +9,7 @@ from ..families.registry import FAMILIES
 from ..registry import Registry
 
 if TYPE_CHECKING:
-    from .clip import ClipSource
-    from .interface import Features
+    from .interface import ClipSource, Features
 
 EXTRACTORS: Final[Registry[Callable[[], Features]]] = Registry(
     "feature extractor",

@@ -35,7 +35,8 @@ def edit_source(source: Path, name: str | None = None) -> EditSource:
         return EditSource(folder.name, source, run if run is not None and run.settings.exists() else None)
     run = Run(source)
     run.check_form()
-    there = sorted(path.name for path in run.edits.iterdir() if path.is_dir()) if run.edits.is_dir() else []
+    # What starts with a dot is being written.
+    there = sorted(path.name for path in run.edits.glob("[!.]*") if path.is_dir())
     chosen = name or _usual(run, there)
     if chosen not in there:
         got = f"no {chosen} among {', '.join(there)}" if there else None

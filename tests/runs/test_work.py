@@ -1,0 +1,69 @@
+"""Work in parts: each is made once, in one place, whoever else is at it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.work import finish
+
+
+class Letters:
+    """Parts that are files; each entry of the place is counted."""
+
+    def __init__(self, folder: Path, names: str) -> None:
+        self.folder, self.names, self.entered = folder, list(names), 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def parts(self) -> list[str]:
+        return self.names
+
+    def is_done(self, part: str) -> bool:
+        return (self.folder / part).exists()
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Callable[[str], None]]:
+        self.entered += 1
+
+        def make(part: str) -> None:
+            (self.folder / part).write_text(str(self.entered))
+
+        yield make
+
+
+def test_every_part_is_made_once_and_the_place_is_entered_once(run: Run) -> None:
+    first, second = Letters(run.folder / "a", "abc"), Letters(run.folder / "b", "de")
+    (first.folder / "b").write_text("there already")
+    assert finish([first, second], run.claim)
+    assert (first.entered, second.entered) == (1, 1)
+    assert (first.folder / "b").read_text() == "there already"
+    assert not finish([first, second], run.claim)
+    assert (first.entered, second.entered) == (1, 1)
+
+
+def test_a_part_that_another_has_claimed_is_waited_for(run: Run) -> None:
+    work, waited = Letters(run.folder / "a", "abc"), []
+    held, free = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with run.claim("b") as mine:
+            assert mine
+            held.set()
+            free.wait(10)
+            (work.folder / "b").write_text("by the other")
+
+    def sleep(_seconds: float) -> None:
+        waited.append(True)
+        free.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait(10)
+    finish([work], run.claim, sleep=sleep)
+    thread.join()
+    assert waited
+    assert (work.folder / "b").read_text() == "by the other"
+    assert (work.folder / "a").read_text() == (work.folder / "c").read_text() == "1"
