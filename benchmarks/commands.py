@@ -63,27 +63,26 @@ class Option(NamedTuple):
 
 def page() -> str:
     """The whole page."""
-    commands = [(info.name or _command_name(info.callback), info) for info in app.registered_commands]
-    with_settings = [info for _, info in commands if _takes_settings(info.callback)]
+    commands = list(_commands())
+    shared = next(_run_options(info.callback) for _, info in commands if _takes_settings(info.callback))
     parts = [_paragraphs(INTRODUCTION), "## Commands\n", _overview(commands)]
-    parts += ["## Options of a run\n", _paragraphs(SHARED), _option_table(_run_options(with_settings[0].callback))]
-    parts += [_section("duo", name, info) for name, info in commands]
-    for group in app.registered_groups:
-        parts += [
-            _section(f"duo {group.name}", info.name or _command_name(info.callback), info)
-            for info in group.typer_instance.registered_commands
-        ]
+    parts += ["## Options of a run\n", _paragraphs(SHARED), _option_table(shared)]
+    parts += [_section(name, info) for name, info in commands]
     parts += ["## Settings\n", _paragraphs(SETTINGS), _settings_table(), *_registries()]
     return "\n".join(parts)
 
 
 def every_command() -> dict[str, set[str]]:
     """The name of each command, e.g. "concepts new", and the names of its options."""
-    named = [(info.name or _command_name(info.callback), info) for info in app.registered_commands]
-    for group in app.registered_groups:
-        infos = group.typer_instance.registered_commands
-        named += [(f"{group.name} {info.name or _command_name(info.callback)}", info) for info in infos]
-    return {name: {n for o in _options(info.callback) for n in _apart(o)} | {"--help"} for name, info in named}
+    return {name: {n for o in _options(info.callback) for n in _apart(o)} | {"--help"} for name, info in _commands()}
+
+
+def _commands() -> Iterator[tuple[str, Any]]:
+    """The name of each command and what Typer keeps of it; those of a group come last, after the group's name."""
+    groups: list[tuple[str, Any]] = [("", app), *((f"{g.name} ", g.typer_instance) for g in app.registered_groups)]
+    for prefix, group in groups:
+        for info in group.registered_commands:
+            yield prefix + (info.name or info.callback.__name__.replace("_", "-")), info
 
 
 def _apart(option: Option) -> list[str]:
@@ -91,16 +90,8 @@ def _apart(option: Option) -> list[str]:
     return [name for names in option.names for name in names.split("/")]
 
 
-def _command_name(callback: Callable[..., Any]) -> str:
-    return callback.__name__.replace("_", "-")
-
-
-def _overview(commands: Sequence[tuple[str, Any]]) -> str:
-    rows = [(f"[`duo {name}`](#duo-{name})", _help(info)[0]) for name, info in commands]
-    for group in app.registered_groups:
-        for info in group.typer_instance.registered_commands:
-            name = f"duo {group.name} {info.name or _command_name(info.callback)}"
-            rows.append((f"[`{name}`](#{name.replace(' ', '-')})", _help(info)[0]))
+def _overview(commands: Iterable[tuple[str, Any]]) -> str:
+    rows = [(f"[`duo {name}`](#duo-{name.replace(' ', '-')})", _help(info)[0]) for name, info in commands]
     return _table(("command", "what it does"), rows)
 
 
@@ -110,9 +101,9 @@ def _help(info: Any) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
-def _section(prefix: str, name: str, info: Any) -> str:
+def _section(name: str, info: Any) -> str:
     """One command: its help, its examples as code, and its options but those that all runs share."""
-    lines = [f"## {prefix} {name}\n"]
+    lines = [f"## duo {name}\n"]
     for is_code, paragraphs in _runs(_help(info)):
         if is_code:
             lines.append("\n".join(f"    {paragraph}" for paragraph in paragraphs) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.commands import PAGE, every_command, page
@@ -13,6 +14,7 @@ from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.export.registry import FORMATS
 from duo_unlearn.guards.registry import GUARDS
+from duo_unlearn.registry import Registry
 from duo_unlearn.settings.tree import option_keys, setting_keys
 
 ROOT = Path(__file__).parents[1]
@@ -78,8 +80,8 @@ def test_prose_is_wrapped(path: Path) -> None:
 
 
 def test_commands_of_the_pages_are_real(path: Path) -> None:
-    known = every_command()
-    keys, registries = {**setting_keys(), **option_keys()}, {"--attack": ATTACKS, "--guard": GUARDS}
+    known, keys = every_command(), {**setting_keys(), **option_keys()}
+    registries: dict[str, Registry[Any]] = {"--attack": ATTACKS, "--guard": GUARDS}
     registries |= {"--eraser": ERASERS, "--format": FORMATS}
     for line in code_lines(path):
         words = shlex.split(line)

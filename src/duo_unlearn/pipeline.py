@@ -226,27 +226,17 @@ def judge(
 
 def report(folder: str | Path, *, images: bool = True) -> Path:
     """Write a run's page from what its folder holds; images=False: one with counts alone, to share."""
+    from .arena.results import make_results
     from .report.page import write_report
+    from .runs.results import has_results
 
     run = Run(Path(folder))
     if not run.folder.is_dir():
         raise DuoError(f"there is no run folder {run.folder}", hint="run `duo erase` first")
     run.check_form()
-    _ensure_results(run)
+    if run.attempts.is_dir() and run.settings.exists() and not has_results(run):
+        make_results(open_run(folder, quiet=True))
     return write_report(run, images=images)
-
-
-def _ensure_results(run: Run) -> None:
-    """Make results.json again from the attempts where it is missing or broken."""
-    from .arena.results import make_results
-    from .runs.results import read_results
-
-    if not (run.attempts.is_dir() and run.settings.exists()):
-        return
-    try:
-        read_results(run)
-    except DuoError:
-        make_results(open_run(run.folder, quiet=True))
 
 
 def sweep(
@@ -281,11 +271,11 @@ def compose(
     from .experiments.interference import check_runs, compose_runs, measure
 
     paths, folder = [Path(source) for source in sources], Path(output)
-    if prompts is None:
-        compose_runs(paths, list(weights), folder)
-        return []
-    check_runs(paths)
+    if prompts is not None:
+        check_runs(paths)
     compose_runs(paths, list(weights), folder)
+    if prompts is None:
+        return []
     counts = {"prompts": prompts, "keep_prompts": prompts, "neighbour_prompts": max(1, prompts // 2)}
     return measure(paths, folder, counts)
 

@@ -27,7 +27,6 @@ from duo_unlearn.families.tokens import (
 )
 from duo_unlearn.features.clip import clip_score
 from duo_unlearn.mini.world.scenes import Scene, draw
-
 from duo_unlearn.runs.search_state import NO_STATE
 
 from ..families import small_models as small

@@ -95,7 +95,7 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with synthesized pairs, which have prompts."""
     run = duo.open_run(tmp_path_factory.mktemp("uce") / "run", settings=SMALL, quiet=True)
     duo.make_pairs(run)
@@ -103,8 +103,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ERASERS.names())
-def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(made: Path, name: str) -> None:
-    run = duo.open_run(made, settings={"eraser": name}, quiet=True)
+def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Path, name: str) -> None:
+    run = duo.open_run(run_folder, settings={"eraser": name}, quiet=True)
     said: list[str] = []
     folder = duo.train(run, said.append)
     edit = read_edit(folder, name)
@@ -117,22 +117,22 @@ def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(made: Path, na
         assert not torch.equal(run.model.predict(*inputs), before)
     assert torch.equal(run.model.predict(*inputs), before)
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
-    duo.train(duo.open_run(made, settings={"eraser": name}, quiet=True), said.append)
+    duo.train(duo.open_run(run_folder, settings={"eraser": name}, quiet=True), said.append)
     assert [line.partition("→")[0].strip() for line in said] == ["train: done", "train: already done"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
 
 
 @pytest.mark.parametrize("rows", ["last", "all"])
-def test_both_row_rules_edit_cross_attention_alone(made: Path, rows: str) -> None:
-    run = duo.open_run(made, settings={"eraser": "uce", "erasers": {"uce": {"rows": rows}}}, quiet=True)
+def test_both_row_rules_edit_cross_attention_alone(run_folder: Path, rows: str) -> None:
+    run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": {"rows": rows}}}, quiet=True)
     edit = read_edit(duo.train(run), "uce")
     assert isinstance(edit, WeightEdit)
     assert edit.kind == "low-rank"
     assert all(".attn2.to_k." in name or ".attn2.to_v." in name for name in edit.changes)
 
 
-def test_uce_erases_the_sword_and_is_measured_beside_the_original(made: Path) -> None:
-    run = duo.open_run(made, settings={"eraser": "uce", "erasers": {"uce": {"rows": "all"}}}, quiet=True)
+def test_uce_erases_the_sword_and_is_measured_beside_the_original(run_folder: Path) -> None:
+    run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": {"rows": "all"}}}, quiet=True)
     duo.train(run)
     results = duo.evaluate(run)
     dsr = {e.system: e.value for e in results.estimates if (e.metric, e.scenario, e.attack) == ("dsr", "direct", None)}

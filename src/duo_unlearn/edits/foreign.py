@@ -53,7 +53,7 @@ def import_folder(model: Model, source: Path, folder: Path, name: str) -> Edit:
     if not changes:
         hint = "name the folder of the erased model, and with --model its base"
         raise DuoError(f"{source} has the base model's weights", got="no weight differs", hint=hint)
-    return _written(model, changes, folder, name, source, digest(hashes))
+    return _write(model, changes, folder, name, source, digest(hashes))
 
 
 def _load_part(model: Model, source: Path, part: str) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ def import_state(model: Model, part: str, source: Path, folder: Path, name: str)
     changes = _replacements(model, part, tensors, source)
     if not changes:
         raise DuoError(f"{source} has the base model's weights", got="no weight differs", hint="check the file")
-    return _written(model, changes, folder, name, source, sha256_of(source))
+    return _write(model, changes, folder, name, source, sha256_of(source))
 
 
 def import_lora(model: Model, source: Path, folder: Path, name: str) -> Edit:
@@ -99,7 +99,7 @@ def import_lora(model: Model, source: Path, folder: Path, name: str) -> Edit:
         changes: dict[str, Change] = {
             f"{layer}.weight": LowRank(up.flatten(1), down.flatten(1)) for layer, (down, up) in layers.items()
         }
-        return _written(model, changes, folder, name, source, sha256_of(source))
+        return _write(model, changes, folder, name, source, sha256_of(source))
     provenance = _provenance(model, source, sha256_of(source))
     rank = max(down.shape[0] for down, _ in layers.values())
     layers = {layer: padded(*halves, rank) for layer, halves in layers.items()}
@@ -143,7 +143,7 @@ def _provenance(model: Model, source: Path, sha256: str) -> dict[str, Any]:
     return {"made_by": "others", "source": source.name, "source_sha256": sha256, "base": model.fingerprint()}
 
 
-def _written(model: Model, changes: Mapping[str, Change], folder: Path, name: str, source: Path, sha256: str) -> Edit:
+def _write(model: Model, changes: Mapping[str, Change], folder: Path, name: str, source: Path, sha256: str) -> Edit:
     provenance = _provenance(model, source, sha256)
     if "int8" in model.variant:
         hint = "--set quantize=no"

@@ -83,6 +83,15 @@ def read_results(run: Run) -> Results:
         raise DuoError(f"{run.results} is broken", got=f"no {error}", hint=hint) from error
 
 
+def has_results(run: Run) -> bool:
+    """Whether results.json is there and whole."""
+    try:
+        read_results(run)
+    except DuoError:
+        return False
+    return True
+
+
 def estimate_of(entry: Mapping[str, Any]) -> Estimate:
     """An estimate from its JSON object."""
     return Estimate(**{**entry, "seeds": tuple(entry["seeds"])})
