@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ PACKAGE = ROOT / "src" / "duo_unlearn"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLE = {"repetition", "turn", "word-cut", "redness", "lcm", "peft", "erasers.turn.share"}
 """Names that docs/extend.md invents: they are what its reader adds."""
+INVENTED = {"repetition", "turn", "word_cut", "redness", "lcm", "peft"}
+"""The files that docs/extend.md invents."""
 WIDTH = 100
 
 
@@ -69,6 +72,25 @@ def test_files_that_the_readme_names_are_there() -> None:
     assert len(named) > 20
     for name in named:
         assert any((folder / name).exists() for folder in (ROOT, PACKAGE, PACKAGE / "erasers")), name
+
+
+def test_modules_that_a_page_names_are_there(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = set(re.findall(r"`([\w./-]+\.py)`", text))
+    for name in named:
+        if "NAME" not in name and Path(name).stem not in INVENTED:
+            places = [ROOT, PACKAGE, *(folder for folder in PACKAGE.iterdir() if folder.is_dir())]
+            assert any((folder / name).exists() for folder in places), f"{path.name}: {name}"
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    assert "\n".join(f"    {layer}" for layer in layers) in (ROOT / "docs" / "architecture.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_prose_is_wrapped(path: Path) -> None:

@@ -93,9 +93,11 @@ def train(run: Session, say: Say = _silent) -> Path:
 def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = _silent) -> Results:
     """Measure systems beside the original. systems: their names; None: those of the run's settings."""
     from .arena.stages import evaluate as stage
+    from .families.registry import FAMILIES
 
+    inverts = run.settings.evaluate.inversion_prompts and FAMILIES.get(run.family).reads_clip_alone
+    chosen = _chosen_systems(run, systems, ["concept-inversion"] if inverts else [], say)
     with run.run.lock(shared=True):
-        chosen = None if systems is None else [run.system(name) for name in systems]
         measured = stage(run, chosen)
         say(f"evaluate: {measured.state}, {len(measured.results.estimates)} estimates → {run.run.results}")
     return measured.results
@@ -142,8 +144,7 @@ def attack(
     for name in names:
         ATTACKS.check(name)
     plan = AttackPlan(names, preset, prompts, aware, file, budgets or {})
-    chosen = _attacked_systems(run, systems)
-    _ensure_pairs(run, plan, say)
+    chosen = _chosen_systems(run, systems, names, say)
     # Others may join with the same command: the work is divided by claims.
     with run.run.lock(shared=True):
         done = stage(run, chosen, plan, replay)
@@ -154,24 +155,26 @@ def attack(
     return done.states, done.results
 
 
-def _attacked_systems(run: Session, names: Sequence[str] | None) -> list[System]:
-    systems = [run.system(name) for name in names] if names else run.systems()
-    if all(not system.edits and not system.guards for system in systems):
-        hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
-        raise DuoError(f"{run.run.folder} holds no edit {run.settings.eraser}", hint=hint)
-    return systems
+def _chosen_systems(run: Session, names: Sequence[str] | None, attacks: Sequence[str], say: Say) -> list[System]:
+    """The systems of names, or those of the run's settings.
 
-
-def _ensure_pairs(run: Session, plan: AttackPlan, say: Say) -> None:
-    """Make the pairs where attacks need images of the concept and the run, of a model of others, has none."""
+    Pairs are made first where the attacks or a guard need images of the concept and the run, of a model of others, has
+    none.
+    """
     from .attacks.registry import ATTACKS
     from .guards.registry import GUARDS
     from .pairs.manifest import MANIFEST
 
-    needed = any("pairs" in ATTACKS.get(name).needs for name in plan.names)
-    learned = any(GUARDS.get(name).learns for name in run.settings.guard)
-    if (needed or learned) and not (run.run.pairs / MANIFEST).exists():
-        make_pairs(run, say)
+    systems = [run.system(name) for name in names] if names else run.systems()
+    if all(not system.edits and not system.guards for system in systems):
+        hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
+        raise DuoError(f"{run.run.folder} holds no edit {run.settings.eraser}", hint=hint)
+    needed = any("pairs" in ATTACKS.get(name).needs for name in attacks)
+    learned = any(GUARDS.get(guard.name).learns for system in systems for guard in system.guards)
+    if (run.run.pairs / MANIFEST).exists() or not (needed or learned):
+        return systems
+    make_pairs(run, say)
+    return _chosen_systems(run, names, attacks, say)  # a guard that learns from the pairs has another hash now
 
 
 def add_edit(

@@ -8,15 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import duo_unlearn as api
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.results import read_results
+from duo_unlearn.session import Session
 
+from ..drawn_pairs import draw_pairs
 from ..families import small_models as small
 
 QUICK = ["--attack", "direct", "--attack", "image-to-image", "--count", "2"]
@@ -67,6 +71,30 @@ def test_a_state_dict_is_evaluated(erased: Path, tmp_path: Path) -> None:
     done = duo("evaluate", "-o", str(run.folder), "--unet", str(part), "--system", "esd", *settings)
     assert done.returncode == 0, done.stderr
     assert {e.system for e in read_results(run).estimates} == {"original", "esd"}
+
+
+def test_an_evaluation_makes_the_pairs_that_an_inversion_needs(erased: Path, tmp_path: Path) -> None:
+    run = tiny_run(erased, tmp_path, {"evaluate.inversion_prompts": 1})
+    results = api.evaluate(run, ["esd"])
+    assert ("esd", "concept-inversion") in {(e.system, e.attack) for e in results.estimates}
+
+
+def test_a_guard_that_learns_gets_pairs_first_and_its_numbers_are_not_stale(erased: Path, tmp_path: Path) -> None:
+    run = tiny_run(erased, tmp_path, {"guards.inverted-negative": {"steps": 1}})
+    _, results = api.attack(run, ["direct"], systems=["esd+inverted-negative"], prompts=2)
+    assert "esd+inverted-negative" in {e.system for e in results.estimates}
+    assert not [entry for entry in results.absent if entry["metric"] == "dsr"]
+
+
+def tiny_run(erased: Path, folder: Path, settings: dict[str, Any]) -> Session:
+    """A run without pairs in which `esd` is a U-Net of others; pairs of the user's own are named."""
+    draw_pairs(folder / "mine", 2)
+    counts = {"prompts": 2, "keep_prompts": 2, "neighbour_prompts": 1, "inversion_prompts": 0, "steps": 2}
+    counts |= {"inversion_steps": 1, "inversion_batch": 1}
+    given = {"pairs.folder": str(folder / "mine"), **{f"evaluate.{key}": value for key, value in counts.items()}}
+    run = api.open_run(folder / "run", settings={**given, **settings}, quiet=True)
+    api.add_edit(run, "esd", unet=erased / UNET)
+    return run
 
 
 def _another_family(folder: Path) -> list[str]:

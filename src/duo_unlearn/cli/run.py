@@ -179,5 +179,7 @@ def drop(
     with folder.lock():
         pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
-    for trained in sorted(folder.edits.glob("*")):
-        say(f"the edit {trained.name} of other pairs is kept; `duo train` makes it anew from these")
+    for edit in sorted(folder.edits.glob("*")):
+        state = folder.checkpoint(edit.name).parent
+        first = f"delete {state}, then `duo train`" if state.is_dir() else "`duo train`"
+        say(f"the edit {edit.name} of other pairs is kept; to make it anew from these: {first}")
