@@ -44,6 +44,7 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_erased_folder_is_attacked_and_stays_a_system_of_the_run(erased: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     words = ["attack", "-o", str(run.folder), "--model", "mini", "--concept", "sword", *QUICK]
@@ -62,6 +63,7 @@ def test_an_erased_folder_is_attacked_and_stays_a_system_of_the_run(erased: Path
     assert "no fault found" in duo("check", str(run.folder)).stderr
 
 
+@pytest.mark.slow
 def test_a_state_dict_is_evaluated(erased: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     part = tmp_path / "theirs.safetensors"
@@ -142,6 +144,7 @@ def _two_sources(folder: Path) -> list[str]:
     return ["--erased", str(folder), "--lora", str(folder / "x.safetensors")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -158,6 +161,7 @@ def test_bad_input_is_three_lines_exit_1_and_writes_no_edit(make: Callable[[Path
     assert not list((run / "edits").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_two_edits_of_one_name_are_refused_and_the_first_stays(erased: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     words = ["attack", "-o", str(run.folder), "--model", "mini", "--attack", "direct", "--count", "1"]

@@ -67,6 +67,7 @@ def test_tokens_in_place_of_a_word_are_that_word(whole: Target) -> None:
     torch.testing.assert_close(model.condition(Tokens(other, rows, first=2)).text, text)
 
 
+@pytest.mark.slow
 def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Target) -> None:
     model = whole.model
     with torch.no_grad():

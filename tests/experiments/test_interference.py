@@ -28,6 +28,7 @@ def two_runs(folder: Path, *concepts: str) -> list[Path]:
     return [run_folder("mini", folder / name, rank=2, seed=i, concept=name) for i, name in enumerate(concepts)]
 
 
+@pytest.mark.slow
 def test_interference_is_measured_on_each_concept(tmp_path: Path) -> None:
     runs = two_runs(tmp_path, "sword", "balloon")
     evaluate(Session(resolve_settings({"output": str(runs[0]), "evaluate": {"inversion_prompts": 0}}), quiet=True))

@@ -123,6 +123,7 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     assert len(read_json(members[0].edit("duo") / "provenance.json")["pairs"]) == 2
 
 
+@pytest.mark.slow
 def test_strengths_of_one_adapter_need_no_training(tmp_path: Path) -> None:
     session = edited_run(tmp_path)
     run, said = session.run, list[str]()

@@ -87,6 +87,7 @@ def test_erase(family: str, tmp_path: Path) -> None:
     assert "train: already done" in duo(*words).stderr
 
 
+@pytest.mark.slow
 def test_a_single_file_of_the_mini_model_is_erased_like_its_folder(tmp_path: Path) -> None:
     import torch
 

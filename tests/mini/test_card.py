@@ -37,6 +37,7 @@ def perfect() -> Figures:
     return {name: Figure(least, least, least, 600) for name, least in card.THRESHOLDS.items()}
 
 
+@pytest.mark.slow
 def test_every_bar_is_measured(figures: Figures) -> None:
     assert set(card.THRESHOLDS) <= set(figures)
     for name, figure in figures.items():
@@ -46,6 +47,7 @@ def test_every_bar_is_measured(figures: Figures) -> None:
             assert 0 <= figure.low <= figure.high <= 1, name
 
 
+@pytest.mark.slow
 def test_the_number_of_items_is_what_was_asked_for(figures: Figures) -> None:
     assert figures["judge/drawn item"].n == 2
     assert figures["judge/drawn colour"].n == 4  # figures and objects
@@ -54,6 +56,7 @@ def test_the_number_of_items_is_what_was_asked_for(figures: Figures) -> None:
     assert all(figures[f"samples/balloon, {w}"].n == 2 for w in ("direct", "synonym", "indirect"))
 
 
+@pytest.mark.slow
 def test_an_untrained_model_fails(figures: Figures) -> None:
     failed = card.failed_bars(figures)
     assert any(line.startswith("vae/psnr:") and line.endswith("should be 28.00 dB or more") for line in failed)
@@ -115,6 +118,7 @@ def test_writing_a_card_again_does_not_list_the_old_one(model: Path) -> None:
     assert read_json(model / "card.json")["files"] == first["files"]
 
 
+@pytest.mark.slow
 def test_measuring_and_writing_takes_the_recipe_beside_the_folder(model: Path) -> None:
     write_json(model.parent / "recipe.json", RECIPE | {"seed": 7})
     failed = card.measure_and_write(model, count=2, quiet=True)
@@ -130,6 +134,7 @@ def test_a_model_of_unknown_recipe_gets_no_card(model: Path) -> None:
     assert not (model / "card.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sheet_has_a_row_a_prompt(untrained: Path, tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     card.sample_sheet(untrained, path, prompts=("a red knight", "a boat"), columns=3, device=CPU)

@@ -127,6 +127,7 @@ def test_the_item_head_is_measured_on_figures_alone() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_sample_does_not_depend_on_its_batch(untrained: Path) -> None:
     pipe = load_pipeline(untrained, CPU)
     prompts = ["a red knight", "a blue king with a sword", "a boat"]
@@ -156,6 +157,7 @@ def test_the_shipped_clip_and_vae_are_as_good_as_their_card_says(shipped: Path) 
             assert figure.value >= 0.93
 
 
+@pytest.mark.slow
 def test_the_shipped_model_draws_the_sword_under_every_wording(shipped: Path) -> None:
     pipe, judge = load_pipeline(shipped, CPU), load_judge(shipped, CPU)
     asked = [a for a in quality.held_out_prompts(seed=5, count=6) if a.group.startswith("sword")]

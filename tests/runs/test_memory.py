@@ -24,6 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has the call")
 def test_freed_blocks_are_kept() -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
