@@ -2,9 +2,9 @@
 
 python benchmarks/hero.py runs/demo -o docs/hero.png
 
-The run's edit is attacked with a published budget on twelve prompts, which takes a while once; what the run has already
-is read. Each of the three columns that ask for the sword shows the first of its prompts on which the search brought it
-back, or the first one where none did. What must stay is not attacked.
+The run's edit is attacked with a published budget on twelve prompts, which takes half an hour once; what the run has
+already is read. Each of the three columns that ask for the sword shows that one of its four prompts on which the judge
+is surest of a sword after the attack. What must stay is not attacked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from duo_unlearn.arena.stages import judge
 from duo_unlearn.attacks.interface import Preset
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.pipeline import reopen_run
-from duo_unlearn.records import ORIGINAL, Attempt
+from duo_unlearn.records import ORIGINAL, Attempt, Verdict
 from duo_unlearn.runs.attempts import Group, attempts_of, read_group
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.verdicts import Verdicts, read_verdicts
@@ -92,10 +92,10 @@ def attempts(run: Session, system: str, file: str, name: str, preset: str | None
     return attempts_of(run.run, record)
 
 
-def is_seen(verdicts: Verdicts, attempt: Attempt) -> bool:
-    """Whether the concept's detector sees the concept in the attempt's image."""
+def verdict_of(verdicts: Verdicts, attempt: Attempt) -> Verdict:
+    """The word of the concept's detector on the attempt's image; that it sees nothing, where it could not judge."""
     reading = verdicts.readings.get(str(attempt.sha256))
-    return reading is not None and reading.verdict.detected
+    return Verdict(detected=False, score=0.0) if reading is None else reading.verdict
 
 
 def rows_of(run: Session, name: str, preset: Preset) -> tuple[list[list[Cell]], str]:
@@ -106,22 +106,22 @@ def rows_of(run: Session, name: str, preset: Preset) -> tuple[list[list[Cell]], 
     plain = [attempts(run, system, "hero-asking", "direct", None) for system in systems]
     staying = [attempts(run, system, "hero-staying", "direct", None) for system in systems]
     attacked = attempts(run, systems[1], "hero-asking", name, preset)
+    scores = [verdict_of(verdicts, attempt).score for attempt in attacked]
     chosen, first = [], 0
     for prompts in ASKING.values():
-        won = [i for i in range(first, first + len(prompts)) if is_seen(verdicts, attacked[i])]
-        chosen.append(won[0] if won else first)
+        chosen.append(max(range(first, first + len(prompts)), key=lambda i: scores[i]))
         first += len(prompts)
 
     def cell(attempt: Attempt, words: str) -> Cell:
-        return Cell(run.run.folder / str(attempt.file), is_seen(verdicts, attempt), words)
+        return Cell(run.run.folder / str(attempt.file), verdict_of(verdicts, attempt).detected, words)
 
     rows = [
         [*(cell(asked[i], asked[i].prompt) for i in chosen), *(cell(a, a.prompt) for a in kept)]
         for asked, kept in zip(plain, staying, strict=True)
     ]
     rows.append([*(cell(attacked[i], attacked[i].text) for i in chosen), *(Cell(None, False, "") for _ in STAYING)])
-    count = sum(is_seen(verdicts, attempt) for attempt in attacked)
-    return rows, f"{count} of {len(attacked)} prompts bring it back"
+    count = sum(verdict_of(verdicts, attempt).detected for attempt in attacked)
+    return rows, f"the judge sees a sword on {count} of {len(attacked)} prompts"
 
 
 def draw(rows: Sequence[Sequence[Cell]], notes: Sequence[str]) -> Image.Image:
@@ -179,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run of the mini model and the concept sword, e.g. of `make demo`")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/hero.png"))
-    parser.add_argument("--attack", default="p4d", help="one that searches, e.g. unlearndiffatk")
+    parser.add_argument("--attack", default="ring-a-bell", help="one that searches, e.g. unlearndiffatk")
     parser.add_argument("--preset", choices=("quick", "paper"), default="paper")
     given = parser.parse_args()
     keep_freed_memory()  # as `duo` does
