@@ -13,21 +13,27 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from duo_unlearn.arena.evaluation import evaluate
-
-from duo_unlearn.pipeline import make_pairs, report, train
+from duo_unlearn.experiments.sharing import share_originals, share_pairs
+from duo_unlearn.pipeline import erase
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, parse_assignments
 
-ATTACKS = ("direct", "synonym", "indirect", "inverted", "inverted-plain")
+ASKED = {
+    "direct": ("direct", None),
+    "synonym": ("synonym", None),
+    "indirect": ("indirect", None),
+    "inverted": ("direct", "concept-inversion"),
+    "inverted-plain": ("plain", "concept-inversion"),
+}
+"""A column → its scenario and attack."""
+EDIT = "duo"
 KEPT = ("keep", "empty", "wand", "flower", "balloon", "book", "sword")
 
 
@@ -39,34 +45,25 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
     given = {"output": folder, "concept": arguments.concept, "seed": arguments.seed}
     given |= {f"evaluate.{key}": value for key, value in counts.items()}
     session = Session(resolve_settings(merge(nest(given), parse_assignments(words.split()))))
-    if first is not None and "pairs." not in words and not session.run.pairs.exists():
-        shutil.copytree(Run(first).pairs, session.run.pairs)
-        shutil.copytree(Run(first).evaluation, session.run.evaluation, ignore=_erased)
-    with session.run.lock():
-        make_pairs(session)
-        train(session)
-        estimates, _ = evaluate(session)
-        report(session.run)
-    return estimates
-
-
-def _erased(_folder: str, names: list[str]) -> list[str]:
-    """Files that belong to the erased model, which is another one in every variant."""
-    return [name for name in names if "erased" in name or name == "verdicts.json"]
+    if first is not None and "pairs." not in words:
+        share_pairs(Run(first), session.run, EDIT)
+        share_originals(Run(first), session.run)
+    return erase(session).estimates
 
 
 def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
-    """A variant's figures: DSR of the erased model by prompt set, then agreement of item, subject and colour."""
-    value = {(e.metric, e.prompts): e for e in estimates if e.model == "erased"}
+    """A variant's figures: DSR of the edited model by prompt set, then agreement of item, subject and colour."""
+    value = {(e.metric, e.scenario, e.attack): e for e in estimates if e.system == EDIT}
     found: dict[str, Any] = {"settings": words or "as shipped"}
-    for name in ATTACKS:
-        if ("dsr", name) in value:
-            found[name] = round(100 * value["dsr", name].value, 1)
-            found["n"] = found.get("n", value["dsr", name].n)
+    for name, (scenario, attack) in ASKED.items():
+        if (e := value.get(("dsr", scenario, attack))) is not None:
+            found[name] = round(100 * e.value, 1)
+            found["n"] = found.get("n", e.n)
     for name in KEPT:
-        if ("item agreement", name) in value:
-            found[name] = [round(100 * value[f"{a} agreement", name].value, 1) for a in ("item", "subject", "colour")]
-    lines = [json.loads(line) for line in Run(folder).metrics.read_text().splitlines()][-50:]
+        if ("item agreement", name, None) in value:
+            agreements = [value[f"{a} agreement", name, None].value for a in ("item", "subject", "colour")]
+            found[name] = [round(100 * share, 1) for share in agreements]
+    lines = [json.loads(line) for line in Run(folder).metrics(EDIT).read_text().splitlines()][-50:]
     for name in ("preference", "prior", "accuracy"):
         if name not in lines[0]:
             continue  # a term that was off
@@ -76,7 +73,7 @@ def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
 
 def print_row(found: dict[str, Any]) -> None:
     """A row of a Markdown table."""
-    attacks = [f"{found[name]:g}" for name in ATTACKS if name in found]
+    attacks = [f"{found[name]:g}" for name in ASKED if name in found]
     kept = [f"{name} {'/'.join(f'{v:g}' for v in found[name])}" for name in KEPT if name in found]
     losses = [f"{found[name]:g}" if name in found else "–" for name in ("preference", "prior")]
     cells = [found["settings"], " / ".join(attacks), ", ".join(kept), *losses]
@@ -98,7 +95,7 @@ def main() -> None:
     rows_file = arguments.output / f"{arguments.concept}.jsonl"
     known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
     print(f"{machine()}; mini model, concept {arguments.concept}, seed {arguments.seed}, one run each")
-    print("| settings | DSR % " + " / ".join(ATTACKS) + " | item/subject/colour % | L_pref | L_prior |")
+    print("| settings | DSR % " + " / ".join(ASKED) + " | item/subject/colour % | L_pref | L_prior |")
     print("|---|---|---|---|---|", flush=True)
     if arguments.rows:
         for found in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from duo_unlearn.arena.target import GuardedReader
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.interface import Hooks, Inverted, Model, SampleRequest, Step
+from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest, Step
+from duo_unlearn.families.inversion import gradient
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
@@ -155,3 +157,26 @@ def test_the_options_of_a_guard_are_checked() -> None:
     assert "did you mean 'text'" in str(raised.value)
     with pytest.raises(DuoError, match="one of: negative-prompt"):
         duo.open_run("nowhere", settings={"guard": ["no-such"]})
+
+
+def test_a_search_that_is_aware_has_no_text_for_guards_that_read_texts(model: Model) -> None:
+    def cut(requests: Sequence[SampleRequest], guidance: Guidance) -> Guidance:
+        if not all(isinstance(request.words, str) for request in requests):
+            return guidance
+        return guidance._replace(positive=model.condition([str(r.words).replace("sword", "") for r in requests]))
+
+    noisy, t = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    words = model.condition(["a red knight with a sword"])
+    vector = words.text.clone().requires_grad_(True)
+    model.hooks = [Hooks(conditioning=cut)]
+    try:
+        predicted = GuardedReader(model, 5.0).predict(noisy, t, words._replace(text=vector))
+    finally:
+        model.hooks = []
+    assert torch.isfinite(gradient(predicted.square().sum(), vector, "a step")).all()
+
+
+def test_a_guard_that_stops_the_gradient_is_told_in_words() -> None:
+    with pytest.raises(DuoError, match="a step has no gradient") as raised:
+        gradient(torch.ones(()), torch.ones(3, requires_grad=True), "a step")
+    assert "--unaware" in str(raised.value)

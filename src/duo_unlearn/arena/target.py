@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Final
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from ..detectors.interface import verdicts_of
 from ..edits.interface import edits_off
 from ..edits.provenance import WEIGHTS, edit_file
 from ..families.denoising import Reader, predict_noised
-from ..families.interface import Conditioning, Guidance, Model, SampleRequest
+from ..families.interface import Conditioning, Guidance, Model, SampleRequest, Tokens
 from ..features.clip import clip_score
 from ..records import Awareness
 from ..session import Session
@@ -21,6 +23,9 @@ from ..storage.files import digest
 from ..storage.pictures import image_fault
 from ..system import System
 from .originals import Originals
+
+NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
+"""What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
 
 
 def target_of(session: Session, system: System, search: Awareness | None) -> Target:
@@ -124,7 +129,7 @@ class GuardedReader(Reader):
         self._empty = self.model.condition([""]).repeat(rows)
         guidance = Guidance(conditioning, self._empty)
         for hook in self.hooks:
-            guidance = hook([SampleRequest("", 0)] * rows, guidance)
+            guidance = hook([NO_TEXT] * rows, guidance)
         return guidance
 
     def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

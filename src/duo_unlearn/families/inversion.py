@@ -30,10 +30,13 @@ bit; half precision would round the small gradient of a mean away."""
 
 
 def gradient(loss: Tensor, of: Tensor, what: str) -> Tensor:
-    """The gradient of a scalar loss. One that is not finite would pass for a defence, so it is a DuoError.
+    """The gradient of a scalar loss. One that is not finite would pass for a defence, so it is a DuoError; so is none.
 
     what: the search, as the error names it.
     """
+    if not loss.requires_grad:
+        got = "a guard that puts another conditioning in its place"
+        raise DuoError(f"{what} has no gradient", got=got, hint="a search that is unaware of guards: --unaware")
     (scaled,) = torch.autograd.grad(loss * SCALE, [of])
     if not torch.isfinite(scaled).all():
         raise DuoError(f"{what} was not finite", got=f"loss {loss.item()}", hint="mixed_precision no or bf16")
