@@ -166,9 +166,7 @@ def _chosen_systems(run: Session, names: Sequence[str] | None, attacks: Sequence
     from .pairs.manifest import MANIFEST
 
     systems = [run.system(name) for name in names] if names else run.systems()
-    if all(not system.edits and not system.guards for system in systems):
-        hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
-        raise DuoError(f"{run.run.folder} holds no edit {run.settings.eraser}", hint=hint)
+    run.check_change(systems)
     needed = any("pairs" in ATTACKS.get(name).needs for name in attacks)
     learned = any(GUARDS.get(guard.name).learns for system in systems for guard in system.guards)
     if (run.run.pairs / MANIFEST).exists() or not (needed or learned):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Final
@@ -141,6 +142,12 @@ class Session:
             seed=self.settings.seed,
             quiet=self.quiet,
         )
+
+    def check_change(self, systems: Sequence[System]) -> None:
+        """Fail where no system has an edit or a guard: the original alone has nothing to be compared with."""
+        if not any(system.edits or system.guards for system in systems):
+            hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
+            raise DuoError(f"{self.run.folder} holds no edit {self.settings.eraser}", hint=hint)
 
     def check_system(self, system: System) -> None:
         """Fail for a guard that the family cannot have, and for an edit of another concept."""

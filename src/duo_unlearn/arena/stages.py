@@ -125,9 +125,7 @@ def evaluate(session: Session, systems: Sequence[System] | None = None) -> Measu
     """
     begin = session.begin()
     chosen = session.systems() if systems is None else list(systems)
-    if all(not system.edits and not system.guards for system in chosen):
-        hint = "run `duo train` first, or `duo erase` for all stages"
-        raise DuoError(f"{session.run.folder} holds no edit {session.settings.eraser}", hint=hint)
+    session.check_change(chosen)
     chosen = with_original(chosen)
     for system in chosen:
         session.check_system(system)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,23 +46,23 @@ def verify_run(folder: Path) -> Verification:
 
 def _checks(run: Run) -> Iterator[Callable[[], Any]]:
     if run.settings.exists():
-        yield lambda: read_settings(run.settings)
+        yield partial(read_settings, run.settings)
     if run.record.exists():
-        yield lambda: read_object(run.record)
+        yield partial(read_object, run.record)
     if (run.pairs / MANIFEST).exists():
-        yield lambda: load_pairs(run.pairs)
+        yield partial(load_pairs, run.pairs)
     for edit in sorted(path for path in run.edits.glob("*") if path.is_dir()):
-        yield lambda edit=edit: read_edit(edit, edit.name)  # type: ignore[misc]
+        yield partial(read_edit, edit, edit.name)
     for path in sorted(run.attempts.glob("*/*/*/*.json")):
         if path.name == "group.json" or path.name.startswith("found-"):
-            yield lambda path=path: read_sealed(path)  # type: ignore[misc]
+            yield partial(read_sealed, path)
         else:
-            yield lambda path=path: _check_part(run, path)  # type: ignore[misc]
+            yield partial(_check_part, run, path)
     for path in [*sorted(run.verdicts.glob("*.json")), run.preservation]:
         if path.exists():
-            yield lambda path=path: read_sealed(path)  # type: ignore[misc]
+            yield partial(read_sealed, path)
     if run.results.exists():
-        yield lambda: read_results(run)
+        yield partial(read_results, run)
 
 
 def _check_part(run: Run, path: Path) -> None:

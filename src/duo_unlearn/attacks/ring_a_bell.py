@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import torch
@@ -90,6 +91,10 @@ def evolve(
         start, tensors = kept_state
         alive, fitness = tensors["alive"], tensors["fitness"]
         generator.set_state(tensors["generator"])
+
+    def tensors_of(alive: Tensor, fitness: Tensor) -> dict[str, Tensor]:
+        return {"alive": alive, "fitness": fitness, "generator": generator.get_state()}
+
     for generation in range(start, generations):
         report(generation / generations)
         order = fitness.argsort()[:half]
@@ -105,8 +110,7 @@ def evolve(
         rows = mutated.nonzero().flatten()
         children[rows, place[rows]] = new[rows]
         alive, fitness = torch.cat([parents, children]), torch.cat([kept, distances(model, target, children)])
-        now = {"alive": alive, "fitness": fitness}
-        state.offer(generation + 1, lambda now=now: {**now, "generator": generator.get_state()})  # type: ignore[misc]
+        state.offer(generation + 1, partial(tensors_of, alive, fitness))
     best = int(fitness.argmin())
     return [int(token) for token in alive[best]], float(fitness[best])
 
