@@ -242,8 +242,8 @@ the normal approximation for PSNR. {verdict}
   the scene that differ in the item alone. Image to text: the picture's own caption is the nearest of {ways} (figures
   and objects mixed); captions that happen to be true of the picture too are no negatives.
 * **samples**: the judge sees what the prompt asked for. DPM-Solver++, {steps} steps, guidance {guidance:g}, bf16
-  autocast; a new noise for every prompt. "Item X" splits the figures' row; sword and balloon also have prompts of
-  their own in each of their wordings.
+  autocast (float32 on a CPU without bf16); a new noise for every prompt. "Item X" splits the figures' row; sword and
+  balloon also have prompts of their own in each of their wordings.
 
 ## Limits
 It knows this world alone: five figures, five objects, six colours, five items, five places, English captions of at most

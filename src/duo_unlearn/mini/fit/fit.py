@@ -17,7 +17,7 @@ from ...storage.files import read_json, write_json, write_tensors
 from ..model.judge_net import JudgeNet
 from ..model.parts import CONTEXT, build_clip, build_scheduler, build_tokenizer, build_unet, build_vae
 from . import stages
-from .loop import Schedule, train_stage
+from .loop import Schedule, autocast, train_stage
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -173,7 +173,7 @@ class Latents:
         with progress("mini: latents", len(self.scenes), quiet=self.quiet) as report, torch.no_grad():
             for start in range(0, len(self.scenes), batch):
                 pixels = stages.pixels_of(self.scenes[start : start + batch], self.device)
-                with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                with autocast(self.device):
                     posterior = self.vae.encode(pixels).latent_dist
                 found.append(torch.cat([posterior.mean, posterior.std], dim=1).float().cpu())
                 report(min(start + batch, len(self.scenes)))

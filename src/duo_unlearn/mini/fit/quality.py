@@ -29,6 +29,7 @@ from ..world.captions import (
     with_article,
 )
 from ..world.scenes import ATTRIBUTES, ITEMS, OBJECTS, SUBJECTS, Scene, is_held_out, random_scene
+from .loop import autocast
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
@@ -217,7 +218,7 @@ def sample(pipe: Any, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
 
     One generator an image, so that a picture does not depend on its batch.
     """
-    with torch.autocast(pipe.device.type, dtype=torch.bfloat16):
+    with autocast(pipe.device):
         images: Tensor = pipe(
             prompt=list(prompts),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
