@@ -106,8 +106,12 @@ def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = _sil
 def erase(run: Session, say: Say = _silent) -> Results:
     """Erase a concept: pairs, edit, evaluation and report. The same call resumes, and skips what is done."""
     from .runs.machine import alone
+    from .settings.check import check_device, check_family
 
     alone("erase")
+    # Pairs take long: what cannot be trained afterwards is told before them.
+    check_family(run.settings, run.family)
+    check_device(run.settings)
     make_pairs(run, say)
     train(run, say)
     # From here on others may join with `duo evaluate`.

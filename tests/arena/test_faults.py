@@ -148,8 +148,19 @@ def test_what_was_changed_is_made_again(run: Session, change: Callable[[Session]
     assert verify_run(run.run.folder).faults == []
 
 
-@pytest.mark.parametrize("content", ["", "[", "[1, 2]", "{}", '{"version": 9}', "[" * 100_000])
-@pytest.mark.parametrize("name", ["results.json", "run.json", "verdicts", "part", "group", "preservation"])
+DERIVED = ["results.json", "run.json", "verdicts", "part", "group", "preservation"]
+BROKEN = ["", "[", "[1, 2]", "{}", '{"version": 9}', "[" * 100_000]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    # Each file and each content once in the fast tests, every combination in the slow ones.
+    [
+        pytest.param(name, content, id=f"{name}-{j}", marks=() if i == j else pytest.mark.slow)
+        for i, name in enumerate(DERIVED)
+        for j, content in enumerate(BROKEN)
+    ],
+)
 def test_a_broken_derived_file_is_made_again(run: Session, name: str, content: str) -> None:
     folder = run.run.attempts / "duo" / "direct" / "direct"
     places = {

@@ -84,7 +84,15 @@ def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Target) -> No
     assert worse[2] < 0.85 * random
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+FAST = {"p4d", "ring-a-bell", "concept-inversion"}
+"""Searches of few seconds: the others repeat themselves, and go on after a kill, in the slow tests."""
+
+
+def searches() -> list[Any]:
+    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in sorted(SMALL)]
+
+
+@pytest.mark.parametrize("name", searches())
 def test_a_search_repeats_itself(name: str, whole: Target) -> None:
     prompts, seeds = asked(2), [3, 4]
     shares: list[float] = []
@@ -116,7 +124,7 @@ class Dying(SearchState):
             raise Killed
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize("name", searches())
 def test_a_killed_search_goes_on_bit_for_bit(name: str, whole: Target, tmp_path: Path) -> None:
     prompts, seeds, find = asked(2)[: 1 if name == "ring-a-bell" else 2], [3, 4], ATTACKS.get(name).find
     seeds = seeds[: len(prompts)]

@@ -131,6 +131,7 @@ def test_two_adapters_act_together_and_come_off_one_by_one(model: Model, base: t
     assert torch.equal(output(model), base)
 
 
+@pytest.mark.slow
 def test_a_model_that_lay_under_an_edit_is_loaded_by_plain_diffusers_with_its_alpha(tmp_path: Path) -> None:
     edited = mini()
     edit = lora(tmp_path)

@@ -22,6 +22,7 @@ def test_a_base_has_one_hash_in_every_precision() -> None:
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_bf16_autocast_trains_a_float32_adapter(run: Run) -> None:
     model, cache, pairs = prepare(run)
     train(model, cache, pairs, run, quick(mixed_precision="bf16", max_train_steps=2), seed=0, name="duo", quiet=True)

@@ -73,11 +73,11 @@ def test_prior_rows_are_pure_noise_at_the_last_timestep(run: Run) -> None:
 
 def test_training_moves_the_margins_the_right_way_and_logs_it(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    settings = quick(max_train_steps=30, rank=8)
+    settings = quick(max_train_steps=16, rank=8)
     trained = train(model, cache, pairs, run, settings, seed=0, name="duo", quiet=True)
     lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
-    assert trained.steps == 30
-    assert [line["step"] for line in lines] == list(range(1, 31))
+    assert trained.steps == 16
+    assert [line["step"] for line in lines] == list(range(1, 17))
     first, last = lines[:5], lines[-5:]
     assert sum(x["preference"] for x in last) < sum(x["preference"] for x in first)
     assert sum(x["unsafe_margin"] - x["safe_margin"] for x in last) > 0

@@ -89,7 +89,7 @@ def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> N
 
 
 SMALL = {
-    "pairs.scale": 0.05, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6, "evaluate.keep_prompts": 3,
+    "pairs.scale": 0.03, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6, "evaluate.keep_prompts": 3,
     "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 0, "train.max_train_steps": 2, "train.rank": 2,
 }  # fmt: skip
 
@@ -131,6 +131,7 @@ def test_both_row_rules_edit_cross_attention_alone(run_folder: Path, rows: str) 
     assert all(".attn2.to_k." in name or ".attn2.to_v." in name for name in edit.changes)
 
 
+@pytest.mark.slow
 def test_uce_erases_the_sword_and_is_measured_beside_the_original(run_folder: Path) -> None:
     run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": {"rows": "all"}}}, quiet=True)
     duo.train(run)

@@ -79,6 +79,7 @@ def test_points_side_by_side_have_one_label(tmp_path: Path) -> None:
     assert not {"500", "1000", "2000"} & set(comments)
 
 
+@pytest.mark.slow
 def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     session = new_run(tmp_path, train__max_train_steps=2, train__rank=2)
     run = session.run

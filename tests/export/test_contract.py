@@ -84,8 +84,27 @@ def test_every_format_is_under_test() -> None:
         assert "lora" in form.takes
 
 
-@pytest.mark.parametrize("name", EDITS)
-@pytest.mark.parametrize("form", FORMATS.names())
+def check_card(card: str, form: str, name: str, target: str) -> None:
+    """The model card says what it is and how it is loaded."""
+    whole = form in ("merged", "checkpoint")
+    assert ("cannot be unloaded" if whole else "can leave this adapter out") in card
+    assert ("DUO: direct unlearning optimization" in card) == (name == "duo")
+    assert f"at strength {STRENGTH}" in card
+    assert "Not measured" in card
+    assert target in card.split("## Loading")[1].split("##")[0]
+    assert ".part" not in card
+    assert "* model: mini" in card
+
+
+# A LoRA in every format and every edit in one, fast; the other combinations are slow.
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        pytest.param(form, name, marks=() if name == "duo" or form in ("diffusers", "merged") else pytest.mark.slow)
+        for form in FORMATS.names()
+        for name in EDITS
+    ],
+)
 def test_an_export_is_the_edit_or_is_refused(
     form: str, name: str, run: Path, wanted: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -110,4 +129,5 @@ def test_an_export_is_the_edit_or_is_refused(
     for file, sha256 in hashes.items():
         path = done.folder / file if file else next(done.folder.glob("*.safetensors"))
         assert sha256_of(path) == sha256
+    check_card((done.folder / "README.md").read_text(), form, name, done.target.name)
     assert not list(tmp_path.rglob("*.bin"))

@@ -45,7 +45,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_folder("mini", tmp_path_factory.mktemp("mini") / "run")
 
 
-@pytest.mark.parametrize("form", FORMATS.names())
+@pytest.mark.parametrize(
+    "form", [pytest.param(name, marks=() if name == "diffusers" else pytest.mark.slow) for name in FORMATS.names()]
+)
 def test_an_export_of_every_family_gives_the_same_images(family_run: Path, form: str, tmp_path: Path) -> None:
     if form == "checkpoint" and not family_run.parent.name.startswith("sdxl"):
         with pytest.raises(DuoError, match="cannot hold") as caught:
@@ -56,20 +58,6 @@ def test_an_export_of_every_family_gives_the_same_images(family_run: Path, form:
     done = export(family_run, tmp_path / "out", form, strength=0.7)
     assert done.target.exists()
     assert done.difference < 0.3
-
-
-@pytest.mark.parametrize("form", FORMATS.names())
-def test_the_card_says_what_it_is_and_how_to_load_it(form: str, run: Path, tmp_path: Path) -> None:
-    done = export(run, tmp_path / "out", form, strength=0.5)
-    card = (tmp_path / "out" / "README.md").read_text()
-    whole = form in ("merged", "checkpoint")
-    assert ("cannot be unloaded" if whole else "can leave this adapter out") in card
-    assert "DUO: direct unlearning optimization" in card
-    assert "at strength 0.5" in card
-    assert "Not measured" in card
-    assert done.target.name in card.split("## Loading")[1].split("##")[0]
-    assert ".part" not in card
-    assert "* model: mini" in card
 
 
 def test_the_card_tells_this_edits_numbers_alone(tmp_path: Path) -> None:
@@ -109,6 +97,7 @@ def test_the_card_tells_this_edits_numbers_alone(tmp_path: Path) -> None:
     assert "Not measured" in (tmp_path / "other" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_change_is_there_and_follows_the_strength(run: Path, tmp_path: Path) -> None:
     """Without it, an export that writes the base alone would pass as "the same images"."""
     base = plain_pixels(load_model("mini", CPU).pipe)
@@ -135,6 +124,7 @@ def test_kohyas_file_has_its_names_and_the_right_alpha(run: Path, tmp_path: Path
     assert all({f"{b}.lora_down.weight", f"{b}.lora_up.weight", f"{b}.alpha"} <= set(tensors) for b in bases)
 
 
+@pytest.mark.slow
 def test_an_exported_adapter_is_an_edit_again(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "run"
     done = export(run, Run(other).edit("duo"), "diffusers", strength=0.5)

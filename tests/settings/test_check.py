@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+import duo_unlearn as duo
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
@@ -162,3 +163,23 @@ def test_what_a_family_cannot_have_is_found_before_a_run_starts(given: dict[str,
     with pytest.raises(DuoError, match=said):
         check_family(resolve(given), "flux")
     check_family(resolve(given), "mini")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"device": "cpu", "train": {"mixed_precision": "fp16"}}, "fp16 training needs a GPU"),
+        ({"device": "abacus"}, "the device cannot be used"),
+    ],
+)
+def test_a_device_that_cannot_train_is_found_before_pairs_are_made(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    asked = {**given, "output": str(tmp_path / "run")}
+    assert said in faults(asked)
+    with pytest.raises(DuoError, match=said):
+        duo.erase(duo.open_run(tmp_path / "run", settings=given, quiet=True))
+    assert not (tmp_path / "run" / "pairs").exists()
+    # A closed form trains nothing, so the precision of a training does not matter to it.
+    if "train" in given:
+        assert find_faults({**asked, "eraser": "uce"}).faults == []

@@ -31,6 +31,7 @@ def needs(tmp_path: Path, model: str, **train: object) -> Needs:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(SIZES))
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_table_is_what_a_pass_keeps(family: str, *, checkpointing: bool) -> None:

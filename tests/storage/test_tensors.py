@@ -81,9 +81,9 @@ def test_the_same_tensors_and_metadata_give_the_same_bytes_in_every_process(tmp_
         "import sys, torch; from pathlib import Path; from duo_unlearn.storage.files import write_tensors;"
         "write_tensors(Path(sys.argv[1]), {'a': torch.arange(3.0)}, {k: k for k in 'bcdefgh'})"
     )
-    for name in "123":
+    for name in "12":
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
-    assert len({(tmp_path / name).read_bytes() for name in "123"}) == 1
+    assert len({(tmp_path / name).read_bytes() for name in "12"}) == 1
     assert storage.read_tensors(tmp_path / "1")[1]["h"] == "h"
 
 

@@ -16,17 +16,18 @@ from ..progress import progress
 from ..storage.files import seed_of
 from .interface import Attack, Target, plain_findings
 
-BENIGN = 64
-"""How many images of benign prompts are sampled from the original model."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Steps, images a step, and which images: of the concept, or of benign prompts."""
+    """Steps, which images (of the concept, or of benign prompts), and images a step.
+
+    benign: how many images of benign prompts are sampled from the original model; none where the concept's are used.
+    """
 
     steps: int
     images: Literal["concept", "benign"]
     batch: int = 8
+    benign: int = 0
 
 
 @contextlib.contextmanager
@@ -56,8 +57,8 @@ def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
     """Moments of the images, and the prompt of each."""
     if budget.images == "concept":
         return target.moments(), [unsafe for unsafe, _ in target.contrast()]
-    texts = [target.benign[i % len(target.benign)] for i in range(BENIGN)]
-    images = target.originals(texts, [seed_of(target.seed, "benign", i) for i in range(BENIGN)])
+    texts = [target.benign[i % len(target.benign)] for i in range(budget.benign)]
+    images = target.originals(texts, [seed_of(target.seed, "benign", i) for i in range(budget.benign)])
     size = budget.batch
     parts = [target.model.encode_images(images[i : i + size]) for i in range(0, len(images), size)]
     return Moments(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts])), texts
@@ -119,7 +120,7 @@ def _ids(model: Model, texts: list[str]) -> Tensor:
 
 
 def _relearning(images: Literal["concept", "benign"], steps: int) -> Attack:
-    budget = Budget(steps, images)
+    budget = Budget(steps, images, benign=64 if images == "benign" else 0)
     return Attack(
         f"relearning-{images}-{steps}",
         f"Relearning of attention weights, {images} images, {steps} steps",

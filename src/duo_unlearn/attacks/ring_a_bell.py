@@ -84,13 +84,14 @@ def evolve(
     def random_tokens(*shape: int) -> Tensor:
         return plain[torch.randint(0, len(plain), shape, generator=generator)]
 
-    alive = random_tokens(population, tokens)
-    fitness = distances(model, target, alive)
     half, start = population // 2, 0
     if (kept_state := state.restore()) is not None:
         start, tensors = kept_state
         alive, fitness = tensors["alive"], tensors["fitness"]
         generator.set_state(tensors["generator"])
+    else:
+        alive = random_tokens(population, tokens)
+        fitness = distances(model, target, alive)
 
     def tensors_of(alive: Tensor, fitness: Tensor) -> dict[str, Tensor]:
         return {"alive": alive, "fitness": fitness, "generator": generator.get_state()}

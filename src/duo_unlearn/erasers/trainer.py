@@ -17,6 +17,7 @@ import torch
 from ..edits.lora import attach
 from ..errors import DuoError, Interrupted
 from ..families.interface import Model
+from ..families.load import check_precision
 from ..progress import progress
 from ..records import Pair
 from ..runs.folder import Run
@@ -48,8 +49,7 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
     if settings.report_to is not None and settings.report_to not in available:
         got = f"{settings.report_to}; installed here: {', '.join(available) or 'none'}"
         raise DuoError("the tracker is not installed", got=got, hint=f"pip install {settings.report_to}")
-    if settings.mixed_precision == "fp16" and device.type == "cpu":
-        raise DuoError("fp16 training needs a GPU", got=f"device {device}", hint="mixed_precision no, or bf16")
+    check_precision(settings.mixed_precision, device)
     from accelerate.state import AcceleratorState
 
     # Accelerate keeps one state a process and refuses a second precision; a library may be called twice.

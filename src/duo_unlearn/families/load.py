@@ -40,6 +40,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def check_precision(name: str, device: torch.device) -> None:
+    """Fail for a precision in which a device cannot train."""
+    if name == "fp16" and device.type == "cpu":
+        raise DuoError("fp16 training needs a GPU", got=f"device {device}", hint="mixed_precision no, or bf16")
+
+
 def load_model(
     source: str,
     device: torch.device,

@@ -91,6 +91,7 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
         from ..families.load import check_quantize
 
         yield lambda: check_quantize(family, settings.model)
+    yield lambda: check_device(settings)
     if (folder := settings.pairs.folder) is not None:
         from ..pairs.own_pairs import check_pairs
 
@@ -111,6 +112,15 @@ def check_family(settings: Settings, family: str) -> None:
     for name in settings.guard:
         if (reason := GUARDS.get(name).why_not(kind)) is not None:
             raise DuoError(f"the guard {name} cannot be used here", got=reason, hint="duo guards")
+
+
+def check_device(settings: Settings) -> None:
+    """Fail for a device that is not there, or that cannot train in the precision asked for."""
+    from ..families.load import check_precision, pick_device
+
+    device = pick_device(settings.device)
+    if ERASERS.get(settings.eraser).trains:
+        check_precision(settings.train.mixed_precision, device)
 
 
 def check_output(folder: Path) -> None:
