@@ -76,6 +76,11 @@ def test_a_restored_optimizer_keeps_its_own_settings() -> None:
     assert other.param_groups[0]["lr"] == 0.5
 
 
+def test_a_file_of_no_tensors_is_read_again(tmp_path: Path) -> None:
+    storage.write_tensors(tmp_path / "a.safetensors", {})
+    assert storage.read_tensors(tmp_path / "a.safetensors") == ({}, {})
+
+
 def test_the_same_tensors_and_metadata_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from duo_unlearn.storage.files import write_tensors;"

@@ -151,7 +151,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     """Write tensors as safetensors, atomically. The same content gives the same bytes."""
     from safetensors.torch import save
 
-    content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {}))
+    # None: the library writes a broken header for no tensors beside an empty dict.
+    content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata) if metadata else None)
     write_bytes(path, _ordered_header(content))
 
 
