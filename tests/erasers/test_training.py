@@ -22,6 +22,7 @@ from duo_unlearn.erasers.duo.step import make_batch, pair_at, rate_factor, terms
 from duo_unlearn.erasers.latents import build_cache
 from duo_unlearn.erasers.trainer import train
 from duo_unlearn.errors import DuoError, Interrupted
+from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 
@@ -124,6 +125,9 @@ def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
     again = build_cache(model, pairs, run.pairs, run.moments)
     assert run.moments.stat().st_mtime_ns == stamp
     assert torch.equal(again.safe.mean, cache.safe.mean)
+    # What is computed from it is the same to the last bit, so a resumed run is the run that was never stopped.
+    first, second = (invert(model, one.unsafe, steps=2, batch=2, seed=0, quiet=True) for one in (cache, again))
+    assert torch.equal(first, second)
     fewer = build_cache(model, pairs[:3], run.pairs, run.moments)
     assert len(fewer.safe.mean) == 3
 
