@@ -37,15 +37,6 @@ def _flat(cache: Cache) -> dict[str, Tensor]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _laid_out(moments: Moments) -> Moments:
-    """Moments with their channels last in memory, as encoders give them. A file keeps no such order.
-
-    Convolutions round otherwise on another order, so what is read must have that of what was just encoded.
-    """
-    last = torch.channels_last
-    return Moments(moments.mean.contiguous(memory_format=last), moments.std.contiguous(memory_format=last))
-
-
 def _from_flat(tensors: Mapping[str, Tensor]) -> Cache:
     """`_flat` undone."""
 
@@ -55,7 +46,7 @@ def _from_flat(tensors: Mapping[str, Tensor]) -> Cache:
     def text(part: str) -> Conditioning | None:
         return Conditioning(**found) if (found := fields(part)) else None
 
-    moments = (_laid_out(Moments(**fields("safe"))), _laid_out(Moments(**fields("unsafe"))))
+    moments = (Moments(**fields("safe")), Moments(**fields("unsafe")))
     return Cache(*moments, Conditioning(**fields("empty")), text("safe_text"), text("unsafe_text"))
 
 
@@ -85,7 +76,10 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Capt
             model.encode_images([open_image(folder / name) for name in files[i : i + batch]])
             for i in range(0, len(files), batch)
         ]
-        return _laid_out(Moments(torch.cat([p.mean.cpu() for p in parts]), torch.cat([p.std.cpu() for p in parts])))
+        # In the order that a file keeps: convolutions round otherwise on tensors whose channels are last.
+        return Moments(
+            torch.cat([p.mean.cpu() for p in parts]).contiguous(), torch.cat([p.std.cpu() for p in parts]).contiguous()
+        )
 
     safe, unsafe = moments([p.safe for p in pairs]), moments([p.unsafe for p in pairs])
 
