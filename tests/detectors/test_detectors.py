@@ -114,3 +114,9 @@ def test_weights_in_the_hubs_cache_are_at_hand(tmp_path: Path, monkeypatch: pyte
     check_detector("classifier", "sd1", ("model=me/clip", "unsafe=a"))
     with pytest.raises(DuoError, match="are not at hand"):
         check_detector("classifier", "sd1", ("model=me/other", "unsafe=a"))
+
+
+@pytest.mark.parametrize("threshold", [7.0, 0.0, -0.5, float("nan"), float("inf")])
+def test_a_threshold_that_would_defend_or_condemn_everything_is_refused(threshold: float) -> None:
+    with pytest.raises(DuoError, match="the threshold of the detector cannot be used"):
+        make_detector("mini-judge", SWORD, "mini", threshold)

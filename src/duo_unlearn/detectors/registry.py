@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Final
 
 from ..errors import DuoError
@@ -23,11 +24,18 @@ DETECTORS: Final[Registry[DetectorClass]] = Registry(
 )
 
 
-def check_detector(name: str, family: str, labels: tuple[str, ...] | None = None) -> None:
+def check_detector(
+    name: str, family: str, labels: tuple[str, ...] | None = None, threshold: float | None = None
+) -> None:
     """Fail for a detector that cannot judge the pictures of a model family. Nothing is loaded, nothing is fetched.
 
     labels: those of the concept, to check them too, and that the weights they ask for are on this machine. None: not.
+    threshold: None for the detector's own.
     """
+    # Under a threshold that no score reaches, every system would defend everything.
+    if threshold is not None and not (math.isfinite(threshold) if own_function.is_own(name) else 0 < threshold <= 1):
+        hint = "the scores of shipped detectors are probabilities, e.g. 0.5 or 0.95"
+        raise DuoError("the threshold of the detector cannot be used", got=f"{threshold:g}", hint=hint)
     if own_function.is_own(name):
         own_function.check_function(name)
         return
@@ -48,7 +56,7 @@ def check_detector(name: str, family: str, labels: tuple[str, ...] | None = None
 
 def make_detector(name: str, labels: tuple[str, ...], family: str, threshold: float | None = None) -> Detector:
     """A detector under a contract, for the pictures of a model family. threshold: None for the detector's own."""
-    check_detector(name, family)
+    check_detector(name, family, threshold=threshold)
     if own_function.is_own(name):
         return own_function.OwnFunction(name, labels, threshold)
     return DETECTORS.get(name)(labels, threshold)

@@ -60,7 +60,7 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     faults.errors += errors
     if concept is not None and family is not None:
         spec = concept.detector
-        faults.attempt(lambda: check_detector(spec.name, family, tuple(spec.labels)))
+        faults.attempt(lambda: check_detector(spec.name, family, tuple(spec.labels), spec.threshold))
     if settings is None:
         return Check(None, faults.errors)
     for check in _checks(settings, family):
