@@ -54,6 +54,7 @@ def pictures(run: Run) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> None:
     alone = with_adapter(tmp_path / "a")
     both = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
@@ -64,7 +65,7 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
     while not list(both.attempts.rglob("*.png")) and three[0].poll() is None:
         pass
     three[0].kill()  # whichever part it had is taken up by the others
-    said = [process.communicate(timeout=250)[1] for process in three]
+    said = [process.communicate(timeout=500)[1] for process in three]
     assert [process.returncode for process in three[1:]] == [0, 0], said
     assert pictures(both) == pictures(alone)
     results = [json.loads(run.results.read_text())["estimates"] for run in (alone, both)]
@@ -73,6 +74,7 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_share_attacks(tmp_path: Path) -> None:
     alone = with_adapter(tmp_path / "a")
     both = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
@@ -84,10 +86,10 @@ def test_two_processes_share_attacks(tmp_path: Path) -> None:
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
     first = start(alone)
-    said = first.communicate(timeout=250)[1]
+    said = first.communicate(timeout=500)[1]
     assert first.returncode == 0, said
     two = [start(both), start(both)]
-    both_said = [process.communicate(timeout=250)[1] for process in two]
+    both_said = [process.communicate(timeout=500)[1] for process in two]
     assert [process.returncode for process in two] == [0, 0], both_said
     images = [pictures(run) for run in (alone, both)]
     assert images[0] == images[1]
