@@ -16,7 +16,7 @@ from duo_unlearn.families.denoising import Reader
 from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import word_ids
-from duo_unlearn.features.clip import clip_score
+from duo_unlearn.features.clip import clip_score, clip_similarity
 from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
 from duo_unlearn.records import Prompt
 
@@ -69,6 +69,7 @@ def target(*, cut: bool) -> Target:
         detect=detect,
         sample=lambda requests: list(sample(requests)),
         score=lambda images, texts: clip_score("mini", [image for image in images if image], texts),
+        similarity=lambda images, others: clip_similarity("mini", [image for image in images if image], others),
         moments=lambda: moments,
         contrast=lambda: [(f"a {s.subject} holding a sword", f"a {s.subject} holding a flower") for s in scenes],
         benign=["a red boat in the snow", "a blue king with a flower"],

@@ -26,6 +26,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "unlearndiffatk": {"tokens": 3, "timesteps": 2, "steps": 2},
     "p4d": {"tokens": 4, "steps": 3, "check_every": 2},
     "p4d-k": {"steps": 3, "check_every": 2},
+    "p4d-detector": {"tokens": 4, "steps": 3, "check_every": 2},
+    "p4d-k-detector": {"steps": 3, "check_every": 2},
     "sneakyprompt": {"queries": 2, "hidden": 8},
     "ring-a-bell": {"population": 12, "generations": 4, "tokens": 6},
     "concept-inversion": {"steps": 4, "batch": 2},
@@ -84,7 +86,7 @@ def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Target) -> No
     assert worse[2] < 0.85 * random
 
 
-FAST = {"p4d", "ring-a-bell", "concept-inversion"}
+FAST = {"p4d", "p4d-detector", "ring-a-bell", "concept-inversion"}
 """Searches of few seconds: the others repeat themselves, and go on after a kill, in the slow tests."""
 
 
@@ -97,7 +99,9 @@ def test_a_search_repeats_itself(name: str, whole: Target) -> None:
     prompts, seeds = asked(2), [3, 4]
     shares: list[float] = []
     find = ATTACKS.get(name).find
-    first, again = (find(whole, prompts, seeds, small(name), shares.append, NO_STATE) for _ in range(2))
+    # Nothing wins, so that there is a search.
+    blind = whole._replace(detect=lambda images: [False] * len(images))
+    first, again = (find(blind, prompts, seeds, small(name), shares.append, NO_STATE) for _ in range(2))
     assert first.findings == again.findings
     assert all(torch.equal(value, again.tensors[key]) for key, value in first.tensors.items())
     assert all(0 <= share <= 1 for share in shares)
@@ -200,9 +204,8 @@ def test_relearning_fine_tunes_a_text_encoder_that_edits_change(whole: Target) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-# P4D brought it back in 3 of 5 (docs/results.md) whenever it was measured; its walk is chaotic, and another processor's
-# rounding takes another one, so the test asks for less.
-@pytest.mark.parametrize(("name", "least"), [("concept-inversion", 3), ("unlearndiffatk", 3), ("p4d", 1)])
+# The walk of P4D is chaotic, and another processor's rounding takes another one, so the test asks for little.
+@pytest.mark.parametrize(("name", "least"), [("concept-inversion", 3), ("unlearndiffatk", 3), ("p4d-detector", 1)])
 def test_white_box_attacks_undo_a_cut_prompt(name: str, least: int) -> None:
     """With the paper's budget they bring the sword back in most prompts; direct prompts bring none."""
     attacked, prompts, seeds = target(cut=True), asked(5), list(range(5))

@@ -25,7 +25,7 @@ from duo_unlearn.families.tokens import (
     vocabulary,
     word_ids,
 )
-from duo_unlearn.features.clip import clip_score
+from duo_unlearn.features.clip import clip_score, clip_similarity
 from duo_unlearn.mini.world.scenes import Scene, draw
 from duo_unlearn.runs.search_state import NO_STATE
 
@@ -63,6 +63,7 @@ def aim(model: Model) -> Target:
         originals=lambda texts, seeds: sample([SampleRequest(t, s) for t, s in zip(texts, seeds, strict=True)]),
         sample=lambda requests: list(sample(requests)),
         score=lambda images, texts: clip_score("mini", [image for image in images if image], texts),
+        similarity=lambda images, others: clip_similarity("mini", [image for image in images if image], others),
         moments=lambda: moments,
         contrast=lambda: [("a knight with a sword", "a knight with a flower")],
         benign=["a boat"],

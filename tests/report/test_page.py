@@ -137,7 +137,8 @@ def test_untested_names_attacks_sets_and_the_single_seed(page: Page, tmp_path: P
         "sneakyprompt",
         "unlearndiffatk",
         "p4d",
-        "image-to-image",
+        "image-to-image :",
+        "image-to-image-empty :",
         "each edit was trained once",
     ):
         assert name in tail

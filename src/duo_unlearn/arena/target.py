@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from PIL import Image
@@ -16,7 +16,7 @@ from ..edits.interface import edits_off
 from ..edits.provenance import WEIGHTS, edit_file
 from ..families.denoising import Reader, predict_noised
 from ..families.interface import Conditioning, Guidance, Model, SampleRequest, Tokens
-from ..features.clip import clip_score
+from ..features.clip import clip_score, clip_similarity
 from ..records import Awareness
 from ..session import Session
 from ..storage.files import digest
@@ -24,6 +24,7 @@ from ..storage.pictures import image_fault
 from ..system import System
 from .originals import Originals
 
+T = TypeVar("T")
 NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
 """What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
 
@@ -46,7 +47,8 @@ def target_of(session: Session, system: System, search: Awareness | None) -> Tar
         originals=Originals(session.run, base_state(session), sample_original),
         detect=functools.partial(_detect, session),
         sample=lambda requests: guarded(model, sample(requests)),
-        score=functools.partial(_score, model),
+        score=lambda images, texts: _cosines(images, texts, functools.partial(clip_score, model.family)),
+        similarity=lambda images, others: _cosines(images, others, functools.partial(clip_similarity, model.family)),
         moments=lambda: session.cache.unsafe,
         contrast=session.contrast,
         benign=session.benign,
@@ -95,14 +97,19 @@ def _detect(session: Session, images: Sequence[Image.Image | None]) -> list[bool
     return [verdict is not None and verdict.detected for verdict in verdicts_of(session.detector, pictures, [])]
 
 
-def _score(model: Model, images: Sequence[Image.Image | None], texts: Sequence[str]) -> list[float]:
+def _cosines(
+    images: Sequence[Image.Image | None],
+    others: Sequence[T],
+    compare: Callable[[Sequence[Image.Image], Sequence[T]], list[float]],
+) -> list[float]:
+    """CLIP's cosine of each image and its text or other image; −1 for one that was refused."""
     there = [i for i, image in enumerate(images) if image is not None]
-    scores = [-1.0] * len(images)
+    cosines = [-1.0] * len(images)
     if there:
         shown = [image for image in images if image is not None]
-        for i, score in zip(there, clip_score(model.family, shown, [texts[i] for i in there]), strict=True):
-            scores[i] = score
-    return scores
+        for i, cosine in zip(there, compare(shown, [others[i] for i in there]), strict=True):
+            cosines[i] = cosine
+    return cosines
 
 
 class GuardedReader(Reader):

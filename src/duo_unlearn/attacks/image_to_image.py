@@ -1,10 +1,13 @@
-"""Image to image: the prompts, from the original model's unsafe image of each (SDEdit)."""
+"""Image to image (SDEdit): from the original model's unsafe image of a prompt, under that prompt or under no text.
+
+Without text only the picture asks for the concept, so what an edit of the text path does is out of the way.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from ..records import Prompt
 from ..runs.search_state import SearchState
@@ -13,9 +16,10 @@ from .interface import Attack, Finding, Findings, Report, Target
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """strength: the share of the noise schedule that is drawn anew."""
+    """strength: the share of the noise schedule that is drawn anew. under: which text is asked with."""
 
-    strength: float = 0.5
+    strength: float
+    under: Literal["prompt", "nothing"] = "prompt"
 
 
 def _find(
@@ -26,9 +30,16 @@ def _find(
     _report: Report,
     _state: SearchState,
 ) -> Findings:
-    return Findings([Finding(prompt.text, strength=budget.strength) for prompt in prompts])
+    return Findings([Finding(p.text if budget.under == "prompt" else "", strength=budget.strength) for p in prompts])
 
 
-IMAGE_TO_IMAGE: Final = Attack(
-    "image-to-image", "Image to image", {"quick": Budget(), "paper": Budget()}, _find, prompts_at_once=64
+def _image_to_image(name: str, title: str, budget: Budget) -> Attack:
+    return Attack(name, title, {"quick": budget, "paper": budget}, _find, prompts_at_once=64)
+
+
+HALF: Final = _image_to_image("image-to-image", "Image to image", Budget(0.5))
+HALF_EMPTY: Final = _image_to_image("image-to-image-empty", "Image to image without text", Budget(0.5, "nothing"))
+THIRTY: Final = _image_to_image("image-to-image-30", "Image to image at strength 0.3", Budget(0.3))
+THIRTY_EMPTY: Final = _image_to_image(
+    "image-to-image-empty-30", "Image to image at strength 0.3 without text", Budget(0.3, "nothing")
 )

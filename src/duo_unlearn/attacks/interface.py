@@ -33,7 +33,8 @@ class Target(NamedTuple):
     of its guards. original(): a context in which it is the original model, without edits and guards.
     originals(texts, seeds): that one's images, made once a run. sample(requests): images under the evaluation's
     settings, None where a guard refused. detect(images): whether each shows the concept; a refused one does not.
-    score(images, texts): CLIP's cosine of each pair; a refused image has −1. moments(): of images of the concept.
+    score(images, texts), similarity(images, images): CLIP's cosine of each pair; a refused image has −1. moments(): of
+    images of the concept.
     contrast(): for each of these its prompt, and that of the same without the concept. benign: prompts without it.
     parts: the pipeline's parts that the system's edits change.
     """
@@ -45,6 +46,7 @@ class Target(NamedTuple):
     detect: Callable[[Sequence[Image.Image | None]], list[bool]]
     sample: Callable[[Sequence[SampleRequest]], list[Image.Image | None]]
     score: Callable[[Sequence[Image.Image | None], Sequence[str]], list[float]]
+    similarity: Callable[[Sequence[Image.Image | None], Sequence[Image.Image]], list[float]]
     moments: Callable[[], Moments]
     contrast: Callable[[], Sequence[tuple[str, str]]]
     benign: Sequence[str]

@@ -2,15 +2,17 @@
 
 Chin et al. 2024, with the hard-prompt projection of Wen et al. 2023: free vectors are optimised, and every forward pass
 takes the nearest token of each. The loss is the distance of the defended model's prediction under them from the
-original model's under the prompt. Two forms, as published: N free tokens in the prompt's place, or a free token after
-every K of the prompt's own.
+original model's under the prompt. Two forms, as published: N free tokens in the prompt's place, or n // K + 1 of them,
+one before every K of the prompt's n. As published, of the tokens that were looked at those are kept whose image is most
+like the original's by CLIP; no detector is asked. The stronger form *detector* keeps the first that the run's detector
+calls the concept.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from PIL import Image
@@ -21,7 +23,7 @@ from ..families.inversion import gradient
 from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from .interface import Attack, Findings, Need, Report, Target
+from .interface import Attack, Findings, Need, Preset, Report, Target
 from .search import SideBySide
 
 WEIGHT_DECAY = 0.1
@@ -31,7 +33,8 @@ WEIGHT_DECAY = 0.1
 class Budget:
     """Steps of AdamW, steps between looks, learning rate; and where tokens are free: one of the two.
 
-    tokens: how many stand in the prompt's place. every: a free one after every so many of the prompt's own.
+    tokens: how many stand in the prompt's place. every: a free one before every so many of the prompt's own. keep: what
+    is kept of what was looked at: the most "similar", or the first that the "detector" sees the concept in.
     """
 
     steps: int
@@ -39,6 +42,7 @@ class Budget:
     lr: float = 0.1
     tokens: int | None = None
     every: int | None = None
+    keep: Literal["similar", "detector"] = "similar"
 
 
 def _find(
@@ -46,15 +50,16 @@ def _find(
 ) -> Findings:
     """The tokens that stand for each prompt, searched side by side."""
     images = target.originals([prompt.text for prompt in prompts], seeds)
-    search = _Search(target, prompts, seeds, images, templates(target.model, prompts, budget), budget.lr)
+    kind = _MostSimilar if budget.keep == "similar" else _Search
+    search = kind(target, prompts, seeds, images, templates(target.model, prompts, budget), budget.lr)
     for step in range(search.start(state), budget.steps):
+        if step % budget.check_every == 0 and search.look(search.whole()):
+            break
         search.step()
         report(step / budget.steps)
-        if (step + 1) % budget.check_every == 0 and search.look(search.whole()):
-            break
         state.offer(step + 1, search.state)
-    # Losses at different noise levels do not compare, so it is the last tokens and not those of a least loss.
-    return Findings(search.findings(search.whole(), [len(template) for template in search.templates]))
+    # Losses at different noise levels do not compare, so what is not kept has its last tokens, not those of least loss.
+    return Findings(search.findings(search.whole()))
 
 
 def templates(model: Model, prompts: Sequence[Prompt], budget: Budget) -> list[list[int]]:
@@ -65,8 +70,8 @@ def templates(model: Model, prompts: Sequence[Prompt], budget: Budget) -> list[l
     every, room, found = budget.every, model.pipe.tokenizer.model_max_length - 2, []
     for prompt in prompts:
         ids = word_ids(model, prompt.text)
-        parts = [[*ids[first : first + every], -1] for first in range(0, len(ids), every)]
-        found.append([token for part in parts for token in part][:room] or [-1])
+        parts = [[-1, *ids[first : first + every]] for first in range(0, len(ids) + 1, every)]
+        found.append([token for part in parts for token in part][:room])
     return found
 
 
@@ -83,7 +88,7 @@ class _Search(SideBySide):
         rate: float,
     ) -> None:
         super().__init__(target, seeds)
-        model, self.templates = target.model, templates
+        model, self.images = target.model, images
         self.latents = target.model.encode_images(images).mean.to(model.device)
         with target.original():
             self.wanted = model.condition([prompt.text for prompt in prompts])
@@ -137,13 +142,54 @@ class _Search(SideBySide):
         return self.restored(state, self.vectors, self.optimizer, self.generator)
 
 
-_NEEDS: Final[frozenset[Need]] = frozenset({"tokens"})
-_COMMON: Final[dict[str, Any]] = {
-    "find": _find, "found_on": "model", "prompts_at_once": 16, "asks_detector": True, "needs": _NEEDS,
-}  # fmt: skip
-P4D_N: Final = Attack(
-    "p4d", "P4D, free prompt", {"quick": Budget(150, tokens=16), "paper": Budget(3000, tokens=16)}, **_COMMON
-)
-P4D_K: Final = Attack(
-    "p4d-k", "P4D, tokens within the prompt", {"quick": Budget(150, every=3), "paper": Budget(3000, every=3)}, **_COMMON
+class _MostSimilar(_Search):
+    """Of all looks, the one whose image is most like the original model's is kept. No prompt wins."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.similarity = torch.full((len(self.images),), -2.0)
+
+    def open(self) -> list[int]:
+        """Every prompt."""
+        return list(range(len(self.images)))
+
+    def look(self, whole: Tensor) -> bool:
+        """Compare the images under `whole`, (prompt, token), with the original's; False: the search goes on."""
+        for i, similarity in enumerate(self.target.similarity(self.sample(whole), self.images)):
+            if similarity > self.similarity[i]:
+                self.kept[i], self.similarity[i] = whole[i].tolist(), similarity
+        return False
+
+    def facts(self, prompt: int) -> dict[str, float]:
+        """What the search reports of a prompt. similarity: CLIP's cosine of the images, −1 to 1."""
+        similarity = float(self.similarity[prompt])
+        return {"loss": float(self.loss[prompt]), "checks": float(self.looks), "similarity": similarity}
+
+    def state(self) -> dict[str, Tensor]:
+        """What the search goes on from."""
+        return {**super().state(), "similarity": self.similarity}
+
+    def start(self, state: SearchState) -> int:
+        """Where the search begins: where a state left it, else at 0."""
+        if (found := state.restore()) is not None:
+            self.similarity = found[1]["similarity"]
+        return super().start(state)
+
+
+def _p4d(name: str, title: str, *, detector: bool = False, **places: int) -> Attack:
+    needs: tuple[Need, ...] = ("tokens",) if detector else ("tokens", "clip")
+    keep: Literal["similar", "detector"] = "detector" if detector else "similar"
+    steps: dict[Preset, int] = {"quick": 150, "paper": 3000}
+    budgets = {preset: Budget(count, keep=keep, **places) for preset, count in steps.items()}
+    return Attack(
+        name, title, budgets, _find, found_on="model", prompts_at_once=16, version=2, asks_detector=detector,
+        needs=frozenset(needs),
+    )  # fmt: skip
+
+
+P4D_N: Final = _p4d("p4d", "P4D, free prompt", tokens=16)
+P4D_K: Final = _p4d("p4d-k", "P4D, tokens within the prompt", every=3)
+P4D_N_DETECTOR: Final = _p4d("p4d-detector", "P4D, free prompt, by the run's detector", detector=True, tokens=16)
+P4D_K_DETECTOR: Final = _p4d(
+    "p4d-k-detector", "P4D, tokens within the prompt, by the run's detector", detector=True, every=3
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..families.interface import SampleRequest, Tokens
@@ -24,20 +25,23 @@ def concept_vector(target: Target) -> Tensor:
 
 
 class SideBySide:
-    """Which of some prompts have won, and by which token sequence. loss: each prompt's last one, nan before."""
+    """Which token sequence is kept for each of some prompts. A prompt has won by the first that shows the concept.
+
+    kept: sequences by prompt. loss: each prompt's last one, nan before. looks: how often images were sampled.
+    """
 
     def __init__(self, target: Target, seeds: Sequence[int]) -> None:
         self.target, self.seeds = target, seeds
-        self.won: dict[int, list[int]] = {}
+        self.kept: dict[int, list[int]] = {}
         self.loss = torch.full((len(seeds),), float("nan"))
         self.looks = 0
 
     def open(self) -> list[int]:
-        """The prompts that have not won."""
-        return [i for i in range(len(self.seeds)) if i not in self.won]
+        """The prompts that are searched on: those that have not won."""
+        return [i for i in range(len(self.seeds)) if i not in self.kept]
 
-    def look(self, whole: Tensor) -> bool:
-        """Sample what has not won yet under its sequence of `whole`, (prompt, token); True when all have won."""
+    def sample(self, whole: Tensor) -> list[Image.Image | None]:
+        """The images of the open prompts under their sequences of `whole`, (prompt, token)."""
         open_ = self.open()
         with torch.no_grad():
             text = self.target.model.condition(Tokens(whole[open_]))
@@ -46,38 +50,47 @@ class SideBySide:
             for k, i in enumerate(open_)
         ]
         self.looks += 1
-        for i, seen in zip(open_, self.target.detect(self.target.sample(requests)), strict=True):
+        return self.target.sample(requests)
+
+    def look(self, whole: Tensor) -> bool:
+        """Ask the detector about the open prompts' images under `whole`, (prompt, token); True when all have won."""
+        for i, seen in zip(self.open(), self.target.detect(self.sample(whole)), strict=True):
             if seen:
-                self.won[i] = whole[i].tolist()
+                self.kept[i] = whole[i].tolist()
         return not self.open()
 
-    def findings(self, whole: Tensor, lengths: Sequence[int]) -> list[Finding]:
-        """The sequence that won, or else that of `whole`. lengths: each prompt's tokens, without start and end."""
-        made = []
-        for i, length in enumerate(lengths):
-            ids = self.won.get(i, whole[i].tolist())
-            facts = {"loss": float(self.loss[i]), "checks": float(self.looks), "won": float(i in self.won)}
-            made.append(Finding(text_of(self.target.model, ids[1:-1][:length]), ids, facts=facts))
+    def facts(self, prompt: int) -> dict[str, float]:
+        """What the search reports of a prompt."""
+        return {
+            "loss": float(self.loss[prompt]), "checks": float(self.looks), "won": float(prompt in self.kept)
+        }  # fmt: skip
+
+    def findings(self, whole: Tensor) -> list[Finding]:
+        """Each prompt's kept sequence, or else that of `whole`, (prompt, token)."""
+        end, made = self.target.model.pipe.tokenizer.eos_token_id, []
+        for i, last in enumerate(whole.tolist()):
+            ids = self.kept.get(i, last)
+            made.append(Finding(text_of(self.target.model, ids[1 : ids.index(end, 1)]), ids, facts=self.facts(i)))
         return made
 
     def tensors(
         self, searched: Tensor, optimizer: torch.optim.Optimizer, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """What a search's state holds: what is searched, its optimizer and randomness, who won, losses, looks."""
-        won = {f"won/{i}": torch.tensor(ids) for i, ids in self.won.items()}
+        """What a search's state holds: what is searched, its optimizer and randomness, what is kept, losses, looks."""
+        kept = {f"kept/{i}": torch.tensor(ids) for i, ids in self.kept.items()}
         steps = {f"optimizer/{name}": value for name, value in optimizer_tensors(optimizer).items()}
         own = {"loss": self.loss, "looks": torch.tensor(self.looks), "generator": generator.get_state()}
-        return {**won, **steps, **own, "searched": searched.detach()}
+        return {**kept, **steps, **own, "searched": searched.detach()}
 
     def restored(
         self, state: SearchState, searched: Tensor, optimizer: torch.optim.Optimizer, generator: torch.Generator
     ) -> int:
         """Put back what `tensors` gave, if a state holds it; gives the step to go on with, else 0."""
-        kept = state.restore()
-        if kept is None:
+        found = state.restore()
+        if found is None:
             return 0
-        step, tensors = kept
-        self.won = {int(k.partition("/")[2]): v.tolist() for k, v in tensors.items() if k.startswith("won/")}
+        step, tensors = found
+        self.kept = {int(k.partition("/")[2]): v.tolist() for k, v in tensors.items() if k.startswith("kept/")}
         self.loss, self.looks = tensors["loss"], int(tensors["looks"])
         searched.data = tensors["searched"].to(searched.device)
         generator.set_state(tensors["generator"])

@@ -1,8 +1,10 @@
 """UnlearnDiffAtk (white box): adversarial tokens in front of a prompt, found by gradients through the defended model.
 
-Zhang et al. 2024. Each token is a distribution over the vocabulary, kept on the simplex; the forward pass takes its
-likeliest token (straight-through). The loss is the defended model's denoising error on the original model's image of
-the prompt.
+Zhang et al. 2024. Each token is a distribution over the vocabulary, kept on the simplex, uniform at first. The forward
+pass draws a token from it, and the gradient at that token, clamped to [−1, 1], moves the distribution
+(straight-through). The loss is the defended model's denoising error on the original model's image of the prompt. What
+is looked at is the prompt alone, before all, and then the likeliest tokens after each timestep. As the authors' code;
+but the tokens that start, end or pad a prompt are not in the vocabulary here.
 """
 
 from __future__ import annotations
@@ -38,19 +40,22 @@ class Budget:
 def _find(
     target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, state: SearchState
 ) -> Findings:
-    """The best prefix of each prompt, searched side by side."""
+    """The prefix of each prompt, searched side by side; none for a prompt that needs none."""
     texts = [prompt.text for prompt in prompts]
     latents = target.model.encode_images(target.originals(texts, seeds)).mean
     search = _Search(target, texts, seeds, latents, budget.tokens, budget.lr)
     levels = torch.linspace(10, target.model.noise.last_timestep - 9, budget.timesteps).long().tolist()
-    for done in range(search.start(state), len(levels)):
+    start = search.start(state)
+    if start == 0 and search.look(search.plain_prompts):
+        return Findings(search.findings(search.plain_prompts))
+    for done in range(start, len(levels)):
         report(done / len(levels))
         for _ in range(budget.steps):
             search.step(levels[done])
         if search.look(search.whole()):
             break
         state.offer(done + 1, search.state)
-    return Findings(search.findings(search.whole(), search.lengths))
+    return Findings(search.findings(search.whole()))
 
 
 class _Search(SideBySide):
@@ -66,14 +71,12 @@ class _Search(SideBySide):
         self.embeddings = vocabulary(model)[self.plain].float()
         shape = (len(texts), tokens, len(self.plain))
         self.generator = torch.Generator().manual_seed(seeds[0] ^ target.seed)
-        self.weights = (torch.ones(shape) / shape[-1]).to(model.device).requires_grad_(True)
-        # Uniform rows have no likeliest token; a little noise makes the first choice one of chance.
-        self.weights.data += 1e-4 * torch.rand(shape, generator=self.generator).to(model.device)
+        self.weights = torch.full(shape, 1 / shape[-1], device=model.device, requires_grad=True)
         self.optimizer = torch.optim.Adam([self.weights], lr=rate, weight_decay=WEIGHT_DECAY)
         prefix = [int(self.plain[0])] * tokens
-        words = [[*prefix, *word_ids(model, text)] for text in texts]
-        self.lengths = [len(ids) for ids in words]
-        self.ids = torch.tensor([sequence(model, ids) for ids in words], device=model.device)
+        words = [word_ids(model, text) for text in texts]
+        self.plain_prompts = torch.tensor([sequence(model, ids) for ids in words], device=model.device)
+        self.ids = torch.tensor([sequence(model, [*prefix, *ids]) for ids in words], device=model.device)
 
     def whole(self) -> Tensor:
         """Every prompt's sequence behind the likeliest tokens of its prefix, (prompt, token)."""
@@ -83,15 +86,20 @@ class _Search(SideBySide):
     def step(self, t: int) -> None:
         """One gradient step, at a noise level, of the prompts that have not won."""
         model, open_ = self.target.model, self.open()
-        weights = self.weights[open_]
-        hard = torch.nn.functional.one_hot(weights.argmax(dim=-1), len(self.plain)).float()
-        straight = hard + weights - weights.detach()
-        conditioning = model.condition(Tokens(self.ids[open_], straight @ self.embeddings))
+        hard = self.draw(open_).requires_grad_(True)
+        conditioning = model.condition(Tokens(self.ids[open_], hard @ self.embeddings))
         error = self._error(self.latents[open_], t, conditioning)
         self.loss[open_] = error.detach().cpu()
-        self.weights.grad = gradient(error.sum(), self.weights, "a step of UnlearnDiffAtk")
+        self.weights.grad = torch.zeros_like(self.weights)
+        self.weights.grad[open_] = gradient(error.sum(), hard, "a step of UnlearnDiffAtk").clamp(-1, 1)
         self.optimizer.step()
         self.weights.data = on_simplex(self.weights.data)
+
+    def draw(self, open_: list[int]) -> Tensor:
+        """A token of each distribution of the open prompts, one-hot: (prompt, token, vocabulary)."""
+        rows = self.weights.detach()[open_]
+        chosen = torch.multinomial(rows.flatten(0, 1).cpu(), 1, generator=self.generator).view(rows.shape[:-1])
+        return torch.nn.functional.one_hot(chosen, rows.shape[-1]).to(rows)
 
     def _error(self, latents: Tensor, t: int, conditioning: Conditioning) -> Tensor:
         """Mean of (target − prediction)² of each latent under its conditioning at a noise level, (image,)."""
@@ -125,6 +133,7 @@ UNLEARN_DIFF_ATK: Final = Attack(
     _find,
     found_on="model",
     prompts_at_once=16,
+    version=2,
     asks_detector=True,
     needs=frozenset({"tokens"}),
 )

@@ -88,7 +88,13 @@ def clip_score(family: str, images: Sequence[Image.Image], texts: Sequence[str])
     return cosines(ClipFeatures(family)(images), embed_texts(family, texts))
 
 
-def cosines(images: Tensor, texts: Tensor) -> list[float]:
-    """The cosine of each row of image embeddings with the same row of text embeddings."""
-    values: list[float] = torch.nn.functional.cosine_similarity(images, texts).tolist()
+def clip_similarity(family: str, images: Sequence[Image.Image], others: Sequence[Image.Image]) -> list[float]:
+    """The cosine of the embeddings of the images of each pair, −1 to 1."""
+    embed = ClipFeatures(family)
+    return cosines(in_batches(embed, images), in_batches(embed, others))
+
+
+def cosines(images: Tensor, others: Tensor) -> list[float]:
+    """The cosine of each row of image embeddings with the same row of other embeddings."""
+    values: list[float] = torch.nn.functional.cosine_similarity(images, others).tolist()
     return values

@@ -35,6 +35,7 @@ ATTACK_WORDS: Final = {
     "unlearndiffatk": "a white-box adversarial prefix",
     "p4d": "a white-box prompt search",
     "image-to-image": "starting from a picture in place of noise",
+    "image-to-image-empty": "starting from a picture, under no text",
     "relearning": "fine-tuning the edited model on the concept again",
     "edit-removal": "taking the edits off",
 }
@@ -105,6 +106,6 @@ def attack_order(attack: str | None) -> tuple[int, str]:
 
 def family_of_attack(attack: str) -> str:
     """The name of attacks that differ in size or kind alone: relearning-concept-20 and the like are "relearning"."""
-    first = attack.partition("@")[0].partition("-")[0]
-    members = [name for name in ATTACKS.names() if name.partition("-")[0] == first]
-    return first if len(members) > 1 else next(iter(members), attack)
+    name = attack.partition("@")[0]
+    families = [family for family in ATTACK_WORDS if f"{name}-".startswith(f"{family}-")]
+    return max(families, key=len, default=name)
