@@ -1,4 +1,9 @@
-"""The paper's recipe: the authors' numbers for a concept and a family, and their rule that ties lr and λ to β."""
+"""The paper's recipe: the authors' numbers for a concept and a family, and their rule that ties lr and λ to β.
+
+What it does not copy of their scripts: the prior's noise is drawn afresh here and is the pair's own there; a pair
+shares the noise of the VAE's posterior here, and each image has its own there. On SD3 their margins and prior are of
+preconditioned outputs, x − σ v, which weighs both by σ²; here they are of the raw velocity.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ def rates(family: str, beta: float) -> tuple[float, float]:
 def paper_settings(concept: Concept, family: str, beta: float | None = None) -> dict[str, Any]:
     """Settings, nested as in a settings file. beta: another one than the paper's; lr and λ follow it by the rule.
 
-    Batches of 4 pairs equal the scripts' 4 accumulated ones. Members of a pair have timesteps of their own there.
+    Batches of 4 pairs equal those of the scripts' four GPUs. Members of a pair have timesteps of their own there.
     """
     published: Mapping[str, Any] = concept.paper
     if family not in published or family not in BASE_RATES:
@@ -59,4 +64,5 @@ def explain(family: str, train: TrainSettings) -> str:
     text = f"β {train.beta:g}, lr = {BASE_RATES[family]:g}·100/β = {rate:g}, λ = 1e6·β/100 = {prior:g}"
     other = {"lr": (train.learning_rate, rate), "λ": (train.prior_weight, prior)}
     given = [f"{name} {value:g}" for name, (value, rule) in other.items() if value != rule]
-    return text + (f"; given in place of that: {', '.join(given)}" if given else "")
+    text += f"; given in place of that: {', '.join(given)}" if given else ""
+    return text + ("; both belong to margins and a prior weighed by σ², so tune them here" if family == "sd3" else "")
