@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
 from duo_unlearn.records import ORIGINAL
+from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
 
 from .html_page import page_of
-from .make_run import GUARDED, THREE, TWO, absence, attack_estimate, write
+from .make_run import (
+    GUARDED,
+    JUDGE,
+    THREE,
+    TWO,
+    absence,
+    attack_estimate,
+    attempt_of,
+    plain_estimates,
+    write,
+    write_attempts,
+)
 
 
 def test_the_red_team_has_a_table_and_a_sentence(run: Run) -> None:
@@ -79,3 +96,17 @@ def test_each_system_has_its_own_curve(run: Run) -> None:
     page = page_of(run)
     assert "DSR of “duo” after it is fine-tuned" in page.text
     assert f"DSR of “{GUARDED}” after it is fine-tuned" in page.text
+
+
+@pytest.mark.parametrize(("asked", "says"), [(JUDGE, True), ("another@00000000", False), (None, False)])
+def test_the_headline_says_that_a_search_asked_the_judge_that_scores_it(
+    tmp_path: Path, asked: str | None, *, says: bool
+) -> None:
+    run, group = Run(tmp_path), Group("duo", "direct", "p4d-detector", "quick")
+    image = Image.new("RGB", (8, 8), (9, 0, 0))
+    found = attempt_of(run, group.folder(run) / "0000.png", image, "a king", 0, "rod king")
+    write_attempts(run, group, [found], asked=asked)
+    write(run, [*plain_estimates(), attack_estimate("p4d-detector", "duo", 3)])
+    head = page_of(run).text.partition("Estimates")[0]
+    assert "the only measurement is “p4d-detector” (quick budget): DSR 15.0 % of 20 images" in head
+    assert ("the search asked this same judge" in head) == says

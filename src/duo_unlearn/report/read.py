@@ -48,12 +48,16 @@ class SystemEntry(NamedTuple):
 
 
 class GroupAttempts(NamedTuple):
-    """The attempts of a group that are on disk, in order. kind: of the scenario. seconds: None: not recorded."""
+    """The attempts of a group that are on disk, in order. kind: of the scenario. seconds: None: not recorded.
+
+    asked: the contract of the detector that the search asked; None: it asked none.
+    """
 
     group: Group
     kind: str
     attempts: list[Attempt]
     seconds: float | None
+    asked: str | None = None
 
 
 class Setting(NamedTuple):
@@ -177,7 +181,7 @@ def _attempts(run: Run, record: GroupRecord) -> GroupAttempts:
     parts = parts_of(run, record)
     seconds = [part.seconds for part in parts if part.seconds is not None]
     attempts = [attempt for part in parts for attempt in part.attempts]
-    return GroupAttempts(record.group, record.kind, attempts, sum(seconds) if seconds else None)
+    return GroupAttempts(record.group, record.kind, attempts, sum(seconds) if seconds else None, record.contract)
 
 
 def _text(value: Any) -> str | None:
