@@ -4,6 +4,7 @@ The record is of one machine: sums are rounded otherwise on another processor, s
 
 python benchmarks/golden.py RUN --write golden.json                 # record
 python benchmarks/golden.py RUN --attacked RUN --against golden.json   # compare: exit code 1 where a number differs
+--but p4d --but p4d-k --but unlearndiffatk                             # searches that were changed on purpose since
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,12 @@ def _figures(estimate: Any) -> list[float]:
     return [getattr(estimate, name) for name in COMPARED]
 
 
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """A line for everything that differs or is missing."""
+def differences(then: dict[str, Any], now: dict[str, Any], but: Sequence[str] = ()) -> list[str]:
+    """A line for everything that differs or is missing. but: attacks that are not compared."""
     lines = []
     for part in ("edits", "estimates", "attacks"):
         for name, value in then[part].items():
-            if now[part].get(name) != value:
+            if now[part].get(name) != value and not (part == "attacks" and name.partition(" | ")[0] in but):
                 lines.append(f"{part}: {name}: {value} then, {now[part].get(name, 'absent')} now")
     return lines
 
@@ -59,14 +61,16 @@ def main() -> None:
     parser.add_argument("--attacked", type=Path, help="a run whose red team is compared too")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--but", action="append", default=[], help="an attack that is not compared; repeatable")
     given = parser.parse_args()
     now = record(given.run, given.attacked)
     if given.write is not None:
         write_json(given.write, now)
     if given.against is not None:
         then = read_json(given.against)
-        lines = differences(then, now)
-        print("\n".join(lines) if lines else f"the same: {_counts(then)}")
+        lines = differences(then, now, given.but)
+        without = f"; not compared: {', '.join(given.but)}" if given.but else ""
+        print("\n".join(lines) if lines else f"the same: {_counts(then)}{without}")
         sys.exit(bool(lines))
     if given.write is None:
         print(json.dumps(now, indent=1))
