@@ -48,7 +48,11 @@ def test_its_facts_are_whole(name: str) -> None:
     assert not attack.asks_detector or attack.found_on in ("images", "model")
 
 
-@pytest.mark.parametrize("name", ATTACKS.names())
+# The forms of P4D that ask the detector are slow: they differ from the others in what is kept alone.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name.endswith("-detector") else ()) for name in ATTACKS.names()],
+)
 def test_it_finds_something_for_every_prompt_and_leaves_the_model_as_it_was(name: str, whole: Target) -> None:
     attack, prompts, seeds = ATTACKS.get(name), asked(2), [3, 4]
     assert why_not(attack, whole.model, has_edits=True) is None

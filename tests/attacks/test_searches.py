@@ -86,7 +86,7 @@ def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Target) -> No
     assert worse[2] < 0.85 * random
 
 
-FAST = {"p4d", "p4d-detector", "ring-a-bell", "concept-inversion"}
+FAST = {"p4d", "ring-a-bell", "concept-inversion"}
 """Searches of few seconds: the others repeat themselves, and go on after a kill, in the slow tests."""
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from duo_unlearn.concepts.new import new_concept
 from duo_unlearn.concepts.store import load_concept, shipped_concepts
+from duo_unlearn.erasers.duo.paper import explain
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.errors import DuoError
 from duo_unlearn.settings.resolve import describe, resolve_settings
 from duo_unlearn.settings.tree import as_yaml
@@ -118,3 +120,8 @@ def test_new_overwrites_nothing(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="there already"):
         new_concept(path, "a hat")
     assert path.read_text() == "name: mine\n"
+
+
+@pytest.mark.parametrize(("family", "marked"), [("sd1", False), ("sd3", True)])
+def test_numbers_that_belong_to_weighed_margins_are_marked(family: str, *, marked: bool) -> None:
+    assert ("weighed by σ²" in explain(family, TrainSettings(beta=500))) == marked

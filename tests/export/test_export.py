@@ -60,6 +60,7 @@ def test_an_export_of_every_family_gives_the_same_images(family_run: Path, form:
     assert done.difference < 0.3
 
 
+@pytest.mark.slow
 def test_the_card_tells_this_edits_numbers_alone(tmp_path: Path) -> None:
     folder = run_folder("mini", tmp_path / "run")
     edit = read_edit(Run(folder).edit("duo"))

@@ -8,19 +8,31 @@ preconditioned outputs, x − σ v, which weighs both by σ²; here they are of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...concepts.spec import Concept
 from ...errors import DuoError
 from .settings import TrainSettings
 
-BASE_RATES: Final = {"sd1": 3e-4, "sd3": 3e-5}
-"""The scripts' base learning rate by family; the rate is base · 100 / β."""
+
+class Script(NamedTuple):
+    """A script of the authors.
+
+    base_rate: the learning rate is base_rate · 100 / β. weighed: its margins and prior are of preconditioned outputs,
+    so they have a weight σ² there that they do not have here.
+    """
+
+    base_rate: float
+    weighed: bool = False
+
+
+SCRIPTS: Final = {"sd1": Script(3e-4), "sd3": Script(3e-5, weighed=True)}
+"""The authors' scripts by family."""
 
 
 def rates(family: str, beta: float) -> tuple[float, float]:
     """Learning rate and λ of the authors' scripts at a β: base·100/β and 10⁶·β/100."""
-    return float(f"{BASE_RATES[family] * 100 / beta:.12g}"), 1e6 * beta / 100
+    return float(f"{SCRIPTS[family].base_rate * 100 / beta:.12g}"), 1e6 * beta / 100
 
 
 def paper_settings(concept: Concept, family: str, beta: float | None = None) -> dict[str, Any]:
@@ -29,7 +41,7 @@ def paper_settings(concept: Concept, family: str, beta: float | None = None) -> 
     Batches of 4 pairs equal those of the scripts' four GPUs. Members of a pair have timesteps of their own there.
     """
     published: Mapping[str, Any] = concept.paper
-    if family not in published or family not in BASE_RATES:
+    if family not in published or family not in SCRIPTS:
         there = f"it has them for {', '.join(published)}" if published else "it is not one of its concepts"
         hint = "recipe: recommended, and your own β, lr and λ"
         raise DuoError(f"the paper has no settings for {concept.name} on {family}", got=there, hint=hint)
@@ -61,8 +73,10 @@ def paper_settings(concept: Concept, family: str, beta: float | None = None) -> 
 def explain(family: str, train: TrainSettings) -> str:
     """The rule with its numbers filled in, and what was given in place of them."""
     rate, prior = rates(family, train.beta)
-    text = f"β {train.beta:g}, lr = {BASE_RATES[family]:g}·100/β = {rate:g}, λ = 1e6·β/100 = {prior:g}"
+    text = f"β {train.beta:g}, lr = {SCRIPTS[family].base_rate:g}·100/β = {rate:g}, λ = 1e6·β/100 = {prior:g}"
     other = {"lr": (train.learning_rate, rate), "λ": (train.prior_weight, prior)}
     given = [f"{name} {value:g}" for name, (value, rule) in other.items() if value != rule]
     text += f"; given in place of that: {', '.join(given)}" if given else ""
-    return text + ("; both belong to margins and a prior weighed by σ², so tune them here" if family == "sd3" else "")
+    return text + (
+        "; both belong to margins and a prior weighed by σ², so tune them here" if SCRIPTS[family].weighed else ""
+    )
