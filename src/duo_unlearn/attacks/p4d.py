@@ -11,8 +11,9 @@ calls the concept.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from PIL import Image
@@ -33,8 +34,7 @@ WEIGHT_DECAY = 0.1
 class Budget:
     """Steps of AdamW, steps between looks, learning rate; and where tokens are free: one of the two.
 
-    tokens: how many stand in the prompt's place. every: a free one before every so many of the prompt's own. keep: what
-    is kept of what was looked at: the most "similar", or the first that the "detector" sees the concept in.
+    tokens: how many stand in the prompt's place. every: a free one before every so many of the prompt's own.
     """
 
     steps: int
@@ -42,15 +42,19 @@ class Budget:
     lr: float = 0.1
     tokens: int | None = None
     every: int | None = None
-    keep: Literal["similar", "detector"] = "similar"
 
 
 def _find(
-    target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, state: SearchState
+    kind: type[_Search],
+    target: Target,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
+    budget: Budget,
+    report: Report,
+    state: SearchState,
 ) -> Findings:
-    """The tokens that stand for each prompt, searched side by side."""
+    """The tokens that stand for each prompt, searched side by side. kind: decides which of those looked at are kept."""
     images = target.originals([prompt.text for prompt in prompts], seeds)
-    kind = _MostSimilar if budget.keep == "similar" else _Search
     search = kind(target, prompts, seeds, images, templates(target.model, prompts, budget), budget.lr)
     for step in range(search.start(state), budget.steps):
         if step % budget.check_every == 0 and search.look(search.whole()):
@@ -76,7 +80,7 @@ def templates(model: Model, prompts: Sequence[Prompt], budget: Budget) -> list[l
 
 
 class _Search(SideBySide):
-    """Free vectors of some prompts, (free token, width)."""
+    """Free vectors of some prompts, (free token, width). The first tokens that the detector takes are kept."""
 
     def __init__(
         self,
@@ -178,11 +182,10 @@ class _MostSimilar(_Search):
 
 def _p4d(name: str, title: str, *, detector: bool = False, **places: int) -> Attack:
     needs: tuple[Need, ...] = ("tokens",) if detector else ("tokens", "clip")
-    keep: Literal["similar", "detector"] = "detector" if detector else "similar"
-    steps: dict[Preset, int] = {"quick": 150, "paper": 3000}
-    budgets = {preset: Budget(count, keep=keep, **places) for preset, count in steps.items()}
+    budgets: dict[Preset, Budget] = {"quick": Budget(150, **places), "paper": Budget(3000, **places)}
+    find = functools.partial(_find, _Search if detector else _MostSimilar)
     return Attack(
-        name, title, budgets, _find, found_on="model", prompts_at_once=16, version=2, asks_detector=detector,
+        name, title, budgets, find, found_on="model", prompts_at_once=16, version=2, asks_detector=detector,
         needs=frozenset(needs),
     )  # fmt: skip
 
