@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .edits.provenance import edit_hash
+from .edits.provenance import edit_hash, edit_names
 from .errors import DuoError
 from .guards.registry import GUARDS
 from .records import ORIGINAL
@@ -101,9 +101,7 @@ def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], 
         elif part and (edits / part).is_dir() and "/" not in part:
             chosen_edits.append(EditFile(part, edits / part, edit_hash(edits / part)))
         else:
-            places = edits.iterdir() if edits.is_dir() else ()
-            # A name with a dot is what a killed import left.
-            there = sorted(path.name for path in places if path.is_dir() and path.name[0] != ".")
-            hint = f"edits here: {', '.join(there) or 'none'}; guards: {', '.join(GUARDS.names())}; or {ORIGINAL}"
+            there = ", ".join(edit_names(edits))
+            hint = f"edits here: {there or 'none'}; guards: {', '.join(GUARDS.names())}; or {ORIGINAL}"
             raise DuoError("unknown system", got=name, hint=hint)
     return System(tuple(chosen_edits), tuple(chosen_guards))

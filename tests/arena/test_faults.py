@@ -138,6 +138,14 @@ def test_a_change_of_a_finished_run_is_noticed(run: Session, change: Callable[[S
     assert any(path.name in str(fault) for fault in faults)
 
 
+def test_what_a_killed_import_left_is_no_edit(run: Session) -> None:
+    (run.run.edits / ".edit-1a2b" / "mine").mkdir(parents=True)
+    assert verify_run(run.run.folder).faults == []
+    with pytest.raises(DuoError, match="unknown system") as raised:
+        run.system("mine")
+    assert "edits here: duo;" in str(raised.value.hint)
+
+
 @pytest.mark.parametrize("change", [_replace_image, _edit_attempt, _edit_digit, _edit_verdict])
 def test_what_was_changed_is_made_again(run: Session, change: Callable[[Session], Path]) -> None:
     before, images = run.run.results.read_bytes(), pictures(run.run.folder)

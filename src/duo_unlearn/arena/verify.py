@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..edits.files import read_edit
+from ..edits.provenance import edit_names
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, load_pairs
 from ..runs.attempts import read_sealed
@@ -51,8 +52,8 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
         yield partial(read_object, run.record)
     if (run.pairs / MANIFEST).exists():
         yield partial(load_pairs, run.pairs)
-    for edit in sorted(path for path in run.edits.glob("*") if path.is_dir()):
-        yield partial(read_edit, edit, edit.name)
+    for name in edit_names(run.edits):
+        yield partial(read_edit, run.edit(name), name)
     for path in sorted(run.attempts.glob("*/*/*/*.json")):
         if path.name == "group.json" or path.name.startswith("found-"):
             yield partial(read_sealed, path)

@@ -170,6 +170,7 @@ def drop(
 
     duo drop runs/sword 0003 0017 --reason "the hand is cut off"
     """
+    from ..edits.provenance import edit_names
     from ..pairs.manifest import set_keep
     from ..runs.folder import Run
 
@@ -179,7 +180,7 @@ def drop(
     with folder.lock():
         pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
-    for edit in sorted(folder.edits.glob("*")):
-        state = folder.checkpoint(edit.name).parent
+    for name in edit_names(folder.edits):
+        state = folder.checkpoint(name).parent
         first = f"delete {state}, then `duo train`" if state.is_dir() else "`duo train`"
-        say(f"the edit {edit.name} of other pairs is kept; to make it anew from these: {first}")
+        say(f"the edit {name} of other pairs is kept; to make it anew from these: {first}")

@@ -14,6 +14,11 @@ PROVENANCE: Final = "provenance.json"
 HINT: Final = "restore the file, or make the edit again (`duo train`)"
 
 
+def edit_names(edits: Path) -> list[str]:
+    """The names of the edits in a run's folder of edits, in order. What starts with a dot is being written."""
+    return sorted(path.name for path in edits.glob("[!.]*") if path.is_dir())
+
+
 def edit_file(source: Path) -> Path:
     """The file of an edit: of its folder, or the file itself."""
     candidates = (source / WEIGHTS, source / CHANGES, source)

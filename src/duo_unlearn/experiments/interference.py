@@ -12,7 +12,7 @@ from ..concepts.store import load_concept
 from ..edits.compose import compose
 from ..edits.files import as_lora, read_edit, why_no_lora
 from ..edits.lora import LoraEdit
-from ..edits.provenance import read_provenance
+from ..edits.provenance import edit_names, read_provenance
 from ..errors import DuoError
 from ..records import ORIGINAL, Estimate
 from ..runs.folder import Run
@@ -55,7 +55,7 @@ def _part(source: EditSource) -> LoraEdit:
 def _check_target(run: Run, hashes: Sequence[str]) -> None:
     """Fail for a folder that holds something else than the sum of these edits."""
     known = [part.get("sha256") for part in read_provenance(run.edit(COMPOSED)).get("parts", [])]
-    others = sorted(p.name for p in run.edits.iterdir() if p.name != COMPOSED) if run.edits.is_dir() else []
+    others = [name for name in edit_names(run.edits) if name != COMPOSED]
     if others or (run.edit(COMPOSED).exists() and known != list(hashes)):
         got = ", ".join(others) or "the sum of others"
         raise DuoError(f"{run.folder} holds another adapter", got=got, hint="choose another --output")

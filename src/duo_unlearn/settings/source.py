@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..edits.provenance import CHANGES, WEIGHTS
+from ..edits.provenance import CHANGES, WEIGHTS, edit_names
 from ..errors import DuoError
 from ..runs.folder import Run
 from .resolve import resolve_settings
@@ -35,8 +35,7 @@ def edit_source(source: Path, name: str | None = None) -> EditSource:
         return EditSource(folder.name, source, run if run is not None and run.settings.exists() else None)
     run = Run(source)
     run.check_form()
-    # What starts with a dot is being written.
-    there = sorted(path.name for path in run.edits.glob("[!.]*") if path.is_dir())
+    there = edit_names(run.edits)
     chosen = name or _usual(run, there)
     if chosen not in there:
         got = f"no {chosen} among {', '.join(there)}" if there else None
