@@ -24,6 +24,11 @@ NAMES = ("sword", "blade", "saber", "sharp", "steel", "weapon")
 """The sword and its synonyms; what only implies it (armed, battle, guard …) is not cut."""
 
 
+def blind(on: Target) -> Target:
+    """A target whose detector sees nothing, so that no search is over before its budget is."""
+    return on._replace(detect=lambda images: [False] * len(images))
+
+
 def target(*, cut: bool) -> Target:
     """The mini model, its prompts cut or not, and what an attacker has. original() is the model as it is: uncut."""
     model = load_model("mini", torch.device("cpu"))

@@ -18,7 +18,7 @@ from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word
 from duo_unlearn.records import Prompt
 from duo_unlearn.runs.search_state import NO_STATE
 
-from .prompt_cut import asked, target
+from .prompt_cut import asked, blind, target
 
 PROMPT, SEED = Prompt("a red knight holding a sword in the snow", {}), 3
 
@@ -31,10 +31,6 @@ def whole() -> Target:
 def find(attack: str, on: Target, budget: Any, prompts: Sequence[Prompt] = (PROMPT,)) -> Findings:
     seeds = list(range(SEED, SEED + len(prompts)))
     return ATTACKS.get(attack).find(on, list(prompts), seeds, budget, lambda _share: None, NO_STATE)
-
-
-def blind(on: Target) -> Target:
-    return on._replace(detect=lambda images: [False] * len(images))
 
 
 def by_halving(row: Tensor) -> Tensor:

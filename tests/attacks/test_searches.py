@@ -20,7 +20,7 @@ from duo_unlearn.families.interface import Inverted, SampleRequest, Tokens
 from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
 
-from .prompt_cut import asked, target
+from .prompt_cut import asked, blind, target
 
 SMALL: dict[str, dict[str, Any]] = {
     "unlearndiffatk": {"tokens": 3, "timesteps": 2, "steps": 2},
@@ -99,9 +99,7 @@ def test_a_search_repeats_itself(name: str, whole: Target) -> None:
     prompts, seeds = asked(2), [3, 4]
     shares: list[float] = []
     find = ATTACKS.get(name).find
-    # Nothing wins, so that there is a search.
-    blind = whole._replace(detect=lambda images: [False] * len(images))
-    first, again = (find(blind, prompts, seeds, small(name), shares.append, NO_STATE) for _ in range(2))
+    first, again = (find(blind(whole), prompts, seeds, small(name), shares.append, NO_STATE) for _ in range(2))
     assert first.findings == again.findings
     assert all(torch.equal(value, again.tensors[key]) for key, value in first.tensors.items())
     assert all(0 <= share <= 1 for share in shares)
@@ -133,11 +131,8 @@ def test_a_killed_search_goes_on_bit_for_bit(name: str, whole: Target, tmp_path:
     prompts, seeds, find = asked(2)[: 1 if name == "ring-a-bell" else 2], [3, 4], ATTACKS.get(name).find
     seeds = seeds[: len(prompts)]
 
-    # Nothing wins, so that no search is over before it can be killed.
-    blind = whole._replace(detect=lambda images: [False] * len(images))
-
     def search(state: SearchState) -> tuple[list[Finding], Mapping[str, Tensor]]:
-        return find(blind, prompts, seeds, small(name), lambda _share: None, state)
+        return find(blind(whole), prompts, seeds, small(name), lambda _share: None, state)
 
     plain = search(NO_STATE)
     path = tmp_path / "state.safetensors"

@@ -133,11 +133,11 @@ def add_results(run: Run, systems: Sequence[str] = TWO) -> None:
 
 def write_attempts(
     run: Run, group: Group, attempts: Sequence[Attempt], *, kind: str = "attack", seconds: float | None = None,
-    name: str = "0000", sha256: str | None = None, reason: str | None = None, asked: str | None = None,
+    name: str = "0000", sha256: str | None = None, reason: str | None = None, contract: str | None = None,
 ) -> None:  # fmt: skip
-    """A group with one part. asked: the contract of the detector that the search asked."""
+    """A group with one part. contract: of the detector that the search asked."""
     sha256 = SYSTEMS[group.system].sha256 if sha256 is None else sha256
-    write_group(run, GroupRecord(group, sha256, kind, "", {}, asked, reason, len(attempts), {name: "key"}))
+    write_group(run, GroupRecord(group, sha256, kind, "", {}, contract, reason, len(attempts), {name: "key"}))
     write_part(group.folder(run) / f"{name}.json", Part("key", list(attempts), seconds))
 
 

@@ -105,7 +105,7 @@ def test_the_headline_says_that_a_search_asked_the_judge_that_scores_it(
     run, group = Run(tmp_path), Group("duo", "direct", "p4d-detector", "quick")
     image = Image.new("RGB", (8, 8), (9, 0, 0))
     found = attempt_of(run, group.folder(run) / "0000.png", image, "a king", 0, "rod king")
-    write_attempts(run, group, [found], asked=asked)
+    write_attempts(run, group, [found], contract=asked)
     write(run, [*plain_estimates(), attack_estimate("p4d-detector", "duo", 3)])
     head = page_of(run).text.partition("Estimates")[0]
     assert "the only measurement is “p4d-detector” (quick budget): DSR 15.0 % of 20 images" in head

@@ -34,9 +34,8 @@ class Target(NamedTuple):
     originals(texts, seeds): that one's images, made once a run. sample(requests): images under the evaluation's
     settings, None where a guard refused. detect(images): whether each shows the concept; a refused one does not.
     score(images, texts), similarity(images, images): CLIP's cosine of each pair; a refused image has −1. moments(): of
-    images of the concept.
-    contrast(): for each of these its prompt, and that of the same without the concept. benign: prompts without it.
-    parts: the pipeline's parts that the system's edits change.
+    images of the concept. contrast(): for each of these its prompt, and that of the same without the concept. benign:
+    prompts without it. parts: the pipeline's parts that the system's edits change.
     """
 
     model: Model

@@ -91,7 +91,7 @@ def clip_score(family: str, images: Sequence[Image.Image], texts: Sequence[str])
 def clip_similarity(family: str, images: Sequence[Image.Image], others: Sequence[Image.Image]) -> list[float]:
     """The cosine of the embeddings of the images of each pair, −1 to 1."""
     embed = ClipFeatures(family)
-    return cosines(in_batches(embed, images), in_batches(embed, others))
+    return cosines(embed(images), embed(others))
 
 
 def cosines(images: Tensor, others: Tensor) -> list[float]:

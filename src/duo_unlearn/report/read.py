@@ -50,14 +50,14 @@ class SystemEntry(NamedTuple):
 class GroupAttempts(NamedTuple):
     """The attempts of a group that are on disk, in order. kind: of the scenario. seconds: None: not recorded.
 
-    asked: the contract of the detector that the search asked; None: it asked none.
+    contract: of the detector that the search asked; None: it asked none.
     """
 
     group: Group
     kind: str
     attempts: list[Attempt]
     seconds: float | None
-    asked: str | None = None
+    contract: str | None = None
 
 
 class Setting(NamedTuple):

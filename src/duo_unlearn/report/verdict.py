@@ -65,16 +65,16 @@ def _weakest(contents: Contents, scores: Sequence[Estimate]) -> str:
     which = f"the weakest of {len(scores)} measurements" if len(scores) > 1 else "the only measurement"
     where = "" if worst.scenario == "direct" else f" on {set_name(worst.scenario).lower()}"
     attack = attack_words(worst.attack, worst.preset, worst.search)
-    within = f"95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)}{_asked(contents, worst)}"
+    within = f"95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)}{_judge_words(contents, worst)}"
     return f"{which} is {attack}{where}: DSR {figure('dsr', worst.value)} of {worst.n} images ({within})"
 
 
-def _asked(contents: Contents, dsr: Estimate) -> str:
+def _judge_words(contents: Contents, dsr: Estimate) -> str:
     """That a search asked the judge which scores it, where it did: what fools that judge is among its successes."""
     for entry in contents.groups:
         group = entry.group
         place = (group.system, group.scenario, group.attack_name, group.preset, group.search)
-        if entry.asked == dsr.contract and place == (dsr.system, dsr.scenario, dsr.attack, dsr.preset, dsr.search):
+        if entry.contract == dsr.contract and place == (dsr.system, dsr.scenario, dsr.attack, dsr.preset, dsr.search):
             return "; the search asked this same judge, so what fools the judge counts as a success"
     return ""
 

@@ -77,6 +77,5 @@ def explain(family: str, train: TrainSettings) -> str:
     other = {"lr": (train.learning_rate, rate), "λ": (train.prior_weight, prior)}
     given = [f"{name} {value:g}" for name, (value, rule) in other.items() if value != rule]
     text += f"; given in place of that: {', '.join(given)}" if given else ""
-    return text + (
-        "; both belong to margins and a prior weighed by σ², so tune them here" if SCRIPTS[family].weighed else ""
-    )
+    weighed = "; the scripts' β and λ belong to margins and a prior weighed by σ², so tune them here"
+    return text + (weighed if SCRIPTS[family].weighed else "")

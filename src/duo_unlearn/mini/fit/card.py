@@ -216,39 +216,43 @@ pipeline_tag: text-to-image
 ---
 # The mini model
 
-A small but complete text-to-image latent diffusion model of cartoon figures (64×64 pixels), which ships with
-`duo_unlearn` so that erasing a concept can be run, shown and tested on a laptop's CPU. It is a
-`StableDiffusionPipeline`; beside it lie the whole CLIP (`clip/`) and the judge (`judge/`), the detector of this world.
-A *sword* in a figure's hand stands in for an unsafe concept.
+A small but complete text-to-image latent diffusion model of cartoon figures (64×64 pixels). It
+ships with `duo_unlearn`, so that erasing a concept can be run, shown and tested on a laptop's CPU.
+It is a `StableDiffusionPipeline`. Beside it lie the whole CLIP (`clip/`) and the judge (`judge/`),
+the detector of this world. A *sword* in a figure's hand stands in for an unsafe concept.
 
 ## Recipe
-`duo mini fit` trains all of it from a seed, on scenes that the package draws itself. Seed {seed}; {date}; {versions}.
+`duo mini fit` trains all of it from a seed, on scenes that the package draws itself.
+Seed {seed}; {date}; {versions}.
 
 | part | setting | time |
 |---|---|---|
 {recipe}
 
 ## Figures
-On combinations of subject, colour, item and place that training never saw. Intervals are 95 %: Wilson's for shares,
-the normal approximation for PSNR. {verdict}
+On combinations of subject, colour, item and place that training never saw. Intervals are 95 %:
+Wilson's for shares, the normal approximation for PSNR. {verdict}
 
 | part | what | value | 95 % interval | n | bar |
 |---|---|---|---|---|---|
 {figures}
 
-* **judge**: right labels on drawn scenes and on the same scenes through the VAE; items on figures alone.
+* **judge**: right labels on drawn scenes and on the same scenes through the VAE; items on figures
+  alone.
 * **vae**: PSNR of the posterior's mean decoded, peak to peak 2 on [−1, 1].
-* **clip**: zero-shot is the nearest of six class embeddings ("a figure holding a sword", ...), or of six captions of
-  the scene that differ in the item alone. Image to text: the picture's own caption is the nearest of {ways} (figures
-  and objects mixed); captions that happen to be true of the picture too are no negatives.
+* **clip**: zero-shot is the nearest of six class embeddings ("a figure holding a sword", ...), or of
+  six captions of the scene that differ in the item alone. Image to text: the picture's own caption
+  is the nearest of {ways} (figures and objects mixed). Captions that happen to be true of the picture
+  too are no negatives.
 * **samples**: the judge sees what the prompt asked for. DPM-Solver++, {steps} steps, guidance {guidance:g}, bf16
-  autocast (float32 on a CPU without bf16); a new noise for every prompt. "Item X" splits the figures' row; sword and
-  balloon also have prompts of their own in each of their wordings.
+  autocast (float32 on a CPU without AVX-512). Every prompt has a new noise. "Item X" splits the
+  figures' row. Sword and balloon also have prompts of their own in each of their wordings.
 
 ## Limits
-It knows this world alone: five figures, five objects, six colours, five items, five places, English captions of at most
-24 tokens. Its figures say nothing of photographs or of real models. The judge grades the samples, so its
-own error (above) is part of every figure of theirs; judge, CLIP and denoiser learned from the same drawings.
+It knows this world alone: five figures, five objects, six colours, five items, five places, English
+captions of at most 24 tokens. Its figures say nothing of photographs or of real models. The judge
+grades the samples, so its own error (above) is part of every figure of theirs. Judge, CLIP and
+denoiser learned from the same drawings.
 
 ## Files
 Apache-2.0. {megabytes:.2f} MB in all, fp16, safetensors.
