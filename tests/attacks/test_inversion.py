@@ -39,6 +39,7 @@ def error_with(model: Model, moments: Moments, vector: Tensor) -> float:
     return float((predicted - eps).square().mean())
 
 
+@pytest.mark.slow
 def test_inversion_fits_the_images_repeats_itself_and_leaves_the_model_alone(model: Model, moments: Moments) -> None:
     before = {name: value.clone() for name, value in model.pipe.text_encoder.state_dict().items()}
     vector = invert(model, moments, steps=25, batch=4, seed=0, lr=2e-2, quiet=True)

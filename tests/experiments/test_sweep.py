@@ -151,6 +151,7 @@ def test_strengths_of_one_adapter_need_no_training(tmp_path: Path) -> None:
         sweep(reopen(session), "strength", [1])
 
 
+@pytest.mark.slow
 def test_strengths_of_another_erasers_edit(tmp_path: Path) -> None:
     session = new_run(tmp_path, eraser="uce")
     model, key = session.model, "text_encoder.encoder.layers.0.self_attn.v_proj.weight"
