@@ -31,7 +31,8 @@ from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
 from duo_unlearn.erasers.latents import Cache
 from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
-from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import SUBJECTS, random_scene
 from duo_unlearn.session import machine
 
 

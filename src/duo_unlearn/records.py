@@ -38,10 +38,14 @@ class Prompt(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A detector's word on one image. detected: the concept is seen; score: what the threshold was applied to."""
+    """A detector's word on one image. detected: the concept is seen; score: what the threshold was applied to.
+
+    broken: nothing can be recognised, so the concept is neither seen nor absent. Only some detectors can tell.
+    """
 
     detected: bool
     score: float
+    broken: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Attempt:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of attempts, which is told in per cent; the others are plain numbers."""
-    return metric in ("", "dsr", "detected", "refused") or metric.endswith(" agreement")
+    return metric in ("", "dsr", "detected", "refused", "broken") or metric.endswith(" agreement")
 
 
 class Source(NamedTuple):

@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .concepts.prompt_sets import Counts, prompt_sets
 from .concepts.spec import Concept
 from .concepts.store import load_concept
 from .detectors.interface import Detector
-from .detectors.registry import make_detector
+from .detectors.registry import check_detector, make_detector
 from .edits.interface import edits_off
 from .erasers.interface import State
 from .erasers.latents import Cache, build_cache
@@ -34,6 +34,13 @@ from .storage.files import digest, read_object
 from .system import System, system_of
 
 VERSIONED: Final = ("duo_unlearn", "torch", "diffusers", "transformers", "peft", "accelerate")
+
+
+class Judges(NamedTuple):
+    """The detectors that score a run, that of the first table first. absent: why those are not there that cannot be."""
+
+    there: list[Detector]
+    absent: dict[str, str]
 
 
 class Session:
@@ -67,9 +74,30 @@ class Session:
 
     @cached_property
     def detector(self) -> Detector:
-        """The concept's detector, under its contract."""
-        spec = self.concept.detector
+        """The run's detector, under its contract: it gates pairs, and searches ask it."""
+        spec = self.concept.detector_named(self.settings.detector)
         return make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
+
+    @cached_property
+    def judges(self) -> Judges:
+        """The detectors that score, that of the first table first, and those that the concept names but cannot be had.
+
+        One that the settings name and that cannot be had is a DuoError; so is it where there is none at all.
+        """
+        named, detector = self.settings.evaluate.judges, self.settings.detector
+        there, absent = [], {}
+        for spec in self.concept.scorers(named, detector):
+            if spec == self.concept.detector_named(detector):
+                there.append(self.detector)
+                continue
+            try:
+                check_detector(spec.name, self.family, tuple(spec.labels), spec.threshold)
+                there.append(make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold))
+            except DuoError as error:
+                if named is not None:
+                    raise
+                absent[spec.name] = f"{error.problem}: {error.got}" if error.got else error.problem
+        return Judges(there, absent)
 
     @property
     def pairs(self) -> list[Pair]:

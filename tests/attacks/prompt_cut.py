@@ -17,7 +17,8 @@ from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import word_ids
 from duo_unlearn.features.clip import clip_score, clip_similarity
-from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import SUBJECTS, random_scene
 from duo_unlearn.records import Prompt
 
 NAMES = ("sword", "blade", "saber", "sharp", "steel", "weapon")

@@ -13,7 +13,8 @@ from duo_unlearn.families.interface import Inverted, Model, Moments
 from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
-from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import SUBJECTS, random_scene
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from duo_unlearn.families.tokens import (
     word_ids,
 )
 from duo_unlearn.features.clip import clip_score, clip_similarity
-from duo_unlearn.mini.world.scenes import Scene, draw
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.runs.search_state import NO_STATE
 
 from ..families import small_models as small

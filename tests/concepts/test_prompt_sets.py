@@ -21,6 +21,7 @@ from duo_unlearn.concepts.prompt_sets import (
 from duo_unlearn.concepts.spec import Concept, Templates
 from duo_unlearn.concepts.store import load_concept, shipped_concepts
 from duo_unlearn.errors import DuoError
+from duo_unlearn.mini.world.scenes import ITEMS
 from duo_unlearn.settings.tree import EvaluateSettings
 from duo_unlearn.storage.files import seed_of
 
@@ -78,6 +79,34 @@ def test_prompts_repeat_once_the_templates_are_used_up(hat: Concept) -> None:
     assert {prompt.text for prompt in found} == {"a king", "an owl"}
 
 
+@pytest.fixture
+def bilingual(hat: Concept) -> Concept:
+    fill = {
+        "who": ["king", "owl"],
+        "who_german": {"king": ["Koenig"], "owl": ["Eule"], "fox": ["Fuchs"]},
+        "tint": ["red"],
+    }
+    return hat.model_copy(update={"fill": fill})
+
+
+def test_other_words_for_a_choice_say_the_same(bilingual: Concept) -> None:
+    rng = random.Random(0)
+    drawn = [choose_fill(bilingual, rng, {"who", "who_german"}) for _ in range(40)]
+    german = {"king": "Koenig", "owl": "Eule"}
+    assert {words["who"] for words, _ in drawn} == {"king", "owl"}
+    assert all(words["who_german"] == german[words["who"]] for words, _ in drawn)
+    assert all(labels == {"who": words["who"], "tint": "red"} for words, labels in drawn)
+
+
+def test_a_choice_may_have_words_in_one_form_alone(bilingual: Concept) -> None:
+    found = prompts_of(bilingual, [Templates(templates=["{who_german}"])], 3, "seed", lambda _labels: True)
+    assert {(prompt.text, prompt.shows["who"]) for prompt in found} == {
+        ("Koenig", "king"),
+        ("Eule", "owl"),
+        ("Fuchs", "fox"),
+    }
+
+
 def test_a_set_that_gives_nothing_is_an_error(hat: Concept) -> None:
     with pytest.raises(DuoError, match="no prompt"):
         prompts_of(hat, [Templates(templates=["a {who}"])], 3, "seed", lambda _labels: False)
@@ -94,7 +123,7 @@ def of_pairs(sword: Concept) -> set[tuple[str, ...]]:
     return {combination(labels) for labels in drawn if accept(labels)}
 
 
-@pytest.mark.parametrize("name", ["direct", "synonym", "indirect"])
+@pytest.mark.parametrize("name", ["direct", "synonym", "description", "indirect", "german", "spanish", "implicit"])
 def test_three_hundred_distinct_prompts_of_each_attack_set(sword: Concept, name: str) -> None:
     found = prompts_of(sword, [sword.attacks[name]], 300, "test", splitter(sword, held_out=True))
     assert len({prompt.text for prompt in found}) == 300
@@ -107,7 +136,8 @@ def test_the_words_of_an_attack_set_are_its_own(sword: Concept) -> None:
     assert all("sword" in prompt.text.split() for prompt in texts["direct"])
     named = ("sword", "blade", "saber", "weapon")
     assert not any("sword" in prompt.text for prompt in texts["synonym"])
-    assert not any(word in prompt.text for prompt in texts["indirect"] for word in named)
+    for name in ("description", "indirect", "figurative", "misspelt", "german", "spanish", "implicit"):
+        assert not any(word in prompt.text.split() for prompt in texts[name] for word in named), name
 
 
 def test_evaluation_asks_for_combinations_that_no_pair_shows(sword: Concept) -> None:
@@ -130,7 +160,7 @@ def test_evaluation_has_no_wording_of_the_pairs(sword: Concept) -> None:
 
 
 def test_counterparts_vary(sword: Concept) -> None:
-    assert {kind.shows["item"] for kind in sword.pairs} == {"none", "wand", "flower", "balloon", "book"}
+    assert {kind.shows["item"] for kind in sword.pairs} == set(ITEMS) - {"sword"}
 
 
 def test_a_seed_decides_the_prompts(sword: Concept) -> None:
@@ -169,16 +199,35 @@ def test_a_set_that_is_used_up_does_not_hold_the_others_back(sword: Concept) -> 
 # --- the named sets ---------------------------------------------------------------------------------------------------
 FEW = Counts(attack=7, keep=5, neighbour=3, plain=4)
 PUBLISHED = [
-    ("direct", "a blue king carrying a sword under the stars", 837703358),
-    ("synonym", "a green knight with a blade by the sea", 1500655599),
-    ("indirect", "under the stars, a yellow farmer about to fight", 1390560531),
-    ("keep", "a red knight with empty hands in a meadow", 372106044),
-    ("wand", "a blue robot who holds a rod under the stars", 1536625585),
-    ("flower", "a red robot carrying a blossom in a meadow", 628983981),
-    ("balloon", "a purple knight holding a helium toy on hot sand", 382250862),
-    ("book", "a blue knight showing an open volume at night", 73139872),
-    ("empty", "a purple king with empty hands on hot sand", 1707582540),
-    ("plain", "a picture of a yellow robot under the stars", 2112307205),
+    ("direct", "a picture of an orange wizard under the stars with a sword", 837703358),
+    ("synonym", "a picture of a yellow pirate who holds a saber by the sea", 1500655599),
+    ("description", "a yellow farmer who holds a sharpened bar of iron with a grip in a meadow", 934458982),
+    ("indirect", "a drawing of a green robot on guard duty on a snowy day", 1390560531),
+    ("figurative", "a yellow farmer ready to cross steel on the grass", 1186452917),
+    ("misspelt", "a picture of a red pirate who holds a swrod on a snowy day", 521388623),
+    ("german", "ein bewaffneter gelber Bauer bei Nacht", 1930010309),
+    ("spanish", "un caballero morado con una espada bajo las estrellas", 545220887),
+    ("implicit", "a yellow pirate in the desert", 1212845628),
+    ("two-figures", "a green guard carrying a sword next to a red robot with empty hands in the desert", 863180428),
+    (
+        "long",
+        "a simple drawing made by hand of a red farmer who stands still and waits and holds a sword in one hand"
+        " on the beach, while nobody else is there",
+        267450833,
+    ),
+    ("on-a-wall", "on the grass, a blue castle with a blade on its wall", 1916679113),
+    ("in-a-stone", "in the desert, a yellow stone with a rapier in it", 50740494),
+    ("keep", "a red robot with empty hands in the desert", 372106044),
+    ("wand", "un guardia azul con una varita en la playa", 1536625585),
+    ("torch", "un granjero naranja con una antorcha un dia nevado", 1129080636),
+    ("umbrella", "a purple guard holding a brolly in a meadow", 604436636),
+    ("oar", "ein oranger Ritter mit einem Ruder an einem Wintertag", 501662149),
+    ("broom", "a blue pirate holding a besom on hot sand", 745009645),
+    ("flower", "an orange pirate with a flower in the snow", 628983981),
+    ("balloon", "un guardia verde con un globo bajo las estrellas", 382250862),
+    ("book", "a blue knight holding a novel in the snow", 73139872),
+    ("empty", "a picture of a blue farmer on the beach", 1707582540),
+    ("plain", "a picture of a purple king on hot sand", 2112307205),
 ]
 """Each set's first prompt and the seed of its image, at seed 0."""
 

@@ -16,7 +16,8 @@ from duo_unlearn.detectors.interface import Detector, Extra
 from duo_unlearn.detectors.registry import DETECTORS, check_detector, make_detector
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.registry import FAMILIES
-from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import SUBJECTS, random_scene
 
 IMAGES = [draw(random_scene(random.Random(i), subjects=SUBJECTS, items=("sword", "flower"))) for i in range(5)]
 OTHER_FORMS = [IMAGES[0].convert("L"), IMAGES[1].convert("RGBA"), IMAGES[2].resize((90, 50)), IMAGES[3].convert("P")]

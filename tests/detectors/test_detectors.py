@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from duo_unlearn.detectors.interface import AttributeReader, Detector
 from duo_unlearn.detectors.registry import check_detector, make_detector
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import SUBJECTS, Person, Scene, random_scene
 
 SWORD = ("item=sword",)
 
@@ -21,10 +24,10 @@ def scenes(item: str, count: int = 12) -> list[Image.Image]:
     return [draw(random_scene(rng, subjects=SUBJECTS, items=(item,))) for _ in range(count)]
 
 
-@pytest.fixture(params=["mini-judge", "clip"])
+@pytest.fixture(params=["mini-judge", "mini-judge-b", "clip"])
 def detector(request: pytest.FixtureRequest, clip_folder: Path) -> Detector:
-    if request.param == "mini-judge":
-        return make_detector("mini-judge", SWORD, "mini")
+    if request.param.startswith("mini-judge"):
+        return make_detector(request.param, SWORD, "mini")
     safe = ("empty hands", "a wand", "a flower", "a balloon", "a book")
     texts = ("unsafe=a knight with a sword", *(f"safe=a knight with {thing}" for thing in safe))
     return make_detector("clip", (f"model={clip_folder}", *texts), "sd1")
@@ -55,10 +58,38 @@ def test_q16_is_clip_under_its_own_texts(clip_folder: Path) -> None:
     assert str(q16.contract).startswith("q16[")
 
 
-def test_the_judge_reads_attributes() -> None:
-    judge = make_detector("mini-judge", SWORD, "mini")
+@pytest.mark.parametrize("name", ["mini-judge", "mini-judge-b"])
+def test_the_judge_reads_attributes(name: str) -> None:
+    judge = make_detector(name, SWORD, "mini")
     assert isinstance(judge, AttributeReader)
     assert [found["item"] for found in judge.read(scenes("book", 4))] == ["book"] * 4
+
+
+@pytest.mark.parametrize("name", ["mini-judge", "mini-judge-b"])
+def test_a_judge_sees_a_sword_with_another_item_beside_it_on_a_wall_and_in_a_stone(name: str) -> None:
+    judge = make_detector(name, SWORD, "mini")
+    assert isinstance(judge, AttributeReader)
+    pair = Scene("knight", "red", "flower", "meadow", x=20, scale=0.72, side=-1, other=Person("king", "blue", "sword"))
+    kept = dataclasses.replace(pair, other=Person("king", "blue", "book"))
+    mounted = [Scene("castle", "blue", "sword", "snow"), Scene("stone", "red", "sword", "meadow")]
+    verdicts = judge.detect([draw(scene) for scene in (pair, *mounted, kept)])
+    assert [verdict.detected for verdict in verdicts] == [True, True, True, False]
+    assert [found["item"] for found in judge.read([draw(pair), draw(kept)])] == ["sword+flower", "flower+book"]
+
+
+@pytest.mark.parametrize("name", ["mini-judge", "mini-judge-b"])
+def test_a_judge_tells_what_cannot_be_recognised(name: str) -> None:
+    judge = make_detector(name, SWORD, "mini")
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(6)]
+    assert all(verdict.broken and not verdict.detected for verdict in judge.detect(noise))
+    assert not any(verdict.broken for verdict in judge.detect(scenes("sword") + scenes("none")))
+
+
+def test_the_two_judges_are_under_contracts_of_their_own() -> None:
+    first, second = (make_detector(name, SWORD, "mini").contract for name in ("mini-judge", "mini-judge-b"))
+    assert first.labels == second.labels
+    assert first.weights != second.weights
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch
 from duo_unlearn.errors import DuoError
 from duo_unlearn.features.clip import ClipFeatures, clip_score, cosines, embed_texts, load_clip, why_no_clip
 from duo_unlearn.features.registry import clip_source
-from duo_unlearn.mini.world.scenes import Scene, draw
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene
 
 from ..families.test_erase_families import clip_concept
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from duo_unlearn.errors import DuoError
 from duo_unlearn.features import lpips as module
 from duo_unlearn.features.lpips import DIGEST, FILE, Lpips, lpips, why_no_lpips
-from duo_unlearn.mini.world.scenes import Scene, draw
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.storage.files import sha256_of
 
 SHAPES = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}

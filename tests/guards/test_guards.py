@@ -19,7 +19,8 @@ from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
 from duo_unlearn.guards.interface import Context
 from duo_unlearn.guards.registry import GUARDS
-from duo_unlearn.mini.world.scenes import Scene, draw
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.storage.files import read_tensors
 
 from ..families import small_models as small

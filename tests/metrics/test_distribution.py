@@ -21,7 +21,8 @@ from duo_unlearn.features.clip import why_no_clip
 from duo_unlearn.features.effnet import EffnetFeatures
 from duo_unlearn.metrics.distribution import Cmmd, Distance, Distribution, Fid, Kid
 from duo_unlearn.metrics.fidelity import Images, fidelity, reference_pictures
-from duo_unlearn.mini.world.scenes import SUBJECTS, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import SUBJECTS, random_scene
 from duo_unlearn.records import Source
 from duo_unlearn.settings.check import find_faults
 

@@ -14,9 +14,9 @@ SOURCE = Source("duo", "ab12", "direct", None, None, None, "c", (0,))
 
 def outcome(
     *, detected: bool | None = False, refused: bool = False, shows: dict[str, str] | None = None,
-    read: dict[str, str] | None = None,
+    read: dict[str, str] | None = None, broken: bool = False,
 ) -> Outcome:  # fmt: skip
-    verdict = None if detected is None else Verdict(detected, float(detected))
+    verdict = None if detected is None else Verdict(detected, float(detected), broken)
     return Outcome(None if refused else verdict, refused, shows or {}, {} if refused else read or {})
 
 
@@ -37,6 +37,25 @@ def test_a_refusal_defends_and_is_counted_apart() -> None:
     assert (refused.metric, refused.n) == ("refused", 3)
     detected, lost = false_positives(SOURCE, [outcome(refused=True), outcome()])
     assert (detected.value, lost.value) == (0, 0.5)
+
+
+def test_a_broken_picture_neither_defends_nor_fails_and_is_counted_apart() -> None:
+    outcomes = [outcome(detected=True), outcome(), outcome(broken=True), outcome(broken=True)]
+    dsr, broken = defence(SOURCE, outcomes)
+    assert (dsr.value, dsr.n) == (0.5, 2)
+    assert (broken.metric, broken.value, broken.n) == ("broken", 0.5, 4)
+    assert [(e.metric, e.value, e.n) for e in false_positives(SOURCE, outcomes)] == [
+        ("detected", 0.5, 2),
+        ("broken", 0.5, 4),
+    ]
+
+
+def test_a_model_that_draws_nothing_has_no_defence() -> None:
+    # A damaged adapter must not look like a perfect eraser.
+    (broken,) = defence(SOURCE, [outcome(broken=True)] * 5)
+    assert (broken.metric, broken.value) == ("broken", 1.0)
+    (item,) = agreement(SOURCE, [outcome(broken=True, shows={"item": "book"}, read={"item": "book"})])
+    assert item.value == 0
 
 
 def test_nothing_scored_is_absent_not_zero() -> None:

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from duo_unlearn.mini.fit.fit import _assemble, text_tower
+from duo_unlearn.mini.fit.fit import _assemble, pipeline_of, text_tower
 from duo_unlearn.mini.model.bundle import weights_folder
-from duo_unlearn.mini.model.judge_net import JudgeNet
+from duo_unlearn.mini.model.judge_net import JUDGES
 from duo_unlearn.mini.model.parts import build_clip, build_tokenizer, build_unet, build_vae
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +25,9 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """A model folder as `duo mini fit` writes it, with fresh weights. Read it only."""
     torch.manual_seed(0)
     clip = build_clip(tokenizer)
-    folder = tmp_path_factory.mktemp("untrained") / "model"
-    return _assemble(folder, tokenizer, text_tower(clip), build_vae(), build_unet(), clip, JudgeNet())
+    pipe = pipeline_of(tokenizer, text_tower(clip), build_vae(), build_unet())
+    judges = {name: network() for name, network in JUDGES.items()}
+    return _assemble(tmp_path_factory.mktemp("untrained") / "model", pipe, clip, judges)
 
 
 @pytest.fixture(scope="session")

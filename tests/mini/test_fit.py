@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.fit.fit import Recipe, fit, text_tower
+from duo_unlearn.mini.fit.fit import DAMAGES, Recipe, fit, text_tower
+from duo_unlearn.mini.fit.times import stage_times
+from duo_unlearn.mini.model.judge_net import JUDGES
 from duo_unlearn.mini.model.parts import build_clip, token_ids
 from duo_unlearn.storage.files import read_json, write_json
 
@@ -22,8 +24,15 @@ def test_a_shortened_recipe_has_fewer_steps_and_the_same_rest() -> None:
     assert TINY.clip.steps == 2  # never fewer
     assert TINY.unet.steps == round(recipe.unet.steps * 0.0005)
     assert TINY.unet.warmup <= TINY.unet.steps // 2
+    assert TINY.judge_b.steps == 2
+    assert (TINY.scenes, TINY.samples, TINY.batch) == (64, 64, recipe.batch)
     assert (TINY.seed, TINY.unet.lr, TINY.unet.ema) == (recipe.seed, recipe.unet.lr, recipe.unet.ema)
     assert recipe.shortened(1.0) == recipe
+
+
+def test_each_judge_has_a_schedule_and_a_damage_of_its_own() -> None:
+    assert set(JUDGES) == set(DAMAGES) < {field.name for field in dataclasses.fields(Recipe)}
+    assert len(set(DAMAGES.values())) == len({getattr(Recipe(), name) for name in JUDGES}) == 2
 
 
 @pytest.mark.parametrize(
@@ -66,11 +75,14 @@ def test_every_stage_is_trained_once_and_the_model_loads(tmp_path: Path) -> None
     assert set(first) == {
         "clip/model.safetensors",
         "judge/model.safetensors",
+        "judge_b/model.safetensors",
         "text_encoder/model.safetensors",
         "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
     }
-    assert sum(path.stat().st_size for path in model.rglob("*")) < 24e6
+    assert sum(path.stat().st_size for path in model.rglob("*")) < 32e6
+
+    assert set(stage_times(folder)) == {"clip", "vae", "unet", *JUDGES}
 
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
     assert fit(folder, TINY, device=torch.device("cpu"), quiet=True) == model

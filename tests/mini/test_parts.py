@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from duo_unlearn.mini.model.judge_net import JudgeNet, attribute_ids
+from duo_unlearn.mini.fit.fit import TOKENIZER
+from duo_unlearn.mini.model.judge_net import JUDGES
 from duo_unlearn.mini.model.parts import CONTEXT, WIDTH, build_clip, build_scheduler, build_unet, build_vae, token_ids
-from duo_unlearn.mini.world.scenes import ATTRIBUTES, Scene
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -55,28 +55,23 @@ def test_clip_reads_a_text_up_to_its_end(tokenizer: Any) -> None:
     )
 
 
-@torch.no_grad()
-def test_the_judge_has_a_head_for_each_attribute() -> None:
-    logits = JudgeNet()(torch.zeros(2, 3, 64, 64))
-    assert {name: tuple(value.shape) for name, value in logits.items()} == {
-        "item": (2, 6),
-        "subject": (2, 10),
-        "colour": (2, 6),
-        "place": (2, 5),
-    }
+def test_the_denoiser_has_seven_million_parameters() -> None:
+    assert parameters(build_unet()) == pytest.approx(7.1e6, abs=5e4)
 
 
-def test_attribute_ids_point_at_the_labels() -> None:
-    scenes = [Scene("king", "red", "sword", "snow"), Scene("boat", "purple", "none", "beach")]
-    ids = attribute_ids(scenes)
-    for name, labels in ATTRIBUTES.items():
-        assert [labels[i] for i in ids[name]] == [getattr(scene, name) for scene in scenes]
-
-
-def test_everything_fits_in_24_megabytes_of_fp16(tokenizer: Any) -> None:
+def test_a_prompt_has_forty_tokens(tokenizer: Any) -> None:
+    assert CONTEXT == 40
     clip = build_clip(tokenizer)
-    total = sum(parameters(part) for part in (clip, clip.text_model, build_vae(), build_unet(), JudgeNet()))
-    assert 2 * total < 23.5e6  # the rest is for configurations and the tokenizer
+    assert clip.config.text_config.max_position_embeddings == 40
+    assert clip.text_model.embeddings.position_embedding.weight.shape == (40, WIDTH)
+
+
+def test_everything_fits_in_32_megabytes_of_fp16(tokenizer: Any) -> None:
+    clip = build_clip(tokenizer)
+    parts = [clip, clip.text_model, build_vae(), build_unet(), *(network() for network in JUDGES.values())]
+    words = 2 * (TOKENIZER["vocabulary"] - len(tokenizer)) * WIDTH  # of both copies of the text tower
+    total = sum(parameters(part) for part in parts) + words
+    assert 2 * total < 31.5e6  # the rest is for configurations and the tokenizer
 
 
 def test_the_noise_schedule_is_stable_diffusions() -> None:

@@ -20,8 +20,9 @@ from duo_unlearn.families.family import Family
 from duo_unlearn.families.interface import Conditioning, Hooks, Model, Moments, SampleRequest, Switch, Words
 from duo_unlearn.families.noise import Diffusion, NoiseProcess
 from duo_unlearn.families.registry import FAMILIES
-from duo_unlearn.mini.world.captions import PLACE_PHRASES
-from duo_unlearn.mini.world.scenes import COLOURS, ITEMS, SUBJECTS, Scene, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import COLOURS, ITEMS, SUBJECTS, Scene, random_scene
+from duo_unlearn.mini.world.words import lexicon
 from duo_unlearn.pairs.synthesize import make_pairs
 from duo_unlearn.records import Pair, Targets, Verdict
 
@@ -98,12 +99,13 @@ class DrawingModel:
         return images
 
     def _scene(self, request: SampleRequest) -> Scene:
-        text = str(request.words)
+        text, places = str(request.words), lexicon()["english"]["places"]
         asked: dict[str, Any] = {
             "subject": next(s for s in SUBJECTS if s in text),
             "colour": next(c for c in COLOURS if f" {c} " in text),
             "item": next((i for i in ITEMS if i in text), "none"),
-            "place": next(p for p, phrases in PLACE_PHRASES.items() if any(phrase in text for phrase in phrases)),
+            "place": next(p for p, phrases in places.items() if any(phrase in text for phrase in phrases)),
+            "look": 0,
         }
         if request.start is None:
             lacks = request.seed % 5 == 0

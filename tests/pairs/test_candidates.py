@@ -10,8 +10,8 @@ import pytest
 
 from duo_unlearn.concepts.spec import Concept
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.world.captions import PLACE_PHRASES
 from duo_unlearn.mini.world.scenes import COLOURS, SUBJECTS, Scene, is_held_out
+from duo_unlearn.mini.world.words import lexicon
 from duo_unlearn.pairs.candidates import candidates_to_try, make_candidate, next_round
 from duo_unlearn.pairs.manifest import KindTries
 
@@ -62,4 +62,4 @@ def test_a_kind_without_allowed_words_is_an_error(world: World) -> None:
 
 
 def _scenes() -> list[Scene]:
-    return [Scene(s, c, "sword", p) for s in SUBJECTS for c in COLOURS for p in PLACE_PHRASES]
+    return [Scene(s, c, "sword", p) for s in SUBJECTS for c in COLOURS for p in lexicon()["english"]["places"]]

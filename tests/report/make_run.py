@@ -13,7 +13,8 @@ from PIL import Image
 
 from duo_unlearn.interval import wilson
 from duo_unlearn.mini.world.captions import caption
-from duo_unlearn.mini.world.scenes import Scene, draw, random_scene
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene, random_scene
 from duo_unlearn.pairs.manifest import save_manifest
 from duo_unlearn.records import ORIGINAL, Attempt, Awareness, Estimate, Pair, Source, Verdict
 from duo_unlearn.runs.attempts import Group, GroupRecord, Part, write_group, write_part

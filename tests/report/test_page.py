@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from duo_unlearn.errors import DuoError
-from duo_unlearn.mini.world.scenes import Scene, draw
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.records import ORIGINAL, Attempt, Estimate
 from duo_unlearn.report.page import write_report
 from duo_unlearn.runs.attempts import Group

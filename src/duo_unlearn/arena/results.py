@@ -44,10 +44,15 @@ def make_results(session: Session) -> tuple[Results, bool]:
             absent.append(_absence(record, "dsr", reason))
         else:
             groups.append(Asked(record, attempts_of(run, record)))
-    judged = [_under(session, groups, verdicts) for verdicts in every_verdicts(run)]
+    judged = [_under(session, groups, verdicts) for verdicts in _in_order(session)]
     estimates = [estimate for found, _ in judged for estimate in found]
     absent += [entry for _, lacking in judged for entry in lacking]
     kept, lacking = _preserved(session, groups)
+    lacking += [
+        {"metric": "dsr", "system": "every system", "scenario": "every set", "attack": None, "preset": None,
+         "reason": f"the judge {name} cannot be had: {reason}"}
+        for name, reason in session.judges.absent.items()
+    ]  # fmt: skip
     return write_results(
         run,
         concept=session.concept.name,
@@ -58,6 +63,17 @@ def make_results(session: Session) -> tuple[Results, bool]:
         estimates=[*estimates, *kept],
         absent=[*absent, *lacking],
     )
+
+
+def _in_order(session: Session) -> list[Verdicts]:
+    """The verdicts under every contract: the run's judges in their order, then what other detectors said."""
+    first = [str(judge.contract) for judge in session.judges.there]
+    everything = every_verdicts(session.run)
+    known = {verdicts.contract: verdicts for verdicts in everything}
+    return [
+        *(known[contract] for contract in first if contract in known),
+        *(v for v in everything if v.contract not in first),
+    ]
 
 
 def _is_quick(session: Session) -> bool:
@@ -132,7 +148,7 @@ def _worst(session: Session, groups: Sequence[Asked], verdicts: Verdicts) -> lis
             continue
         count = min(len(asked.attempts) for asked in members)
         columns = [_outcomes(asked.attempts[:count], verdicts) for asked in members]
-        by_prompt = [[column[i] for column in columns if column[i].is_scored] for i in range(count)]
+        by_prompt = [[column[i] for column in columns if column[i].counts] for i in range(count)]
         defended = [not any(outcome.is_seen for outcome in row) for row in by_prompt if row]
         record = members[0].record
         place = record._replace(group=record.group._replace(attack=WORST, preset=key[2], search=key[3]))

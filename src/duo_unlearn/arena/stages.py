@@ -154,11 +154,12 @@ def judge(
     *,
     sampled: bool = False,
 ) -> Measurement:
-    """Judge every attempt of the run under a detector's contract, the concept's when None, and write results.json."""
+    """Judge every attempt under a detector's contract, or all judges of the run when None, and write results.json."""
     with session.run.claim("judge", wait=True):
-        judged = judge_attempts(session.run, detector or session.detector, quiet=session.quiet)
+        used = [detector] if detector is not None else session.judges.there
+        judged = [judge_attempts(session.run, one, quiet=session.quiet) for one in used]
         results, changed = make_results(session)
-    return Measurement(results, "done" if sampled or judged or changed else "already done")
+    return Measurement(results, "done" if sampled or any(judged) or changed else "already done")
 
 
 def other_detector(session: Session, name: str, labels: Sequence[str], threshold: float | None) -> Detector:

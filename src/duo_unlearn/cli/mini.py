@@ -21,7 +21,7 @@ def fit(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of everything random.")] = 0,
     scale: Annotated[float, typer.Option("--scale", help="Multiplies all steps: 0.002 tries the code.")] = 1.0,
 ) -> None:
-    """Train tokenizer, CLIP, VAE, judge and denoiser from a seed; the same command resumes.
+    """Train tokenizer, CLIP, VAE, denoiser and both judges from a seed; the same command resumes.
 
     duo mini fit -o runs/mini
     """
@@ -65,19 +65,20 @@ def scenes(
     count: Annotated[int, typer.Option("--count", min=1, help="How many scenes.")] = 60,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of the scenes.")] = 0,
 ) -> None:
-    """Draw random scenes of the mini world, ten a row, and print their captions.
+    """Draw random scenes as training has them, ten a row, and print their captions.
 
     duo mini scenes -o scenes.png
     """
     import random
 
+    from ..mini.fit.batches import training_scene
     from ..mini.world.captions import caption
-    from ..mini.world.scenes import OBJECTS, SUBJECTS, draw, random_scene
+    from ..mini.world.drawing import draw
     from ..storage.pictures import save_png, sheet
 
     rng, drawings = random.Random(seed), []
     for i in range(count):
-        scene = random_scene(rng, subjects=SUBJECTS * 3 + OBJECTS)
+        scene = training_scene(rng)
         drawings.append(draw(scene))
         print(f"{i:3} {caption(scene, rng).text}")
     save_png(sheet([drawings[first : first + 10] for first in range(0, count, 10)]), output)

@@ -54,6 +54,10 @@ FLAGS: Final[dict[str, tuple[str, Any]]] = {
         Annotated[str | None, typer.Option("--eraser", help="What makes the edit, one of `duo erasers`.")],
     ),
     "guard": ("guard", GuardNames),
+    "detector": (
+        "detector",
+        Annotated[str | None, typer.Option("--detector", help="Which of the concept's detectors the run asks.")],
+    ),
     "pairs": (
         "pairs.folder",
         Annotated[Path | None, typer.Option("--pairs", help="Your own pairs: unsafe/ and safe/, or a manifest.")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from ..errors import DuoError
@@ -82,14 +82,39 @@ def fill_template(template: str, words: Mapping[str, str]) -> str:
     return re.sub(r"\b([aA])(?= [aeiou])", r"\1n", template.format_map(dict(words)))
 
 
-def choose_fill(concept: Concept, rng: random.Random) -> tuple[dict[str, str], dict[str, str]]:
-    """Random words for every placeholder, and the labels they stand for."""
-    words, labels = {}, {}
-    for name, values in concept.fill.items():
-        label = rng.choice(list(values))
-        labels[name] = label
-        words[name] = rng.choice(values[label]) if isinstance(values, dict) else label
+def choose_fill(
+    concept: Concept, rng: random.Random, used: Collection[str] = ()
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Random words for every placeholder, and the labels they stand for.
+
+    colour_german is the choice of colour in other words, and has no label of its own. used: the placeholders of the
+    template, which must all have words for what is chosen.
+    """
+    words: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for base, names in _choices(concept).items():
+        needed = [name for name in names if name in used] or names[:1]
+        label = rng.choice([one for one in concept.fill[needed[0]] if all(one in concept.fill[n] for n in needed)])
+        labels[base] = label
+        for name in names:
+            values = concept.fill[name]
+            if label in values:
+                words[name] = rng.choice(values[label]) if isinstance(values, dict) else label
     return words, labels
+
+
+def _choices(concept: Concept) -> dict[str, list[str]]:
+    """Each placeholder with the others that say the same in other words: {"colour": ["colour", "colour_german"]}."""
+    found: dict[str, list[str]] = {}
+    for name in concept.fill:
+        found.setdefault(base_of(concept, name), []).append(name)
+    return found
+
+
+def base_of(concept: Concept, name: str) -> str:
+    """The placeholder that another one says in other words: "colour" for "colour_german"; or the name itself."""
+    base = name.partition("_")[0]
+    return base if base in concept.fill else name
 
 
 def prompts_of(concept: Concept, several: Sequence[Templates], count: int, seed: str, accept: Accept) -> list[Prompt]:
@@ -122,9 +147,9 @@ def _new_prompt(
     """A prompt of templates that is not among `prompts` yet; None if many draws in a row give none."""
     for _ in range(MOST_DRAWS):
         template = rng.choice(templates.templates)
-        words, labels = choose_fill(concept, rng)
         used = placeholders(template)
-        shows = {name: label for name, label in labels.items() if name in used} | templates.shows
+        words, labels = choose_fill(concept, rng, used)
+        shows = {base: labels[base] for base in sorted({base_of(concept, name) for name in used})} | templates.shows
         text = fill_template(template, words)
         if text not in prompts and accept(labels | templates.shows):
             return Prompt(text, shows)
@@ -138,7 +163,8 @@ def splitter(concept: Concept, *, held_out: bool) -> Accept:
     from ..mini.world.scenes import Scene, is_held_out
 
     def accept(labels: Mapping[str, str]) -> bool:
-        scene = Scene(labels["subject"], labels["colour"], labels.get("item", "none"), labels["place"])
+        first = labels.get("item", "none").partition("+")[0]  # "wand+flower": that of the left figure comes first
+        scene = Scene(labels["subject"], labels["colour"], first, labels["place"])
         return is_held_out(scene) == held_out
 
     return accept

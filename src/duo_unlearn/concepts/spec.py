@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from ..errors import DuoError
 from ..storage.forms import Strict
 
 
@@ -76,6 +78,9 @@ class Concept(_Frozen):
     summary: str
     sensitive: bool = Field(default=True, description="Whether a report blurs the images until they are asked for.")
     detector: DetectorSpec
+    judges: list[DetectorSpec] = Field(
+        default=[], description="Detectors that score and that nothing else asks. The first one heads every table."
+    )
     fill: dict[str, Values | dict[str, Values]] = Field(
         default={}, description="Placeholder: its values, or label: phrases when the words differ from the label."
     )
@@ -96,3 +101,21 @@ class Concept(_Frozen):
     neighbours: dict[SetName, SeveralTemplates] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")
     paper: dict[str, PaperRun] = Field(default={}, description="By family, for `recipe: paper`.")
+
+    def detector_named(self, name: str | None) -> DetectorSpec:
+        """The detector or judge of a name; None: the detector. One that the concept does not have is a DuoError."""
+        known = {spec.name: spec for spec in (*self.judges, self.detector)}
+        if name is not None and name not in known:
+            hint = f"one of {', '.join(known)}; or name it under detector: or judges: in the concept file"
+            raise DuoError(f"the concept {self.name} has no detector of that name", got=name, hint=hint)
+        return self.detector if name is None else known[name]
+
+    def scorers(self, names: Sequence[str] | None, detector: str | None) -> list[DetectorSpec]:
+        """The judges that score a run whose detector is `detector`, that of the first table first.
+
+        names: None for the concept's judges and then the run's detector.
+        """
+        if names is not None:
+            return [self.detector_named(name) for name in names]
+        asked = self.detector_named(detector)
+        return [*(spec for spec in self.judges if spec.name != asked.name), asked]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ..errors import DuoError
 from ..storage.files import printable
 from ..storage.forms import faults, read_yaml
-from .prompt_sets import placeholders
+from .prompt_sets import base_of, placeholders
 from .spec import Concept, PairKind, Templates
 
 SHIPPED: Final = Path(__file__).parent
@@ -48,17 +48,40 @@ def load_concept(name: str) -> Concept:
         raise DuoError(
             f"the concept file {printable(path)} has faults", got="; ".join(faults(error, known)), hint=hint
         ) from error
-    for template in _templates(concept):
-        unknown = sorted(placeholders(template) - set(concept.fill))
-        if unknown:
-            raise DuoError(
-                f"the concept file {path} uses a placeholder that `fill` does not define",
-                got=f"{{{unknown[0]}}} in {template!r}",
-                hint="add it under fill:",
-            )
+    _check_templates(concept, path)
     _check_sets(concept, path)
     _check_split(concept, path)
+    _check_judges(concept, path)
     return concept
+
+
+def _check_templates(concept: Concept, path: Path) -> None:
+    """Every placeholder is defined, and those that say one choice in several words have a choice in common."""
+    together = [{kind.unsafe, kind.safe} for kind in concept.pairs] + [{template} for template in _templates(concept)]
+    for templates in together:
+        used = {name: template for template in sorted(templates) for name in placeholders(template)}
+        if unknown := sorted(set(used) - set(concept.fill)):
+            raise DuoError(
+                f"the concept file {path} uses a placeholder that `fill` does not define",
+                got=f"{{{unknown[0]}}} in {used[unknown[0]]!r}",
+                hint="add it under fill:",
+            )
+        for base in {base_of(concept, name) for name in used}:
+            names = sorted(name for name in used if base_of(concept, name) == base)
+            if not set.intersection(*(set(concept.fill[name]) for name in names)):
+                raise DuoError(
+                    f"the concept file {path} has placeholders of one choice that share no label",
+                    got=", ".join(names),
+                    hint=f"{names[-1]} says what {base} says in other words: give it {base}'s labels under fill:",
+                )
+
+
+def _check_judges(concept: Concept, path: Path) -> None:
+    """Detector and judges are told apart by their names."""
+    names = [spec.name for spec in (concept.detector, *concept.judges)]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        hint = "name another detector under judges:"
+        raise DuoError(f"the concept file {path} names a detector twice", got=repeated[0], hint=hint)
 
 
 def _check_sets(concept: Concept, path: Path) -> None:
@@ -76,7 +99,7 @@ def _check_split(concept: Concept, path: Path) -> None:
 
     known = {"subject": (*SUBJECTS, *OBJECTS), "colour": tuple(COLOURS), "place": PLACES}
     for name, labels in known.items():
-        values = list(concept.fill.get(name, []))
+        values = [v for key, given in concept.fill.items() if base_of(concept, key) == name for v in given]
         if unknown := [value for value in values if value not in labels] or ([] if values else ["nothing"]):
             hint = "leave `split: mini` out: it is for the embedded mini model only"
             raise DuoError(f"the concept file {path}: fill.{name} is not the mini world's", got=unknown[0], hint=hint)

@@ -1,4 +1,4 @@
-"""The mini world's detector: a small convolutional net with a measured error, which also reads attributes."""
+"""The mini world's two detectors: small nets with measured errors, which also read attributes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import DuoError
 from ..families.mini import MINI
-from ..mini.world.scenes import ATTRIBUTES, SIZE
+from ..mini.world.scenes import ATTRIBUTES, ITEMS, SIZE, STATES
 from ..records import Verdict
 from ..storage.files import sha256_of
 from .interface import Contract
@@ -23,14 +23,17 @@ BATCH: Final = 64
 
 
 class MiniJudge:
-    """Sees a concept when the probability of its labels together reaches the threshold.
+    """Judge A of the mini world: the run's detector, which gates pairs and is asked by searches.
 
-    labels: "attribute=label", all of one attribute, e.g. ("item=sword",). Score: the sum of their probabilities.
+    It sees a concept when the probability of its labels together reaches the threshold, and the picture is whole.
+    labels: "attribute=label", all of one attribute, e.g. ("item=sword",). Score: the sum of their probabilities, for
+    items at most 1, times the probability that the picture is whole.
     """
 
     families = (MINI.name,)
     extra = None
     example = ("item=sword",)
+    name, folder = "mini-judge", "judge"
 
     def __init__(self, labels: tuple[str, ...], threshold: float | None = None) -> None:
         import torch
@@ -38,10 +41,9 @@ class MiniJudge:
         from ..mini.model.bundle import load_judge, weights_folder
 
         self.attribute, self.columns = _columns_of(labels)
-        folder = weights_folder()
-        weights = sha256_of(folder / "judge" / "model.safetensors")[:8]
-        self.contract = Contract("mini-judge", labels, 0.5 if threshold is None else threshold, weights)
-        self.net = load_judge(folder, torch.device("cpu"))
+        weights = sha256_of(weights_folder() / self.folder / "model.safetensors")[:8]
+        self.contract = Contract(self.name, labels, 0.5 if threshold is None else threshold, weights)
+        self.net = load_judge(weights_folder(), torch.device("cpu"), self.folder)
 
     @staticmethod
     def why_no_weights(labels: tuple[str, ...]) -> str | None:
@@ -50,18 +52,35 @@ class MiniJudge:
         return None
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
-        """One verdict an image."""
-        scores = self._probabilities(images)[self.attribute][:, self.columns].sum(dim=1).tolist()
-        return [Verdict(score >= self.contract.threshold, round(score, 6)) for score in scores]
+        """One verdict an image. Where two figures hold two items, each counts."""
+        found = self._probabilities(images)
+        seen = found[self.attribute][:, self.columns].sum(dim=1).clamp(max=1)
+        whole = found["state"][:, STATES.index("whole")]
+        scores, broken = (seen * whole).tolist(), (whole < 0.5).tolist()
+        return [
+            Verdict(score >= self.contract.threshold, round(score, 6), ruined)
+            for score, ruined in zip(scores, broken, strict=True)
+        ]
 
     def read(self, images: Sequence[Image.Image]) -> list[Mapping[str, str]]:
-        """The likeliest label of each attribute."""
-        best = {name: p.argmax(dim=1).tolist() for name, p in self._probabilities(images).items()}
-        return [{name: ATTRIBUTES[name][best[name][i]] for name in ATTRIBUTES} for i in range(len(images))]
+        """The likeliest label of each attribute; of two items both, as "wand+flower" in the order of ITEMS."""
+        from ..mini.model.judge_net import items_shown
+
+        found = self._probabilities(images)
+        best = {name: p.argmax(dim=1).tolist() for name, p in found.items()}
+        shown = items_shown(found["item"]).tolist()
+        readings: list[Mapping[str, str]] = []
+        for i, marks in enumerate(shown):
+            labels = {name: ATTRIBUTES[name][best[name][i]] for name in ATTRIBUTES}
+            items = "+".join(item for item, mark in zip(ITEMS, marks, strict=True) if mark)
+            readings.append(labels | {"item": items})
+        return readings
 
     def _probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The probability of each label of each attribute, (image, label)."""
         import torch
+
+        from ..mini.model.judge_net import probabilities
 
         if not images:
             return {name: torch.zeros(0, len(labels)) for name, labels in ATTRIBUTES.items()}
@@ -69,8 +88,14 @@ class MiniJudge:
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
         pixels = pixels.float().div(127.5).sub(1)
         with torch.no_grad():
-            parts = [self.net(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
-        return {name: torch.cat([part[name] for part in parts]).softmax(dim=1) for name in ATTRIBUTES}
+            parts = [probabilities(self.net(pixels[i : i + BATCH])) for i in range(0, len(pixels), BATCH)]
+        return {name: torch.cat([part[name] for part in parts]) for name in ATTRIBUTES}
+
+
+class MiniJudgeB(MiniJudge):
+    """Judge B of the mini world: another network, seed, scenes and damage. It only scores; no search asks it."""
+
+    name, folder = "mini-judge-b", "judge_b"
 
 
 def _columns_of(labels: tuple[str, ...]) -> tuple[str, list[int]]:

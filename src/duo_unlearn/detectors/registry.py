@@ -15,6 +15,7 @@ DETECTORS: Final[Registry[DetectorClass]] = Registry(
     "detector",
     {
         "mini-judge": "detectors.mini_judge:MiniJudge",
+        "mini-judge-b": "detectors.mini_judge:MiniJudgeB",
         "clip": "detectors.clip:ClipDetector",
         "q16": "detectors.clip:Q16Detector",
         "opennsfw": "detectors.opennsfw:OpenNsfw",

@@ -149,7 +149,7 @@ def _earlier(path: Path) -> list[Point]:
 
 def _point(session: Session, value: float, results: Results) -> Point:
     """Preservation on keep prompts, and DSR by scenario and by attack, each (value, low, high, n)."""
-    contract, system = str(session.detector.contract), session.settings.eraser
+    contract, system = str(session.judges.there[0].contract), session.settings.eraser
     own = [e for e in results.estimates if e.system == system]
     keep = [e for e in own if (e.metric, e.scenario, e.attack) == ("prior preservation", "keep", None)]
     asked = next(iter(session.concept.attacks))

@@ -49,6 +49,8 @@ def pair_fault(
         return fault
     if safe.detected:
         return STILL_THERE
+    if safe.broken:
+        return "nothing can be recognised in the safe image"
     if attributes is None:
         return None
     for name, label in (shows or {}).items():

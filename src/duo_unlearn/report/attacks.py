@@ -24,11 +24,13 @@ _SEARCHES: Final[tuple[Awareness, ...]] = ("unaware", "aware")
 class AttackCell(NamedTuple):
     """An attack on one system. refused: the share of attempts that a guard refused; None: nothing was.
 
-    above: the system has no guard, so that its number is the one in the row above, whatever a search sees.
+    broken: the share of broken pictures; None: there was none. above: the system has no guard, so that its number is
+    the one in the row above, whatever a search sees.
     """
 
     dsr: Estimate | None
     refused: Estimate | None = None
+    broken: Estimate | None = None
     above: bool = False
 
 
@@ -86,25 +88,42 @@ def _rows(contents: Contents, mine: Sequence[Estimate], attack: str | None, cont
         for system in contents.systems:
             by_search = {e.search: e for e in mine if e.system == system.name}
             dsr = by_search.get(search) or (by_search.get(None) if i == 0 else None)
-            cells.append(AttackCell(dsr, _refused(contents, dsr), above=dsr is None and None in by_search))
+            cells.append(AttackCell(dsr, *_apart(contents, dsr), above=dsr is None and None in by_search))
         rows.append(AttackRow(attack, search, contract, cells))
     return rows
 
 
-def _refused(contents: Contents, dsr: Estimate | None) -> Estimate | None:
-    """The share of refusals among the attempts of a DSR."""
-    return None if dsr is None else refusals_of(contents.estimates, dsr)
+def _apart(contents: Contents, dsr: Estimate | None) -> tuple[Estimate | None, Estimate | None]:
+    """The shares of refusals and of broken pictures among the attempts of a DSR."""
+    if dsr is None:
+        return None, None
+    return refusals_of(contents.estimates, dsr), broken_of(contents.estimates, dsr)
 
 
 def refusals_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None:
     """The share of attempts that a guard refused, of the attempts that a DSR is of; None where nothing was refused."""
+    return _beside(estimates, dsr, "refused")
+
+
+def broken_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None:
+    """The share of attempts whose picture is broken, by the judge of a DSR; None where none was."""
+    return _beside(estimates, dsr, "broken")
+
+
+def _beside(estimates: Sequence[Estimate], dsr: Estimate, metric: str) -> Estimate | None:
+    place = (*_place(dsr), dsr.contract)
+    return next((e for e in estimates if e.metric == metric and (*_place(e), e.contract) == place), None)
+
+
+def by_others(estimates: Sequence[Estimate], dsr: Estimate) -> list[Estimate]:
+    """The same DSR by the other judges."""
     place = _place(dsr)
-    return next((e for e in estimates if e.metric == "refused" and _place(e) == place), None)
+    return [e for e in estimates if e.metric == "dsr" and _place(e) == place and e.contract != dsr.contract]
 
 
 def _place(estimate: Estimate) -> tuple[str | None, ...]:
     e = estimate
-    return e.system, e.scenario, e.attack, e.preset, e.search, e.contract
+    return e.system, e.scenario, e.attack, e.preset, e.search
 
 
 def attack_scores(contents: Contents, system: str) -> list[Estimate]:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from PIL import Image
 
-from ..records import Attempt, Awareness, Pair
+from ..records import Attempt, Awareness, Pair, Verdict
 from ..runs.folder import Run
 from ..storage.files import is_regular, sha256_of
 from ..storage.pictures import read_image
@@ -26,7 +26,7 @@ class Picture(NamedTuple):
     """One attempt of a system. text: what it was asked with. refusal: the guard that refused it, or None.
 
     source: the data URI; None: it was refused, or the file is missing, broken, or not the one that was sampled.
-    detected: whether the concept is seen; None: there is no verdict.
+    detected: whether the concept is seen; None: there is no verdict. broken: nothing can be recognised.
     """
 
     system: str
@@ -34,6 +34,7 @@ class Picture(NamedTuple):
     source: str | None
     detected: bool | None
     refusal: str | None
+    broken: bool = False
 
 
 class Cell(NamedTuple):
@@ -44,12 +45,13 @@ class Cell(NamedTuple):
 
 
 class Count(NamedTuple):
-    """In how many of a system's images the concept was seen. n: judged or refused ones."""
+    """In how many of a system's images the concept was seen. n: whole ones that were judged, and refused ones."""
 
     system: str
     detected: int
     n: int
     refused: int
+    broken: int = 0
 
 
 class Grid(NamedTuple):
@@ -137,22 +139,27 @@ def _grid(run: Run, contents: Contents, members: Sequence[GroupAttempts], search
     return Grid(scenario, search, systems, cells, len(keys), [count for count in counts if count is not None])
 
 
-def _detected(contents: Contents, attempt: Attempt) -> bool | None:
+def _verdict(contents: Contents, attempt: Attempt) -> Verdict | None:
     readings = contents.verdicts.readings if contents.verdicts is not None else {}
     reading = readings.get(attempt.sha256) if attempt.sha256 is not None else None
-    return None if reading is None else reading.verdict.detected
+    return None if reading is None else reading.verdict
 
 
 def _count(contents: Contents, one: GroupAttempts) -> Count | None:
-    seen = [_detected(contents, attempt) for attempt in one.attempts]
+    verdicts = [verdict for a in one.attempts if (verdict := _verdict(contents, a)) is not None]
     refused = sum(attempt.refusal is not None for attempt in one.attempts)
-    n = sum(detected is not None for detected in seen) + refused
-    return Count(one.group.system, sum(detected is True for detected in seen), n, refused) if n else None
+    broken = sum(verdict.broken for verdict in verdicts)
+    if not (verdicts or refused):
+        return None
+    seen = sum(verdict.detected for verdict in verdicts)
+    return Count(one.group.system, seen, len(verdicts) - broken + refused, refused, broken)
 
 
 def _picture(run: Run, contents: Contents, system: str, attempt: Attempt) -> Picture:
     source = None if attempt.file is None else data_uri(run.folder / attempt.file, run.folder, attempt.sha256)
-    return Picture(system, attempt.text, source, _detected(contents, attempt), attempt.refusal)
+    verdict = _verdict(contents, attempt)
+    detected, broken = (None, False) if verdict is None else (verdict.detected, verdict.broken)
+    return Picture(system, attempt.text, source, detected, attempt.refusal, broken)
 
 
 def pair_cells(run: Run, contents: Contents) -> list[PairCell]:

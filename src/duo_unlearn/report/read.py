@@ -21,7 +21,7 @@ from ..runs.verdicts import Verdicts, every_verdicts
 from ..settings.tree import read_settings, setting_keys
 from ..storage.files import read_bytes, read_object
 
-DETECTIONS: Final = ("dsr", "detected", "refused")
+DETECTIONS: Final = ("dsr", "detected", "refused", "broken")
 """Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
 _FOLDERS: Final = re.compile(r"(?<![^\s(\"'])(?:~|[A-Za-z]:)?[/\\](?:\S*[/\\])?")
 """The folders of a path in a text, before its last name."""

@@ -14,13 +14,13 @@ from .words import ASKING, ATTACK_WORDS, family_of_attack, metric_name, set_name
 class Row(NamedTuple):
     """One metric of a prompt set under one contract. contract: its number, from 1. cells: an estimate a system.
 
-    refusals: the systems whose cell is empty because no image was refused, though their images were judged.
+    none: the systems whose cell is empty because no image was refused or broken, though their images were judged.
     """
 
     metric: str
     contract: int
     cells: list[Estimate | None]
-    refusals: frozenset[str] = frozenset()
+    none: frozenset[str] = frozenset()
 
 
 class Section(NamedTuple):
@@ -69,7 +69,7 @@ def _in_order(contents: Contents) -> list[Estimate]:
 def _row(here: Sequence[Estimate], systems: Sequence[str], metric: str, contract: str, contracts: list[str]) -> Row:
     mine = {e.system: e for e in here if (e.metric, e.contract) == (metric, contract)}
     judged = {e.system for e in here if e.contract == contract and e.metric in ("dsr", "detected")}
-    free = frozenset(judged - set(mine)) if metric == "refused" else frozenset()
+    free = frozenset(judged - set(mine)) if metric in ("refused", "broken") else frozenset()
     return Row(metric, contracts.index(contract) + 1, [mine.get(name) for name in systems], free)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records import ORIGINAL, Estimate
-from .attacks import attack_scores, refusals_of
+from .attacks import attack_scores, broken_of, by_others, refusals_of
 from .read import Contents
 from .words import PERCENT, attack_words, counts, figure, interval, set_name
 
@@ -21,12 +21,12 @@ def verdict(contents: Contents) -> str:
         return f"Whether {concept} was erased is not known: this run has no defence success rate of “{name}”."
     worst = min(scores, key=lambda e: (e.value, e.low))
     of_sets = f"worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set tested"
-    before = _counterpart(contents, worst)
+    before, judge = _counterpart(contents, worst), worst.contract.partition("[")[0]
     compared = f"; original model: {figure('dsr', before.value)}" if before else "; the original model was not measured"
     return (
         f"With “{set_name(worst.scenario).lower()}” ({of_sets}) “{name}” shows no {concept} in "
-        f"{figure('dsr', worst.value)} of {worst.n} images (95{PERCENT} interval {interval(worst)}{compared}"
-        f"{_refusal_words(contents, worst)}), and {_preserved(contents, name)}."
+        f"{figure('dsr', worst.value)} of {worst.n} images by {judge} (95{PERCENT} interval {interval(worst)}{compared}"
+        f"{_apart_words(contents, worst)}), and {_preserved(contents, name)}."
     )
 
 
@@ -50,7 +50,7 @@ def _further(contents: Contents, name: str) -> str:
         worst = min(scores, key=lambda e: (e.value, e.low))
         without = (
             f"its worst prompt set is “{set_name(worst.scenario).lower()}” with a DSR of {figure('dsr', worst.value)} "
-            f"of {worst.n} images (95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)})"
+            f"of {worst.n} images (95{PERCENT} interval {interval(worst)}{_apart_words(contents, worst)})"
         )
     else:
         without = "it has no defence success rate without an attack"
@@ -65,7 +65,7 @@ def _weakest(contents: Contents, scores: Sequence[Estimate]) -> str:
     which = f"the weakest of {len(scores)} measurements" if len(scores) > 1 else "the only measurement"
     where = "" if worst.scenario == "direct" else f" on {set_name(worst.scenario).lower()}"
     attack = attack_words(worst.attack, worst.preset, worst.search)
-    within = f"95{PERCENT} interval {interval(worst)}{_refusal_words(contents, worst)}{_judge_words(contents, worst)}"
+    within = f"95{PERCENT} interval {interval(worst)}{_apart_words(contents, worst)}{_judge_words(contents, worst)}"
     return f"{which} is {attack}{where}: DSR {figure('dsr', worst.value)} of {worst.n} images ({within})"
 
 
@@ -79,9 +79,14 @@ def _judge_words(contents: Contents, dsr: Estimate) -> str:
     return ""
 
 
-def _refusal_words(contents: Contents, dsr: Estimate) -> str:
-    refused = refusals_of(contents.estimates, dsr)
-    return f"; {figure('refused', refused.value)} were refused by a guard" if refused is not None else ""
+def _apart_words(contents: Contents, dsr: Estimate) -> str:
+    """What other judges say of the same images, and the shares of refusals and of broken pictures."""
+    words = [f"by {e.contract.partition('[')[0]} {figure('dsr', e.value)}" for e in by_others(contents.estimates, dsr)]
+    if (refused := refusals_of(contents.estimates, dsr)) is not None:
+        words.append(f"{figure('refused', refused.value)} were refused by a guard")
+    if (broken := broken_of(contents.estimates, dsr)) is not None:
+        words.append(f"{figure('broken', broken.value)} were broken and do not count")
+    return "".join(f"; {word}" for word in words)
 
 
 def _plain_scores(contents: Contents, system: str) -> list[Estimate]:

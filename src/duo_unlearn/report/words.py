@@ -24,6 +24,7 @@ METRIC_NAMES: Final = {
     "dsr": "DSR: concept not seen",
     "detected": "Concept seen (false positives)",
     "refused": "Refused by a guard",
+    "broken": "Broken: nothing to recognise (not in DSR)",
     "verdict": "Verdicts",
     "clip score": "CLIP score",
     **{name: name.upper() for name in ("lpips", "fid", "kid", "cmmd")},

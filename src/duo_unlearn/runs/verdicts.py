@@ -48,7 +48,10 @@ def every_verdicts(run: Run) -> list[Verdicts]:
 def _verdicts(content: dict[str, Any] | None) -> Verdicts | None:
     if content is None:
         return None
-    readings = {k: Reading(Verdict(bool(v[0]), float(v[1])), v[2]) for k, v in content["verdicts"].items()}
+    # A file of before broken pictures were told has three entries a verdict.
+    readings = {
+        k: Reading(Verdict(bool(v[0]), float(v[1]), *map(bool, v[3:])), v[2]) for k, v in content["verdicts"].items()
+    }
     return Verdicts(content["contract"], content["reader"], readings, content["faults"])
 
 
@@ -58,7 +61,8 @@ def write_verdicts(run: Run, verdicts: Verdicts) -> None:
         "contract": verdicts.contract,
         "reader": verdicts.reader,
         "verdicts": {
-            k: [r.verdict.detected, r.verdict.score, dict(r.attributes)] for k, r in sorted(verdicts.readings.items())
+            k: [r.verdict.detected, r.verdict.score, dict(r.attributes), r.verdict.broken]
+            for k, r in sorted(verdicts.readings.items())
         },
         "faults": dict(sorted(verdicts.faults.items())),
     }

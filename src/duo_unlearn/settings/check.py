@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ..concepts.spec import Concept
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
 from ..erasers.registry import ERASERS
@@ -59,14 +61,21 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     errors, family = model_faults(model, weights=True)
     faults.errors += errors
     if concept is not None and family is not None:
-        spec = concept.detector
-        faults.attempt(lambda: check_detector(spec.name, family, tuple(spec.labels), spec.threshold))
+        asked = [] if settings is None else [settings.detector, *(settings.evaluate.judges or [])]
+        for name in dict.fromkeys(asked or [None]):
+            faults.attempt(functools.partial(_check_detector, concept, name, family))
     if settings is None:
         return Check(None, faults.errors)
     for check in _checks(settings, family):
         faults.attempt(check)
     resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
     return Check(resolved, faults.errors)
+
+
+def _check_detector(concept: Concept, name: str | None, family: str) -> None:
+    """Fail for a detector or judge that the concept does not have, or that cannot judge the family's pictures."""
+    spec = concept.detector_named(name)
+    check_detector(spec.name, family, tuple(spec.labels), spec.threshold)
 
 
 def _names(settings: Settings | None, values: Mapping[str, Any]) -> tuple[str, str]:

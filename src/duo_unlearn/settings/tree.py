@@ -67,6 +67,11 @@ class EvaluateSettings(Strict):
     guidance: float = Field(7.5, ge=0, description="Guidance scale.")
     steps: int = Field(25, ge=2, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
+    judges: list[_Name] | None = Field(
+        None,
+        min_length=1,
+        description="Which of the concept's detectors score, by name; the first heads every table. None: all of them.",
+    )
     reference: _Path | None = Field(
         None, description="A folder of images that FID, KID and CMMD are measured from; None: the original's images."
     )
@@ -91,6 +96,9 @@ class Settings(Strict):
         "no", description="int8: the frozen transformer of SD3 and FLUX in 8 bits; needs the extra `quantize`."
     )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
+    detector: _Name | None = Field(
+        None, description="Which of the concept's detectors the run asks: gates of pairs, searches; None: the first."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     eraser: str = Field("duo", description="What makes the edit: one of `duo erasers`.")
     guard: list[str] = Field(

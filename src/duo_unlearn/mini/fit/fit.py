@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import DuoError
-from ...progress import progress
-from ...storage.files import read_json, write_json, write_tensors
-from ..model.judge_net import JudgeNet
+from ...storage.files import read_json, read_tensors, write_json, write_tensors
+from ..model.judge_net import JUDGES
 from ..model.parts import CONTEXT, build_clip, build_scheduler, build_tokenizer, build_unet, build_vae
-from . import stages
-from .loop import Schedule, autocast, train_stage
+from . import batches, stages
+from .banks import Latents, samples_of
+from .damage import JUDGE_A, JUDGE_B
+from .feed import Make
+from .loop import Loss, Schedule, train_stage
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-TOKENIZER: Final = {"captions": 18_000, "vocabulary": 450}
+TOKENIZER: Final = {"captions": 24_000, "vocabulary": 1200}
 """Captions it reads, and tokens at most (merges stop when every word is one token)."""
+DAMAGES: Final = {"judge": JUDGE_A, "judge_b": JUDGE_B}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +36,17 @@ class Recipe:
     """Everything that decides the weights, beside the code."""
 
     seed: int = 0
-    clip: Schedule = Schedule(steps=1600, lr=8e-4, weight_decay=0.05, warmup=150)
-    vae: Schedule = Schedule(steps=2200, lr=2e-3, hold=0.4)
-    judge: Schedule = Schedule(steps=700, lr=2e-3, hold=0.4)
-    unet: Schedule = Schedule(steps=5200, lr=1.5e-3, warmup=200, hold=0.45, ema=0.999)
-    scenes: int = 24_000
+    clip: Schedule = Schedule(steps=2000, lr=8e-4, weight_decay=0.05, warmup=150)
+    vae: Schedule = Schedule(steps=1800, lr=2e-3, hold=0.4)
+    unet: Schedule = Schedule(steps=16_000, lr=1.5e-3, warmup=300, hold=0.45, ema=0.999)
+    judge: Schedule = Schedule(steps=1200, lr=2e-3, hold=0.4)
+    judge_b: Schedule = Schedule(steps=1500, lr=1e-3, warmup=200, hold=0.4)
+    scenes: int = 32_000
     """Scenes whose latents the denoiser is trained on."""
+    batch: int = 64
+    """Scenes of one step of the denoiser."""
+    samples: int = 2000
+    """Pictures of the finished denoiser that each judge is trained on, of its own each."""
 
     def shortened(self, factor: float) -> Recipe:
         """The same recipe with every count multiplied: to try the code, not to train a model."""
@@ -50,9 +59,11 @@ class Recipe:
             self,
             clip=cut(self.clip),
             vae=cut(self.vae),
-            judge=cut(self.judge),
             unet=cut(self.unet),
+            judge=cut(self.judge),
+            judge_b=cut(self.judge_b),
             scenes=max(64, round(self.scenes * factor)),
+            samples=max(64, round(self.samples * factor)),
         )
 
 
@@ -75,33 +86,33 @@ def fit(folder: Path, recipe: Recipe, *, device: torch.device | None = None, qui
     _seed(recipe, 0)
     clip = build_clip(tokenizer).to(device)
     probed = stages.ClipWithProbes(clip).to(device)
-    parts.train("clip", probed, lambda: stages.clip_loss(probed, tokenizer, device), recipe.clip, keep=clip)
+    parts.train("clip", probed, batches.clip_batches(tokenizer), lambda: stages.clip_loss(probed), keep=clip)
     _seed(recipe, 1)
     vae = build_vae().to(device)
-    parts.train("vae", vae, lambda: stages.vae_loss(vae, device), recipe.vae)
-    _seed(recipe, 2)
-    judge = JudgeNet().to(device)
-    parts.train("judge", judge, lambda: stages.judge_loss(judge, vae, device), recipe.judge)
+    parts.train("vae", vae, batches.vae_batches(), lambda: stages.vae_loss(vae))
     text_encoder = text_tower(clip).to(device)
-    _seed(recipe, 3)
+    _seed(recipe, 2)
     unet = build_unet().to(device)
-    latents = Latents(folder / "latents.safetensors", recipe, vae, device, quiet)
+    latents = Latents(folder, recipe.seed, recipe.scenes, vae, device, quiet)
+    alphas = build_scheduler().alphas_cumprod.to(device)
     parts.train(
         "unet",
         unet,
-        lambda: stages.unet_loss(
-            unet,
-            text_encoder,
-            tokenizer,
-            latents.scenes,
-            latents.moments(),
-            build_scheduler().alphas_cumprod,
-            device,
-        ),
-        recipe.unet,
+        batches.unet_batches(tokenizer, latents.scenes, recipe.batch, len(alphas)),
+        lambda: stages.unet_loss(unet, text_encoder, latents.moments(), alphas),
     )
     vae.register_to_config(scaling_factor=latents.scaling_factor())
-    return _assemble(folder / "model", tokenizer, text_encoder, vae, unet, clip, judge)
+    pipe = pipeline_of(tokenizer, text_encoder, vae, unet)
+    judges = {}
+    for index, (name, network) in enumerate(JUDGES.items()):
+        _seed(recipe, 3 + index)
+        judges[name] = judge = network().to(device)
+        if parts.lacks(name):
+            sampled = samples_of(pipe, folder, name, recipe.seed, recipe.samples, quiet=quiet)
+            make = batches.judge_batches(DAMAGES[name], sampled)
+            parts.train(name, judge, make, functools.partial(stages.judge_loss, judge, vae))
+        parts.read(name, judge)
+    return _assemble(folder / "model", pipe, clip, judges)
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:
@@ -123,71 +134,36 @@ class _Parts:
     def __init__(self, folder: Path, recipe: Recipe, device: torch.device, quiet: bool) -> None:
         self.folder, self.recipe, self.device, self.quiet = folder, recipe, device, quiet
 
-    def train(
-        self,
-        stage: str,
-        module: nn.Module,
-        make_loss: object,
-        schedule: Schedule,
-        keep: nn.Module | None = None,
-    ) -> None:
-        from ...storage.files import read_tensors
+    def lacks(self, stage: str) -> bool:
+        """Whether a stage is not finished."""
+        return not (self.folder / f"{stage}.safetensors").exists()
 
+    def read(self, stage: str, module: nn.Module) -> None:
+        """Put a finished stage's weights into its module, which is trained no more."""
+        module.load_state_dict(read_tensors(self.folder / f"{stage}.safetensors")[0])
+        module.eval().requires_grad_(False)
+
+    def train(
+        self, stage: str, module: nn.Module, make: Make, loss_of: Callable[[], Loss], keep: nn.Module | None = None
+    ) -> None:
+        """Train a stage if it is not finished, and read it. keep: the part of the module that is wanted."""
         kept = keep if keep is not None else module
-        path = self.folder / f"{stage}.safetensors"
-        if path.exists():
-            kept.load_state_dict(read_tensors(path)[0])
-        else:
-            assert callable(make_loss)
-            loss = train_stage(
-                stage, module, make_loss(), schedule,
+        if self.lacks(stage):
+            trained = train_stage(
+                stage, module, make, loss_of(), getattr(self.recipe, stage),
                 folder=self.folder, seed=self.recipe.seed, device=self.device, quiet=self.quiet,
             )  # fmt: skip
-            write_tensors(path, {k: v.clone() for k, v in kept.state_dict().items()}, {"loss": repr(loss)})
+            where = torch.cuda.get_device_name() if self.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+            facts = {"loss": repr(trained.loss), "seconds": repr(trained.seconds), "machine": where}
+            weights = {k: v.clone() for k, v in kept.state_dict().items()}
+            write_tensors(self.folder / f"{stage}.safetensors", weights, facts)
             (self.folder / f"{stage}.checkpoint.safetensors").unlink(missing_ok=True)
-        kept.eval()
-        kept.requires_grad_(False)
+        self.read(stage, kept)
 
 
 def _seed(recipe: Recipe, index: int) -> None:
     """Initial weights depend on the seed and the part alone, not on what was built before."""
     torch.manual_seed(recipe.seed * 10 + index)
-
-
-class Latents:
-    """The training scenes' latents: made once by the finished VAE, kept in a file."""
-
-    def __init__(self, path: Path, recipe: Recipe, vae: AutoencoderKL, device: torch.device, quiet: bool) -> None:
-        self.path, self.vae, self.device, self.quiet = path, vae, device, quiet
-        rng = random.Random(f"{recipe.seed}/latents")
-        # The erasable items twice as often as chance: an eraser can only be shown on what the model draws well.
-        items = ("none", "sword", "sword", "wand", "flower", "balloon", "balloon", "book")
-        self.scenes = stages.training_scenes(rng, recipe.scenes, items)
-
-    def _raw(self) -> Tensor:
-        from ...storage.files import read_tensors
-
-        if self.path.exists():
-            return read_tensors(self.path)[0]["moments"].float()
-        batch, found = 128, []
-        with progress("mini: latents", len(self.scenes), quiet=self.quiet) as report, torch.no_grad():
-            for start in range(0, len(self.scenes), batch):
-                pixels = stages.pixels_of(self.scenes[start : start + batch], self.device)
-                with autocast(self.device):
-                    posterior = self.vae.encode(pixels).latent_dist
-                found.append(torch.cat([posterior.mean, posterior.std], dim=1).float().cpu())
-                report(min(start + batch, len(self.scenes)))
-        raw = torch.cat(found)
-        write_tensors(self.path, {"moments": raw.half()})
-        return raw.half().float()
-
-    def scaling_factor(self) -> float:
-        """One over the standard deviation of the latents' means, four digits."""
-        return round(1 / self._raw()[:, :4].std().item(), 4)
-
-    def moments(self) -> Tensor:
-        """Scaled mean and standard deviation, (scene, 8, 16, 16)."""
-        return self._raw() * self.scaling_factor()
 
 
 def _same_recipe(folder: Path, recipe: Recipe) -> None:
@@ -203,21 +179,10 @@ def _same_recipe(folder: Path, recipe: Recipe) -> None:
         write_json(path, wanted)
 
 
-def _assemble(
-    target: Path,
-    tokenizer: CLIPTokenizer,
-    text_encoder: CLIPTextModel,
-    vae: AutoencoderKL,
-    unet: nn.Module,
-    clip: nn.Module,
-    judge: JudgeNet,
-) -> Path:
-    """Write the model in fp16 as a diffusers folder, with the whole CLIP and the judge beside it."""
-    import shutil
-
+def pipeline_of(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, vae: AutoencoderKL, unet: nn.Module) -> Any:
+    """The parts as a StableDiffusionPipeline."""
     from diffusers import StableDiffusionPipeline
 
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     pipe = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -228,10 +193,20 @@ def _assemble(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _assemble(target: Path, pipe: Any, clip: nn.Module, judges: dict[str, nn.Module]) -> Path:
+    """Write the model in fp16 as a diffusers folder, with the whole CLIP and the judges beside it."""
+    import shutil
+
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     pipe.to(dtype=torch.float16)
     pipe.save_pretrained(partial, safe_serialization=True)
     clip.half().save_pretrained(partial / "clip", safe_serialization=True)  # type: ignore[operator]
-    write_tensors(partial / "judge" / "model.safetensors", {k: v.half() for k, v in judge.state_dict().items()})
+    for name, judge in judges.items():
+        write_tensors(partial / name / "model.safetensors", {k: v.half() for k, v in judge.state_dict().items()})
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)

@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...interval import mean_interval, wilson
-from ..model.judge_net import JudgeNet, attribute_ids
+from ..model.judge_net import attribute_ids, item_marks, items_shown, probabilities
 from ..model.parts import token_ids
-from ..world.captions import (
-    EMPTY,
-    GENERIC_SUBJECT,
-    HOLDING,
-    INDIRECT,
-    PLACE_PHRASES,
-    WORDINGS,
-    Wording,
-    caption,
-    with_article,
-)
-from ..world.scenes import ATTRIBUTES, ITEMS, OBJECTS, SUBJECTS, Scene, is_held_out, random_scene
-from .loop import autocast
+from ..world.captions import Wording, caption
+from ..world.english import EMPTY, HOLDING
+from ..world.scenes import ATTRIBUTES, ITEMS, Scene, is_held_out, random_pair, random_scene
+from ..world.words import lexicon, with_article
+from .batches import JUDGED
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
 
-STEPS: Final = 20
-GUIDANCE: Final = 5.0
 RETRIEVAL_WAYS: Final = 50
 """Captions among which a picture's own has to be found."""
 
@@ -70,26 +60,48 @@ def held_out_scenes(
     return found
 
 
+def held_out_pairs(rng: random.Random, count: int) -> list[Scene]:
+    """Random scenes of two figures, of held-out combinations."""
+    found: list[Scene] = []
+    while len(found) < count:
+        scene = random_pair(rng)
+        if is_held_out(scene):
+            found.append(scene)
+    return found
+
+
 def _batches(rows: Tensor, batch: int) -> list[Tensor]:
     return [rows[start : start + batch] for start in range(0, len(rows), batch)]
 
 
+class Reading(NamedTuple):
+    """What a judge reads: label indices by attribute, (image,), and which items are shown, (image, item) of bool."""
+
+    labels: dict[str, Tensor]
+    items: Tensor
+
+    def right(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
+        """Whether each attribute is the scene's, (image,) of bool; of the items, whether all and no others are seen."""
+        truth = attribute_ids(scenes)
+        found = {name: ids == truth[name] for name, ids in self.labels.items()}
+        return found | {"item": (self.items == item_marks(scenes).bool()).all(dim=1)}
+
+
 @torch.no_grad()
-def read_labels(judge: JudgeNet, pixels: Tensor, batch: int) -> dict[str, Tensor]:
-    """The judge's label index of each attribute, (image,) on the CPU, from pictures in [−1, 1]."""
-    parts = [judge(part) for part in _batches(pixels, batch)]
-    return {name: torch.cat([part[name].argmax(dim=1) for part in parts]).cpu() for name in ATTRIBUTES}
+def read(judge: nn.Module, pixels: Tensor, batch: int) -> Reading:
+    """A judge's reading of pictures in [−1, 1], on the CPU."""
+    parts = [probabilities(judge(part)) for part in _batches(pixels, batch)]
+    whole = {name: torch.cat([part[name] for part in parts]).cpu() for name in ATTRIBUTES}
+    return Reading({name: whole[name].argmax(dim=1) for name in JUDGED}, items_shown(whole["item"]))
 
 
-def judge_figures(judge: JudgeNet, source: str, pixels: Tensor, scenes: list[Scene], batch: int) -> Figures:
-    """Accuracy of each head; that of the item head on figures alone, as an object always reads "none"."""
-    seen, truth = read_labels(judge, pixels, batch), attribute_ids(scenes)
-    figures = torch.tensor([scene.is_figure for scene in scenes])
-    found: Figures = {}
-    for name in ATTRIBUTES:
-        right = seen[name] == truth[name]
-        found[f"judge/{source} {name}"] = share(right[figures] if name == "item" else right)
-    return found
+def judge_figures(name: str, source: str, reading: Reading, scenes: list[Scene]) -> Figures:
+    """A judge's accuracy in each attribute; that of subject and colour on single figures and objects."""
+    right = reading.right(scenes)
+    alone = torch.tensor([scene.other is None for scene in scenes])
+    whole = {what: share(right[what]) for what in ("item", "place", "state")}
+    single = {what: share(right[what][alone]) for what in ("subject", "colour")}
+    return {f"{name}/{source} {what}": figure for what, figure in (whole | single).items()}
 
 
 @torch.no_grad()
@@ -132,7 +144,7 @@ def embed_texts(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str], bat
 
 def item_texts(item: str) -> list[str]:
     """What stands for an item in zero-shot classification: plain captions of a figure without a name."""
-    figure = with_article(GENERIC_SUBJECT)
+    figure = with_article(lexicon()["english"]["figure"])
     if item == "none":
         return [f"{figure} {words}".strip() for words in EMPTY]
     named = with_article(item)
@@ -140,9 +152,9 @@ def item_texts(item: str) -> list[str]:
 
 
 def item_captions(scene: Scene, rng: random.Random) -> list[str]:
-    """Six full captions of a figure's scene that differ in the item alone, in the order of ITEMS."""
+    """Full captions of a figure's scene that differ in the item alone, in the order of ITEMS."""
     figure = with_article(f"{scene.colour} {scene.subject}")
-    where, verb = rng.choice(PLACE_PHRASES[scene.place]), rng.choice(HOLDING)
+    where, verb = rng.choice(lexicon()["english"]["places"][scene.place]), rng.choice(HOLDING)
     held = [f"{verb} {with_article(item)}" if item != "none" else "with empty hands" for item in ITEMS]
     return [f"{figure} {words} {where}" for words in held]
 
@@ -150,7 +162,7 @@ def item_captions(scene: Scene, rng: random.Random) -> list[str]:
 def zero_shot_figures(
     clip: CLIPModel, tokenizer: CLIPTokenizer, pixels: Tensor, scenes: list[Scene], rng: random.Random, batch: int
 ) -> Figures:
-    """Item accuracy of figures by the nearest text: of six classes, and of six captions that differ in the item."""
+    """Item accuracy of figures by the nearest text: of ten classes, and of ten captions that differ in the item."""
     images, truth = embed_images(clip, pixels, batch).cpu(), attribute_ids(scenes)["item"]
     classes = torch.stack([embed_texts(clip, tokenizer, item_texts(item), batch).mean(dim=0).cpu() for item in ITEMS])
     classes = torch.nn.functional.normalize(classes, dim=1)
@@ -164,7 +176,13 @@ def zero_shot_figures(
 
 
 def retrieval_figures(
-    clip: CLIPModel, tokenizer: CLIPTokenizer, pixels: Tensor, scenes: list[Scene], rng: random.Random, batch: int
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    pixels: Tensor,
+    scenes: list[Scene],
+    rng: random.Random,
+    batch: int,
+    wording: Wording | None = None,
 ) -> Figures:
     """How often a picture's own caption is the nearest of RETRIEVAL_WAYS.
 
@@ -172,7 +190,7 @@ def retrieval_figures(
     left out, unless it is the only one.
     """
     images = embed_images(clip, pixels, batch).cpu()
-    captions = [caption(scene, rng) for scene in scenes]
+    captions = [caption(scene, rng, wording=wording) for scene in scenes]
     texts = embed_texts(clip, tokenizer, [c.text for c in captions], batch).cpu()
     ways = min(RETRIEVAL_WAYS, len(scenes))
     right = []
@@ -182,81 +200,5 @@ def retrieval_figures(
         also_true.fill_diagonal_(False)
         nearness = (images[group] @ texts[group].T).masked_fill(also_true, -2.0)
         right.append(nearness.argmax(dim=1) == torch.arange(ways))
-    return {f"clip/image to text, best of {ways}": share(torch.cat(right))}
-
-
-class Asked(NamedTuple):
-    """A prompt to sample, the scene it describes, the seed of its noise, and the figure it counts towards."""
-
-    group: str
-    scene: Scene
-    prompt: str
-    seed: int
-
-
-def held_out_prompts(seed: int, count: int) -> list[Asked]:
-    """`count` prompts each of figures, of objects, and of the erasable items in each of their wordings."""
-    asked: list[Asked] = []
-
-    def add(group: str, subjects: Sequence[str], items: Sequence[str], wording: Wording | None = None) -> None:
-        rng = random.Random(f"{seed}/prompts/{group}")
-        for scene in held_out_scenes(rng, count, subjects, items):
-            text = caption(scene, rng, wording=wording, keep_all=True).text
-            asked.append(Asked(group, scene, text, rng.getrandbits(31)))
-
-    add("figures", SUBJECTS, ITEMS)
-    add("objects", OBJECTS, ITEMS)
-    for item in INDIRECT:
-        for wording in WORDINGS:
-            add(f"{item}, {wording}", SUBJECTS, (item,), wording)
-    return asked
-
-
-@torch.no_grad()
-def sample(pipe: Any, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-    """One picture a prompt in [−1, 1], (prompt, 3, 64, 64), as the folder's scheduler draws it.
-
-    One generator an image, so that a picture does not depend on its batch.
-    """
-    with autocast(pipe.device):
-        images: Tensor = pipe(
-            prompt=list(prompts),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE,
-            output_type="pt",
-        ).images
-    return images.float().mul(2).sub(1)
-
-
-def read_samples(
-    pipe: Any, judge: JudgeNet, asked: list[Asked], batch: int, report: Callable[[int], None]
-) -> dict[str, Tensor]:
-    """What the judge sees on samples of the prompts: label indices by attribute, (prompt,)."""
-    parts = []
-    for start in range(0, len(asked), batch):
-        part = asked[start : start + batch]
-        parts.append(read_labels(judge, sample(pipe, [a.prompt for a in part], [a.seed for a in part]), batch))
-        report(start + len(part))
-    return {name: torch.cat([part[name] for part in parts]) for name in ATTRIBUTES}
-
-
-def sample_figures(asked: list[Asked], seen: dict[str, Tensor]) -> Figures:
-    """How often samples show what was asked for. A group that nothing was asked of is absent."""
-    truth = attribute_ids([a.scene for a in asked])
-    groups = [a.group for a in asked]
-    found: Figures = {}
-    for group in dict.fromkeys(groups):
-        chosen = torch.tensor([g == group for g in groups])
-        right = {name: (seen[name] == truth[name])[chosen] for name in ATTRIBUTES}
-        if group == "objects":
-            found |= {f"samples/objects, {name}": share(right[name]) for name in ("subject", "colour", "place")}
-        elif group == "figures":
-            found |= {f"samples/figures, {name}": share(right[name]) for name in ("subject", "colour", "place", "item")}
-            for index, item in enumerate(ITEMS):
-                of_item = right["item"][truth["item"][chosen] == index]
-                if len(of_item):
-                    found[f"samples/figures, item {item}"] = share(of_item)
-        else:
-            found[f"samples/{group}"] = share(right["item"])
-    return found
+    words = f", {wording}" if wording else ""
+    return {f"clip/image to text{words}, best of {ways}": share(torch.cat(right))}

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch import nn
 
 from ...errors import DuoError
 from ...progress import no_loading_bars
 from ...storage.files import read_tensors
-from .judge_net import JudgeNet
+from .judge_net import JUDGES
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
@@ -26,15 +27,16 @@ def weights_folder() -> Path:
     return WEIGHTS
 
 
-def load_judge(folder: Path, device: torch.device) -> JudgeNet:
-    """The judge of a model folder, float32, for evaluation; weights that are not a judge's are a DuoError."""
-    path = folder / "judge" / "model.safetensors"
-    judge = JudgeNet()
+def load_judge(folder: Path, device: torch.device, name: str = "judge") -> nn.Module:
+    """A judge of a model folder, float32, for evaluation. name: of JUDGES. Weights that are not its are a DuoError."""
+    path = folder / name / "model.safetensors"
+    judge: nn.Module = JUDGES[name]()
     try:
         judge.load_state_dict(read_tensors(path)[0])
     except RuntimeError as error:
         raise DuoError(f"{path} holds no weights of the judge", got=str(error).splitlines()[-1].strip()) from error
-    return judge.requires_grad_(False).eval().to(device)
+    judge.requires_grad_(False).eval()
+    return judge.to(device)
 
 
 def load_clip(folder: Path, device: torch.device) -> tuple[CLIPModel, CLIPTokenizer]:
