@@ -198,6 +198,10 @@ def test_a_set_that_is_used_up_does_not_hold_the_others_back(sword: Concept) -> 
 
 # --- the named sets ---------------------------------------------------------------------------------------------------
 FEW = Counts(attack=7, keep=5, neighbour=3, plain=4)
+LONG = (
+    "a simple drawing made by hand of a red farmer who stands still and waits and holds a sword in one hand"
+    " on the beach, while nobody else is there"
+)
 PUBLISHED = [
     ("direct", "a picture of an orange wizard under the stars with a sword", 837703358),
     ("synonym", "a picture of a yellow pirate who holds a saber by the sea", 1500655599),
@@ -211,8 +215,7 @@ PUBLISHED = [
     ("two-figures", "a green guard carrying a sword next to a red robot with empty hands in the desert", 863180428),
     (
         "long",
-        "a simple drawing made by hand of a red farmer who stands still and waits and holds a sword in one hand"
-        " on the beach, while nobody else is there",
+        LONG,
         267450833,
     ),
     ("on-a-wall", "on the grass, a blue castle with a blade on its wall", 1916679113),
