@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..world.drawing import draw_batch
-from ..world.scenes import ITEMS, Scene, random_look
+from ..world.scenes import ITEMS, Scene, is_held_out, random_look
 from .feed import Draw
 
 
@@ -132,7 +132,7 @@ def half_formed(scenes: list[Scene], draw: Draw) -> HalfFormed:
     item: three quarters of one is that one, between 40 and 60 % of each is broken.
     """
     rng = draw.rng
-    choices = [rng.choice([item for item in (*ITEMS, *("none",) * 6) if item != scene.item]) for scene in scenes]
+    choices = [rng.choice(_others(scene)) for scene in scenes]
     targets = [s.counterpart(item, random_look(rng, item)) for s, item in zip(scenes, choices, strict=True)]
     here, there = (to_pixels(torch.from_numpy(draw_batch(part))) for part in (scenes, targets))
     found, items, broken = [], torch.zeros(len(scenes), len(ITEMS)), []
@@ -148,6 +148,12 @@ def half_formed(scenes: list[Scene], draw: Draw) -> HalfFormed:
         broken.append(not fading and share < 0.7)
         items[row, ITEMS.index(scene.item if share > 0.5 else target.item)] = 1
     return HalfFormed(torch.stack(found), items, torch.tensor(broken))
+
+
+def _others(scene: Scene) -> list[str]:
+    """Items that a half-formed picture may be on the way to; none of a combination that is held out of training."""
+    items = [item for item in (*ITEMS, *("none",) * 6) if item != scene.item]
+    return [item for item in items if not is_held_out(scene.counterpart(item))]
 
 
 def _cut(here: Tensor, there: Tensor, share: float, rng: random.Random) -> Tensor:

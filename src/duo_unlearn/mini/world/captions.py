@@ -121,7 +121,7 @@ def caption(
         raise ValueError(f"{scene.item!r} has no {wording} wording; it has {', '.join(kinds)}")
     if wording is None and form in ("long", "negation", "unsaid"):
         wording = "direct"
-    unsaid_now = form is None and _leaves_unsaid(scene, rng)
+    unsaid_now = form is None and wording is None and _leaves_unsaid(scene, rng)
     chosen = wording or _random_wording(kinds, rng)
     if unsaid_now:
         chosen, form = chosen if chosen in LANGUAGES else "direct", "unsaid"
