@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from duo_unlearn.mini.fit import asked
-from duo_unlearn.mini.fit.asked import Asked, held_out_prompts, sample_figures, sampled
+from duo_unlearn.mini.fit import sampling
+from duo_unlearn.mini.fit.asked import Asked, held_out_prompts, sample_figures
 from duo_unlearn.mini.fit.batches import JUDGED
 from duo_unlearn.mini.fit.card import load_pipeline
 from duo_unlearn.mini.fit.quality import Reading, read
@@ -169,10 +169,9 @@ def test_samples_come_in_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> No
         assert [int(prompt) for prompt in prompts] == seeds
         return torch.tensor(seeds).float().view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
 
-    monkeypatch.setattr(asked, "sample", paint)
+    monkeypatch.setattr(sampling, "sample", paint)
     done: list[int] = []
-    every = [Asked("figures", SWORD, str(i), i) for i in range(7)]
-    found = sampled(None, every, 3, done.append)
+    found = sampling.sample_all(None, [str(i) for i in range(7)], list(range(7)), 3, done.append)
     assert found[:, 0, 0, 0].tolist() == list(range(7))
     assert done == [3, 6, 7]
 
@@ -182,5 +181,9 @@ def test_the_shipped_model_draws_the_sword_under_every_wording(shipped: Path) ->
     pipe, judge = load_pipeline(shipped, CPU), load_judge(shipped, CPU, "judge_b")
     groups = {f"sword, {wording}" for wording in WORDINGS}
     every = [one for one in held_out_prompts(seed=5, count=4) if one.group in groups]
-    reading = read(judge, sampled(pipe, every, 16, lambda _done: None), 32)
+    reading = read(
+        judge,
+        sampling.sample_all(pipe, [a.prompt for a in every], [a.seed for a in every], 16, lambda _done: None),
+        32,
+    )
     assert reading.items[:, ITEMS.index("sword")].float().mean() >= 0.8

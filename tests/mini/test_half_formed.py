@@ -57,7 +57,7 @@ def drawn() -> tuple[list[Scene], HalfFormed]:
 
 
 @pytest.fixture(scope="module")
-def found(drawn: tuple[list[Scene], HalfFormed]) -> list[Found]:
+def findings(drawn: tuple[list[Scene], HalfFormed]) -> list[Found]:
     """The same, each explained by its picture alone."""
     scenes, half = drawn
     every = []
@@ -83,9 +83,9 @@ def test_shapes_and_range(drawn: tuple[list[Scene], HalfFormed]) -> None:
     assert half.broken.dtype == torch.bool
 
 
-def test_an_item_of_at_least_55_per_cent_is_the_item_and_of_at_most_15_none(found: list[Found]) -> None:
+def test_an_item_of_at_least_55_per_cent_is_the_item_and_of_at_most_15_none(findings: list[Found]) -> None:
     seen = set()
-    for one in filter(fading, found):
+    for one in filter(fading, findings):
         item = one.scene.item if one.target == "none" else one.target
         of_item = one.share if one.target == "none" else 1 - one.share
         if of_item > 0.35:
@@ -99,8 +99,8 @@ def test_an_item_of_at_least_55_per_cent_is_the_item_and_of_at_most_15_none(foun
     assert len(seen) == 8  # from an item and from none, to be seen and not, faded and cut
 
 
-def test_a_blend_of_two_items_is_broken_unless_one_has_three_quarters(found: list[Found]) -> None:
-    blends = [one for one in found if not fading(one)]
+def test_a_blend_of_two_items_is_broken_unless_one_has_three_quarters(findings: list[Found]) -> None:
+    blends = [one for one in findings if not fading(one)]
     for one in blends:
         assert not one.cut
         if one.broken:
@@ -111,7 +111,7 @@ def test_a_blend_of_two_items_is_broken_unless_one_has_three_quarters(found: lis
     assert {one.broken for one in blends} == {True, False}
 
 
-def test_a_half_formed_picture_that_keeps_its_label_is_of_no_held_out_combination(found: list[Found]) -> None:
-    for one in found:
+def test_a_half_formed_picture_that_keeps_its_label_is_of_no_held_out_combination(findings: list[Found]) -> None:
+    for one in findings:
         if not one.broken:
             assert not is_held_out(one.scene.counterpart(one.label)), one

@@ -36,7 +36,7 @@ def sampled() -> Sampled:
     return Sampled(torch.from_numpy(draw_batch(scenes)), scenes)
 
 
-def made(sampled: Sampled, kind: Damage = JUDGE_A, step: int = 0) -> JudgeBatch:
+def batch_of(sampled: Sampled, kind: Damage = JUDGE_A, step: int = 0) -> JudgeBatch:
     batch: JudgeBatch = judge_batches(kind, sampled, PART * SHARES_OF_A_JUDGE)(draw_for(0, "judge", step))
     return batch
 
@@ -47,7 +47,7 @@ def blind(share: float) -> Damage:
 
 @pytest.mark.parametrize("kind", [JUDGE_A, JUDGE_B], ids=["A", "B"])
 def test_shapes_and_range(sampled: Sampled, kind: Damage) -> None:
-    batch = made(sampled, kind)
+    batch = batch_of(sampled, kind)
     assert SHARES_OF_A_JUDGE == 8
     assert batch.pixels.shape == (8 * PART, 3, 64, 64)
     assert -1 <= batch.pixels.min() <= batch.pixels.max() <= 1
@@ -58,7 +58,7 @@ def test_shapes_and_range(sampled: Sampled, kind: Damage) -> None:
 
 
 def test_the_first_pictures_are_drawn_ones_with_all_their_labels(sampled: Sampled) -> None:
-    batch = made(sampled)
+    batch = batch_of(sampled)
     scenes = training_scenes(draw_for(0, "judge", 0).rng, 4 * PART)
     drawn = slice(0, 2 * PART)
     assert torch.equal(batch.pixels[drawn], to_pixels(torch.from_numpy(draw_batch(scenes[drawn]))))
@@ -71,7 +71,7 @@ def test_the_first_pictures_are_drawn_ones_with_all_their_labels(sampled: Sample
 def test_the_damaged_ones_are_no_longer_as_drawn_and_keep_their_labels(sampled: Sampled) -> None:
     changed = []
     for step in range(3):
-        batch = made(sampled, blind(0.0), step)
+        batch = batch_of(sampled, blind(0.0), step)
         scenes = training_scenes(draw_for(0, "judge", step).rng, 4 * PART)
         before = to_pixels(torch.from_numpy(draw_batch(scenes[DAMAGED])))
         changed += (batch.pixels[DAMAGED] != before).flatten(1).any(dim=1).tolist()
@@ -88,7 +88,7 @@ def row_of(picture: Tensor, sampled: Sampled) -> int:
 
 
 def test_sampled_pictures_are_labelled_by_what_was_asked_for(sampled: Sampled) -> None:
-    batch = made(sampled)
+    batch = batch_of(sampled)
     rows = [row_of(picture, sampled) for picture in batch.pixels[SAMPLED]]
     assert len(set(rows)) == PART
     scenes = [sampled.scenes[row] for row in rows]
@@ -99,7 +99,7 @@ def test_sampled_pictures_are_labelled_by_what_was_asked_for(sampled: Sampled) -
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_colour_is_unknown_where_its_name_no_longer_holds(sampled: Sampled, share: float) -> None:
-    batch = made(sampled, blind(share))
+    batch = batch_of(sampled, blind(share))
     unknown = batch.labels[:, COLOUR] == UNKNOWN
     assert unknown[DAMAGED].tolist() == [bool(share)] * 2 * PART
     assert unknown[ROUGH].tolist() == [bool(share)] * PART
@@ -112,7 +112,7 @@ def test_a_colour_is_unknown_where_its_name_no_longer_holds(sampled: Sampled, sh
 
 
 def test_whole_pictures_are_known_and_whole(sampled: Sampled) -> None:
-    batch = made(sampled)
+    batch = batch_of(sampled)
     assert batch.known[: 6 * PART].tolist() == [1] * 6 * PART
     assert batch.labels[: 6 * PART, STATE].tolist() == [0] * 6 * PART
     items = batch.items[: 7 * PART]
@@ -124,7 +124,7 @@ def test_whole_pictures_are_known_and_whole(sampled: Sampled) -> None:
 def test_a_half_formed_picture_that_is_broken_has_no_known_item_but_all_else(sampled: Sampled) -> None:
     seen = set()
     for step in range(8):
-        batch = made(sampled, step=step)
+        batch = batch_of(sampled, step=step)
         state, known = batch.labels[HALF, STATE], batch.known[HALF]
         assert torch.equal(known, 1 - state)
         assert batch.items[HALF].sum(dim=1).tolist() == [1] * PART
@@ -135,7 +135,7 @@ def test_a_half_formed_picture_that_is_broken_has_no_known_item_but_all_else(sam
 
 def test_of_a_broken_picture_that_it_is_broken_is_all_that_is_known(sampled: Sampled) -> None:
     for step in range(3):
-        batch = made(sampled, step=step)
+        batch = batch_of(sampled, step=step)
         assert batch.known[BROKEN].tolist() == [0] * PART
         assert not batch.items[BROKEN].any()
         for column in range(len(JUDGED)):
@@ -143,14 +143,14 @@ def test_of_a_broken_picture_that_it_is_broken_is_all_that_is_known(sampled: Sam
 
 
 def test_broken_pictures_are_ruins_of_drawn_and_of_sampled_ones(sampled: Sampled) -> None:
-    batch = made(sampled)
+    batch = batch_of(sampled)
     intact = torch.cat([batch.pixels[: 2 * PART], to_pixels(sampled.pictures)])
     for picture in batch.pixels[BROKEN]:
         assert ((intact - picture).abs().flatten(1).mean(dim=1) > 0.03).all()
 
 
 def test_a_step_has_its_own_batch_and_the_same_each_time(sampled: Sampled) -> None:
-    one, again, other = made(sampled), made(sampled), made(sampled, step=1)
+    one, again, other = batch_of(sampled), batch_of(sampled), batch_of(sampled, step=1)
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not torch.equal(one.pixels, other.pixels)
 

@@ -61,9 +61,7 @@ def _read(run: Run, detector: Detector, attempts: Sequence[Attempt]) -> Iterator
         verdicts = verdicts_of(detector, [image for image, _ in opened], errors)
         whole = [image for (image, _), verdict in zip(opened, verdicts, strict=True) if verdict and image is not None]
         reads = detector.read(whole) if isinstance(detector, AttributeReader) and whole else [{}] * len(whole)
-        attributes = iter(
-            detector.read(whole) if reads and isinstance(detector, AttributeReader) else [{}] * len(whole)
-        )
+        attributes = iter(reads)
         for i, (attempt, (image, fault), verdict) in enumerate(zip(part, opened, verdicts, strict=True)):
             assert attempt.sha256 is not None
             if verdict is not None:

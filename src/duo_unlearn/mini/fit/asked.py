@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from ..world.captions import WORDINGS, Form, Wording, caption
 from ..world.scenes import CARRIERS, ITEMS, MOUNTS, OBJECTS, SUBJECTS, Scene, is_held_out, random_pair, random_scene
 from .quality import Figures, Reading, held_out_pairs, held_out_scenes, share
-from .sampling import sample
-
-_SWORD: Final = ITEMS.index("sword")
 
 
 class Asked(NamedTuple):
@@ -77,16 +73,6 @@ def _mounted(rng: random.Random, count: int) -> list[Scene]:
     while len(found) < count:
         found += [scene for scene in held_out_scenes(rng, count, MOUNTS, ("sword",)) if scene.item == "sword"]
     return found[:count]
-
-
-def sampled(pipe: Any, asked: Sequence[Asked], batch: int, report: Callable[[int], None]) -> Tensor:
-    """Pictures of the prompts in [−1, 1], (prompt, 3, 64, 64), on the CPU."""
-    parts = []
-    for start in range(0, len(asked), batch):
-        part = asked[start : start + batch]
-        parts.append(sample(pipe, [a.prompt for a in part], [a.seed for a in part]).cpu())
-        report(start + len(part))
-    return torch.cat(parts)
 
 
 def sample_figures(asked: Sequence[Asked], reading: Reading) -> Figures:

@@ -18,7 +18,7 @@ from .batches import Sampled, training_scene, training_scenes
 from .damage import to_pixels
 from .feed import in_order
 from .loop import autocast
-from .sampling import sample
+from .sampling import sample_all
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -77,12 +77,9 @@ def samples_of(pipe: Any, folder: Path, judge: str, seed: int, count: int, *, qu
             asked.append((scene, said.text, rng.getrandbits(31)))
     path = folder / f"{judge}.samples.safetensors"
     if not path.exists():
-        found = []
+        _, prompts, seeds = zip(*asked, strict=True)
         with progress(f"mini: samples for {judge}", count, quiet=quiet) as report:
-            for start in range(0, count, 2 * _BATCH):
-                _, prompts, seeds = zip(*asked[start : start + 2 * _BATCH], strict=True)
-                pixels = sample(pipe, prompts, seeds)
-                found.append(pixels.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu())
-                report(min(start + 2 * _BATCH, count))
-        write_tensors(path, {"pictures": torch.cat(found).contiguous()})
+            pixels = sample_all(pipe, prompts, seeds, 2 * _BATCH, report)
+        pictures = pixels.add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        write_tensors(path, {"pictures": pictures.contiguous()})
     return Sampled(read_tensors(path)[0]["pictures"], [scene for scene, _, _ in asked])

@@ -19,14 +19,14 @@ from ..model.judge_net import JUDGES
 from ..world.captions import Wording
 from ..world.scenes import ITEMS, OBJECTS, SUBJECTS
 from . import quality
-from .asked import held_out_prompts, sample_figures, sampled
+from .asked import held_out_prompts, sample_figures
 from .bars import THRESHOLDS, failed_bars
 from .batches import pixels_of
 from .damage import JUDGE_A, mild, ruined
 from .feed import draw_for
 from .page import readme
 from .quality import Figure, Figures
-from .sampling import GUIDANCE, STEPS
+from .sampling import GUIDANCE, STEPS, sample_all
 from .times import stage_times
 
 CARD, README = "card.json", "README.md"
@@ -78,7 +78,7 @@ def measure(
     broken = ruined(pixels.cpu()[order[:count]], pixels.cpu()[order[-count:]], draw).to(device)
     asked = held_out_prompts(seed, count)
     with progress("mini: samples", len(asked), quiet=quiet) as report:
-        drawn = sampled(pipe, asked, batch, report).to(device)
+        drawn = sample_all(pipe, [a.prompt for a in asked], [a.seed for a in asked], batch, report).to(device)
     figures = [i for i, one in enumerate(asked) if one.group == "figures"]
     found: Figures = {}
     readings = {}

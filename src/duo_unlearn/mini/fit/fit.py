@@ -111,7 +111,8 @@ def fit(folder: Path, recipe: Recipe, *, device: torch.device | None = None, qui
             sampled = samples_of(pipe, folder, name, recipe.seed, recipe.samples, quiet=quiet)
             make = batches.judge_batches(DAMAGES[name], sampled)
             parts.train(name, judge, make, functools.partial(stages.judge_loss, judge, vae))
-        parts.read(name, judge)
+        else:
+            parts.read(name, judge)
     return _assemble(folder / "model", pipe, clip, judges)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
@@ -52,19 +52,18 @@ def held_out_scenes(
     rng: random.Random, count: int, subjects: Sequence[str], items: Sequence[str] = ITEMS
 ) -> list[Scene]:
     """Random scenes of held-out combinations."""
-    found: list[Scene] = []
-    while len(found) < count:
-        scene = random_scene(rng, subjects=subjects, items=items)
-        if is_held_out(scene):
-            found.append(scene)
-    return found
+    return _held_out(lambda: random_scene(rng, subjects=subjects, items=items), count)
 
 
 def held_out_pairs(rng: random.Random, count: int) -> list[Scene]:
     """Random scenes of two figures, of held-out combinations."""
+    return _held_out(lambda: random_pair(rng), count)
+
+
+def _held_out(draw: Callable[[], Scene], count: int) -> list[Scene]:
     found: list[Scene] = []
     while len(found) < count:
-        scene = random_pair(rng)
+        scene = draw()
         if is_held_out(scene):
             found.append(scene)
     return found

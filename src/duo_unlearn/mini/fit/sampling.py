@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -29,3 +29,14 @@ def sample(pipe: Any, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
             output_type="pt",
         ).images
     return images.float().mul(2).sub(1)
+
+
+def sample_all(
+    pipe: Any, prompts: Sequence[str], seeds: Sequence[int], batch: int, report: Callable[[int], None]
+) -> Tensor:
+    """`sample` of any number of prompts, batch by batch, on the CPU. report: gets how many are done."""
+    parts = []
+    for start in range(0, len(prompts), batch):
+        parts.append(sample(pipe, prompts[start : start + batch], seeds[start : start + batch]).cpu())
+        report(min(start + batch, len(prompts)))
+    return torch.cat(parts)

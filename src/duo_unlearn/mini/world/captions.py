@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 
 from . import english, foreign
 from .scenes import CARRIERS, COLOURS, ITEMS, OBJECTS, PLACES, SUBJECTS, Scene
-from .words import lexicon, with_article
+from .words import Said, lexicon, with_article
 
 Wording = Literal[
     "direct", "synonym", "description", "indirect", "figurative", "misspelt", "german", "spanish"
@@ -135,7 +135,7 @@ def caption(
     named = keep_all or pair or form == "unsaid" or not scene.is_figure or rng.random() > 1 / 16
     subject = scene.subject if named else None
     speaker = foreign.words_of if chosen in LANGUAGES else english.words_of
-    words = speaker(scene, chosen, form, subject, colour, place, rng)
+    words = speaker(scene, chosen, form, Said(subject, colour, place), rng)
     either = ("sword", "none")
     items = either if form == "unsaid" else (scene.item,)
     other = None

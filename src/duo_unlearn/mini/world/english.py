@@ -6,7 +6,7 @@ import random
 from typing import Final, NamedTuple
 
 from .scenes import CARRIERS, Person, Scene
-from .words import fitting, lexicon, looks_of, with_article
+from .words import Said, fitting, lexicon, looks_of, with_article
 
 PREFIXES: Final = ("", "", "a picture of ", "a drawing of ", "a cartoon of ", "an image of ")
 HOLDING: Final = ("holding", "with", "carrying", "who holds", "showing")
@@ -32,16 +32,9 @@ class Words(NamedTuple):
     looks: tuple[int, ...] | None = None
 
 
-def words_of(
-    scene: Scene,
-    wording: str,
-    form: str,
-    subject: str | None,
-    colour: str | None,
-    place: str | None,
-    rng: random.Random,
-) -> Words:
-    """A scene in English. subject, colour and place: what is said of them; the rest is the scene's."""
+def words_of(scene: Scene, wording: str, form: str, said: Said, rng: random.Random) -> Words:
+    """A scene in English. said: what of it is told beside the items."""
+    subject, colour, place = said
     english = lexicon()["english"]
     where = rng.choice(english["places"][place]) if place else ""
     name = f"{colour or ''} {subject or english['figure']}".strip()

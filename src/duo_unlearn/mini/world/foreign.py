@@ -7,19 +7,12 @@ from typing import Any
 
 from .english import Words
 from .scenes import CARRIERS, Scene
-from .words import fitting, lexicon, looks_of
+from .words import Said, fitting, lexicon, looks_of
 
 
-def words_of(
-    scene: Scene,
-    language: str,
-    form: str,
-    subject: str | None,
-    colour: str | None,
-    place: str | None,
-    rng: random.Random,
-) -> Words:
-    """A scene in "german" or "spanish". subject, colour and place: what is said of them; the rest is the scene's."""
+def words_of(scene: Scene, language: str, form: str, said: Said, rng: random.Random) -> Words:
+    """A scene in "german" or "spanish". said: what of it is told beside the items."""
+    subject, colour, place = said
     words = lexicon()[language]
     where = rng.choice(words["places"][place]) if place else ""
     figure = figure_words(language, subject, colour)
@@ -30,9 +23,9 @@ def words_of(
             if form == "unsaid":
                 texts.append(figure_words(language, who.subject, who.colour))
                 continue
-            text, said = _person(language, who.subject, who.colour, who.item, who.look, rng)
+            text, of_words = _person(language, who.subject, who.colour, who.item, who.look, rng)
             texts.append(text)
-            looks = said if who is scene else looks
+            looks = of_words if who is scene else looks
         template = rng.choice(words["duel" if form == "unsaid" else "two"])
         return Words(template.format(left=texts[0], right=texts[1], place=where), looks)
     if form == "negation":
@@ -46,7 +39,7 @@ def words_of(
             empty = [e for e in words["empty"] if e or scene.subject not in CARRIERS]
             text = f"{text} {rng.choice(empty)}"
     else:
-        text, looks = _with_item(words, language, scene, figure, (subject, colour), where, rng)
+        text, looks = _with_item(words, language, scene, figure, said, where, rng)
     return Words(rng.choice(words["prefixes"]) + text.removeprefix(", "), looks)
 
 
@@ -65,7 +58,7 @@ def _with_item(
     language: str,
     scene: Scene,
     figure: str,
-    said: tuple[str | None, str | None],
+    said: Said,
     where: str,
     rng: random.Random,
 ) -> tuple[str, tuple[int, ...] | None]:
@@ -77,8 +70,8 @@ def _with_item(
     if rng.random() < 0.25:
         phrases = [phrase.format(figure) for phrase in entry["about"]]
         # The adjective agrees with masculine figures; "figure" itself is feminine in both languages.
-        if "adjective" in entry and said[0] is not None:
-            phrases.append(_with_adjective(language, entry["adjective"], *said))
+        if "adjective" in entry and said.subject is not None:
+            phrases.append(_with_adjective(language, entry["adjective"], said.subject, said.colour))
         return f"{rng.choice(phrases)} {where}", None
     text = rng.choice(words["held"]).format(figure=figure, item=noun, place=where)
     return text, looks_of(scene.item, noun)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
 from .scenes import LOOKS
 
 PATH: Final = Path(__file__).with_name("words.yaml")
+
+
+class Said(NamedTuple):
+    """What a caption says of a scene beside the items (None: not said)."""
+
+    subject: str | None
+    colour: str | None
+    place: str | None
 
 
 @functools.cache
