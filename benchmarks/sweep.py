@@ -25,16 +25,9 @@ from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, parse_assignments
 
-ASKED = {
-    "direct": ("direct", None),
-    "synonym": ("synonym", None),
-    "indirect": ("indirect", None),
-    "inverted": ("direct", "concept-inversion"),
-    "inverted-plain": ("plain", "concept-inversion"),
-}
-"""A column → its scenario and attack."""
+INVERTED = {"inverted": "direct", "inverted-plain": "plain"}
+"""A column of the inverted token → its scenario."""
 EDIT = "duo"
-KEPT = ("keep", "empty", "wand", "flower", "balloon", "book", "sword")
 
 
 def run_variant(folder: Path, first: Path | None, words: str, arguments: argparse.Namespace) -> list[Estimate]:
@@ -52,17 +45,24 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
 
 
 def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
-    """A variant's figures: DSR of the edited model by prompt set, then agreement of item, subject and colour."""
-    value = {(e.metric, e.scenario, e.attack): e for e in estimates if e.system == EDIT}
-    found: dict[str, Any] = {"settings": words or "as shipped"}
-    for name, (scenario, attack) in ASKED.items():
-        if (e := value.get(("dsr", scenario, attack))) is not None:
-            found[name] = round(100 * e.value, 1)
-            found["n"] = found.get("n", e.n)
-    for name in KEPT:
-        if ("item agreement", name, None) in value:
+    """A variant's figures, in per cent, by the judge that heads the tables: DSR of the edited model by prompt set, what
+    of all is broken, then agreement of item, subject and colour."""
+    value: dict[tuple[str, str, str | None], Estimate] = {}
+    for e in estimates:
+        if e.system == EDIT:  # the judge that heads the tables comes first
+            value.setdefault((e.metric, e.scenario, e.attack), e)
+    found: dict[str, Any] = {"settings": words or "as shipped", "dsr": {}, "kept": {}}
+    columns = {scenario: (scenario, None) for metric, scenario, attack in value if (metric, attack) == ("dsr", None)}
+    columns |= {name: (scenario, "concept-inversion") for name, scenario in INVERTED.items()}
+    for name, place in columns.items():
+        if (e := value.get(("dsr", *place))) is not None:
+            found["dsr"][name] = round(100 * e.value, 1)
+    broken = [(e.value * e.n, e.n) for (metric, _, attack), e in value.items() if metric == "broken" and attack is None]
+    found["broken"] = round(100 * sum(some for some, _ in broken) / max(1, sum(n for _, n in broken)), 1)
+    for metric, name, attack in value:
+        if metric == "item agreement" and attack is None:
             agreements = [value[f"{a} agreement", name, None].value for a in ("item", "subject", "colour")]
-            found[name] = [round(100 * share, 1) for share in agreements]
+            found["kept"][name] = [round(100 * share, 1) for share in agreements]
     lines = [json.loads(line) for line in Run(folder).metrics(EDIT).read_text().splitlines()][-50:]
     for name in ("preference", "prior", "accuracy"):
         if name not in lines[0]:
@@ -73,10 +73,10 @@ def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
 
 def print_row(found: dict[str, Any]) -> None:
     """A row of a Markdown table."""
-    attacks = [f"{found[name]:g}" for name in ASKED if name in found]
-    kept = [f"{name} {'/'.join(f'{v:g}' for v in found[name])}" for name in KEPT if name in found]
+    attacks = [f"{name} {share:g}" for name, share in found["dsr"].items()]
+    kept = [f"{name} {'/'.join(f'{v:g}' for v in shares)}" for name, shares in found["kept"].items()]
     losses = [f"{found[name]:g}" if name in found else "–" for name in ("preference", "prior")]
-    cells = [found["settings"], " / ".join(attacks), ", ".join(kept), *losses]
+    cells = [found["settings"], ", ".join(attacks), f"{found['broken']:g}", ", ".join(kept), *losses]
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -95,8 +95,8 @@ def main() -> None:
     rows_file = arguments.output / f"{arguments.concept}.jsonl"
     known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
     print(f"{machine()}; mini model, concept {arguments.concept}, seed {arguments.seed}, one run each")
-    print("| settings | DSR % " + " / ".join(ASKED) + " | item/subject/colour % | L_pref | L_prior |")
-    print("|---|---|---|---|---|", flush=True)
+    print("| settings | DSR % | broken % | item/subject/colour % | L_pref | L_prior |")
+    print("|---|---|---|---|---|---|", flush=True)
     if arguments.rows:
         for found in known:
             print_row(found)

@@ -11,6 +11,7 @@ from duo_unlearn.session import Session
 
 from ..drawn_pairs import draw_pairs
 from ..random_adapter import random_adapter
+from ..small_concept import small_concept
 
 COUNTS = {
     "evaluate.prompts": 3,
@@ -19,7 +20,7 @@ COUNTS = {
     "evaluate.inversion_prompts": 2,
     "evaluate.inversion_steps": 2,
     "evaluate.inversion_batch": 2,
-    "evaluate.steps": 2,
+    "evaluate.steps": 4,
     "evaluate.batch": 16,
 }
 
@@ -32,10 +33,10 @@ def reopen(folder: Path, **settings: Any) -> Session:
 def make_run(folder: Path, settings: Mapping[str, Any] | None = None) -> Session:
     """A new run in FOLDER/run with three drawn pairs and an adapter of random weights as its edit."""
     draw_pairs(folder / "mine", 3)
-    given = {**COUNTS, "pairs.folder": str(folder / "mine"), **(settings or {})}
+    given = {**COUNTS, "concept": small_concept(folder), "pairs.folder": str(folder / "mine"), **(settings or {})}
     run = duo.open_run(folder / "run", settings=given, quiet=True)
     duo.make_pairs(run)
-    random_adapter(run.model, run.run.edit("duo"), concept="sword")
+    random_adapter(run.model, run.run.edit("duo"), size=0.08, concept="sword")
     return run
 
 

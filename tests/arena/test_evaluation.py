@@ -18,6 +18,7 @@ from duo_unlearn.runs.attempts import attempts_of, read_groups
 from duo_unlearn.runs.results import Results
 from duo_unlearn.session import Session
 
+from ..small_concept import ASKING
 from .detectors import Bright, Fussy
 from .small_run import COUNTS, make_run, pictures, reopen, stamps
 
@@ -52,7 +53,7 @@ def test_every_system_on_every_scenario_with_intervals(run: Session) -> None:
         set(entry) == FIELDS and entry["low"] <= entry["value"] <= entry["high"] for entry in content["estimates"]
     )
     asked = {(e["scenario"], e["attack"], e["system"]) for e in content["estimates"] if e["metric"] == "dsr"}
-    plain = {(name, None) for name in ("direct", "synonym", "indirect")}
+    plain = {(name, None) for name in ASKING}
     inverted = {(name, "concept-inversion") for name in ("direct", "plain")}
     worst = {("direct", "worst case")}
     assert asked == {(*place, system) for place in plain | inverted | worst for system in ("original", "duo")}

@@ -17,7 +17,7 @@ from duo_unlearn.errors import DuoError
 from duo_unlearn.storage.files import read_json, read_tensors
 
 from ..random_adapter import random_adapter
-from .mini import mini, output
+from .mini import mini, output, weights
 
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
@@ -30,10 +30,12 @@ def lora(folder: Path, *, rank: int, seed: int, concept: str = "sword") -> LoraE
 
 
 def low_rank(folder: Path, *names: str) -> LowRank:
-    generator = torch.Generator().manual_seed(0)
-    change = LowRank(torch.randn(128, 2, generator=generator), torch.randn(2, 128, generator=generator))
-    write_changes(folder, {name: LowRank(*(part.clone() for part in change)) for name in names}, {"model": "mini"})
-    return change
+    """Save random changes of some weights of the mini model; gives that of the first."""
+    torch.manual_seed(0)
+    shapes = {name: weight.shape for name, weight in weights(mini()).items() if name in names}
+    changes = {name: LowRank(torch.randn(rows, 2), torch.randn(2, columns)) for name, (rows, columns) in shapes.items()}
+    write_changes(folder, changes, {"model": "mini"})
+    return changes[names[0]]
 
 
 def test_the_sum_is_exact(tmp_path: Path) -> None:

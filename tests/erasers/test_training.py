@@ -104,9 +104,12 @@ def test_accumulation_equals_one_batch(tmp_path: Path) -> None:
         train(model, cache, pairs, Run(tmp_path / name), settings, seed=0, name="duo", quiet=True)
         return adapter_tensors(model.denoiser)
 
-    one, four = run_with("one", 4, 1), run_with("four", 1, 4)
-    for name, value in one.items():
-        torch.testing.assert_close(four[name], value, rtol=1e-2, atol=2e-4)
+    one, four, less = run_with("one", 4, 1), run_with("four", 1, 4), run_with("less", 1, 1)
+    # By matrix: Adam's first steps go by sign, which rounding decides where a gradient is nearly zero.
+    apart = {name: float((four[name] - value).norm() / value.norm()) for name, value in one.items()}
+    assert max(apart.values()) < 0.02
+    of_less = [float((less[name] - value).norm() / value.norm()) for name, value in one.items() if "lora_B" in name]
+    assert min(of_less) > 0.02  # a batch of one is told apart
 
 
 @pytest.mark.parametrize(

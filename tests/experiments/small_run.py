@@ -10,6 +10,7 @@ from duo_unlearn.session import Session
 
 from ..drawn_pairs import draw_pairs
 from ..random_adapter import random_adapter
+from ..small_concept import small_concept
 
 COUNTS = {"steps": 2, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
 
@@ -18,7 +19,7 @@ def new_run(folder: Path, **settings: Any) -> Session:
     """A run in FOLDER/run with three drawn pairs. Settings are given with two underscores for a dot."""
     draw_pairs(folder / "mine", 3)
     counts = {f"evaluate.{name}": count for name, count in COUNTS.items()}
-    given = {"pairs.folder": str(folder / "mine"), "pairs.trust": True, **counts}
+    given = {"concept": small_concept(folder), "pairs.folder": str(folder / "mine"), "pairs.trust": True, **counts}
     run = duo.open_run(
         folder / "run", settings={**given, **{k.replace("__", "."): v for k, v in settings.items()}}, quiet=True
     )

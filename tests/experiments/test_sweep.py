@@ -21,6 +21,7 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.storage.files import read_json, read_tensors
 
+from ..small_concept import ASKING
 from .small_run import edited_run, new_run, reopen
 
 
@@ -91,7 +92,7 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     points = once(30, 10)
     assert [p.at for p in points] == [10, 30]
     # Neither the worst of the others nor the model without its edit is a panel.
-    assert set(points[0].defence) == {"direct", "synonym", "indirect", "image-to-image (quick)"}
+    assert set(points[0].defence) == {*ASKING, "image-to-image (quick)"}
     members = [Run(run.sweep / f"beta-{beta}") for beta in (10, 30)]
     settings = [resolve_settings({"output": str(member.folder)}) for member in members]
     assert [s.train.beta for s in settings] == [10, 30]

@@ -15,12 +15,13 @@ from duo_unlearn.mini.fit.batches import (
     Sampled,
     judge_batches,
     training_scenes,
+    without_cue,
 )
 from duo_unlearn.mini.fit.damage import JUDGE_A, JUDGE_B, Damage, to_pixels
 from duo_unlearn.mini.fit.feed import draw_for
 from duo_unlearn.mini.model.judge_net import attribute_ids, item_marks
 from duo_unlearn.mini.world.drawing import draw_batch
-from duo_unlearn.mini.world.scenes import ATTRIBUTES, ITEMS
+from duo_unlearn.mini.world.scenes import ATTRIBUTES, ITEMS, MOUNTS
 
 PART = 6
 COLOUR, STATE = JUDGED.index("colour"), JUDGED.index("state")
@@ -159,3 +160,14 @@ def test_the_default_batch_divides_evenly(sampled: Sampled) -> None:
     more = Sampled(sampled.pictures.repeat(2, 1, 1, 1), sampled.scenes * 2)
     batch = judge_batches(JUDGE_B, more)(draw_for(0, "judge_b", 0))
     assert {len(part) for part in batch} == {128}
+
+
+def test_what_holds_a_sword_is_drawn_without_one_too() -> None:
+    scenes = training_scenes(random.Random(3), 600, "object")
+    changed = without_cue(scenes, random.Random(0))
+    empty = [i for i, scene in enumerate(scenes) if scene.subject in MOUNTS and scene.item == "none"]
+    bare = [i for i, (one, other) in enumerate(zip(scenes, changed, strict=True)) if one != other]
+    assert set(bare) <= set(empty)
+    assert 0.3 < len(bare) / len(empty) < 0.7
+    assert all(changed[i].items == ("none",) for i in bare)
+    assert (draw_batch([changed[i] for i in bare]) != draw_batch([scenes[i] for i in bare])).any(axis=(1, 2, 3)).all()

@@ -10,6 +10,7 @@ import torch
 
 from ..world.captions import WORDINGS, Form, Wording, caption
 from ..world.scenes import CARRIERS, ITEMS, MOUNTS, OBJECTS, SUBJECTS, Scene, is_held_out, random_pair, random_scene
+from .bars import has_bar
 from .quality import Figures, Reading, held_out_pairs, held_out_scenes, share
 
 
@@ -23,8 +24,11 @@ class Asked(NamedTuple):
 
 
 def held_out_prompts(seed: int, count: int) -> list[Asked]:
-    """`count` prompts of each group: figures, objects, two figures; sword and balloon in each of their wordings; the
-    sword where nothing is said of it, in no hand, and in long prompts; and negations."""
+    """Prompts of each group: figures, objects, two figures; sword and balloon in each of their wordings; the sword
+    where nothing is said of it, in no hand, and in long prompts; and negations.
+
+    `count` of a group that has a bar, a quarter of it (one at least) of the others.
+    """
     asked: list[Asked] = []
 
     def add(
@@ -34,7 +38,7 @@ def held_out_prompts(seed: int, count: int) -> list[Asked]:
         form: Form = "short",
     ) -> None:
         rng = random.Random(f"{seed}/prompts/{group}")
-        for scene in scenes(rng, count):
+        for scene in scenes(rng, count if has_bar(group) else max(1, count // 4)):
             text = caption(scene, rng, wording=wording, form=form, keep_all=True).text
             asked.append(Asked(group, scene, text, rng.getrandbits(31)))
 

@@ -29,6 +29,11 @@ THRESHOLDS: Final = {
 """What a model must reach before it ships: figure → least value."""
 
 
+def has_bar(group: str) -> bool:
+    """Whether any figure of a group of samples has to reach something."""
+    return any(name == f"samples/{group}" or name.startswith(f"samples/{group}, ") for name in THRESHOLDS)
+
+
 def failed_bars(figures: Mapping[str, Figure]) -> list[str]:
     """One line for each bar that the figures miss by their point value; a figure that is absent misses its bar."""
     failed = []

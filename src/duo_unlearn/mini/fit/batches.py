@@ -17,6 +17,7 @@ from ..world.scenes import (
     ATTRIBUTES,
     CARRIERS,
     ITEMS,
+    MOUNTS,
     OBJECTS,
     SUBJECTS,
     Scene,
@@ -196,13 +197,26 @@ SHARES_OF_A_JUDGE: Final = 8
 JUDGED: Final = tuple(name for name in ATTRIBUTES if name != "item")
 
 
+def without_cue(scenes: list[Scene], rng: random.Random) -> list[Scene]:
+    """The same scenes, but a plate or band without its sword in every second empty mount.
+
+    The world draws these with a sword alone, and a judge that reads them would call a sword what holds none.
+    """
+    return [
+        dataclasses.replace(scene, mounting=True)
+        if scene.subject in MOUNTS and scene.item == "none" and rng.random() < 0.5
+        else scene
+        for scene in scenes
+    ]
+
+
 def judge_batches(kind: Damage, sampled: Sampled, batch: int = 128) -> Make:
     """An eighth each: decoded, drawn, drawn and damaged (two), sampled, sampled and damaged, half-formed, broken."""
     part = batch // SHARES_OF_A_JUDGE
 
     def make(draw: Draw) -> JudgeBatch:
         rng = draw.rng
-        drawn = training_scenes(rng, 4 * part)
+        drawn = without_cue(training_scenes(rng, 4 * part), rng)
         pixels = to_pixels(torch.from_numpy(draw_batch(drawn)))
         damaged, blind = mild(pixels[2 * part :], kind, draw)
         chosen = rng.sample(range(len(sampled.scenes)), 3 * part)

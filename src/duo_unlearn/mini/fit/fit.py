@@ -39,8 +39,8 @@ class Recipe:
     clip: Schedule = Schedule(steps=2000, lr=8e-4, weight_decay=0.05, warmup=150)
     vae: Schedule = Schedule(steps=1800, lr=2e-3, hold=0.4)
     unet: Schedule = Schedule(steps=16_000, lr=1.5e-3, warmup=300, hold=0.45, ema=0.999)
-    judge: Schedule = Schedule(steps=1200, lr=2e-3, hold=0.4)
-    judge_b: Schedule = Schedule(steps=1500, lr=1e-3, warmup=200, hold=0.4)
+    judge: Schedule = Schedule(steps=1400, lr=2e-3, hold=0.4)
+    judge_b: Schedule = Schedule(steps=2400, lr=1.5e-3, warmup=200, hold=0.4)
     scenes: int = 32_000
     """Scenes whose latents the denoiser is trained on."""
     batch: int = 64

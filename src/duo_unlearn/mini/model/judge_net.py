@@ -17,6 +17,7 @@ from ..world.scenes import ATTRIBUTES, ITEMS, Scene
 
 SEVERAL: Final = ("item",)
 """Attributes of which a picture may have several labels."""
+_LABELS: Final = [len(labels) for labels in ATTRIBUTES.values()]
 
 
 def attribute_ids(scenes: Sequence[Scene]) -> dict[str, Tensor]:
@@ -55,25 +56,14 @@ def items_shown(item_probabilities: Tensor) -> Tensor:
     return torch.where(shown.any(dim=1, keepdim=True), shown, best)
 
 
-class _Heads(nn.Module):
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.heads = nn.ModuleDict({name: nn.Linear(features, len(labels)) for name, labels in ATTRIBUTES.items()})
-
-    def read(self, features: Tensor) -> dict[str, Tensor]:
-        """(image, feature) → logits by attribute, (image, label)."""
-        return {name: head(features) for name, head in self.heads.items()}
-
-
-class JudgeNet(_Heads):
+class JudgeNet(nn.Module):
     """Judge A: strided convolutions.
 
     forward: pictures in [−1, 1], (image, 3, 64, 64) → logits by attribute, (image, label).
     """
 
     def __init__(self, width: int = 32) -> None:
-        # A 2×2 grid keeps apart which side the item is on, at a quarter of the full map's weights.
-        super().__init__(features=4 * width * 4)
+        super().__init__()
         channels = (3, width, 2 * width, 3 * width, 4 * width)
         blocks: list[nn.Module] = []
         for before, after in itertools.pairwise(channels):
@@ -86,36 +76,49 @@ class JudgeNet(_Heads):
                 nn.SiLU(),
             ]
         self.trunk = nn.Sequential(*blocks)
+        # A 2×2 grid keeps apart which side the item is on, at a quarter of the full map's weights.
+        features = 4 * width * 4
+        self.heads = nn.ModuleDict({name: nn.Linear(features, len(labels)) for name, labels in ATTRIBUTES.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(image, 3, 64, 64) → logits by attribute, (image, label)."""
-        return self.read(nn.functional.adaptive_avg_pool2d(self.trunk(pixels), 2).flatten(1))
+        features = nn.functional.adaptive_avg_pool2d(self.trunk(pixels), 2).flatten(1)
+        return {name: head(features) for name, head in self.heads.items()}
 
 
-class AttentionJudgeNet(_Heads):
-    """Judge B: patches of 4 pixels, halved once, and attention between them; another width and depth than A.
+class AttentionJudgeNet(nn.Module):
+    """Judge B: a short stem down to an 8×8 grid, attention between its cells, and for each label a look of its own.
 
-    forward: pictures in [−1, 1], (image, 3, 64, 64) → logits by attribute, (image, label).
+    Every label weighs the cells by where it finds its evidence, and sums what they say of it; so two figures' items do
+    not share one summary. forward: pictures in [−1, 1], (image, 3, 64, 64) → logits by attribute, (image, label).
     """
 
-    def __init__(self, width: int = 96, depth: int = 4) -> None:
-        super().__init__(features=width)
-        self.patches = nn.Sequential(
-            nn.Conv2d(3, width // 2, 4, stride=4), nn.GELU(), nn.Conv2d(width // 2, width, 3, stride=2, padding=1)
+    def __init__(self, width: int = 96, depth: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width // 3, 5, stride=2, padding=2),
+            nn.GroupNorm(4, width // 3),
+            nn.GELU(),
+            nn.Conv2d(width // 3, 2 * width // 3, 3, stride=2, padding=1),
+            nn.GroupNorm(8, 2 * width // 3),
+            nn.GELU(),
+            nn.Conv2d(2 * width // 3, width, 3, stride=2, padding=1),
         )
-        self.position = nn.Parameter(0.02 * torch.randn(1, 65, width))
-        self.summary = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 64, width))
         layer = nn.TransformerEncoderLayer(
-            width, nhead=4, dim_feedforward=4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            width, nhead=4, dim_feedforward=2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.trunk = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
+        labels = sum(_LABELS)
+        self.look, self.say = nn.Linear(width, labels), nn.Linear(width, labels)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(image, 3, 64, 64) → logits by attribute, (image, label)."""
-        tokens = self.patches(pixels).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.summary.expand(len(tokens), -1, -1), tokens], dim=1) + self.position
-        return self.read(self.norm(self.trunk(tokens)[:, 0]))
+        cells = self.stem(pixels).flatten(2).transpose(1, 2)
+        cells = self.norm(self.trunk(cells + self.position))
+        logits = (self.look(cells).softmax(dim=1) * self.say(cells)).sum(dim=1)
+        return dict(zip(ATTRIBUTES, logits.split(_LABELS, dim=1), strict=True))
 
 
 JUDGES: Final = {"judge": JudgeNet, "judge_b": AttentionJudgeNet}

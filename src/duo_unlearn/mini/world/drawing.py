@@ -169,7 +169,7 @@ def draw(scene: Scene) -> Image.Image:
     pen = Pen(canvas, (scene.x, scene.y), scene.scale, scene.side)
     if not scene.is_figure:
         _object(pen, scene.subject, COLOURS[scene.colour])
-        if scene.item != "none":
+        if scene.mounting or scene.item != "none":
             draw_mounted(pen, scene.subject, scene.item, scene.look, scene.tilt)
     else:
         hand = _figure(pen, scene.subject, COLOURS[scene.colour])

@@ -40,7 +40,9 @@ def words_of(scene: Scene, language: str, form: str, said: Said, rng: random.Ran
             text = f"{text} {rng.choice(empty)}"
     else:
         text, looks = _with_item(words, language, scene, figure, said, where, rng)
-    return Words(rng.choice(words["prefixes"]) + text.removeprefix(", "), looks)
+    text, prefix = text.removeprefix(", "), rng.choice(words["prefixes"])
+    opens = text.startswith(tuple(f"{article} " for article in words["articles"].values()))
+    return Words(prefix + text if opens else text, looks)
 
 
 def figure_words(language: str, subject: str | None, colour: str | None) -> str:
@@ -66,7 +68,8 @@ def _with_item(
     noun = rng.choice(fitting(scene.item, entry["noun"], scene.look))
     if not scene.is_figure:
         template = rng.choice(words["mounted"][scene.subject])
-        return template.format(figure=figure, item=noun, place=where), looks_of(scene.item, noun)
+        ending = "o" if noun.startswith("un ") else "a"
+        return template.format(figure=figure, item=noun, place=where, ending=ending), looks_of(scene.item, noun)
     if rng.random() < 0.25:
         phrases = [phrase.format(figure) for phrase in entry["about"]]
         # The adjective agrees with masculine figures; "figure" itself is feminine in both languages.

@@ -129,13 +129,15 @@ def draw_item(pen: Pen, item: str, look: int, hand: Point, tilt: float) -> None:
 
 
 def draw_mounted(pen: Pen, mount: str, item: str, look: int, tilt: float) -> None:
-    """An item that no hand holds: above a castle's gate, lying, or in a stone, its point down."""
+    """An item that no hand holds: on a plate above a castle's gate, or in a stone, its point down, behind a band.
+
+    "none" draws the plate or the band alone.
+    """
     if mount == "castle":
         _plate(pen, (0, -15))
-        _ITEMS[item](pen, _turned((-11.5, -15), 90 + 0.4 * tilt), look)
+        draw_item(pen, item, look, (-11.5, -15), 90 + 0.4 * tilt)
     else:
-        # The stone covers the point.
-        _ITEMS[item](pen, _turned((0, -31), 180 + 0.6 * tilt), look)
+        draw_item(pen, item, look, (0, -31), 180 + 0.6 * tilt)
         pen.polygon([(-6, -10), (-6, -13.5), (6, -13.5), (7, -10)], (92, 90, 96))
 
 

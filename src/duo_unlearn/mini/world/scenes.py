@@ -71,7 +71,8 @@ class Scene:
     or "sword" for one of MOUNTS); place: one of PLACES. x, y: centre and ground line, in pixels of a 64-pixel picture;
     scale: 1 is the usual size; side: +1 arm to the right, -1 to the left; tilt: of the item, in degrees; details: seed
     of the background's stars, flakes and sun; look: index into LOOKS[item]; other: the figure to the right, its centre
-    24 pixels from this one's; duel: the two figures fight.
+    24 pixels from this one's; duel: the two figures fight; mounting: what holds a sword on one of MOUNTS is drawn
+    without one too.
     """
 
     subject: str
@@ -87,6 +88,7 @@ class Scene:
     look: int = 0
     other: Person | None = None
     duel: bool = False
+    mounting: bool = False
 
     @property
     def is_figure(self) -> bool:
