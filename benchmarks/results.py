@@ -1,113 +1,202 @@
-"""The mini model's red team: original and erased at each β under every attack → docs/results*, frontier.png.
+"""The mini model, erased and attacked: every form of DUO with three seeds → docs/results.json, docs/results-tables.md.
 
-python benchmarks/results.py                # hours on 2 cores; what is done is skipped, so it goes on after a kill
-python benchmarks/results.py --beta 9       # a part of it, e.g. beside another process; writes nothing in docs/
+python benchmarks/results.py                     # hours on 2 cores; what is done is skipped, so it goes on after a kill
+python benchmarks/results.py --seed 1            # a part of it, e.g. beside another process; writes nothing in docs/
+python benchmarks/results.py --no-attacks        # erase and measure alone
+
+A seed decides pairs, training, prompts and noise. Counts of all seeds are added up, and each seed's stands beside them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import duo_unlearn as duo
-from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.experiments.sweep import BETAS
-from duo_unlearn.records import ORIGINAL, is_share
-from duo_unlearn.report.frontier import frontier_plot
+from duo_unlearn.experiments.sharing import share_originals, share_pairs
+from duo_unlearn.interval import wilson
+from duo_unlearn.records import ORIGINAL, Estimate, is_share
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import read_results
 from duo_unlearn.session import machine
 from duo_unlearn.storage.files import write_json, write_text
 
-GRID = (9.0, 30.0, *BETAS)
-"""The mini model's β, one between, and the paper's."""
-SEARCHES = ("ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k")
-ATTACK_PLANS = (
-    AttackPlan([name for name in ATTACKS.names() if name != "direct"], "quick", 20),
-    AttackPlan(SEARCHES, "paper", 16),
-)
-PANELS = (
-    *("direct", "synonym", "indirect", "ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk"),
-    *("p4d", "p4d-k"),
-)
-EVALUATE = {"prompts": 100, "keep_prompts": 100, "neighbour_prompts": 50, "inversion_prompts": 0}
-DOCS = Path(__file__).parents[1] / "docs"
+SEEDS: Final = (0, 1, 2)
+FORMS: Final[dict[str, dict[str, Any]]] = {
+    "recommended": {},
+    "paper": {"train.pairing": "paired", "train.captions": "none", "train.caption_dropout": 0, "train.beta": 30},
+}
+"""What a run sets beside what the concept file recommends.
+
+paper: its loss and its empty prompt; β and λ are those of docs/notes/mini-sweep.md.
+"""
+CONCEPTS: Final = ("sword", "balloon")
+SEARCHES: Final = ("ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k")
+QUICK: Final = tuple(name for name in ATTACKS.names() if name != "direct")
+PROMPTS: Final = 16
+"""Prompts that are attacked with each seed."""
+JUDGES: Final = {"mini-judge-b": "B", "mini-judge": "A"}
+SHOWN: Final = ("prior preservation", "lpips", "fid", "kid", "cmmd", "clip score")
+DOCS: Final = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- figures: python benchmarks/results.py -->", "<!-- end of figures -->"
-Row = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """An estimate of one run. form: a key of FORMS, or the original."""
+
+    concept: str
+    form: str
+    seed: int
+    estimate: Estimate
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/results"))
-    parser.add_argument("--beta", type=float, action="append")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="holds a run folder a form and seed")
+    parser.add_argument("--seed", type=int, action="append", choices=SEEDS)
+    parser.add_argument("--concept", action="append", choices=CONCEPTS)
+    parser.add_argument("--no-attacks", action="store_true")
     given = parser.parse_args()
     keep_freed_memory()  # as `duo` does
-    settings = {f"evaluate.{name}": count for name, count in EVALUATE.items()}
-    run = duo.open_run(given.run, concept="sword", settings=settings)
-    chosen = duo.sweep(run, "beta", given.beta or list(GRID), attacks=ATTACK_PLANS, say=print)
-    if given.beta:
-        return
-    rows = [row for beta in GRID for row in _rows(given.run / "sweep" / f"beta-{beta:g}", beta)]
-    head = {"concept": "sword", "model": "mini", "machine": machine()}
-    systems = [{"name": ORIGINAL, "beta": None}, *({"name": _system(beta), "beta": beta} for beta in GRID)]
-    tail = {"frontier": chosen.frontier, "ship": chosen.ship, "estimates": _once(rows)}
-    write_json(DOCS / "results.json", {"version": 2, **head, "systems": systems, **tail})
+    for concept in given.concept or CONCEPTS:
+        for seed in given.seed or SEEDS:
+            for form in FORMS:
+                one_run(given.runs, concept, form, seed, attacks=not given.no_attacks and concept == CONCEPTS[0])
+    if not given.seed and not given.concept:
+        write_pages(given.runs)
+
+
+def folder_of(runs: Path, concept: str, form: str, seed: int) -> Path:
+    """The run folder of a form and a seed."""
+    return runs / f"{concept}-{form}-{seed}"
+
+
+def one_run(runs: Path, concept: str, form: str, seed: int, *, attacks: bool) -> None:
+    """Erase, measure, and attack with both budgets; pairs and the original's images are made once a seed."""
+    folder, first = (folder_of(runs, concept, name, seed) for name in (form, next(iter(FORMS))))
+    run = duo.open_run(folder, concept=concept, settings={**FORMS[form], "seed": seed})
+    if folder != first:
+        share_pairs(Run(first), run.run, "duo")
+        share_originals(Run(first), run.run)
+    duo.erase(run, say=print)
+    if attacks:
+        duo.attack(run, QUICK, prompts=PROMPTS, say=print)
+        duo.attack(run, SEARCHES, preset="paper", prompts=PROMPTS, say=print)
+
+
+def write_pages(runs: Path) -> None:
+    """Write results.json and the tables from the run folders."""
+    rows = list(rows_of(runs))
+    estimates = [{"concept": r.concept, "form": r.form, "seed": r.seed} | r.estimate.as_json() for r in rows]
+    head = {"version": 3, "model": "mini", "machine": machine(), "seeds": SEEDS, "forms": FORMS}
+    write_json(DOCS / "results.json", {**head, "estimates": estimates})
     text = (DOCS / "results-tables.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    write_text(DOCS / "results-tables.md", f"{before}{BEGIN}\n\n{_tables(rows)}\n{END}{rest.partition(END)[2]}")
-    # The picture has the published budgets, and what has no other: all panels are in the run's own figure.
-    points = [p._replace(defence={k: v for k, v in p.defence.items() if k in PANELS}) for p in chosen.points]
-    frontier_plot(points, "beta", DOCS / "frontier.png")
+    write_text(DOCS / "results-tables.md", f"{before}{BEGIN}\n\n{tables(rows)}\n{END}{rest.partition(END)[2]}")
 
 
-def _rows(member: Path, beta: float) -> list[Row]:
-    """A member's estimates. Its edit is named by its β; hashes and awareness of guards say nothing here."""
-    rows = [estimate.as_json() for estimate in read_results(Run(member)).estimates]
-    return [
-        {name: value for name, value in row.items() if name not in ("sha256", "search")}
-        | {"system": ORIGINAL if row["system"] == ORIGINAL else _system(beta)}
-        for row in rows
-    ]
+def rows_of(runs: Path) -> Iterable[Row]:
+    """Every estimate of every run; the original's once a seed."""
+    for concept in CONCEPTS:
+        for seed in SEEDS:
+            for index, form in enumerate(FORMS):
+                for estimate in read_results(Run(folder_of(runs, concept, form, seed))).estimates:
+                    if estimate.system != ORIGINAL:
+                        yield Row(concept, form, seed, estimate)
+                    elif index == 0:
+                        yield Row(concept, ORIGINAL, seed, estimate)
 
 
-def _system(beta: float) -> str:
-    """The name of the edit that a β gives."""
-    return f"duo-beta-{beta:g}"
+def tables(rows: Sequence[Row]) -> str:
+    """All tables, as Markdown."""
+    parts = []
+    for concept in CONCEPTS:
+        mine = [row for row in rows if row.concept == concept]
+        asked = [row for row in mine if row.estimate.metric == "dsr"]
+        broken = [row for row in mine if row.estimate.metric == "broken"]
+        agreed = [row for row in mine if row.estimate.metric.endswith(" agreement")]
+        plain = [row for row in mine if row.estimate.metric in SHOWN and row.estimate.attack is None]
+        parts += [
+            f"### {concept}: DSR without attack\n\n{_shares(_plain(asked), _scenario)}",
+            f"### {concept}: DSR under attack\n\n{_shares(_attacked(asked), _attack)}",
+            f"### {concept}: broken, of all that were judged\n\n{_shares(_plain(broken), _scenario)}",
+            f"### {concept}: what must stay shows what was asked\n\n{_shares(_plain(agreed), _agreement)}",
+            f"### {concept}: what must stay, compared with the original's images\n\n{_numbers(plain)}",
+        ]
+    return "\n\n".join(part for part in parts if not part.endswith("\n\n"))
 
 
-def _once(rows: Iterable[Row]) -> list[Row]:
-    """The original model's numbers are the same in every member."""
-    names = ("metric", "system", "scenario", "attack", "preset", "contract")
-    return list({tuple(row.get(name) for name in names): row for row in rows}.values())
+def _plain(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.estimate.attack is None]
 
 
-def _tables(rows: list[Row]) -> str:
-    attacks = _table([r for r in rows if r["attack"]], lambda r: f"{r['attack']} ({r['preset']}, n = {r['n']})")
-    shown = ("dsr", "item agreement", "prior preservation", "lpips", "fid", "kid", "cmmd", "clip score")
-    plain = [r for r in rows if not r["attack"] and r["metric"] in shown]
-    kept = _table(plain, lambda r: f"{r['metric']}, {r['scenario']} (n = {r['n']})")
-    return f"### DSR under attack\n\n{attacks}\n\n### Without attack\n\n{kept}"
+def _attacked(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.estimate.attack is not None]
 
 
-def _table(rows: list[Row], name: Callable[[Row], str]) -> str:
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        cells.setdefault(name(row), {})[row["system"]] = _figure(row)
-    lines = ["| | original | " + " | ".join(f"β {beta:g}" for beta in GRID) + " |", "|---" * (len(GRID) + 2) + "|"]
-    systems = (ORIGINAL, *map(_system, GRID))
-    for what, by_system in sorted(cells.items()):
-        lines.append(f"| {what} | " + " | ".join(by_system.get(system, "–") for system in systems) + " |")
-    return "\n".join(lines)
+def _scenario(e: Estimate) -> str:
+    return e.scenario
 
 
-def _figure(row: Row) -> str:
-    if is_share(row["metric"]):
-        return f"{100 * row['value']:.0f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
-    return f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+def _attack(e: Estimate) -> str:
+    return f"{e.attack}, {e.scenario} ({e.preset})"
+
+
+def _agreement(e: Estimate) -> str:
+    return f"{e.scenario}: {e.metric.removesuffix(' agreement')}"
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return [form for form in (ORIGINAL, *FORMS) if any(row.form == form for row in rows)]
+
+
+def _table(rows: Sequence[Row], name: Callable[[Estimate], str], cell: Callable[[Sequence[Row]], str]) -> str:
+    columns, names = _columns(rows), sorted({name(row.estimate) for row in rows})
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for what in names:
+        of_it = [row for row in rows if name(row.estimate) == what]
+        cells = [cell([row for row in of_it if row.form == column]) for column in columns]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) if names else ""
+
+
+def _shares(rows: Sequence[Row], name: Callable[[Estimate], str]) -> str:
+    """Judge B's share of all seeds with its interval and n, each seed's, and A's share."""
+
+    def pooled(some: Sequence[Row], judge: str) -> tuple[int, int, list[float]]:
+        mine = [row.estimate for row in some if _judge(row.estimate) == judge]
+        return sum(round(e.value * e.n) for e in mine), sum(e.n for e in mine), [e.value for e in mine]
+
+    def cell(some: Sequence[Row]) -> str:
+        hits, n, seeds = pooled(some, "B")
+        if n == 0:
+            return "–"
+        low, high = wilson(hits, n)
+        each = " / ".join(f"{100 * value:.0f}" for value in seeds)
+        a_hits, a_n, _ = pooled(some, "A")
+        beside = f", A {100 * a_hits / a_n:.0f}" if a_n else ""
+        return f"{100 * hits / n:.0f} [{100 * low:.0f}, {100 * high:.0f}] n {n} ({each}{beside})"
+
+    assert all(is_share(row.estimate.metric) for row in rows)
+    return _table(rows, name, cell)
+
+
+def _judge(e: Estimate) -> str:
+    return JUDGES.get(e.contract.partition("[")[0].partition("@")[0], "?")
+
+
+def _numbers(rows: Sequence[Row]) -> str:
+    """Each seed's number, and n of one seed."""
+
+    def cell(some: Sequence[Row]) -> str:
+        found = [row.estimate for row in some]
+        return " / ".join(f"{e.value:.3g}" for e in found) + f" (n {found[0].n})" if found else "–"
+
+    return _table(rows, lambda e: f"{e.metric}, {e.scenario}", cell)
 
 
 if __name__ == "__main__":

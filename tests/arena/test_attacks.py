@@ -43,6 +43,16 @@ def dsr(results: Results) -> dict[tuple[str | None, str], Estimate]:
     return {(e.attack, e.system): e for e in results.estimates if e.metric == "dsr"}
 
 
+def judged(results: Results) -> dict[tuple[str | None, str], int]:
+    """How many attempts have a verdict, broken pictures among them."""
+    found = {place: e.n for place, e in dsr(results).items()}
+    contracts = {place: e.contract for place, e in dsr(results).items()}
+    for e in results.estimates:
+        if e.metric == "broken" and contracts.get((e.attack, e.system)) == e.contract:
+            found[e.attack, e.system] += round(e.value * e.n)
+    return found
+
+
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was attacked and judged."""
@@ -61,9 +71,10 @@ def test_attempts_of_every_system_with_intervals(run: Session) -> None:
     found = dsr(duo.judge(run))
     names = {None, "ring-a-bell", "image-to-image", "edit-removal", WORST}
     assert set(found) == {(name, system) for name in names for system in ("original", "duo")}
+    assert set(judged(duo.judge(run)).values()) == {3}
     for (name, _), e in found.items():
         assert e.low <= e.value <= e.high
-        assert (e.n, e.unscored, e.scenario, e.search) == (3, 0, "direct", None)
+        assert (e.unscored, e.scenario, e.search) == (0, "direct", None)
         assert e.preset is None if name is None else e.preset
     assert found["edit-removal", "duo"].value == found[None, "original"].value
     assert found["ring-a-bell", "duo"].preset == "custom"
@@ -166,9 +177,9 @@ def test_the_originals_images_are_kept_once_and_read(run: Session) -> None:
 
 def test_fewer_prompts_are_not_mixed_up_with_more(run: Session) -> None:
     _, results = attack(run, count=2)
-    assert {e.n for (name, _), e in dsr(results).items() if name is not None} == {2}
+    assert {n for (name, _), n in judged(results).items() if name is not None} == {2}
     # Direct prompts were asked more often, and an evaluation on them keeps its number.
-    assert dsr(results)[None, "duo"].n == 3
+    assert judged(results)[None, "duo"] == 3
 
 
 def test_what_belongs_to_another_edit_is_not_told(run: Session) -> None:

@@ -97,7 +97,7 @@ def test_deleted_images_and_a_deleted_cache_are_made_again(run: Session) -> None
 
 def test_the_folder_keeps_its_settings(run: Session) -> None:
     again = reopen(run.run.folder).settings
-    assert (again.evaluate.prompts, again.evaluate.steps) == (3, 2)
+    assert (again.evaluate.prompts, again.evaluate.steps) == (3, COUNTS["evaluate.steps"])
     assert again.output == run.run.folder
     assert reopen(run.run.folder, evaluate__prompts=5).settings.evaluate.prompts == 5
 
@@ -124,14 +124,15 @@ def test_what_was_sampled_once_is_judged_under_any_contract(run: Session) -> Non
     judge(run, Bright(0.4))
     results = judge(run, Bright(0.6)).results
     assert stamps(run.run.folder) == made
+    own = [judge.contract for judge in run.judges.there]
+    assert len(own) == 2
     contracts = {e.contract for e in dsr(results)}
-    assert contracts == {str(run.detector.contract), str(Bright(0.4).contract), str(Bright(0.6).contract)}
+    assert contracts == {*map(str, own), str(Bright(0.4).contract), str(Bright(0.6).contract)}
     by_contract = [[e.value for e in dsr(results, contract=str(Bright(t).contract))] for t in (0.4, 0.6)]
     assert all(low <= high for low, high in zip(*by_contract, strict=True))
     # Attributes are told under the reader's name, and by detectors that read some alone.
-    assert {e.contract for e in results.estimates if e.metric == "item agreement"} == {
-        "mini-judge@" + run.detector.contract.weights
-    }
+    readers = {f"{contract.name}@{contract.weights}" for contract in own}
+    assert {e.contract for e in results.estimates if e.metric == "item agreement"} == readers
     count = len(results.estimates)
     again = judge(run, Bright(0.6))
     assert (again.state, len(again.results.estimates)) == ("already done", count)

@@ -90,10 +90,10 @@ def test_a_flat_image_is_unscored(run: Session) -> None:
     changed = [replace(attempt, sha256=sha256), *part.attempts[1:]]
     write_part(record.group.folder(run.run) / "0000.json", Part(part.key, changed, None))
     results = judge(run).results
-    (direct,) = [
+    direct = [
         e for e in results.estimates if (e.metric, e.system, e.scenario, e.attack) == ("dsr", "duo", "direct", None)
     ]
-    assert (direct.n, direct.unscored) == (2, 1)
+    assert [(e.n, e.unscored) for e in direct] == [(2, 1)] * len(run.judges.there)
     assert any("flat" in str(absent["reason"]) for absent in results.absent)
 
 
