@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs
 from duo_unlearn.runs.folder import Run
 
 from .drawn_pairs import draw_pairs
+from .small_concept import small_concept
 
 SMALL = {
     "pairs.scale": 0.1,
@@ -34,10 +36,14 @@ def duo(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 
+def options(settings: Mapping[str, object]) -> list[str]:
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
 @pytest.mark.slow
 def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    words = ["erase", "-o", str(run.folder), *(w for k, v in SMALL.items() for w in ("--set", f"{k}={v}"))]
+    words = ["erase", "-o", str(run.folder), "--concept", small_concept(tmp_path), *options(SMALL)]
     first = duo(*words)
     assert first.returncode == 0, first.stderr
     results = json.loads(run.results.read_text())
@@ -61,7 +67,7 @@ def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Pa
 @pytest.mark.slow
 def test_another_eraser_and_a_guard_are_measured_beside_it_in_the_same_folder(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    words = ["erase", "-o", str(run.folder), *(w for k, v in SMALL.items() for w in ("--set", f"{k}={v}"))]
+    words = ["erase", "-o", str(run.folder), "--concept", small_concept(tmp_path), *options(SMALL)]
     for more in ([], ["--eraser", "uce"], ["--eraser", "duo", "--guard", "negative-prompt"]):
         done = duo(*words, *more)
         assert done.returncode == 0, done.stderr
@@ -83,8 +89,8 @@ def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
     scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}))
     draw_pairs(mine, 6)
     small = {**SMALL, "train.learning_rate": 2e-3, "train.prior_weight": 1e4, "train.beta": 1, "evaluate.steps": 3}
-    options = [w for k, v in small.items() for w in ("--set", f"{k}={v}")]
-    done = duo("erase", "--model", str(model), "--pairs", str(mine), "-o", str(run.folder), *options)
+    words = ["erase", "--model", str(model), "--concept", small_concept(tmp_path), "--pairs", str(mine)]
+    done = duo(*words, "-o", str(run.folder), *options(small))
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
     assert lines[0]["preference"] == pytest.approx(0.693147, abs=1e-5)

@@ -21,6 +21,7 @@ from duo_unlearn.storage.files import read_tensors
 
 from .drawn_pairs import draw_pairs
 from .random_adapter import random_adapter
+from .small_concept import small_concept
 
 COMMAND = "from duo_unlearn.cli.main import main; main()"
 EVALUATE = {
@@ -36,7 +37,8 @@ def words(stage: str, run: Path, told: Mapping[str, object]) -> list[str]:
 
 def with_pairs(folder: Path) -> Run:
     draw_pairs(folder / "mine", 5)
-    duo.make_pairs(duo.open_run(folder / "run", settings={"pairs.folder": str(folder / "mine")}, quiet=True))
+    given = {"pairs.folder": str(folder / "mine"), "concept": small_concept(folder)}
+    duo.make_pairs(duo.open_run(folder / "run", settings=given, quiet=True))
     return Run(folder / "run")
 
 
@@ -70,7 +72,8 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
     assert pictures(both) == pictures(alone)
     results = [json.loads(run.results.read_text())["estimates"] for run in (alone, both)]
     assert results[0] == results[1]
-    assert {entry["n"] for entry in results[1] if (entry["scenario"], entry["attack"]) == ("direct", None)} == {6}
+    kept = [entry for entry in results[1] if entry["metric"] == "prior preservation" and entry["scenario"] == "keep"]
+    assert {entry["n"] for entry in kept} == {6}
 
 
 @pytest.mark.slow

@@ -84,6 +84,9 @@ def target(*, cut: bool) -> Target:
     )
 
 
-def asked(count: int) -> list[Prompt]:
+def asked(count: int, *, plain: bool = False) -> list[Prompt]:
+    """Prompts that name the sword, or plain ones, which name nothing."""
     concept = load_concept("sword")
-    return prompts_of(concept, [concept.attacks["direct"]], count, "test", splitter(concept, held_out=True))
+    chosen = concept.plain if plain else concept.attacks["direct"]
+    assert chosen is not None
+    return prompts_of(concept, [chosen], count, "test", splitter(concept, held_out=True))

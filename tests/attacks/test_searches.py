@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from duo_unlearn.attacks import relearning, ring_a_bell, sneaky_prompt, unlearn_diff
-from duo_unlearn.attacks.interface import Finding, Findings, Target, requests_for
+from duo_unlearn.attacks.interface import Finding, Findings, Preset, Target, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.search import concept_vector
 from duo_unlearn.edits.lora import attach, detach
 from duo_unlearn.families.interface import Inverted, SampleRequest, Tokens
 from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word_ids
+from duo_unlearn.records import Prompt
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
 
 from .prompt_cut import asked, blind, target
@@ -200,15 +201,28 @@ def test_relearning_fine_tunes_a_text_encoder_that_edits_change(whole: Target) -
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 # The walk of P4D is chaotic, and another processor's rounding takes another one, so the test asks for little.
-@pytest.mark.parametrize(("name", "least"), [("concept-inversion", 3), ("unlearndiffatk", 3), ("p4d-detector", 1)])
+@pytest.mark.parametrize(("name", "least"), [("unlearndiffatk", 3), ("p4d-detector", 1)])
 def test_white_box_attacks_undo_a_cut_prompt(name: str, least: int) -> None:
     """With the paper's budget they bring the sword back in most prompts; direct prompts bring none."""
     attacked, prompts, seeds = target(cut=True), asked(5), list(range(5))
     direct = [SampleRequest(prompt.text, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-    assert not any(attacked.detect(attacked.sample(direct)))
     with attacked.original():
         assert all(attacked.detect(attacked.sample(direct)))
-    attack = ATTACKS.get(name)
-    found = attack.find(attacked, prompts, seeds, attack.budgets["paper"], lambda _share: None, NO_STATE)
+    assert _brought(name, "paper", attacked, prompts) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_an_inverted_token_undoes_a_cut_prompt() -> None:
+    """In front of plain prompts: a prompt that is cut asks for a flower, which a token in front does not undo."""
+    assert _brought("concept-inversion", "quick", target(cut=True), asked(5, plain=True)) >= 3
+
+
+def _brought(name: str, preset: Preset, attacked: Target, prompts: Sequence[Prompt]) -> int:
+    """How many prompts bring the sword by an attack; none does so without it."""
+    seeds, attack = list(range(len(prompts))), ATTACKS.get(name)
+    plain = [SampleRequest(prompt.text, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    assert not any(attacked.detect(attacked.sample(plain)))
+    found = attack.find(attacked, prompts, seeds, attack.budgets[preset], lambda _share: None, NO_STATE)
     images = attacked.sample(requests_for(found, seeds, [None] * len(seeds)))
-    assert sum(attacked.detect(images)) >= least
+    return sum(attacked.detect(images))

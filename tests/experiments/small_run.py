@@ -12,7 +12,7 @@ from ..drawn_pairs import draw_pairs
 from ..random_adapter import random_adapter
 from ..small_concept import small_concept
 
-COUNTS = {"steps": 2, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
+COUNTS = {"steps": 4, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
 
 
 def new_run(folder: Path, **settings: Any) -> Session:
@@ -35,5 +35,5 @@ def reopen(run: Session) -> Session:
 def edited_run(folder: Path) -> Session:
     """A run that has a random adapter as its edit."""
     run = new_run(folder)
-    random_adapter(run.model, run.run.edit("duo"), concept="sword")
+    random_adapter(run.model, run.run.edit("duo"), size=0.08, concept="sword")
     return reopen(run)

@@ -39,7 +39,10 @@ def test_interference_is_measured_on_each_concept(tmp_path: Path) -> None:
     assert edit.provenance["concept"] == "sword + balloon"
     rows = measure(runs, tmp_path / "both", {"prompts": 2}, quiet=True)
     assert {row["concept"] for row in rows} == {"sword", "balloon"}
-    asked = [row for row in rows if row["scenario"] == "direct" and row["metric"] == "dsr"]
+    direct = [row for row in rows if row["scenario"] == "direct" and row["metric"] == "dsr"]
+    contracts = {row["contract"].partition("[")[0] for row in direct}
+    assert contracts == {"mini-judge", "mini-judge-b"}
+    asked = [row for row in direct if row["contract"].startswith("mini-judge-b[")]
     assert [row["concept"] for row in asked] == ["sword", "balloon"]
     for row in asked:
         # The run of the balloon was never measured by itself.

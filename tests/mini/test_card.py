@@ -61,11 +61,14 @@ def test_the_number_of_items_is_what_was_asked_for(figures: Figures) -> None:
         assert figures[f"{judge}/sampled item"].n == 2
         assert figures[f"{judge}/broken"].n == 2
     assert figures["clip/zero-shot item"].n == 2
-    assert figures["samples/objects, subject"].n == 2
-    assert figures["samples/negation, none"].n == 2
-    for item in ("sword", "balloon"):
-        assert all(figures[f"samples/{item}, {wording}"].n == 2 for wording in WORDINGS)
-    asked = 23 * 2
+    # Where a sample counts towards no bar there is a quarter of them, but one.
+    assert figures["samples/objects, subject"].n == 1
+    assert figures["samples/negation, none"].n == 1
+    for wording in WORDINGS:
+        assert figures[f"samples/balloon, {wording}"].n == 1
+        assert figures[f"samples/sword, {wording}"].n == (2 if f"samples/sword, {wording}" in THRESHOLDS else 1)
+    with_bar = 7
+    asked = 2 * with_bar + 23 - with_bar
     assert figures["samples/broken"].n == figures["judges/agree on the sword of samples"].n == asked
 
 
