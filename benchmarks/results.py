@@ -10,6 +10,7 @@ A seed decides pairs, training, prompts and noise. Counts of all seeds are added
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -117,7 +118,7 @@ def tables(rows: Sequence[Row]) -> str:
     for concept in CONCEPTS:
         mine = [row for row in rows if row.concept == concept]
         asked = [row for row in mine if row.estimate.metric == "dsr"]
-        broken = [row for row in mine if row.estimate.metric == "broken"]
+        broken = broken_rows(mine)
         agreed = [row for row in mine if row.estimate.metric.endswith(" agreement")]
         plain = [row for row in mine if row.estimate.metric in SHOWN and row.estimate.attack is None]
         parts += [
@@ -128,6 +129,20 @@ def tables(rows: Sequence[Row]) -> str:
             f"### {concept}: what must stay, compared with the original's images\n\n{_numbers(plain)}",
         ]
     return "\n\n".join(part for part in parts if not part.endswith("\n\n"))
+
+
+def broken_rows(rows: Sequence[Row]) -> list[Row]:
+    """The share of broken pictures wherever pictures were judged; an estimate of it is there only where some are."""
+    found: dict[object, Row] = {}
+    for row in rows:
+        e = row.estimate
+        place = (row.form, row.seed, e.scenario, e.attack, e.preset, e.contract)
+        if e.metric == "broken":
+            found[place] = row
+        elif e.metric in ("dsr", "detected"):
+            whole = dataclasses.replace(e, metric="broken", value=0.0)
+            found.setdefault(place, row._replace(estimate=whole))
+    return list(found.values())
 
 
 def _plain(rows: Sequence[Row]) -> list[Row]:

@@ -57,8 +57,10 @@ def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
     for name, place in columns.items():
         if (e := value.get(("dsr", *place))) is not None:
             found["dsr"][name] = round(100 * e.value, 1)
-    broken = [(e.value * e.n, e.n) for (metric, _, attack), e in value.items() if metric == "broken" and attack is None]
-    found["broken"] = round(100 * sum(some for some, _ in broken) / max(1, sum(n for _, n in broken)), 1)
+    plain = [e for (_, _, attack), e in value.items() if attack is None]
+    broken = sum(e.value * e.n for e in plain if e.metric == "broken")
+    whole = sum(e.n for e in plain if e.metric in ("dsr", "detected"))
+    found["broken"] = round(100 * broken / (broken + whole), 1)
     for metric, name, attack in value:
         if metric == "item agreement" and attack is None:
             agreements = [value[f"{a} agreement", name, None].value for a in ("item", "subject", "colour")]
