@@ -27,13 +27,22 @@ EDITS = {"duo": "lora", "uce": "low-rank", "text": "weights"}
 FEW = {"steps": STEPS, "guidance": GUIDANCE, "batch": 4, "prompts": 2, "keep_prompts": 2, "neighbour_prompts": 1}
 
 
-def run_folder(source: str, folder: Path, *, rank: int = 3, seed: int = 3, concept: str = "sword") -> Path:
+def run_folder(
+    source: str,
+    folder: Path,
+    *,
+    rank: int = 3,
+    seed: int = 3,
+    concept: str = "sword",
+    size: float = 0.15,
+    steps: int = STEPS,
+) -> Path:
     """A run of a model with a random adapter, and settings of few prompts and steps; gives the folder."""
     model = load_model(source, CPU, resolution=None if source == "mini" else small.RESOLUTION)
     edit = Run(folder).edit("duo")
-    random_adapter(model, edit, size=0.15, rank=rank, seed=seed, concept=concept, model=source)
+    random_adapter(model, edit, size=size, rank=rank, seed=seed, concept=concept, model=source)
     resolution = {} if source == "mini" else {"resolution": small.RESOLUTION}
-    settings = {"model": source, "concept": concept, "evaluate": FEW, **resolution}
+    settings = {"model": source, "concept": concept, "evaluate": FEW | {"steps": steps}, **resolution}
     write_text(folder / "settings.yaml", json.dumps(settings))
     return folder
 
