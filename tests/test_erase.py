@@ -41,6 +41,7 @@ def options(settings: Mapping[str, object]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     words = ["erase", "-o", str(run.folder), "--concept", small_concept(tmp_path), *options(SMALL)]
@@ -65,6 +66,7 @@ def test_erase_runs_all_stages_then_skips_them_and_moves_the_margin(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_another_eraser_and_a_guard_are_measured_beside_it_in_the_same_folder(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     words = ["erase", "-o", str(run.folder), "--concept", small_concept(tmp_path), *options(SMALL)]
@@ -81,6 +83,7 @@ def test_another_eraser_and_a_guard_are_measured_beside_it_in_the_same_folder(tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
     """The way of a Stable Diffusion 2 user: a diffusers folder, a v-prediction scheduler, pairs without words."""
     model, mine, run = tmp_path / "sd2-small", tmp_path / "mine", Run(tmp_path / "run")
