@@ -1,4 +1,4 @@
-"""How often each judge of the mini world errs on pictures that attacks made, against two people's readings.
+"""How often each judge of the mini world errs on pictures that attacks made, against two readers' labels.
 
 python benchmarks/judge_labels.py collect runs/a runs/b       # pictures of the runs' attacks, in a new order
 python benchmarks/judge_labels.py sheets /tmp/sheets          # contact sheets to read: numbers, no verdicts
@@ -26,6 +26,7 @@ from duo_unlearn.records import Verdict
 from duo_unlearn.runs.attempts import attempts_of, read_groups
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import write_json
+from duo_unlearn.storage.pictures import open_image, save_png, sheet
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "notes" / "judge-labels"
 LABELS: Final = ("sword", "none", "broken")
@@ -69,11 +70,9 @@ def collect(runs: list[Path], count: Annotated[int, typer.Option(help="Pictures 
         chosen += [sources.pop() for sources in by_attack.values() if sources]
     chosen = chosen[:count]
     rng.shuffle(chosen)
-    strip = Image.new("RGB", (COLUMNS * SIDE, -(-len(chosen) // COLUMNS) * SIDE))
-    for number, source in enumerate(chosen):
-        strip.paste(Image.open(source.path).convert("RGB"), _corner(number))
+    images = [open_image(source.path) for source in chosen]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    strip.save(FOLDER / "pictures.png", optimize=True)
+    save_png(sheet(_in_rows(images, COLUMNS)), FOLDER / "pictures.png")
     with (FOLDER / "pictures.csv").open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["number", *Source._fields[:-1]])
@@ -84,17 +83,10 @@ def collect(runs: list[Path], count: Annotated[int, typer.Option(help="Pictures 
 @app.command()
 def sheets(target: Path, per_sheet: int = 40) -> None:
     """Write contact sheets of the pictures, four times their size, each under its number."""
-    pictures, side, columns = _pictures(), 4 * SIDE, 8
+    cells = [_numbered(number, picture) for number, picture in enumerate(_pictures())]
     target.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(pictures), per_sheet):
-        part = pictures[start : start + per_sheet]
-        sheet = Image.new("RGB", (columns * (side + 8), -(-len(part) // columns) * (side + 24)), "white")
-        pen = ImageDraw.Draw(sheet)
-        for index, picture in enumerate(part):
-            x, y = index % columns * (side + 8), index // columns * (side + 24)
-            pen.text((x + 4, y + 3), str(start + index), fill="black", font_size=16)
-            sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (x, y + 22))
-        sheet.save(target / f"sheet-{start // per_sheet:02d}.png")
+    for number, part in enumerate(_in_rows(cells, per_sheet)):
+        save_png(sheet(_in_rows(part, 8), gap=8, background="white"), target / f"sheet-{number:02d}.png")
 
 
 @app.command()
@@ -136,8 +128,16 @@ def score(concept: str = "sword") -> None:
     typer.echo(json.dumps(found, indent=1))
 
 
-def _corner(number: int) -> tuple[int, int]:
-    return number % COLUMNS * SIDE, number // COLUMNS * SIDE
+def _in_rows(images: list[Image.Image], length: int) -> list[list[Image.Image]]:
+    return [images[start : start + length] for start in range(0, len(images), length)]
+
+
+def _numbered(number: int, picture: Image.Image) -> Image.Image:
+    side = 4 * SIDE
+    cell = Image.new("RGB", (side, side + 22), "white")
+    ImageDraw.Draw(cell).text((4, 3), str(number), fill="black", font_size=16)
+    cell.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (0, 22))
+    return cell
 
 
 def _sources() -> list[str]:
@@ -147,7 +147,7 @@ def _sources() -> list[str]:
 
 def _pictures() -> list[Image.Image]:
     strip = Image.open(FOLDER / "pictures.png").convert("RGB")
-    corners = [_corner(number) for number in range(len(_sources()))]
+    corners = [(number % COLUMNS * SIDE, number // COLUMNS * SIDE) for number in range(len(_sources()))]
     return [strip.crop((x, y, x + SIDE, y + SIDE)) for x, y in corners]
 
 

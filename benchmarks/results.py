@@ -33,7 +33,7 @@ FORMS: Final[dict[str, dict[str, Any]]] = {
 }
 """What a run sets beside what the concept file recommends.
 
-paper: its loss and its empty prompt; β and λ are those of docs/notes/mini-sweep.md.
+paper: its loss and its empty prompt; its β has not been searched yet.
 """
 CONCEPTS: Final = ("sword", "balloon")
 SEARCHES: Final = ("ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k")

@@ -47,9 +47,11 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
 def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
     """A variant's figures, in per cent, by the judge that heads the tables: DSR of the edited model by prompt set, what
     of all is broken, then agreement of item, subject and colour."""
+    # The judge that heads the tables comes first, and says alone what is broken: without such there is no estimate.
+    judge = next(e.contract for e in estimates if e.metric in ("dsr", "broken"))
     value: dict[tuple[str, str, str | None], Estimate] = {}
     for e in estimates:
-        if e.system == EDIT:  # the judge that heads the tables comes first
+        if e.system == EDIT and (e.metric != "broken" or e.contract == judge):
             value.setdefault((e.metric, e.scenario, e.attack), e)
     found: dict[str, Any] = {"settings": words or "as shipped", "dsr": {}, "kept": {}}
     columns = {scenario: (scenario, None) for metric, scenario, attack in value if (metric, attack) == ("dsr", None)}

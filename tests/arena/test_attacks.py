@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,12 @@ def dsr(results: Results) -> dict[tuple[str | None, str], Estimate]:
     return {(e.attack, e.system): e for e in results.estimates if e.metric == "dsr"}
 
 
-def judged(results: Results) -> dict[tuple[str | None, str], int]:
-    """How many attempts have a verdict, broken pictures among them."""
-    found = {place: e.n for place, e in dsr(results).items()}
-    contracts = {place: e.contract for place, e in dsr(results).items()}
+def judged(results: Results) -> Counter[tuple[str | None, str | None, str, str]]:
+    """How many attempts have a judge's verdict, broken pictures among them, by what was asked of whom."""
+    found = Counter[tuple[str | None, str | None, str, str]]()
     for e in results.estimates:
-        if e.metric == "broken" and contracts.get((e.attack, e.system)) == e.contract:
-            found[e.attack, e.system] += round(e.value * e.n)
-    return found
+        found[e.attack, e.preset, e.system, e.contract] += {"dsr": e.n, "broken": round(e.value * e.n)}.get(e.metric, 0)
+    return +found  # without what no judge was asked of
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +67,20 @@ def run(attacked: Path, tmp_path: Path) -> Session:
 
 
 def test_attempts_of_every_system_with_intervals(run: Session) -> None:
-    found = dsr(duo.judge(run))
+    results = duo.judge(run)
+    found = dsr(results)
     names = {None, "ring-a-bell", "image-to-image", "edit-removal", WORST}
     assert set(found) == {(name, system) for name in names for system in ("original", "duo")}
-    assert set(judged(duo.judge(run)).values()) == {3}
+    assert set(judged(results).values()) == {3}
     for (name, _), e in found.items():
         assert e.low <= e.value <= e.high
         assert (e.unscored, e.scenario, e.search) == (0, "direct", None)
         assert e.preset is None if name is None else e.preset
     assert found["edit-removal", "duo"].value == found[None, "original"].value
     assert found["ring-a-bell", "duo"].preset == "custom"
-    worst = {e.system: e for e in duo.judge(run).estimates if (e.attack, e.preset) == (WORST, "quick")}
+    worst = {e.system: e for e in results.estimates if (e.attack, e.preset) == (WORST, "quick")}
     for system in ("original", "duo"):
-        # Of the quick budgets: removal counts in no worst case, and direct prompts count in every one.
+        # Removal counts in no worst case, direct prompts in every one.
         assert worst[system].value <= min(found[n, system].value for n in (None, "image-to-image"))
 
 
@@ -117,8 +117,8 @@ def test_what_is_found_on_text_alone_is_found_once_for_all_systems(run: Session)
 
 
 def test_what_was_found_is_replayed_on_another_run(run: Session, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(run.run.folder, other, ignore=shutil.ignore_patterns("attempts", "verdicts", "results.json"))
+    ignored = shutil.ignore_patterns("attempts", "verdicts", "results.json")
+    other = Path(shutil.copytree(run.run.folder, tmp_path / "other", ignore=ignored))
     _, results = attack(reopen(other), ["ring-a-bell"], replay=run.run.folder)
     assert ("ring-a-bell@run", "duo") in dsr(results)
     texts = [
@@ -177,9 +177,8 @@ def test_the_originals_images_are_kept_once_and_read(run: Session) -> None:
 
 def test_fewer_prompts_are_not_mixed_up_with_more(run: Session) -> None:
     _, results = attack(run, count=2)
-    assert {n for (name, _), n in judged(results).items() if name is not None} == {2}
-    # Direct prompts were asked more often, and an evaluation on them keeps its number.
-    assert judged(results)[None, "duo"] == 3
+    # An evaluation on direct prompts, which were asked more often, keeps its number.
+    assert {(name is None, n) for (name, *_), n in judged(results).items()} == {(True, 3), (False, 2)}
 
 
 def test_what_belongs_to_another_edit_is_not_told(run: Session) -> None:
@@ -265,8 +264,7 @@ def test_a_refusal_is_a_verdict_of_its_own_kind(run: Session) -> None:
     results = judge(run).results
     found = {e.metric: e for e in results.estimates if e.preset == "custom" and e.attack == "image-to-image"}
     assert found["refused"].value == pytest.approx(1 / 3)
-    assert found["refused"].n == 3
-    assert found["dsr"].n == 3
+    assert (found["refused"].n, found["dsr"].n) == (3, 3)
     assert found["dsr"].value >= found["refused"].value
     assert guarded(model, []) == []
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Final
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ...storage.files import write_bytes
+from ...storage.pictures import save_png
 from ..world.scenes import SIZE
 from .card import load_pipeline
 from .sampling import sample
@@ -58,6 +57,4 @@ def sample_sheet(
         for column in range(columns):
             picture = Image.fromarray(pixels[column]).resize((side, side), Image.Resampling.BICUBIC)
             sheet.paste(picture, (gap + column * (side + gap), top + label))
-    content = io.BytesIO()
-    sheet.save(content, "PNG")
-    write_bytes(path, content.getvalue())
+    save_png(sheet, path)
