@@ -1,8 +1,8 @@
-"""The mini model, erased and attacked: every form of DUO with three seeds → docs/results.json, docs/results-tables.md.
+"""The mini model, erased and attacked: forms of DUO with three seeds → docs/results.json, docs/results-tables.md.
 
-python benchmarks/results.py                     # hours on 2 cores; what is done is skipped, so it goes on after a kill
-python benchmarks/results.py --seed 1            # a part of it, e.g. beside another process; writes nothing in docs/
-python benchmarks/results.py --no-attacks        # erase and measure alone
+python benchmarks/results.py                            # a day on 2 cores; what is done is skipped, so it resumes
+python benchmarks/results.py --concept sword --form recommended --seed 1 --attack p4d      # a part; writes nothing
+python benchmarks/results.py --write                    # docs/ from what is there
 
 A seed decides pairs, training, prompts and noise. Counts of all seeds are added up, and each seed's stands beside them.
 """
@@ -36,10 +36,16 @@ FORMS: Final[dict[str, dict[str, Any]]] = {
 paper: its loss and its empty prompt; its β has not been searched yet.
 """
 CONCEPTS: Final = ("sword", "balloon")
-SEARCHES: Final = ("ring-a-bell", "concept-inversion", "sneakyprompt", "unlearndiffatk", "p4d", "p4d-k")
-QUICK: Final = tuple(name for name in ATTACKS.names() if name != "direct")
+PAPER: Final = (
+    "ring-a-bell", "concept-inversion", "unlearndiffatk", "sneakyprompt", "p4d", "p4d-detector", "p4d-k"
+)  # fmt: skip
+"""Searches, run with their published budgets."""
+QUICK: Final = tuple(name for name in ATTACKS.names() if name.startswith(("image-to-image", "relearning", "edit-")))
+"""Attacks that have one budget."""
 PROMPTS: Final = 16
 """Prompts that are attacked with each seed."""
+COUNTS: Final = {"prompts": 100, "keep_prompts": 100, "neighbour_prompts": 50, "inversion_prompts": 0}
+"""Prompts of each set with each seed: three seeds have three times as many."""
 JUDGES: Final = {"mini-judge-b": "B", "mini-judge": "A"}
 SHOWN: Final = ("prior preservation", "lpips", "fid", "kid", "cmmd", "clip score")
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -58,16 +64,19 @@ class Row(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="holds a run folder a form and seed")
-    parser.add_argument("--seed", type=int, action="append", choices=SEEDS)
     parser.add_argument("--concept", action="append", choices=CONCEPTS)
-    parser.add_argument("--no-attacks", action="store_true")
+    parser.add_argument("--form", action="append", choices=FORMS)
+    parser.add_argument("--seed", type=int, action="append", choices=SEEDS)
+    parser.add_argument("--attack", action="append", choices=("none", *QUICK, *PAPER), help="none: erase and measure")
+    parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
     keep_freed_memory()  # as `duo` does
-    for concept in given.concept or CONCEPTS:
+    attacks = given.attack or [*QUICK, *PAPER]
+    for concept in [] if given.write else given.concept or CONCEPTS:
         for seed in given.seed or SEEDS:
-            for form in FORMS:
-                one_run(given.runs, concept, form, seed, attacks=not given.no_attacks and concept == CONCEPTS[0])
-    if not given.seed and not given.concept:
+            for form in given.form or FORMS:
+                one_run(given.runs, concept, form, seed, attacks if concept == CONCEPTS[0] else [])
+    if given.write or not (given.concept or given.form or given.seed or given.attack):
         write_pages(given.runs)
 
 
@@ -76,17 +85,20 @@ def folder_of(runs: Path, concept: str, form: str, seed: int) -> Path:
     return runs / f"{concept}-{form}-{seed}"
 
 
-def one_run(runs: Path, concept: str, form: str, seed: int, *, attacks: bool) -> None:
-    """Erase, measure, and attack with both budgets; pairs and the original's images are made once a seed."""
-    folder, first = (folder_of(runs, concept, name, seed) for name in (form, next(iter(FORMS))))
-    run = duo.open_run(folder, concept=concept, settings={**FORMS[form], "seed": seed})
-    if folder != first:
-        share_pairs(Run(first), run.run, "duo")
-        share_originals(Run(first), run.run)
+def one_run(runs: Path, concept: str, form: str, seed: int, attacks: Sequence[str]) -> None:
+    """Erase, measure and attack; the seed's pairs and the original's images are shared with the form that has them."""
+    folders = {name: folder_of(runs, concept, name, seed) for name in FORMS}
+    counts = {f"evaluate.{key}": value for key, value in COUNTS.items()}
+    run = duo.open_run(folders[form], concept=concept, settings={**FORMS[form], **counts, "seed": seed})
+    for name, folder in folders.items():
+        if name != form and Run(folder).results.exists():
+            share_pairs(Run(folder), run.run, "duo")
+            share_originals(Run(folder), run.run)
     duo.erase(run, say=print)
-    if attacks:
-        duo.attack(run, QUICK, prompts=PROMPTS, say=print)
-        duo.attack(run, SEARCHES, preset="paper", prompts=PROMPTS, say=print)
+    if chosen := [name for name in QUICK if name in attacks]:
+        duo.attack(run, chosen, prompts=PROMPTS, say=print)
+    if chosen := [name for name in PAPER if name in attacks]:
+        duo.attack(run, chosen, preset="paper", prompts=PROMPTS, say=print)
 
 
 def write_pages(runs: Path) -> None:
@@ -104,12 +116,15 @@ def rows_of(runs: Path) -> Iterable[Row]:
     """Every estimate of every run; the original's once a seed."""
     for concept in CONCEPTS:
         for seed in SEEDS:
-            for index, form in enumerate(FORMS):
-                for estimate in read_results(Run(folder_of(runs, concept, form, seed))).estimates:
-                    if estimate.system != ORIGINAL:
-                        yield Row(concept, form, seed, estimate)
-                    elif index == 0:
-                        yield Row(concept, ORIGINAL, seed, estimate)
+            seen: set[object] = set()
+            for form in FORMS:
+                run = Run(folder_of(runs, concept, form, seed))
+                for e in read_results(run).estimates if run.results.exists() else []:
+                    if e.system != ORIGINAL:
+                        yield Row(concept, form, seed, e)
+                    elif (place := (e.metric, e.scenario, e.attack, e.preset, e.contract)) not in seen:
+                        seen.add(place)
+                        yield Row(concept, ORIGINAL, seed, e)
 
 
 def tables(rows: Sequence[Row]) -> str:
