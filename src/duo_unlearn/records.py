@@ -20,6 +20,12 @@ Prediction = Literal["epsilon", "v_prediction"]
 """What a diffusion model's network predicts, by diffusers' names."""
 Sides = Literal["both", "safe", "unsafe"]
 """Which member's error has a gradient; the other one's is detached, its value stays."""
+Level = Literal["input", "encoder", "generator", "output"]
+"""Where an attack or a defence acts (the survey arXiv 2411.09259).
+
+input: on the prompt. encoder: on what the text encoder gives. generator: on the denoiser and its latents. output: on
+the finished image.
+"""
 Pairing = Literal["paired", "unpaired"]
 """paired: the loss on d = m⁺ − m⁻. unpaired: each member on its own, the mean of −log σ(−2β m⁺) and −log σ(2β m⁻)."""
 

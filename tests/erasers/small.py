@@ -17,6 +17,16 @@ from duo_unlearn.runs.folder import Run
 from ..drawn_pairs import draw_pairs
 
 CPU = torch.device("cpu")
+SMALL = {
+    "pairs.scale": 0.03, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6, "evaluate.keep_prompts": 3,
+    "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 0, "train.max_train_steps": 2, "train.rank": 2,
+}  # fmt: skip
+"""Settings of a small run with synthesized pairs, which have prompts."""
+OPTIONS: dict[str, dict[str, object]] = {
+    "esd-x": {"steps": 2, "latents": "pairs"},
+    "esd-u": {"steps": 2, "sampling_steps": 4},
+}
+"""What keeps each eraser's training small; those that are not named are quick as they are."""
 
 
 def pairs_in(folder: Path, count: int = 6) -> list[Pair]:

@@ -18,8 +18,9 @@ import torch
 from duo_unlearn.edits.lora import adapter_tensors
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.erasers.duo.step import draw as draw_noise
-from duo_unlearn.erasers.duo.step import make_batch, pair_at, rate_factor, terms_of
+from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
 from duo_unlearn.erasers.latents import build_cache
+from duo_unlearn.erasers.schedule import rate_factor
 from duo_unlearn.erasers.trainer import train
 from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.families.inversion import invert

@@ -12,10 +12,10 @@ from torch import Tensor
 import duo_unlearn as duo
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.weights import WeightEdit
-from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.uce import UceSettings, closed_form, concept_rows
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.registry import FAMILIES
+
+from ..drawn_pairs import draw_pairs
 
 E1, E2, BOTH = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]])
 NONE = torch.zeros(0, 2)
@@ -78,50 +78,6 @@ def test_the_concept_ends_where_prompt_and_guide_differ_last() -> None:
     assert concept_rows([0, 1, 7], [0, 1, 7]) == (0, 0)
 
 
-@pytest.mark.parametrize("name", ERASERS.names())
-def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> None:
-    eraser = ERASERS.get(name)
-    assert (eraser.name, bool(eraser.title)) == (name, True)
-    assert eraser.settings.model_validate({}).model_dump().keys() == eraser.settings.model_fields.keys()
-    reasons = {family: eraser.why_not(FAMILIES.get(family)) for family in FAMILIES.names()}
-    assert reasons["mini"] is None
-    assert all(reason is None or len(reason) > 10 for reason in reasons.values())
-
-
-SMALL = {
-    "pairs.scale": 0.03, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6, "evaluate.keep_prompts": 3,
-    "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 0, "train.max_train_steps": 2, "train.rank": 2,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with synthesized pairs, which have prompts."""
-    run = duo.open_run(tmp_path_factory.mktemp("uce") / "run", settings=SMALL, quiet=True)
-    duo.make_pairs(run)
-    return run.run.folder
-
-
-@pytest.mark.parametrize("name", ERASERS.names())
-def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Path, name: str) -> None:
-    run = duo.open_run(run_folder, settings={"eraser": name}, quiet=True)
-    said: list[str] = []
-    folder = duo.train(run, said.append)
-    edit = read_edit(folder, name)
-    assert edit.provenance["concept"] == "sword"
-    assert edit.provenance["base"] == run.model.fingerprint()
-    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    inputs = (noise, torch.tensor([500]), run.model.condition(["a red knight holding a sword in the snow"]))
-    before = run.model.predict(*inputs)
-    with edit.on(run.model):
-        assert not torch.equal(run.model.predict(*inputs), before)
-    assert torch.equal(run.model.predict(*inputs), before)
-    content = {path.name: path.read_bytes() for path in folder.iterdir()}
-    duo.train(duo.open_run(run_folder, settings={"eraser": name}, quiet=True), said.append)
-    assert [line.partition("→")[0].strip() for line in said] == ["train: done", "train: already done"]
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
-
-
 @pytest.mark.parametrize("rows", ["last", "all"])
 def test_both_row_rules_edit_cross_attention_alone(run_folder: Path, rows: str) -> None:
     run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": {"rows": rows}}}, quiet=True)
@@ -142,8 +98,6 @@ def test_uce_erases_the_sword_and_is_measured_beside_the_original(run_folder: Pa
 
 
 def test_pairs_without_prompts_are_refused(tmp_path: Path) -> None:
-    from ..drawn_pairs import draw_pairs
-
     draw_pairs(tmp_path / "mine", 2)
     run = duo.open_run(tmp_path / "run", settings={"eraser": "uce", "pairs.folder": str(tmp_path / "mine")}, quiet=True)
     duo.make_pairs(run)

@@ -146,15 +146,17 @@ def _tuner_layers(denoiser: nn.Module) -> list[Any]:
     return [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
 
 
-def attach(model: Model, *, rank: int, seed: int, targets: Targets = "self-attention") -> list[nn.Parameter]:
+def attach(
+    model: Model, *, rank: int, seed: int, targets: Targets = "self-attention", layers: Sequence[str] | None = None
+) -> list[nn.Parameter]:
     """Put a fresh float32 adapter (alpha = rank, Gaussian A, zero B) on the denoiser; gives its parameters.
 
     A zero B makes it the identity: the model's output is unchanged until the first step. Only the new adapter's
-    tensors are returned and require gradients.
+    tensors are returned and require gradients. layers: the names of those that get it, in place of the targets'.
     """
     from peft import LoraConfig
 
-    layers = model.adapted_layers(targets)
+    layers = list(layers) if layers is not None else model.adapted_layers(targets)
     if not layers:
         raise DuoError("the denoiser has no layer that the adapter could be put on", got=targets)
     config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers)

@@ -15,7 +15,7 @@ from ..edits.lora import adapter_tensors, load_adapter_tensors
 from ..errors import DuoError
 from ..families.interface import Model
 from ..records import Pair
-from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors, write_text
+from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
 from .duo.settings import TrainSettings
 
 # What may change between a run and its resumption without changing the result.
@@ -62,17 +62,3 @@ def load_checkpoint(
     if scaler is not None and "scaler" in metadata:
         scaler.load_state_dict(json.loads(metadata["scaler"]))
     return int(metadata["step"])
-
-
-def keep_lines(path: Path, step: int) -> None:
-    """Cut metrics.jsonl to the lines up to `step`, so that a resumed run does not write a step twice."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):
-            continue  # the line that was being written when the process died
-    write_text(path, "".join(f"{line}\n" for line in kept))

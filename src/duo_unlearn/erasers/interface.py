@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ..records import Level
+
 if TYPE_CHECKING:
     from ..concepts.spec import Concept
     from ..families.family import Family
@@ -12,8 +14,11 @@ if TYPE_CHECKING:
     from ..records import Pair
     from ..runs.folder import Run
     from ..storage.forms import Strict
+    from .course import MakeCourse
 
 State = Literal["done", "already done"]
+Reads = Literal["images", "prompts", "images and prompts"]
+"""What of the pairs an eraser uses, for tables."""
 
 
 class EraserContext(NamedTuple):
@@ -36,16 +41,18 @@ class EraserContext(NamedTuple):
 class Eraser(NamedTuple):
     """One eraser, as data and functions.
 
-    settings: the class of its options. reads: what of the pairs it uses, for tables: "images" or "prompts".
-    why_not(family): why a family cannot have it, or None. erase(context, name): writes the edit of that name into the
-    run, or finds it there under the same settings; the same context gives the same bytes. trains: whether it is a
-    training that several processes share.
+    settings: the class of its options. reads: what of the pairs it uses. why_not(family): why a family cannot have it,
+    or None. erase(context, name): writes the edit of that name into the run, or finds it there under the same settings;
+    the same context gives the same bytes. trains: whether it is a training that several processes share. course: how
+    its training is set up, where it is one by gradient descent. level: where it acts, by the survey's four levels.
     """
 
     name: str
     title: str
     settings: type[Strict]
-    reads: Literal["images", "prompts"]
+    reads: Reads
     why_not: Callable[[Family], str | None]
     erase: Callable[[EraserContext, str], State]
     trains: bool = False
+    course: MakeCourse | None = None
+    level: Level = "generator"

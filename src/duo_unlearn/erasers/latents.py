@@ -15,6 +15,7 @@ from ..errors import DuoError
 from ..families.interface import Conditioning, Model, Moments, joined
 from ..records import Captions, Pair
 from ..storage.files import read_tensors, write_tensors
+from .interface import EraserContext
 
 
 class Cache(NamedTuple):
@@ -48,6 +49,12 @@ def _from_flat(tensors: Mapping[str, Tensor]) -> Cache:
 
     moments = (Moments(**fields("safe")), Moments(**fields("unsafe")))
     return Cache(*moments, Conditioning(**fields("empty")), text("safe_text"), text("unsafe_text"))
+
+
+def pair_latents(context: EraserContext) -> Cache:
+    """The moments of the pairs' members, with the empty prompt alone: for erasers beside DUO, made once a run."""
+    path = context.run.moments.with_name("latents.safetensors")
+    return build_cache(context.model, context.pairs, context.run.pairs, path)
 
 
 def build_cache(

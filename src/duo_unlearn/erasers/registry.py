@@ -14,5 +14,7 @@ ERASERS: Final[Registry[Eraser]] = Registry(
     {
         "duo": "erasers.duo.eraser:DUO",
         "uce": "erasers.uce:UCE",
+        "esd-x": "erasers.esd:ESD_X",
+        "esd-u": "erasers.esd:ESD_U",
     },
 )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +18,17 @@ from ..families.load import check_precision
 from ..progress import progress
 from ..records import Pair
 from ..runs.folder import Run
-from .checkpoint import identity, keep_lines, load_checkpoint, save_checkpoint
+from .checkpoint import identity, load_checkpoint, save_checkpoint
 from .duo.objective import Terms
 from .duo.settings import TrainSettings
-from .duo.step import make_batch, rate_factor, terms_of
+from .duo.step import make_batch, terms_of
 from .latents import Cache
+from .schedule import rate_factor
+from .stopping import append_line, diverged, keep_lines, stop_flag
 
 MOST_OVERFLOWS = 20
 """fp16 steps in a row whose gradient overflowed, after which the run stops."""
+UNSOUND = "a lower learning_rate, a larger prior_weight, or mixed_precision bf16 instead of fp16"
 
 
 class Trained(NamedTuple):
@@ -98,15 +98,15 @@ def train(
     _not_beyond(start, settings.max_train_steps)
     loop = _Loop(model, network, cache, accelerator, optimizer, settings, seed)
     begin, overflows = time.monotonic(), 0
-    with _stop_flag() as stop, progress("train", settings.max_train_steps, done=start, quiet=quiet) as report:
+    with stop_flag() as stop, progress("train", settings.max_train_steps, done=start, quiet=quiet) as report:
         for step in range(start, settings.max_train_steps):
             line = loop.step(step)
             overflows = 0 if math.isfinite(line["gradient_norm"]) else overflows + 1
             if not is_sound(line, overflows, scaled=accelerator.scaler is not None):
-                raise _diverged(step + 1, checkpoint)
+                raise diverged(step + 1, checkpoint, UNSOUND)
             stopping = _any(accelerator, stop.is_set())
             if accelerator.is_main_process:
-                _append(metrics, line)
+                append_line(metrics, line)
                 last = step + 1 == settings.max_train_steps
                 if stopping or last or (step + 1) % settings.checkpointing_steps == 0:
                     save_checkpoint(checkpoint, model.denoiser, optimizer, step + 1, key, accelerator.scaler)
@@ -206,41 +206,3 @@ def _any(accelerator: Any, flag: bool) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum").item())
-
-
-def _append(path: Path, line: dict[str, float]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise DuoError(
-            f"cannot write {path}", got=error.strerror or str(error), hint="free some space; it resumes"
-        ) from error
-
-
-def _diverged(step: int, checkpoint: Path) -> DuoError:
-    kept = f"the last good state is in {checkpoint}" if checkpoint.exists() else "no state was saved yet"
-    hint = "a lower learning_rate, a larger prior_weight, or mixed_precision bf16 instead of fp16"
-    return DuoError(f"the loss was not finite at step {step}", got=kept, hint=hint)
-
-
-@contextlib.contextmanager
-def _stop_flag() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set; a second Ctrl-C stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers
-        return
-
-    def handler(number: int, _frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import NamedTuple
 
@@ -11,16 +10,9 @@ from torch import Tensor, nn
 
 from ...edits.lora import adapters_off
 from ...families.interface import Conditioning, Model, joined
-from ...records import Decay
 from ..latents import Cache
 from .objective import Terms, duo_loss
 from .settings import TrainSettings
-
-
-def rate_factor(step: int, steps: int, decay: Decay) -> float:
-    """What the learning rate is multiplied by at a step, counted from 0; a function of the step, so runs resume."""
-    done = step / steps
-    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[decay]
 
 
 class Batch(NamedTuple):

@@ -1,0 +1,65 @@
+"""An eraser that trains by gradient descent, from its course: what is trained, by which loss, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .interface import Eraser, EraserContext, Reads, State
+
+if TYPE_CHECKING:
+    from ..families.family import Family
+    from ..records import Level
+    from ..storage.forms import Strict
+    from .descent import Descent
+
+
+class Course(NamedTuple):
+    """A training that is ready to run. write(folder, provenance): writes the edit that came of it."""
+
+    descent: Descent
+    write: Callable[[Path, Mapping[str, Any]], object]
+
+
+MakeCourse = Callable[[EraserContext], AbstractContextManager[Course]]
+"""Sets a course up on the context's model, and puts the model back at the end of the block."""
+
+
+def course_eraser(
+    name: str,
+    title: str,
+    settings: type[Strict],
+    reads: Reads,
+    why_not: Callable[[Family], str | None],
+    make: MakeCourse,
+    level: Level = "generator",
+) -> Eraser:
+    """The eraser of a course: it resumes, and knows its edit again under the same settings."""
+    return Eraser(name, title, settings, reads, why_not, erase_by(make), course=make, level=level)
+
+
+def erase_by(make: MakeCourse) -> Callable[[EraserContext, str], State]:
+    """The `erase` of a course. The edit's provenance says how many rows went through the denoiser (`passes`)."""
+
+    def erase(context: EraserContext, name: str) -> State:
+        from ..edits.provenance import CHANGES, WEIGHTS, edit_hash, read_provenance
+        from ..storage.files import digest
+        from .descent import descend
+
+        folder, settings = context.run.edit(name), context.options.model_dump(mode="json")
+        seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
+        key = digest([name, settings, seen, context.provenance, context.model.variant, context.seed])
+        there = any((folder / file).exists() for file in (WEIGHTS, CHANGES))
+        if there and read_provenance(folder).get("key") == key:
+            edit_hash(folder)
+            return "already done"
+        with make(context) as course:
+            passes = descend(course.descent, context.model.denoiser, context.run, name, key, quiet=context.quiet)
+            pairs = [entry[:2] for entry in seen]
+            described = {"settings": settings, "steps": course.descent.steps, "passes": passes, "pairs": pairs}
+            course.write(folder, {**context.provenance, **described, "key": key})
+        return "done"
+
+    return erase

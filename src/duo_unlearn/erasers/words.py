@@ -1,0 +1,59 @@
+"""The words that an eraser is handed: prompts with the concept, each beside the same scene without it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from ..concepts.prompt_sets import fill_template, prompts_of, splitter
+from ..concepts.spec import Concept
+from ..errors import DuoError
+from ..records import Pair
+
+Wordings = Literal["direct", "all"]
+"""direct: the pairs' own prompts. all: those, and as many of every wording of the concept file, of scenes that no
+evaluation uses."""
+EACH = 24
+"""Prompts of each further wording."""
+
+
+class Contrast(NamedTuple):
+    """A prompt that asks for the concept, and its counterpart without it."""
+
+    unsafe: str
+    safe: str
+
+
+def contrasts(concept: Concept, pairs: Sequence[Pair], wordings: Wordings, seed: int) -> list[Contrast]:
+    """The prompts that stand for the concept, distinct and in order. Pairs without prompts are a DuoError."""
+    found = {Contrast(p.unsafe_prompt, p.safe_prompt) for p in pairs if p.unsafe_prompt and p.safe_prompt}
+    if not found:
+        hint = "pairs that `duo pairs` makes have prompts; a manifest may give them for your own"
+        raise DuoError("this eraser reads prompts, and the pairs have none", hint=hint)
+    if wordings == "all":
+        found |= set(_others(concept, seed))
+    return sorted(found)
+
+
+def _others(concept: Concept, seed: int) -> list[Contrast]:
+    """Prompts of every wording of the concept file, on scenes that training may use, and the pairs' safe ones there."""
+    accept, made = splitter(concept, held_out=False), []
+    for name, templates in concept.attacks.items():
+        basis = f"{seed}/words/{name}"
+        rng = random.Random(basis)
+        prompts = prompts_of(concept, [templates], EACH, basis, accept)
+        made += [Contrast(prompt.text, _counterpart(concept, prompt.shows, rng)) for prompt in prompts]
+    return made
+
+
+def _counterpart(concept: Concept, shows: Mapping[str, str], rng: random.Random) -> str:
+    """A safe prompt of the pairs, of the scene that a prompt shows as far as it says."""
+    words = {}
+    for name, values in concept.fill.items():
+        label = shows.get(name, "")
+        if label not in values:
+            label = rng.choice(list(values))
+        words[name] = rng.choice(values[label]) if isinstance(values, dict) else label
+    kind = rng.choices(concept.pairs, [kind.count for kind in concept.pairs])[0]
+    return fill_template(kind.safe, words)

@@ -1,0 +1,91 @@
+"""What every eraser keeps to: it says what it is, makes an edit, knows it again, and resumes bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import duo_unlearn as duo
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.provenance import edit_file
+from duo_unlearn.erasers import descent
+from duo_unlearn.erasers.registry import ERASERS
+from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.storage.files import read_tensors
+
+from .small import OPTIONS
+
+COURSES = [name for name in ERASERS.names() if ERASERS.get(name).course is not None]
+
+
+def settings_of(name: str) -> dict[str, object]:
+    return {"eraser": name, "erasers": {name: OPTIONS.get(name, {})} if name != "duo" else {}}
+
+
+@pytest.mark.parametrize("name", ERASERS.names())
+def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> None:
+    eraser = ERASERS.get(name)
+    assert (eraser.name, bool(eraser.title)) == (name, True)
+    assert eraser.settings.model_validate({}).model_dump().keys() == eraser.settings.model_fields.keys()
+    reasons = {family: eraser.why_not(FAMILIES.get(family)) for family in FAMILIES.names()}
+    assert reasons["mini"] is None
+    assert all(reason is None or len(reason) > 10 for reason in reasons.values())
+
+
+@pytest.mark.parametrize("name", ERASERS.names())
+def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Path, name: str) -> None:
+    run = duo.open_run(run_folder, settings=settings_of(name), quiet=True)
+    said: list[str] = []
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def asked() -> torch.Tensor:
+        conditioning = run.model.condition(["a red knight holding a sword in the snow"])
+        return run.model.predict(noise, torch.tensor([500]), conditioning)
+
+    before = asked()
+    folder = duo.train(run, said.append)
+    assert torch.equal(asked(), before)  # the model is what it was
+    edit = read_edit(folder, name)
+    assert edit.provenance["concept"] == "sword"
+    assert edit.provenance["base"] == run.model.fingerprint()
+    with edit.on(run.model):
+        assert not torch.equal(asked(), before)
+    assert torch.equal(asked(), before)
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    duo.train(duo.open_run(run_folder, settings=settings_of(name), quiet=True), said.append)
+    assert [line.partition("→")[0].strip() for line in said] == ["train: done", "train: already done"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_a_training_that_was_killed_goes_on_bit_for_bit(
+    run_folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descent, "CHECKPOINT_EVERY", 1)
+    whole = shutil.copytree(run_folder, tmp_path / "whole", ignore=shutil.ignore_patterns("edits", "train"))
+    killed = shutil.copytree(whole, tmp_path / "killed")
+
+    def train(folder: Path) -> dict[str, torch.Tensor]:
+        made = duo.train(duo.open_run(folder, settings=settings_of(name), quiet=True))
+        return read_tensors(edit_file(made))[0]
+
+    expected, real, calls = train(whole), descent._step, []
+
+    def dying(*arguments: object) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(descent, "_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed)
+    monkeypatch.setattr(descent, "_step", real)
+    again = train(killed)
+    assert again.keys() == expected.keys()
+    assert all(torch.equal(again[key], expected[key]) for key in expected)
+    passes = [read_edit(folder / "edits" / name, name).provenance["passes"] for folder in (whole, killed)]
+    assert passes[0] == passes[1] > 0
