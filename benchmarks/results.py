@@ -29,11 +29,11 @@ from duo_unlearn.storage.files import write_json, write_text
 SEEDS: Final = (0, 1, 2)
 FORMS: Final[dict[str, dict[str, Any]]] = {
     "recommended": {},
-    "paper": {"train.pairing": "paired", "train.captions": "none", "train.caption_dropout": 0, "train.beta": 30},
+    "paper": {"train.pairing": "paired", "train.captions": "none", "train.caption_dropout": 0, "train.beta": 100},
 }
 """What a run sets beside what the concept file recommends.
 
-paper: its loss and its empty prompt; its β has not been searched yet.
+paper: its loss and its empty prompt, and the β that does best of those in docs/notes/mini-sweep.md.
 """
 CONCEPTS: Final = ("sword", "balloon")
 PAPER: Final = (
