@@ -81,6 +81,7 @@ def target(*, cut: bool) -> Target:
         benign=["a red boat in the snow", "a blue king with a flower"],
         parts=(),
         seed=0,
+        guidance=5.0,
     )
 
 

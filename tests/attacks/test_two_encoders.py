@@ -70,6 +70,7 @@ def aim(model: Model) -> Target:
         benign=["a boat"],
         parts=(),
         seed=0,
+        guidance=5.0,
     )
 
 

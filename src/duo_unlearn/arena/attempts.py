@@ -186,7 +186,7 @@ class GroupWork:
                 Attempt(
                     prompt=prompt.text,
                     shows=dict(prompt.shows),
-                    seed=seeds[i],
+                    seed=seeds[i] if finding.seed is None else finding.seed,
                     text=finding.text,
                     facts=finding.facts,
                     file=str(path.relative_to(run.folder)) if image is not None else None,

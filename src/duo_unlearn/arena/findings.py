@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..attacks.interface import Finding, Findings
 from ..errors import DuoError
@@ -62,7 +62,7 @@ class FindingsFile:
             "family": family,
             "texts": list(texts),
             "tensors": sha256_of(tensors) if found.tensors else None,
-            "findings": [finding._asdict() for finding in found.findings],
+            "findings": [_entry(finding) for finding in found.findings],
         }
         write_json(self.path, {**content, "digest": digest(content)})
 
@@ -73,6 +73,13 @@ class FindingsFile:
     def sha256(self) -> str:
         """The hash of the file."""
         return sha256_of(self.path)
+
+
+def _entry(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON: without what only some attacks have, so that other files stay as they always were."""
+    entry = finding._asdict()
+    rare = ("seed", "conditioning", "trajectory")
+    return {name: value for name, value in entry.items() if name not in rare or value is not None}
 
 
 def replayed_file(session: Session, plan: Plan, name: str, texts: Sequence[str]) -> FindingsFile:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
+from ..concepts.categories import by_category, slug
 from ..concepts.prompt_files import read_prompts
 from ..concepts.prompt_sets import Counts, PromptSet, prompt_sets
 from ..errors import DuoError
-from ..records import ORIGINAL, Awareness
+from ..records import ORIGINAL, Awareness, Prompt
 from ..runs.attempts import Group
 from ..session import Session
 from ..storage.files import seed_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..attacks.interface import Attack, Preset
 
 DIRECT: Final = "direct"
+CONTROL: Final = "control"
+"""The name of the keep prompts that an attack with a control is made on too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +94,15 @@ def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
 def attack_plans(
     session: Session, systems: Sequence[System], chosen: AttackPlan, replay: Path | None = None
 ) -> list[Plan]:
-    """The attacks of a plan on some systems. Direct prompts have no preset.
+    """The attacks of a plan on some systems, and their controls. Direct prompts have no preset.
 
     replay: a run whose findings are used; on the original those that were found on the first other system.
     """
     other = next((system.name for system in systems if system.name != ORIGINAL), ORIGINAL)
-    scenario = attacked_scenario(session, chosen.prompts, chosen.file)
+    scenarios = attacked_scenarios(session, chosen.prompts, chosen.file)
     plans = []
-    for name in chosen.names:
+    asked = [(name, one) for name in chosen.names for one in (*scenarios, *_controls(session, name, scenarios))]
+    for name, scenario in asked:
         attack = ATTACKS.get(name)
         for system in systems:
             search: Awareness | None = None
@@ -126,17 +130,36 @@ def wider_scenario(session: Session, scenario: PromptSet, count: int) -> PromptS
     return next((chosen for chosen in sets if chosen.name == scenario.name), scenario)
 
 
-def attacked_scenario(session: Session, count: int, file: Path | None = None) -> PromptSet:
-    """`count` prompts of the concept's first set that asks for it, or all of a file's."""
+def attacked_scenarios(session: Session, count: int, file: Path | None = None) -> list[PromptSet]:
+    """`count` prompts of the concept's first set that asks for it; or all of a file's, a set a category."""
     seed = session.settings.seed
     if file is not None:
-        prompts, name = read_prompts(file), f"file-{file.stem}"
-        return PromptSet(name, "attack", prompts, [seed_of(seed, "evaluate", name, i) for i in range(len(prompts))])
+        return [
+            _file_set(file, category, prompts, seed) for category, prompts in by_category(read_prompts(file)).items()
+        ]
     sets = prompt_sets(session.concept, Counts(count, 0, 0, 0), seed)
     if not sets:
         hint = "add attacks: to its file, or --prompts"
         raise DuoError(f"the concept {session.concept.name} asks for nothing", hint=hint)
-    return sets[0]
+    return sets[:1]
+
+
+def _controls(session: Session, attack: str, scenarios: Sequence[PromptSet]) -> list[PromptSet]:
+    """What an attack's control is made on: as many keep prompts as are attacked, or nothing.
+
+    They have the seeds of an evaluation, so they share its originals. Their kind is "keep": what is told of them is how
+    often their own item comes back, not a DSR.
+    """
+    if not ATTACKS.get(attack).has_control:
+        return []
+    count = sum(len(scenario.prompts) for scenario in scenarios)
+    keep = prompt_sets(session.concept, Counts(0, count, 0, 0), session.settings.seed)
+    return [one._replace(name=CONTROL) for one in keep]
+
+
+def _file_set(file: Path, category: str, prompts: list[Prompt], seed: int) -> PromptSet:
+    name = f"file-{file.stem}" + (f"-{slug(category)}" if category else "")
+    return PromptSet(name, "attack", prompts, [seed_of(seed, "evaluate", name, i) for i in range(len(prompts))])
 
 
 def with_original(systems: Sequence[System]) -> list[System]:

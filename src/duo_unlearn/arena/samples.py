@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from ..edits.files import check_base, read_edit
 from ..errors import DuoError
 from ..families.interface import Model, SampleRequest
@@ -21,6 +23,7 @@ from ..settings.source import edit_source, settings_of
 from ..settings.tree import Settings
 from ..storage.files import seed_of
 from ..storage.pictures import save_png, sheet
+from .target import guarded
 
 
 class Subject(NamedTuple):
@@ -45,7 +48,7 @@ def sample_sheet(
     guidance: float = 5.0,
     device: str = "auto",
 ) -> None:
-    """Write a PNG with `count` images of each prompt, in a row.
+    """Write a PNG with `count` images of each prompt, in a row; one that a guard refuses is black.
 
     adapter: a run folder, whose eraser's edit is taken, an edit's folder or its file; None: the model as it is. system:
     the name of a system of that run folder, in place of one edit; strength is of all its edits. model: None for that of
@@ -60,7 +63,9 @@ def sample_sheet(
     plain: list[AbstractContextManager[None]] = [contextlib.nullcontext()] if compare else []
     for place in [*plain, subject.on]:
         with place, progress("sample", len(requests)) as report:
-            grids.append(subject.model.sample(requests, steps=steps, guidance=guidance, batch=8, report=report))
+            made = subject.model.sample(requests, steps=steps, guidance=guidance, batch=8, report=report)
+            side = (subject.model.resolution, subject.model.resolution)
+            grids.append([image or Image.new("RGB", side) for image in guarded(subject.model, made)])
     save_png(sheet([images[i : i + count] for i in range(0, len(requests), count) for images in grids]), path)
 
 

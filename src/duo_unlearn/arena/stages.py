@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..concepts.prompt_files import prompts_digest
 from ..detectors.interface import Detector
 from ..detectors.registry import make_detector
-from ..erasers.interface import EraserContext, State
+from ..erasers.interface import EraserContext, State, checked_options
 from ..erasers.registry import ERASERS
+from ..erasers.wraps import wrapped
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST
 from ..pairs.own_pairs import import_pairs
@@ -31,6 +33,15 @@ from .attempts import AttackState, make_attempts
 from .judge import judge as judge_attempts
 from .plans import AttackPlan, attack_plans, evaluation_plans, with_original
 from .results import make_results
+
+
+class EditPlan(NamedTuple):
+    """An edit to be made. name: its own. options: of the eraser, in place of the run's where they are given."""
+
+    name: str
+    eraser: str
+    options: Mapping[str, Any] = {}
+    wrap: str | None = None
 
 
 class Measurement(NamedTuple):
@@ -86,36 +97,33 @@ def _detector_at_hand(session: Session) -> Detector | None:
         return None
 
 
-def make_edit(session: Session) -> State:
-    """Make the run's edit from its pairs by the eraser of its settings, and save it with its provenance."""
+def make_edit(session: Session, plan: EditPlan | None = None) -> State:
+    """Make an edit from the run's pairs, and save it with its provenance. plan: another one than the settings'."""
     begin, run, settings = session.begin(), session.run, session.settings
     if not (run.pairs / MANIFEST).exists():
         raise DuoError(f"{run.folder} holds no pairs", hint="run `duo pairs` first, or `duo erase` for all stages")
     pairs = session.pairs
     if not pairs:
         raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
+    if plan is not None:
+        settings = settings.model_copy(update={"eraser": plan.eraser, "wrap": plan.wrap})
+    check_family(settings, session.family)
     eraser = ERASERS.get(settings.eraser)
+    own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
+    options = checked_options(eraser, {**own, **(plan.options if plan is not None else {})})
+    provenance = {
+        "made_by": f"duo_unlearn {version('duo_unlearn')}", "eraser": eraser.name, "concept": session.concept.name,
+        "model": settings.model, "base": session.model.fingerprint(), "seed": settings.seed,
+    }  # fmt: skip
+    if settings.wrap is not None:
+        eraser = wrapped(eraser, settings.wrap, settings.wraps.get(settings.wrap, {}))
     if not eraser.trains:
         alone(f"train with {eraser.name}")
-    check_family(settings, session.family)
-    options = settings.train if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
     context = EraserContext(
-        model=session.model,
-        concept=session.concept,
-        run=run,
-        pairs=pairs,
-        options=eraser.settings.model_validate(options),
-        seed=settings.seed,
-        provenance={
-            "made_by": f"duo_unlearn {version('duo_unlearn')}",
-            "concept": session.concept.name,
-            "model": settings.model,
-            "base": session.model.fingerprint(),
-            "seed": settings.seed,
-        },
-        quiet=session.quiet,
-    )
-    return session.finish("train", time.monotonic() - begin, eraser.erase(context, eraser.name))
+        session.model, session.concept, run, pairs, options, settings.seed, provenance, quiet=session.quiet
+    )  # fmt: skip
+    state = eraser.erase(context, eraser.name if plan is None else plan.name)
+    return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)
 
 
 def evaluate(session: Session, systems: Sequence[System] | None = None) -> Measurement:
@@ -144,6 +152,9 @@ def attack(session: Session, systems: Sequence[System], plan: AttackPlan, replay
     for system in chosen:
         session.check_system(system)
     plans = attack_plans(session, chosen, plan, replay)
+    if plan.file is not None:
+        known = session.run.read_record().get("prompt_files", {})
+        session.run.update_record(prompt_files={**known, plan.file.name: prompts_digest(plan.file)})
     states, sampled = make_attempts(session, plans)
     return Attacked(states, judge(session, sampled=sampled).results)
 

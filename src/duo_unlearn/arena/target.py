@@ -54,6 +54,7 @@ def target_of(session: Session, system: System, search: Awareness | None) -> Tar
         benign=session.benign,
         parts=edited_parts(model, system),
         seed=session.settings.seed,
+        guidance=settings.guidance,
     )
 
 
@@ -115,8 +116,9 @@ def _cosines(
 class GuardedReader(Reader):
     """A search that is aware of guards: their hook on the conditioning is inside what it differentiates.
 
-    Where a guard changes the negative branch, the search sees the guided prediction ε_n + s (ε_c − ε_n), and is held
-    against the original's guided one; else the prediction under the conditioning as the guards change it.
+    Where a guard changes the negative branch or adds a term, the search sees the guided prediction ε_n + s (ε_c − ε_n)
+    with that term, and is held against the original's guided one; else the prediction under the conditioning as the
+    guards change it.
     """
 
     def __init__(self, model: Model, guidance: float) -> None:
@@ -125,7 +127,8 @@ class GuardedReader(Reader):
         self.hooks: list[Callable[[Sequence[SampleRequest], Guidance], Guidance]] = [
             hook.conditioning for hook in model.hooks if hook.conditioning is not None
         ]
-        self.guided = self._guidance(model.condition([""])).negative is not self._empty
+        found = self._guidance(model.condition([""]))
+        self.guided = found.negative is not self._empty or found.away is not None
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The guarded prediction."""
@@ -148,4 +151,8 @@ class GuardedReader(Reader):
         if not self.guided:
             return positive
         negative = predict_noised(self.model, noisy, t, guidance.negative)
-        return negative + self.guidance * (positive - negative)
+        guided = negative + self.guidance * (positive - negative)
+        if guidance.away is None:
+            return guided
+        difference = predict_noised(self.model, noisy, t, guidance.away.conditioning) - negative
+        return guided - self.guidance * guidance.away.weight.to(difference).view(-1, 1, 1, 1) * difference

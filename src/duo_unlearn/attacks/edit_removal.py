@@ -27,4 +27,5 @@ EDIT_REMOVAL: Final = Attack(
     needs=frozenset({"edits"}),
     during=_during,
     counts_in_worst_case=False,
+    level="generator",
 )

@@ -34,7 +34,7 @@ def _find(
 
 
 def _image_to_image(name: str, title: str, budget: Budget) -> Attack:
-    return Attack(name, title, {"quick": budget, "paper": budget}, _find, prompts_at_once=64)
+    return Attack(name, title, {"quick": budget, "paper": budget}, _find, prompts_at_once=64, level="generator")
 
 
 HALF: Final = _image_to_image("image-to-image", "Image to image", Budget(0.5))

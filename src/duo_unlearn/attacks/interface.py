@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..families.denoising import Reader
 from ..families.interface import Inverted, Model, Moments, SampleRequest, Tokens
-from ..records import Prompt
+from ..records import Level, Prompt
 from ..runs.search_state import SearchState
+from .tensors import conditioning_of, trajectory_of
 
 Preset = Literal["quick", "paper"]
 Report = Callable[[float], None]
@@ -35,7 +36,7 @@ class Target(NamedTuple):
     settings, None where a guard refused. detect(images): whether each shows the concept; a refused one does not.
     score(images, texts), similarity(images, images): CLIP's cosine of each pair; a refused image has −1. moments(): of
     images of the concept. contrast(): for each of these its prompt, and that of the same without the concept. benign:
-    prompts without it. parts: the pipeline's parts that the system's edits change.
+    prompts without it. parts: the pipeline's parts that the system's edits change. guidance: the evaluation's scale.
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Target(NamedTuple):
     benign: Sequence[str]
     parts: tuple[str, ...]
     seed: int
+    guidance: float
 
 
 class Finding(NamedTuple):
@@ -58,7 +60,9 @@ class Finding(NamedTuple):
 
     text: as people read it. ids: the exact token sequence, start to padding; None: the text is the prompt. vector: the
     name of a tensor that stands for PLACEHOLDER in the text. strength: how much is drawn anew, when the image starts
-    from the original model's. facts: what the search reports, e.g. its loss, or how often the model was asked.
+    from the original model's. facts: what the search reports, e.g. its loss, or how often the model was asked. seed: of
+    the noise, where it is not the prompt's own. conditioning: the name of what stands in place of a read text;
+    trajectory: the name of a path that the image follows (`attacks.tensors`).
     """
 
     text: str
@@ -66,11 +70,15 @@ class Finding(NamedTuple):
     vector: str | None = None
     strength: float | None = None
     facts: dict[str, float] = {}  # noqa: RUF012 never changed
+    seed: int | None = None
+    conditioning: str | None = None
+    trajectory: str | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether its text is all that is asked with."""
-        return self.ids is None and self.vector is None and self.strength is None
+        others = (self.ids, self.vector, self.strength, self.seed, self.conditioning, self.trajectory)
+        return all(other is None for other in others)
 
 
 class Findings(NamedTuple):
@@ -91,8 +99,10 @@ class Attack(NamedTuple):
     """One published attack, as data and functions.
 
     budgets: by preset, each a frozen dataclass of numbers. found_on: what a search asks. "nothing": there is none;
-    "text": the original's text encoder alone, so it is found once for every system; "images": the system's images;
-    "model": the system's gradients (white box), so that it may be aware of guards or not.
+    "text": the original's text encoder alone, so it is found once for every system; "original": the original model,
+    once too; "images": the system's images; "model": the system's gradients (white box), so that it may be aware of
+    guards or not. level: where it acts. has_control: whether the same is done to prompts without the concept, whose
+    agreement tells a model that gives back whatever it is led to from one that knows the concept.
     prompts_at_once: how many prompts a call of `find` takes. version: raised when the same budget and seed find
     something else than before. asks_detector: the search stops at what the detector says. during(target, budget): a
     context that changes the model while images are sampled. counts_in_worst_case: whether the worst case has it.
@@ -102,13 +112,15 @@ class Attack(NamedTuple):
     title: str
     budgets: Mapping[Preset, Any]
     find: Find
-    found_on: Literal["nothing", "text", "images", "model"] = "nothing"
+    found_on: Literal["nothing", "text", "original", "images", "model"] = "nothing"
     prompts_at_once: int = 1 << 30
     version: int = 1
     asks_detector: bool = False
     needs: frozenset[Need] = frozenset()
     during: Callable[[Target, Any], AbstractContextManager[None]] | None = None
     counts_in_worst_case: bool = True
+    level: Level = "input"
+    has_control: bool = False
 
     @property
     def is_white_box(self) -> bool:
@@ -118,7 +130,7 @@ class Attack(NamedTuple):
     @property
     def is_shared(self) -> bool:
         """Whether what it finds serves every system."""
-        return self.found_on in ("nothing", "text")
+        return self.found_on in ("nothing", "text", "original")
 
 
 def plain_findings(
@@ -157,8 +169,14 @@ def requests_for(found: Findings, seeds: Sequence[int], starts: Sequence[Image.I
             words = Inverted([finding.text], found.tensors[finding.vector])
         elif finding.ids is not None:
             words = Tokens(torch.tensor([finding.ids]))
-        request = SampleRequest(words, seed)
+        elif finding.conditioning is not None:
+            words = Tokens(torch.zeros(1, 0, dtype=torch.long))  # for guards: it stands for no words
+        request = SampleRequest(words, seed if finding.seed is None else finding.seed)
         if finding.strength is not None:
             request = request._replace(start=start, strength=finding.strength)
+        if finding.conditioning is not None:
+            request = request._replace(conditioning=conditioning_of(found.tensors, finding.conditioning))
+        if finding.trajectory is not None:
+            request = request._replace(trajectory=trajectory_of(found.tensors, finding.trajectory))
         requests.append(request)
     return requests

@@ -48,4 +48,5 @@ CONCEPT_INVERSION: Final = Attack(
     _find,
     found_on="model",
     needs=frozenset({"tokens", "pairs"}),
+    level="encoder",
 )

@@ -128,6 +128,7 @@ def _relearning(images: Literal["concept", "benign"], steps: int) -> Attack:
         plain_findings,
         needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),
         during=fine_tuned,
+        level="generator",
     )
 
 

@@ -80,6 +80,13 @@ def guided(
     return plain + guidance * (asked - plain)
 
 
+def pure_noise(model: Model, count: int, generator: torch.Generator) -> Tensor:
+    """Where `count` paths of a model start, (path, c, h, w), on the CPU."""
+    side = model.resolution // model.pipe.vae_scale_factor
+    channels: int = getattr(model.pipe, model.denoiser_name).config.in_channels
+    return torch.randn((count, channels, side, side), generator=generator)
+
+
 @torch.no_grad()
 def walk(
     model: Model,

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
-from .interface import Conditioning, Model
+from .interface import Conditioning, Model, Moments
+from .noise import NoiseProcess
+
+
+class Noised(NamedTuple):
+    """A batch of the denoising loss, on the CPU: noised latents, their noise levels, (b,), and what is asked for."""
+
+    noisy: Tensor
+    t: Tensor
+    target: Tensor
+
+
+def noised_batch(noise: NoiseProcess, moments: Moments, batch: int, generator: torch.Generator) -> Noised:
+    """Some images' latents, drawn from the VAE's posterior, each at a noise level of its own."""
+    mean, std, shape = moments.mean.cpu(), moments.std.cpu(), (batch, *moments.mean.shape[1:])
+    chosen = torch.randint(0, len(mean), (batch,), generator=generator)
+    latents = mean[chosen] + std[chosen] * torch.randn(shape, generator=generator)
+    eps = torch.randn(shape, generator=generator)
+    t = torch.randint(0, noise.last_timestep + 1, (batch,), generator=generator)
+    return Noised(noise.add_noise(latents, eps, t), t, noise.target(latents, eps, t))
 
 
 def predict_noised(model: Model, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

@@ -93,6 +93,8 @@ class Family:
     """The extractor of `features.registry` that what is preserved is measured with."""
     clip: str = "clip-vit-large-patch14"
     """The CLIP of `features.registry` that images are compared with texts by."""
+    clip_reads_prompts: bool = False
+    """Whether the one text encoder is that CLIP's text tower, so that prompts and images lie in one space."""
     clip_success: float | None = 0.26
     """The CLIP score from which an image shows its prompt (SneakyPrompt's 0.26, on the scale of CLIP ViT-L/14).
 
@@ -107,6 +109,8 @@ class Family:
     """predict(pipe, network, noisy, time, conditioning) → the raw output; time as the process's `network_time`."""
     call: Callable[[Conditioning, Conditioning, float], dict[str, Any]]
     """call(conditioning, negative, guidance) → arguments of the pipeline's call."""
+    pack: Callable[[Tensor], Tensor] | None = None
+    """pack(latents) → latents as the pipeline lays them out while it samples; None: as they are."""
 
     @property
     def parts(self) -> tuple[str, ...]:

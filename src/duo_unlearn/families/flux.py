@@ -105,4 +105,5 @@ FLUX: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
+    pack=pack,
 )

@@ -55,12 +55,27 @@ Words = Sequence[str] | Tokens | Inverted
 """What a model can be asked with: texts, token ids, or texts with a free vector."""
 
 
+class Trajectory(NamedTuple):
+    """A deterministic path (`families.ode`) that an image follows from given latents on, in place of drawn noise.
+
+    latents: (c, h, w), before step `first` of `steps`. mask: (c or 1, h, w), 1 where they are drawn; elsewhere they are
+    `known`, clean latents, (c, h, w), noised by `latents` to each step's level. None: all are drawn. A trajectory with
+    a mask starts at pure noise.
+    """
+
+    latents: Tensor
+    steps: int
+    first: int = 0
+    known: Tensor | None = None
+    mask: Tensor | None = None
+
+
 class SampleRequest(NamedTuple):
     """One image to sample. seed decides its noise alone, so a result does not depend on the batch it ran in.
 
     words: a text, or token ids or an inverted token of one prompt. negative: the negative prompt. conditioning: what
     `Model.condition` gave for the words, where it is at hand. start, strength: an image to start from (SDEdit), and how
-    much of the noise schedule is run, 0 to 1.
+    much of the noise schedule is run, 0 to 1. trajectory: a path to follow instead, in its own number of steps.
     """
 
     words: str | Tokens | Inverted
@@ -69,33 +84,95 @@ class SampleRequest(NamedTuple):
     conditioning: Conditioning | None = None
     start: Image.Image | None = None
     strength: float = 1.0
+    trajectory: Trajectory | None = None
+
+
+class Later(NamedTuple):
+    """Text that takes the prompts' place on the way, (prompt, token, width).
+
+    share: of the steps of a sampling, (prompt,). The first text is read in the steps i ≤ share × steps, from 0 on.
+    """
+
+    text: Tensor
+    share: Tensor
+
+
+class Away(NamedTuple):
+    """A further term of guidance, which goes away from a conditioning (prompt, …): − scale · weight (ε_a − ε_n).
+
+    weight: (prompt,), as a share of the scale of guidance; 0 leaves a prompt's guidance as it is, bit for bit.
+    """
+
+    conditioning: Conditioning
+    weight: Tensor
 
 
 class Guidance(NamedTuple):
-    """What guidance contrasts: the conditioning of the prompts, and that of their negatives, each (prompt, …)."""
+    """What guidance contrasts: the conditioning of the prompts, and that of their negatives, each (prompt, …).
+
+    later: what the prompts read further on; None: the same. away: a further term, which costs a row of the denoiser an
+    image and step; None: there is none.
+    """
 
     positive: Conditioning
     negative: Conditioning
+    later: Later | None = None
+    away: Away | None = None
+
+
+class Branches(NamedTuple):
+    """The predictions that guidance contrasts at a step, each (image, …): ε_n + scale · (ε_c − ε_n).
+
+    predict(conditioning): the prediction at this step under another conditioning of as many prompts. It costs a row of
+    the denoiser an image.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    scale: float
+    predict: Callable[[Conditioning], Tensor]
 
 
 class Step(NamedTuple):
-    """One sampling step as a guard sees it. latents: x_t, in the pipeline's layout; number: from 0, of `steps`."""
+    """One sampling step as a guard sees it. latents: x_t, in the pipeline's layout; number: from 0, of `steps`.
+
+    branches: None where there is no negative branch: guidance is an input, or its scale is at most 1. memory: what a
+    guard keeps from one step of a sampling to the next, under its name.
+    """
 
     latents: Tensor
     number: int
     steps: int
+    branches: Branches | None
+    memory: dict[str, Tensor]
+
+
+Run = Callable[[Sequence[SampleRequest], Guidance], list[Image.Image]]
+"""Samples one image a request under a guidance of as many prompts."""
+
+
+class Sampling(NamedTuple):
+    """A batch that is about to be sampled. scale: of guidance. run: samples, under the guards' other hooks."""
+
+    requests: Sequence[SampleRequest]
+    guidance: Guidance
+    steps: int
+    scale: float
+    run: Run
 
 
 class Hooks(NamedTuple):
     """What a guard does while images are sampled. A hook that is None leaves everything as it is, bit for bit.
 
     conditioning(requests, guidance): the guidance to use. prediction(step, guided): the guided prediction to use.
-    clean(step, x̂0): the estimate of the clean latents to use. passes(images): whether each image may be shown.
+    clean(step, x̂0): the estimate of the clean latents to use. resample(sampling): the batch's images, in the place of
+    sampling.run. passes(images): whether each image may be shown.
     """
 
     conditioning: Callable[[Sequence[SampleRequest], Guidance], Guidance] | None = None
     prediction: Callable[[Step, Tensor], Tensor] | None = None
     clean: Callable[[Step, Tensor], Tensor] | None = None
+    resample: Callable[[Sampling], list[Image.Image]] | None = None
     passes: Callable[[Sequence[Image.Image]], list[bool]] | None = None
 
 

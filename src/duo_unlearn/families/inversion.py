@@ -14,7 +14,7 @@ from ..errors import DuoError
 from ..progress import progress
 from ..runs.search_state import NO_STATE, SearchState
 from ..storage.files import optimizer_tensors, restore_optimizer
-from .denoising import Reader
+from .denoising import Reader, noised_batch
 from .interface import Inverted, Model, Moments
 from .tokens import PLACEHOLDER, initial_vector
 
@@ -66,15 +66,9 @@ def invert(
     optimizer = torch.optim.AdamW([vector], lr=lr, weight_decay=0.0)
     start = _restored(state, vector, optimizer, generator)
     predict = (reader or Reader(model)).predict
-    count, shape = len(moments.mean), (batch, *moments.mean.shape[1:])
-    mean, std = moments.mean.cpu(), moments.std.cpu()
     with progress("invert a token", steps, done=start, quiet=quiet) as report:
         for step in range(start, steps):
-            chosen = torch.randint(0, count, (batch,), generator=generator)
-            latents = mean[chosen] + std[chosen] * torch.randn(shape, generator=generator)
-            eps = torch.randn(shape, generator=generator)
-            t = torch.randint(0, model.noise.last_timestep + 1, (batch,), generator=generator)
-            noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
+            noisy, t, target = noised_batch(model.noise, moments, batch, generator)
             template = TEMPLATES[int(torch.randint(0, len(TEMPLATES), (1,), generator=generator))]
             conditioning = model.condition(Inverted([template], vector.to(model.device))).repeat(batch)
             predicted = predict(noisy, t, conditioning)

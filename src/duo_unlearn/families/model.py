@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import re
@@ -26,13 +27,16 @@ from .interface import (
     Hooks,
     Inverted,
     Moments,
+    Run,
     SampleRequest,
+    Sampling,
     Switch,
     Tokens,
     Words,
     joined,
 )
-from .sampling import watched
+from .sampling import Denoiser, switched, term_of, watched
+from .trajectory import following
 
 
 class DiffusersModel:
@@ -150,34 +154,50 @@ class DiffusersModel:
         batch: int,
         report: Callable[[int], None] | None = None,
     ) -> list[Image.Image]:
-        """One image a request, in order; text to image, or from a start image (SDEdit)."""
+        """One image a request, in order; text to image, from a start image (SDEdit), or along a trajectory."""
         images: dict[int, Image.Image] = {}
-        for wanted in (False, True):
-            chosen = [i for i, request in enumerate(requests) if (request.start is not None) == wanted]
-            for strength in sorted({requests[i].strength for i in chosen}):
-                group = [i for i in chosen if requests[i].strength == strength]
-                for first in range(0, len(group), batch):
-                    part = group[first : first + batch]
-                    made = self._sample_batch([requests[i] for i in part], steps, guidance)
-                    images.update(zip(part, made, strict=True))
-                    if report is not None:
-                        report(len(images))
+        for way in sorted({_way(request) for request in requests}):
+            group = [i for i, request in enumerate(requests) if _way(request) == way]
+            for first in range(0, len(group), batch):
+                part = group[first : first + batch]
+                made = self._sample_batch([requests[i] for i in part], steps, guidance)
+                images.update(zip(part, made, strict=True))
+                if report is not None:
+                    report(len(images))
         return [images[i] for i in range(len(requests))]
 
-    def _sample_batch(self, requests: list[SampleRequest], steps: int, guidance: float) -> list[Image.Image]:
-        contrast = Guidance(self._conditioning(requests), self.condition([r.negative for r in requests]))
+    def _sample_batch(self, requests: list[SampleRequest], steps: int, scale: float) -> list[Image.Image]:
+        guidance = Guidance(self._conditioning(requests), self.condition([r.negative for r in requests]))
         for hook in self.hooks:
             if hook.conditioning is not None:
-                contrast = hook.conditioning(requests, contrast)
-        call = self.kind.call(contrast.positive, contrast.negative, guidance)
+                guidance = hook.conditioning(requests, guidance)
+        run: Run = functools.partial(self._run, steps=steps, scale=scale)
+        for hook in self.hooks:
+            if hook.resample is not None:
+                run = _resampled(hook.resample, steps, scale, run)
+        return run(requests, guidance)
+
+    def _run(
+        self, requests: Sequence[SampleRequest], guidance: Guidance, *, steps: int, scale: float
+    ) -> list[Image.Image]:
+        call = self.kind.call(guidance.positive, guidance.negative, scale)
         # One CPU generator an image: its noise depends neither on the batch nor on the device.
         call["generator"] = [torch.Generator().manual_seed(r.seed) for r in requests]
         call["num_inference_steps"] = steps
-        with watched(self.pipe.scheduler, self.hooks) as watch, _quiet_overflow():
-            images = self._call(requests, call)
+        if guidance.later is not None:
+            call |= switched(guidance.later, steps)
+        hooks = self.hooks if guidance.away is None else [term_of(guidance.away), *self.hooks]
+        denoiser = Denoiser(self.denoiser, functools.partial(self.kind.predict, self.pipe, self.denoiser), scale)
+        trajectories = [r.trajectory for r in requests if r.trajectory is not None]
+        with (
+            following(self, trajectories) as given,
+            watched(self.pipe.scheduler, hooks, denoiser) as watch,
+            _quiet_overflow(),
+        ):
+            images = self._call(requests, call | given)
         return [_marked(image, fault) for image, fault in zip(images, watch.faults(len(images)), strict=True)]
 
-    def _call(self, requests: list[SampleRequest], call: dict[str, Any]) -> list[Image.Image]:
+    def _call(self, requests: Sequence[SampleRequest], call: dict[str, Any]) -> list[Image.Image]:
         """The pipeline's images: from text, or from the images that the requests start from."""
         starts = [r.start.convert("RGB") for r in requests if r.start is not None]
         size = {"height": self.resolution, "width": self.resolution}
@@ -216,6 +236,17 @@ class DiffusersModel:
                     given = self.condition(request.words)
             rows.append(read.rows(slice(i, i + 1)) if given is None else given.map(lambda x: x.to(read.text)))
         return joined(rows)
+
+
+def _way(request: SampleRequest) -> tuple[bool, float, int, int, bool]:
+    """How an image is sampled: requests alike in this can share a batch."""
+    path = request.trajectory
+    along = (0, 0, False) if path is None else (path.steps, path.first, path.mask is not None)
+    return (request.start is not None, request.strength, *along)
+
+
+def _resampled(resample: Callable[[Sampling], list[Image.Image]], steps: int, scale: float, run: Run) -> Run:
+    return lambda requests, guidance: resample(Sampling(requests, guidance, steps, scale, run))
 
 
 @contextlib.contextmanager

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .interface import Hooks, Step
+from .interface import Away, Branches, Conditioning, Hooks, Later, Step
+
+
+class Denoiser(NamedTuple):
+    """The network that a pipeline asks while it samples, and the scale of guidance.
+
+    predict(latents, time, conditioning): its output for latents as the pipeline hands them to it, and times (b,).
+    """
+
+    network: nn.Module
+    predict: Callable[[Tensor, Tensor, Conditioning], Tensor]
+    scale: float
 
 
 class Watch:
@@ -27,43 +38,106 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watched(scheduler: Any, hooks: Sequence[Hooks]) -> Iterator[Watch]:
+def watched(scheduler: Any, hooks: Sequence[Hooks], denoiser: Denoiser) -> Iterator[Watch]:
     """Run the hooks of guards at every step of a scheduler inside the block; gives what was seen of its latents.
 
     Every pipeline of a supported family gives its guided prediction to `scheduler.step`, so that is where it is met.
     Schedulers that keep a history of predictions then keep the guarded ones.
     """
-    watch, own = Watch(), scheduler.step
+    watch, own, rows = Watch(), scheduler.step, _Rows()
+    memory: dict[str, Tensor] = {}
 
     # Pipelines look at the signature of `step`: one that draws noise gets the images' generators by that.
     @functools.wraps(own)
     def step(output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **named: Any) -> Any:
         if any(hook.prediction or hook.clean for hook in hooks):
-            output = _guarded(scheduler, hooks, output, timestep, sample)
+            branches = _branches(scheduler, denoiser, rows.last, timestep, sample)
+            output = _guarded(scheduler, hooks, output, timestep, _step(scheduler, timestep, sample, branches, memory))
         stepped = own(output, timestep, sample, *rest, **named)
         watch.latents = stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample
         return stepped
 
     scheduler.step = step
+    needed = any(hook.prediction for hook in hooks)
+    seen = denoiser.network.register_forward_hook(rows.keep) if needed else None
     try:
         yield watch
     finally:
         del scheduler.step
+        if seen is not None:
+            seen.remove()
 
 
-def _guarded(scheduler: Any, hooks: Sequence[Hooks], output: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+class _Rows:
+    """The denoiser's last output in a pipeline's call: both branches of guidance, before they are mixed."""
+
+    last: Tensor | None = None
+
+    def keep(self, _network: nn.Module, _inputs: Any, output: Any) -> None:
+        self.last = output[0]
+
+
+def _branches(
+    scheduler: Any, denoiser: Denoiser, rows: Tensor | None, timestep: Any, sample: Tensor
+) -> Branches | None:
+    """The branches of a step, the negative one first; None where the pipeline asked for one row an image."""
+    count = len(sample)
+    if rows is None or len(rows) != 2 * count:
+        return None
+
+    def predict(conditioning: Conditioning) -> Tensor:
+        scaled = scheduler.scale_model_input(sample, timestep) if hasattr(scheduler, "scale_model_input") else sample
+        time = timestep.to(sample.device).expand(count)
+        return denoiser.predict(scaled.to(rows), time, conditioning.map(lambda x: x.to(rows)))
+
+    return Branches(rows[count:], rows[:count], denoiser.scale, predict)
+
+
+def _step(scheduler: Any, timestep: Any, sample: Tensor, branches: Branches | None, memory: dict[str, Tensor]) -> Step:
     places = (scheduler.timesteps == timestep).nonzero().flatten()
-    step = Step(sample, int(places[0]) if len(places) else 0, len(scheduler.timesteps))
+    # A trajectory that starts part way has the rest of its steps alone in the list.
+    begun = getattr(scheduler, "begun", 0)
+    number = begun + (int(places[0]) if len(places) else 0)
+    return Step(sample, number, begun + len(scheduler.timesteps), branches, memory)
+
+
+def _guarded(scheduler: Any, hooks: Sequence[Hooks], output: Tensor, timestep: Any, step: Step) -> Tensor:
     for hook in hooks:
         if hook.prediction is not None:
             output = hook.prediction(step, output)
         if hook.clean is not None:
-            line = _clean_line(scheduler, timestep, step.number, sample)
+            line = _clean_line(scheduler, timestep, step.number, step.latents)
             before = line.at(output)
             after = hook.clean(step, before)
             # A hook that gives its argument back leaves the prediction as it is, without rounding.
             output = output if after is before else output + (after - before).to(output) / line.slope
     return output
+
+
+def term_of(away: Away) -> Hooks:
+    """The hook on the prediction of a further term of guidance. Without a negative branch it does nothing."""
+
+    def prediction(step: Step, guided: Tensor) -> Tensor:
+        if step.branches is None:
+            return guided
+        difference = step.branches.predict(away.conditioning) - step.branches.negative
+        weight = away.weight.to(difference).view(-1, *(1,) * (difference.ndim - 1))
+        return guided - step.branches.scale * weight * difference
+
+    return Hooks(prediction=prediction)
+
+
+def switched(later: Later, steps: int) -> dict[str, Any]:
+    """Arguments of a pipeline's call by which the prompts' text changes on the way."""
+    count = len(later.text)
+
+    def at_end(_pipe: Any, done: int, _timestep: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        text = inputs["prompt_embeds"]  # where there is a negative branch, that one's comes first
+        due = (done + 1 > later.share * steps).to(text.device).view(-1, 1, 1)
+        positive = torch.where(due, later.text.to(text), text[-count:])
+        return {"prompt_embeds": torch.cat([text[:-count], positive])}
+
+    return {"callback_on_step_end": at_end, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
 
 
 class _Line(NamedTuple):

@@ -71,6 +71,7 @@ SD1: Final = Family(
     checkpoint_names=("cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",),
     text_width=768,  # CLIP ViT-L
     token_encoders=(("tokenizer", "text_encoder"),),
+    clip_reads_prompts=True,
     size=Size(859.5, 207, 3.19, 512, (0.95, 0.149), 0.80),
     noise=unet_noise,
     encode=_encode,
@@ -85,6 +86,7 @@ SD2: Final = replace(
     hub_words=("stable-diffusion-2",),
     checkpoint_names=("cond_stage_model.model.ln_final.weight",),
     text_width=1024,  # OpenCLIP ViT-H
+    clip_reads_prompts=False,
     size=Size(865.9, 424, 3.19, 768, (2.03, 0.238), 2.15),
     hub_resolutions={"base": 512},
 )

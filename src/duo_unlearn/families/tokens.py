@@ -57,6 +57,25 @@ def plain_tokens(model: Model) -> Tensor:
     )
 
 
+def tokens_of(model: Model, words: str | Tokens | Inverted) -> Tokens:
+    """The words of one prompt as token ids; a free vector is a row in the place of its token."""
+    if isinstance(words, Tokens):
+        return words
+    text = words if isinstance(words, str) else words.texts[0]
+    before, there, after = text.partition(PLACEHOLDER)
+    if isinstance(words, str) or not there:
+        return Tokens(torch.tensor([sequence(model, word_ids(model, text))]))
+    ids = word_ids(model, before)
+    whole = sequence(model, [*ids, model.pipe.tokenizer.bos_token_id, *word_ids(model, after)])
+    return Tokens(torch.tensor([whole]), words.vector.view(1, 1, -1), 1 + len(ids))
+
+
+def ends(model: Model, ids: Tensor) -> Tensor:
+    """Where each prompt's first end token is, (prompt,), of ids (prompt, token)."""
+    places: Tensor = (ids == model.pipe.tokenizer.eos_token_id).long().argmax(dim=1)
+    return places
+
+
 def encode_tokens(model: Model, tokens: Tokens) -> Conditioning:
     """The conditioning of token ids, for `Model.condition`. Differentiable in their rows."""
     ids = tokens.ids.to(model.device)

@@ -37,6 +37,11 @@ ATTACK_WORDS: Final = {
     "p4d": "a white-box prompt search",
     "image-to-image": "starting from a picture in place of noise",
     "image-to-image-empty": "starting from a picture, under no text",
+    "soft-prompt": "a conditioning that is trained to stand for the concept, past every text encoder",
+    "tina": "the noise from which a picture comes back, under no text",
+    "inpainting": "drawing the middle of a picture anew, under no text",
+    "completion": "finishing what the original began, under no text",
+    "noise-search": "a search for the seed that gives the concept, under no text",
     "relearning": "fine-tuning the edited model on the concept again",
     "edit-removal": "taking the edits off",
 }

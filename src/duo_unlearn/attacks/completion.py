@@ -1,0 +1,69 @@
+"""Completion: the system finishes, under the empty prompt, what the original began under the unsafe one.
+
+The latents are the original's own, on its guided path from the prompt's noise, stopped part way (2505.17013 hands an
+erased model such half-denoised pictures). Image to image noises a *finished* picture anew: its latents are a mixture of
+that picture and fresh noise. Here nothing was ever finished and nothing is drawn, so what is seen of the concept is as
+much as the original had decided by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..families.ddim import guided
+from ..families.interface import Trajectory
+from ..families.ode import Ode, noise_of
+from ..records import Prompt
+from ..runs.search_state import SearchState
+from .interface import Attack, Finding, Findings, Report, Target
+from .tensors import trajectory_tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Steps of the whole path, and the share of them that the original takes."""
+
+    steps: int
+    begun: float = 0.5
+
+
+def _find(
+    target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, _state: SearchState
+) -> Findings:
+    first = round(budget.steps * budget.begun)
+    with target.original():
+        latents = _begun(target, [prompt.text for prompt in prompts], seeds, budget.steps, first, report)
+    tensors = dict[str, Tensor]()
+    for i in range(len(prompts)):
+        tensors |= trajectory_tensors(str(i), Trajectory(latents[i], budget.steps, first))
+    return Findings([Finding("", trajectory=str(i)) for i in range(len(prompts))], tensors)
+
+
+@torch.no_grad()
+def _begun(target: Target, texts: list[str], seeds: Sequence[int], steps: int, first: int, report: Report) -> Tensor:
+    """The latents of prompts after the first steps of their path, (prompt, c, h, w)."""
+    model, ode = target.model, Ode.of(target.model.noise, steps)
+    asked, empty = model.condition(texts), model.condition([""]).repeat(len(texts))
+    scale = 1.0 if model.kind.guidance_is_input else target.guidance
+    latents = noise_of(model, seeds).to(model.device)
+    for step in range(first):
+        report(step / first)
+        latents = ode.after(step, latents, guided(model, latents, int(ode.timesteps[step]), asked, empty, scale))
+    return latents
+
+
+COMPLETION: Final = Attack(
+    "completion",
+    "Completion of a half-denoised picture, without text",
+    {"quick": Budget(20), "paper": Budget(50)},
+    _find,
+    found_on="original",
+    prompts_at_once=16,
+    level="generator",
+    has_control=True,
+)

@@ -1,0 +1,110 @@
+"""Soft-prompt inversion (white box): the conditioning itself is free, and learns to bring the concept back.
+
+Concept inversion learns one token's vector in front of a text encoder. Here what the denoiser *reads* is learned, all
+text rows and the pooled vector, so no encoder and no tokenizer is asked, and SD3 and FLUX can be attacked too. It is
+the strongest search over the text path: whatever an encoder can say is in it. One conditioning stands for the whole
+concept, and the prompts differ in their noise alone. The loss is the plain denoising error on images of the concept, as
+in textual inversion (arXiv 2208.01618). What is learned is the difference from a plain text's conditioning, in units of
+that tensor's root mean square, so one learning rate fits CLIP's rows and T5's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..families.denoising import noised_batch
+from ..families.interface import Conditioning
+from ..families.inversion import gradient
+from ..records import Prompt
+from ..runs.search_state import SearchState
+from ..storage.files import optimizer_tensors, restore_optimizer, seed_of
+from .interface import Attack, Finding, Findings, Report, Target
+from .tensors import conditioning_tensors
+
+START: Final = "a picture"
+"""The text whose conditioning the search starts from; SDXL's of the empty prompt is zeros, which have no scale."""
+NAME: Final = "<soft prompt>"
+"""What the conditioning is called where people read a text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Steps of AdamW, images a step, and learning rate in units of the conditioning's root mean square."""
+
+    steps: int
+    batch: int
+    lr: float = 1e-2
+
+
+def _find(
+    target: Target, prompts: Sequence[Prompt], _seeds: Sequence[int], budget: Budget, report: Report, state: SearchState
+) -> Findings:
+    """One conditioning for all prompts."""
+    soft = Soft(target)
+    optimizer = torch.optim.AdamW([soft.moved], lr=budget.lr, weight_decay=0.0)
+    start = _restored(state, soft.moved, optimizer)
+    loss = float("nan")
+    for step in range(start, budget.steps):
+        report(step / budget.steps)
+        error = soft.error(torch.Generator().manual_seed(seed_of(target.seed, "soft-prompt", step)), budget.batch)
+        loss = float(error.detach())
+        soft.moved.grad = gradient(error, soft.moved, f"step {step + 1} of the soft prompt")
+        optimizer.step()
+        state.offer(step + 1, lambda: {**optimizer_tensors(optimizer), "moved": soft.moved.detach()})
+    tensors = conditioning_tensors("soft", soft.conditioning())
+    return Findings([Finding(NAME, facts={"loss": loss}, conditioning="soft") for _ in prompts], tensors)
+
+
+class Soft:
+    """A free conditioning. moved: how far it is from that of START, flat: text rows, then the pooled vector."""
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.moments = target, target.moments()
+        self.base = target.model.condition([START]).map(lambda x: x.float())
+        numbers = sum(part.numel() for part in self.base if part is not None)
+        self.moved = torch.zeros(numbers, device=self.base.text.device, requires_grad=True)
+
+    def conditioning(self) -> Conditioning:
+        """What the denoiser reads, of one prompt."""
+        used = 0
+
+        def part(base: Tensor) -> Tensor:
+            nonlocal used
+            own = self.moved[used : used + base.numel()].view_as(base)
+            used += base.numel()
+            return base + base.square().mean().sqrt() * own
+
+        return self.base.map(part)
+
+    def error(self, generator: torch.Generator, batch: int) -> Tensor:
+        """The mean of (target − prediction)² on some images of the concept, a scalar."""
+        drawn = noised_batch(self.target.model.noise, self.moments, batch, generator)
+        predicted = self.target.reader.predict(drawn.noisy, drawn.t, self.conditioning().repeat(batch))
+        return (predicted.float() - drawn.target.to(predicted.device)).square().mean()
+
+
+def _restored(state: SearchState, moved: Tensor, optimizer: torch.optim.Optimizer) -> int:
+    kept = state.restore()
+    if kept is None:
+        return 0
+    step, tensors = kept
+    moved.data.copy_(tensors["moved"])
+    rest: Mapping[str, Tensor] = {name: value for name, value in tensors.items() if name != "moved"}
+    restore_optimizer(optimizer, rest)
+    return step
+
+
+SOFT_PROMPT: Final = Attack(
+    "soft-prompt",
+    "Soft-prompt inversion",
+    {"quick": Budget(300, 16), "paper": Budget(3000, 4)},
+    _find,
+    found_on="model",
+    needs=frozenset({"pairs"}),
+    level="encoder",
+)
