@@ -23,12 +23,13 @@ from .errors import DuoError
 from .families.identify import family_of
 from .families.interface import Model
 from .families.load import DTYPES, load_model, pick_device
-from .guards.interface import Context
+from .guards.interface import Context, Learned, Sides
 from .guards.registry import GUARDS
 from .pairs.manifest import MANIFEST, load_pairs
 from .records import ORIGINAL, Pair
 from .runs.folder import Run
 from .runs.machine import is_first_process
+from .settings.guards import check_asked, guard_detector
 from .settings.tree import Settings, write_settings
 from .storage.files import digest, read_object
 from .system import System, system_of
@@ -51,6 +52,8 @@ class Session:
         self.run = Run(settings.output)
         self.run.check_form()
         self.concept: Concept = load_concept(settings.concept)
+        for name in settings.guard:
+            check_asked(self.concept, settings, name, settings.guards.get(name, {}))
 
     @cached_property
     def family(self) -> str:
@@ -141,7 +144,7 @@ class Session:
         return [self.system(name) for name in self._names()]
 
     def _names(self) -> list[str]:
-        edit = self.settings.eraser
+        edit = self.settings.edit
         names = [ORIGINAL, edit] if self.run.edit(edit).is_dir() else [ORIGINAL]
         return [*names, "+".join([*names[1:], *self.settings.guard])] if self.settings.guard else names
 
@@ -164,22 +167,38 @@ class Session:
         return Context(
             model=self.model,
             concept=self.concept.name.replace("-", " "),
-            moments=lambda: self.cache.unsafe,
+            pairs=self._learned(),
             folder=self.run.guards,
             key=digest([self.model.fingerprint(), self.model.variant, edits, self.pairs_digest]),
             seed=self.settings.seed,
+            detector=self._asked,
             quiet=self.quiet,
         )
+
+    def _learned(self) -> Learned:
+        from .storage.pictures import open_image
+
+        def pictures() -> Sides:
+            folder, pairs = self.run.pairs, self.pairs
+            return Sides([open_image(folder / p.unsafe) for p in pairs], [open_image(folder / p.safe) for p in pairs])
+
+        return Learned(lambda: self.cache.unsafe, lambda: self.cache.safe, pictures, self.contrast)
+
+    def _asked(self, name: str | None, labels: Sequence[str] | None, threshold: float | None) -> Detector:
+        """The detector that a guard asks: one of the concept's, or with labels of its own any other."""
+        spec = guard_detector(self.concept, self.settings, name, labels, threshold)
+        return make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
 
     def check_change(self, systems: Sequence[System]) -> None:
         """Fail where no system has an edit or a guard: the original alone has nothing to be compared with."""
         if not any(system.edits or system.guards for system in systems):
             hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
-            raise DuoError(f"{self.run.folder} holds no edit {self.settings.eraser}", hint=hint)
+            raise DuoError(f"{self.run.folder} holds no edit {self.settings.edit}", hint=hint)
 
     def check_system(self, system: System) -> None:
-        """Fail for a guard that the family cannot have, and for an edit of another concept."""
+        """Fail for a guard that the family or the run cannot have, and for an edit of another concept."""
         for guard in system.guards:
+            check_asked(self.concept, self.settings, guard.name, guard.options, self.family)
             if (reason := GUARDS.get(guard.name).why_not(self.model.kind)) is not None:
                 raise DuoError(f"the guard {guard.name} cannot be used here", got=reason, hint="duo guards")
         self._check_concepts(system)

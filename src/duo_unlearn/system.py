@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .edits.provenance import edit_hash, edit_names
 from .errors import DuoError
 from .guards.registry import GUARDS
+from .guards.stacking import check_stack
 from .records import ORIGINAL
 from .storage.files import digest
 
@@ -87,7 +88,8 @@ def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], 
     """The system of a name such as "duo", "uce+duo" or "duo+negative-prompt".
 
     edits: the folder that holds an edit a folder. options: those of each guard. pairs: the hash of the run's pairs. A
-    part of the name that is neither an edit nor a guard is a DuoError that lists both; so is one that comes twice.
+    part of the name that is neither an edit nor a guard is a DuoError that lists both; so is one that comes twice, and
+    so are guards that exclude each other.
     """
     parts = [part for part in name.split("+") if part != ORIGINAL]
     if repeated := [part for part in parts if parts.count(part) > 1]:
@@ -104,4 +106,5 @@ def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], 
             there = ", ".join(edit_names(edits))
             hint = f"edits here: {there or 'none'}; guards: {', '.join(GUARDS.names())}; or {ORIGINAL}"
             raise DuoError("unknown system", got=name, hint=hint)
+    check_stack([guard.name for guard in chosen_guards])
     return System(tuple(chosen_edits), tuple(chosen_guards))

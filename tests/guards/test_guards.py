@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,16 +17,22 @@ from duo_unlearn.families.inversion import gradient
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
-from duo_unlearn.guards.interface import Context
 from duo_unlearn.guards.registry import GUARDS
-from duo_unlearn.mini.world.drawing import draw
-from duo_unlearn.mini.world.scenes import Scene
+from duo_unlearn.records import Level
 from duo_unlearn.storage.files import read_tensors
 
 from ..families import small_models as small
+from .small import REQUESTS, context_of, sample
 
-REQUESTS = [SampleRequest("a red knight with a sword in the snow", 3), SampleRequest("a blue boat at night", 4)]
-OPTIONS = {"inverted-negative": {"steps": 2, "batch": 1}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "inverted-negative": {"steps": 2, "batch": 1},
+    "safree": {"mode": "all-rows", "alpha": 0.0},
+    "ce-sdwv": {"threshold": -100.0, "steps": 1},
+    "prototypes": {"steps": 2, "threshold": -1.0},
+    "spell": {"radius": 1000.0},
+    "pno": {"starts": 4},
+}
+"""Options by which each acts on every model, also of random weights."""
 MAKERS: dict[str, Callable[[Path], Path | str]] = {
     "mini": lambda _folder: "mini",
     "sdxl": small.sdxl,
@@ -40,26 +46,11 @@ def model() -> Model:
     return load_model("mini", torch.device("cpu"))
 
 
-def context_of(model: Model, folder: Path) -> Context:
-    pictures = [draw(Scene("knight", colour, "sword", "snow")) for colour in ("red", "blue")]
-    return Context(model, "sword", lambda: model.encode_images(pictures), folder, "key", 0, quiet=True)
-
-
-def sample(
-    model: Model, hooks: Hooks | None, requests: list[SampleRequest] = REQUESTS, guidance: float = 5.0
-) -> Tensor:
-    model.hooks = [] if hooks is None else [hooks]
-    try:
-        images = model.sample(requests, steps=4, guidance=guidance, batch=2)
-    finally:
-        model.hooks = []
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).int()
-
-
 @pytest.mark.parametrize("name", GUARDS.names())
 def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> None:
     guard = GUARDS.get(name)
-    assert (guard.name, bool(guard.title), bool(guard.acts_on)) == (name, True, True)
+    assert (guard.name, bool(guard.title), bool(guard.acts_on), bool(guard.cost)) == (name, True, True, True)
+    assert guard.level in get_args(Level)
     assert guard.settings.model_validate({}).model_dump(mode="json").keys() == guard.settings.model_fields.keys()
     reasons = {family: guard.why_not(FAMILIES.get(family)) for family in FAMILIES.names()}
     assert reasons["mini"] is None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
 from ..records import Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Contract(NamedTuple):
@@ -35,6 +38,15 @@ class Detector(Protocol):
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image, in order."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A detector whose score has a gradient in the pixels, so that images can be steered by it."""
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Pixels in [−1, 1], (image, 3, height, width) → what the threshold is applied to, (image,), on any device."""
         ...
 
 

@@ -54,9 +54,8 @@ class MiniJudge:
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image. Where two figures hold two items, each counts."""
         found = self._probabilities(images)
-        seen = found[self.attribute][:, self.columns].sum(dim=1).clamp(max=1)
-        whole = found["state"][:, STATES.index("whole")]
-        scores, broken = (seen * whole).tolist(), (whole < 0.5).tolist()
+        broken = (found["state"][:, STATES.index("whole")] < 0.5).tolist()
+        scores = self._score(found).tolist()
         return [
             Verdict(score >= self.contract.threshold, round(score, 6), ruined)
             for score, ruined in zip(scores, broken, strict=True)
@@ -75,6 +74,19 @@ class MiniJudge:
             items = "+".join(item for item, mark in zip(ITEMS, marks, strict=True) if mark)
             readings.append(labels | {"item": items})
         return readings
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Pixels in [−1, 1], (image, 3, height, width) → scores, (image,), differentiable in the pixels."""
+        import torch
+
+        from ..mini.model.judge_net import probabilities
+
+        return self._score(probabilities(self.net(torch.nn.functional.adaptive_avg_pool2d(pixels.float().cpu(), SIZE))))
+
+    def _score(self, found: Mapping[str, Tensor]) -> Tensor:
+        """The score of each image, (image,), by the probabilities of its labels."""
+        seen = found[self.attribute][:, self.columns].sum(dim=1).clamp(max=1)
+        return seen * found["state"][:, STATES.index("whole")]
 
     def _probabilities(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The probability of each label of each attribute, (image, label)."""

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ..storage.forms import Strict
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..detectors.interface import Detector
     from ..families.family import Family
     from ..families.interface import Hooks, Model, Moments
+    from ..records import Level
+
+Branch = Literal["prompt", "negative"]
+"""A side of guidance that one guard of a system may replace."""
+Asks = Literal["any detector", "a detector that does not measure"]
+
+
+class Sides(NamedTuple):
+    """The pairs' pictures, in order."""
+
+    unsafe: list[Image.Image]
+    safe: list[Image.Image]
+
+
+class Learned(NamedTuple):
+    """What a guard may learn from the pairs that training uses, read when it is called.
+
+    unsafe(), safe(): latents of their members, (pair, c, h, w). words(): the prompts of each, "" where it has none.
+    """
+
+    unsafe: Callable[[], Moments]
+    safe: Callable[[], Moments]
+    pictures: Callable[[], Sides]
+    words: Callable[[], Sequence[tuple[str, str]]]
 
 
 class Context(NamedTuple):
     """What a guard is built from.
 
-    model: with the edits of its system on. concept: the words of the concept. moments(): of the pairs' unsafe images.
-    folder: where what it learns is kept, by its key. key: what decides that beside its options. seed: the run's.
+    model: with the edits of its system on. concept: the words of the concept. pairs: of the run. folder: where what it
+    learns is kept, by its key. key: what decides that beside its options. seed: the run's. detector(name, labels,
+    threshold): one that it asks, by the names of the concept file; each None for the run's own.
     """
 
     model: Model
     concept: str
-    moments: Callable[[], Moments]
+    pairs: Learned
     folder: Path
     key: str
     seed: int
+    detector: Callable[[str | None, Sequence[str] | None, float | None], Detector]
     quiet: bool = False
 
 
@@ -33,7 +62,10 @@ class Guard(Protocol):
     """One kind of guard.
 
     name, title: as tables name it. settings: its options' class. learns: whether it learns from the run's pairs.
-    acts_on: where it acts, for people: "conditioning", "prediction", "clean latents" or "image".
+    acts_on: where it acts, for people: "conditioning", "prediction", "clean latents", "start noise" or "image". level:
+    the same by the survey's four levels. cost: what an image costs beside the sampling, for people. replaces: the side
+    of guidance that it puts its own in the place of; two guards of a system do not replace the same. asks: which
+    detector its option `detector` may name; None: it has no such option.
     """
 
     name: str
@@ -41,6 +73,10 @@ class Guard(Protocol):
     settings: type[Strict]
     learns: bool
     acts_on: str
+    level: Level
+    cost: str
+    replaces: Branch | None
+    asks: Asks | None
 
     def why_not(self, kind: Family) -> str | None:
         """Why a family cannot have it, or None."""

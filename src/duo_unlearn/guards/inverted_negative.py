@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Context
+from .interface import Asks, Branch, Context
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..families.family import Family
     from ..families.interface import Guidance, Hooks, SampleRequest
+    from ..records import Level
 
 
 class InvertedNegativeSettings(Strict):
@@ -34,6 +35,10 @@ class InvertedNegative:
     name, title = "inverted-negative", "Inverted negative"
     settings: type[Strict] = InvertedNegativeSettings
     learns, acts_on = True, "conditioning"
+    level: Level = "input"
+    cost = "nothing; an inversion once"
+    replaces: Branch | None = "negative"
+    asks: Asks | None = None
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and text encoders that read CLIP's tokens alone."""
@@ -65,7 +70,7 @@ def _vector(settings: InvertedNegativeSettings, context: Context) -> Tensor:
     if not path.exists():
         state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
         vector = invert(
-            context.model, context.moments(), steps=settings.steps, batch=settings.batch, seed=context.seed,
+            context.model, context.pairs.unsafe(), steps=settings.steps, batch=settings.batch, seed=context.seed,
             lr=settings.lr, quiet=context.quiet, state=state,
         )  # fmt: skip
         write_tensors(path, {"vector": vector})

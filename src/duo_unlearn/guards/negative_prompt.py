@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Context
+from .interface import Asks, Branch, Context
 
 if TYPE_CHECKING:
     from ..families.family import Family
     from ..families.interface import Guidance, Hooks, SampleRequest
+    from ..records import Level
 
 
 class NegativePromptSettings(Strict):
@@ -30,6 +31,10 @@ class NegativePrompt:
     name, title = "negative-prompt", "Negative prompt"
     settings: type[Strict] = NegativePromptSettings
     learns, acts_on = False, "conditioning"
+    level: Level = "input"
+    cost = "nothing"
+    replaces: Branch | None = "negative"
+    asks: Asks | None = None
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no negative branch."""

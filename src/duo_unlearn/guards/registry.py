@@ -14,5 +14,12 @@ GUARDS: Final[Registry[Guard]] = Registry(
     {
         "negative-prompt": "guards.negative_prompt:NEGATIVE_PROMPT",
         "inverted-negative": "guards.inverted_negative:INVERTED_NEGATIVE",
+        "sld": "guards.sld:SLD",
+        "safree": "guards.safree:SAFREE",
+        "ce-sdwv": "guards.ce_sdwv:CE_SDWV",
+        "prototypes": "guards.prototypes:PROTOTYPES",
+        "spell": "guards.spell:SPELL",
+        "pno": "guards.pno:PNO",
+        "output-filter": "guards.output_filter:OUTPUT_FILTER",
     },
 )

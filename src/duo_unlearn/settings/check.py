@@ -12,6 +12,7 @@ from ..concepts.spec import Concept
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
 from ..erasers.registry import ERASERS
+from ..erasers.wraps import why_not_wrapped
 from ..errors import DuoError
 from ..families.identify import model_faults
 from ..families.registry import FAMILIES
@@ -19,6 +20,7 @@ from ..guards.registry import GUARDS
 from ..runs.folder import Run
 from ..storage.files import printable
 from ..storage.forms import read_yaml
+from .guards import check_asked
 from .resolve import resolve_settings, settings_layers
 from .tree import Settings, merge, resolve
 
@@ -66,6 +68,10 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
             faults.attempt(functools.partial(_check_detector, concept, name, family))
     if settings is None:
         return Check(None, faults.errors)
+    if concept is not None:
+        for name in settings.guard:
+            options = settings.guards.get(name, {})
+            faults.attempt(functools.partial(check_asked, concept, settings, name, options, family))
     for check in _checks(settings, family):
         faults.attempt(check)
     resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
@@ -113,11 +119,13 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
 
 
 def check_family(settings: Settings, family: str) -> None:
-    """Fail for an eraser or a guard that a family cannot have."""
-    kind = FAMILIES.get(family)
-    reason = ERASERS.get(settings.eraser).why_not(kind)
-    if reason is not None:
+    """Fail for an eraser or a guard that a family cannot have, and for a wrap that the eraser cannot have."""
+    kind, eraser = FAMILIES.get(family), ERASERS.get(settings.eraser)
+    if (reason := eraser.why_not(kind)) is not None:
         raise DuoError(f"the eraser {settings.eraser} cannot be used here", got=reason, hint="duo erasers")
+    if settings.wrap is not None and (reason := why_not_wrapped(eraser)) is not None:
+        hint = "another --eraser; or --set wrap=null"
+        raise DuoError(f"the eraser {settings.eraser} cannot be wrapped in {settings.wrap}", got=reason, hint=hint)
     for name in settings.guard:
         if (reason := GUARDS.get(name).why_not(kind)) is not None:
             raise DuoError(f"the guard {name} cannot be used here", got=reason, hint="duo guards")
@@ -129,7 +137,9 @@ def check_device(settings: Settings) -> None:
 
     device = pick_device(settings.device)
     if ERASERS.get(settings.eraser).trains:
-        check_precision(settings.train.mixed_precision, device)
+        own = settings.erasers.get(settings.eraser, {})
+        for precision in {settings.train.mixed_precision, own.get("mixed_precision", "no")}:
+            check_precision(precision, device)
 
 
 def check_output(folder: Path) -> None:

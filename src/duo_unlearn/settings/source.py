@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..edits.provenance import CHANGES, WEIGHTS, edit_names
+from ..erasers.wraps import edit_name
 from ..errors import DuoError
 from ..runs.folder import Run
 from .resolve import resolve_settings
@@ -47,8 +48,11 @@ def edit_source(source: Path, name: str | None = None) -> EditSource:
 def _usual(run: Run, there: list[str]) -> str:
     """The name of the edit that is meant where none is named."""
     # Settings as they are written: the concept may be a file that is gone, and is not needed for this.
-    eraser = read_settings(run.settings).get("eraser", Settings().eraser) if run.settings.exists() else ""
-    return there[0] if len(there) == 1 and eraser not in there else eraser or "edit"
+    edit = ""
+    if run.settings.exists():
+        known = read_settings(run.settings)
+        edit = edit_name(known.get("eraser", Settings().eraser), known.get("wrap"))
+    return there[0] if len(there) == 1 and edit not in there else edit or "edit"
 
 
 def settings_of(source: EditSource, provenance: Mapping[str, Any], model: str | None = None) -> Settings:

@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_va
 
 from ..erasers.duo.settings import TrainSettings
 from ..erasers.registry import ERASERS
+from ..erasers.wraps import WRAPS, edit_name
 from ..errors import DuoError
 from ..guards.registry import GUARDS
+from ..guards.stacking import check_stack
 from ..records import Quantize
 from ..registry import Registry
 from ..storage.files import read_bytes, write_text
@@ -101,26 +103,50 @@ class Settings(Strict):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     eraser: str = Field("duo", description="What makes the edit: one of `duo erasers`.")
+    wrap: str | None = Field(
+        None, description="A wrap of the eraser's training, one of `duo wraps`; null: none, the eraser as it is."
+    )
     guard: list[str] = Field(
         [], description="Guards of the system that is measured beside the bare edit: `duo guards`."
     )
     erasers: dict[str, dict[str, Any]] = Field({}, description="Options of erasers other than duo, by name.")
+    wraps: dict[str, dict[str, Any]] = Field({}, description="Options of wraps, by name.")
     guards: dict[str, dict[str, Any]] = Field({}, description="Options of guards, by name.")
     pairs: PairSettings = PairSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def edit(self) -> str:
+        """The name of the edit that the run makes."""
+        return edit_name(self.eraser, self.wrap)
 
     @field_validator("eraser")
     @classmethod
     def _check_eraser(cls, name: str) -> str:
         return _registered(ERASERS, name)
 
+    @field_validator("wrap")
+    @classmethod
+    def _check_wrap(cls, name: str | None) -> str | None:
+        return None if name is None else _registered(WRAPS, name)
+
+    @field_validator("wraps")
+    @classmethod
+    def _check_wrap_options(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return _checked_options(WRAPS, options)
+
     @field_validator("guard")
     @classmethod
     def _check_guard(cls, names: list[str]) -> list[str]:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{repeated[0]} is named twice")
-        return [_registered(GUARDS, name) for name in names]
+        known = [_registered(GUARDS, name) for name in names]
+        try:
+            check_stack(known)
+        except DuoError as error:
+            raise ValueError(f"{error.problem}: {error.got}") from error
+        return known
 
     @field_validator("erasers")
     @classmethod
@@ -153,9 +179,9 @@ def _checked_options(registry: Registry[Any], options: dict[str, dict[str, Any]]
 
 
 def option_keys() -> dict[str, str]:
-    """Every option of erasers and guards, dotted, and what it means."""
+    """Every option of erasers, wraps and guards, dotted, and what it means."""
     found: dict[str, str] = {}
-    registries: tuple[tuple[str, Registry[Any]], ...] = (("erasers", ERASERS), ("guards", GUARDS))
+    registries: tuple[tuple[str, Registry[Any]], ...] = (("erasers", ERASERS), ("wraps", WRAPS), ("guards", GUARDS))
     for prefix, registry in registries:
         for name in registry.names():
             if (prefix, name) != ("erasers", "duo"):

@@ -1,0 +1,187 @@
+"""PNO: Prompt-Noise Optimization (Peng et al. 2024, arXiv 2412.03876): an image that a detector refuses is made again.
+
+First other start noises are tried, then AdamW changes start noise and text rows together by the gradient of the
+detector's score through all steps of the path without noise (DDIM with η = 0; Euler's steps for rectified flows), up to
+the first image that the detector passes. If none does, that of the lowest score is shown. An image that passes at once
+is the system's own, bit for bit.
+
+It is an attack on the detector: what it makes says nothing under that detector, so one that measures is refused. Ours:
+the loss −log(1 − score), which does not vanish where the score is near 1; and where a detector has no gradient, other
+start noises are all there is. Gradients do not go through other guards, images do. Images that start from a picture or
+along a given path are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydantic import Field
+
+from ..storage.forms import Strict
+from .interface import Asks, Branch, Context
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from ..detectors.interface import Detector
+    from ..families.family import Family
+    from ..families.interface import Guidance, Hooks, Model, SampleRequest, Sampling
+    from ..records import Level
+
+
+class PnoSettings(Strict):
+    """The detector that is worked towards, and the budget."""
+
+    detector: str | None = Field(
+        None,
+        description="None: the run's; or another of the concept file, or with labels any. It must not be among "
+        "evaluate.judges.",
+    )
+    labels: list[str] | None = Field(None, description="What it looks for; None: as the concept file says.")
+    threshold: float | None = Field(None, description="None: as the concept file says, or the detector's own.")
+    starts: int = Field(5, ge=1, description="Start noises that are tried, the image's own among them (published: 5).")
+    steps: int = Field(5, ge=0, description="Steps of AdamW at most (published: 5 to 25).")
+    lr: float = Field(0.07, gt=0, description="Of AdamW (published: 0.07).")
+
+
+class Pno:
+    """Start noise and text rows are changed until a detector passes the image."""
+
+    name, title = "pno", "PNO: prompt and noise optimised"
+    settings: type[Strict] = PnoSettings
+    learns, acts_on = False, "start noise"
+    level: Level = "output"
+    cost = "nothing where the image passes; else up to 10 more images and 5 gradients through a whole sampling"
+    replaces: Branch | None = "prompt"
+    asks: Asks | None = "a detector that does not measure"
+
+    def why_not(self, _kind: Family) -> str | None:
+        """Every family has a path without noise."""
+        return None
+
+    def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
+        """The hook on the sampling."""
+        from ..families.interface import Hooks
+
+        settings = PnoSettings.model_validate(dict(options))
+        detector = context.detector(settings.detector, settings.labels, settings.threshold)
+        search = Search(context.model, detector, settings, context.seed)
+
+        def resample(sampling: Sampling) -> list[Image.Image]:
+            images = sampling.run(sampling.requests, sampling.guidance)
+            for i, request in enumerate(sampling.requests):
+                # A flat image with a fault is no picture, and nothing would mend it.
+                drawn = request.start is None and request.trajectory is None and "fault" not in images[i].info
+                if drawn and detector.detect([images[i]])[0].detected:
+                    images[i] = search(request, _row(sampling.guidance, i), sampling)
+            return images
+
+        return Hooks(resample=resample)
+
+
+class _Look(NamedTuple):
+    """An image that was tried, and the detector's word on it."""
+
+    image: Image.Image
+    score: float
+    passes: bool
+
+
+class Search:
+    """The search for an image of one request that the detector passes."""
+
+    def __init__(self, model: Model, detector: Detector, settings: PnoSettings, seed: int) -> None:
+        self.model, self.detector, self.settings, self.seed = model, detector, settings, seed
+
+    def __call__(self, request: SampleRequest, guidance: Guidance, sampling: Sampling) -> Image.Image:
+        """The first image that passes, or that of the lowest score. guidance: of this request alone."""
+        from ..detectors.interface import Differentiable
+        from ..families.ode import noise_of
+        from ..storage.files import seed_of
+
+        others = [seed_of(self.seed, "pno", request.seed, i) for i in range(1, self.settings.starts)]
+        best, start = None, None
+        for noise in noise_of(self.model, [request.seed, *others]):
+            look = self._look(request, guidance, noise, sampling)
+            if best is None or look.score < best.score:
+                best, start = look, noise
+            if look.passes:
+                return look.image
+        assert best is not None
+        assert start is not None
+        if isinstance(self.detector, Differentiable):
+            best = self._descend(request, guidance, start, sampling, best)
+        return best.image
+
+    def _look(self, request: SampleRequest, guidance: Guidance, noise: Tensor, sampling: Sampling) -> _Look:
+        from ..families.interface import Trajectory
+
+        asked = request._replace(trajectory=Trajectory(noise, sampling.steps))
+        (image,) = sampling.run([asked], guidance)
+        verdict = self.detector.detect([image])[0]
+        return _Look(image, verdict.score, not verdict.detected)
+
+    def _descend(
+        self, request: SampleRequest, guidance: Guidance, start: Tensor, sampling: Sampling, best: _Look
+    ) -> _Look:
+        import torch
+
+        noise = start.unsqueeze(0).to(self.model.device).requires_grad_(True)
+        text = guidance.positive.text.detach().float().clone().requires_grad_(True)
+        optimizer = torch.optim.AdamW([noise, text], lr=self.settings.lr, weight_decay=0.0)
+        for _ in range(self.settings.steps):
+            with torch.enable_grad():
+                loss = self.loss(noise, _with_text(guidance, text), sampling)
+            noise.grad, text.grad = torch.autograd.grad(loss, [noise, text])
+            if not (torch.isfinite(noise.grad).all() and torch.isfinite(text.grad).all()):
+                break
+            optimizer.step()
+            now = _with_text(guidance, text.detach().to(guidance.positive.text))
+            look = self._look(request, now, noise.detach()[0], sampling)
+            best = min(best, look, key=lambda one: one.score)
+            if look.passes:
+                return look
+        return best
+
+    def loss(self, noise: Tensor, guidance: Guidance, sampling: Sampling) -> Tensor:
+        """−log(1 − score) of the image that follows from a start noise, (1, c, h, w)."""
+        from torch.utils.checkpoint import checkpoint
+
+        from ..families.ddim import guided
+        from ..families.ode import Ode
+
+        model, latents = self.model, noise
+        path = Ode.of(model.noise, sampling.steps)
+        scale = 1.0 if model.kind.guidance_is_input else max(sampling.scale, 1.0)
+
+        def after(step: int, latents: Tensor) -> Tensor:
+            t = int(path.timesteps[step])
+            prediction = guided(model, latents, t, guidance.positive, guidance.negative, scale)
+            return path.after(step, latents, prediction)
+
+        for step in range(sampling.steps):
+            # Only the latents between the steps are kept: a step is run again on the way back.
+            latents = checkpoint(after, step, latents, use_reentrant=False)
+        vae = model.pipe.vae
+        latents = latents / vae.config.scaling_factor + (vae.config.get("shift_factor") or 0.0)
+        detector: Any = self.detector
+        score: Tensor = detector.scores(vae.decode(latents.to(vae.dtype)).sample)
+        return -(1 - score + 1e-6).log().sum()
+
+
+def _row(guidance: Guidance, i: int) -> Guidance:
+    """The guidance of one prompt. No guard beside this one has another text for later steps."""
+    row = slice(i, i + 1)
+    away = guidance.away
+    if away is not None:
+        away = away._replace(conditioning=away.conditioning.rows(row), weight=away.weight[row])
+    return guidance._replace(positive=guidance.positive.rows(row), negative=guidance.negative.rows(row), away=away)
+
+
+def _with_text(guidance: Guidance, text: Tensor) -> Guidance:
+    return guidance._replace(positive=guidance.positive._replace(text=text))
+
+
+PNO: Final = Pno()

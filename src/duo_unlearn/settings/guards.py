@@ -1,0 +1,46 @@
+"""The detectors that guards ask: which one an option names; and no guard may work towards one that measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..concepts.spec import Concept, DetectorSpec
+from ..detectors.own_function import is_own
+from ..detectors.registry import check_detector
+from ..errors import DuoError
+from ..guards.registry import GUARDS
+from .tree import Settings
+
+
+def guard_detector(
+    concept: Concept, settings: Settings, name: str | None, labels: Sequence[str] | None, threshold: float | None
+) -> DetectorSpec:
+    """The detector of a guard's options.
+
+    name: of the concept file; None: the run's. With labels, or as a user's function, it may be any other one.
+    """
+    if name is not None and (labels is not None or is_own(name)):
+        return DetectorSpec(name=name, labels=list(labels or []), threshold=threshold)
+    spec = concept.detector_named(name or settings.detector)
+    return spec if threshold is None else spec.model_copy(update={"threshold": threshold})
+
+
+def check_asked(
+    concept: Concept, settings: Settings, guard: str, options: Mapping[str, Any], family: str | None = None
+) -> None:
+    """Fail for a guard whose detector measures, where it must not, and for one that cannot be had.
+
+    family: of the model, where it is known. What is improved until a detector is content says nothing under it.
+    """
+    asks = GUARDS.get(guard).asks
+    if asks is None:
+        return
+    spec = guard_detector(concept, settings, options.get("detector"), options.get("labels"), options.get("threshold"))
+    measuring = [judge.name for judge in concept.scorers(settings.evaluate.judges, settings.detector)]
+    if asks == "a detector that does not measure" and spec.name in measuring:
+        others = ", ".join(name for name in measuring if name != spec.name) or "another detector"
+        hint = f"--set evaluate.judges=[{others}], or --set guards.{guard}.detector=ANOTHER"
+        raise DuoError(f"the guard {guard} works towards a detector that measures", got=spec.name, hint=hint)
+    if family is not None:
+        check_detector(spec.name, family, tuple(spec.labels), spec.threshold)

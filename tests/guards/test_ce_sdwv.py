@@ -1,0 +1,98 @@
+"""CE-SDWV: the subspace, the suppression, and the optimisation that stays outside the concept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.denoising import predict_noised
+from duo_unlearn.families.interface import Conditioning, Guidance, Model
+from duo_unlearn.families.load import load_model
+from duo_unlearn.families.ode import noise_of
+from duo_unlearn.guards.ce_sdwv import Subspace
+from duo_unlearn.guards.registry import GUARDS
+
+from .small import REQUESTS, WORDS, context_of, sample
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("mini", torch.device("cpu"))
+
+
+def rows(count: int, seed: int) -> torch.Tensor:
+    return torch.randn(count, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_components_of_one_direction_are_that_direction() -> None:
+    safe, direction = rows(20, 0), torch.nn.functional.normalize(rows(1, 1), dim=1)
+    sizes = torch.linspace(1, 3, 20).unsqueeze(1)
+    space = Subspace.of(safe + sizes * direction, safe, 0.95)
+    assert space.basis.shape == (16, 1)
+    torch.testing.assert_close(space.basis.abs()[:, 0], direction[0].abs(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(space.difference, 2 * direction[0], atol=1e-5, rtol=0)
+    # A row that speaks of the concept as the vocabulary does loses it, one that does not stays, bit for bit.
+    middle = space.safe.unsqueeze(0)
+    torch.testing.assert_close(space.suppressed(middle + 2 * direction, 0.5), middle, atol=1e-5, rtol=0)
+    half = middle + 0.8 * direction
+    assert torch.equal(space.suppressed(half, 0.5), half)
+    torch.testing.assert_close(space.orthogonal(direction), torch.zeros_like(direction), atol=1e-5, rtol=0)
+
+
+def test_all_the_energy_takes_the_whole_span() -> None:
+    safe = rows(40, 0)
+    assert Subspace.of(safe + rows(40, 1), safe, 1.0).basis.shape == (16, 16)
+    assert Subspace.of(safe + rows(40, 1), safe, 0.01).basis.shape == (16, 1)
+
+
+def test_texts_that_do_not_differ_are_told() -> None:
+    with pytest.raises(DuoError, match="no vocabulary"):
+        Subspace.of(rows(3, 0), rows(3, 0), 0.9)
+
+
+def test_prompts_of_something_else_stay_bit_for_bit(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("ce-sdwv").build({"steps": 0}, context_of(model, tmp_path))
+    assert hooks.conditioning is not None
+    texts = [str(request.words) for request in REQUESTS]
+    guidance = Guidance(model.condition(texts), model.condition(["", ""]))
+    found = hooks.conditioning(REQUESTS, guidance)
+    assert not torch.equal(found.positive.text[0], guidance.positive.text[0])
+    assert torch.equal(found.positive.text[1], guidance.positive.text[1])
+    boats = [REQUESTS[1], REQUESTS[1]._replace(seed=5)]
+    assert torch.equal(sample(model, hooks, boats), sample(model, None, boats))
+
+
+def losses_of(model: Model, found: list[Conditioning], before: Conditioning) -> list[float]:
+    """How far predictions are from those before, outside what the words change of them."""
+    noise, t = noise_of(model, [0]), torch.tensor([999])
+
+    @torch.no_grad()
+    def predict(conditioning: Conditioning) -> torch.Tensor:
+        count = len(conditioning.text)
+        return predict_noised(model, noise.repeat(count, 1, 1, 1), t.repeat(count), conditioning).flatten(1)
+
+    differences = predict(model.condition([a for a, _ in WORDS])) - predict(model.condition([b for _, b in WORDS]))
+    basis = torch.linalg.svd(differences, full_matrices=False).Vh
+    away = [predict(one) - predict(before) for one in found]
+    return [(one - one @ basis.T @ basis).square().mean().item() for one in away]
+
+
+def test_the_optimisation_brings_the_prediction_back_and_never_the_concept(model: Model, tmp_path: Path) -> None:
+    context, requests = context_of(model, tmp_path), REQUESTS[:1]
+    before = model.condition([str(requests[0].words)])
+    guidance = Guidance(before, model.condition([""]))
+    found = []
+    for steps in (0, 3):
+        hooks = GUARDS.get("ce-sdwv").build({"steps": steps}, context)
+        assert hooks.conditioning is not None
+        with torch.no_grad():
+            found.append(hooks.conditioning(requests, guidance).positive)
+    unsafe, safe = (model.condition([pair[side] for pair in WORDS]).text.flatten(0, 1) for side in (0, 1))
+    assert losses_of(model, found, before)[1] < losses_of(model, found, before)[0]
+    space = Subspace.of(unsafe, safe, 0.95)
+    change = (found[1].text - found[0].text)[0]
+    assert change.norm() > 0.01
+    assert (change @ space.basis).norm() < 1e-3 * change.norm()

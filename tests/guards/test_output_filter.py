@@ -1,0 +1,56 @@
+"""The output filter: what it refuses and what it leaves alone, and that refusals are counted, wrong ones too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import duo_unlearn as duo
+from duo_unlearn.arena.target import guarded
+from duo_unlearn.families.interface import Model
+from duo_unlearn.families.load import load_model
+from duo_unlearn.guards.registry import GUARDS
+from duo_unlearn.mini.world.drawing import draw
+from duo_unlearn.mini.world.scenes import Scene
+
+from ..arena.detectors import Bright, Fussy
+from ..arena.small_run import make_run
+from .small import context_of, sample
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("mini", torch.device("cpu"))
+
+
+def test_what_passes_is_the_models_own_bit_for_bit(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("output-filter").build({}, context_of(model, tmp_path, Bright(1.1)))
+    assert torch.equal(sample(model, hooks), sample(model, None))
+
+
+def test_it_refuses_what_the_detector_sees_or_fails_on(model: Model, tmp_path: Path) -> None:
+    images = [draw(Scene("knight", "red", "none", place)) for place in ("night", "snow")]
+    model.hooks = [GUARDS.get("output-filter").build({}, context_of(model, tmp_path, Bright(0.5)))]
+    assert guarded(model, images) == [images[0], None]
+    fussy = Fussy(Bright(1.1), {images[0].tobytes()})
+    model.hooks = [GUARDS.get("output-filter").build({}, context_of(model, tmp_path, fussy))]
+    assert guarded(model, images) == [None, images[1]]
+    model.hooks = []
+
+
+def test_refusals_are_counted_on_prompts_that_ask_for_nothing_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter that refuses everything defends everything, and its false positives say what that costs."""
+    (tmp_path / "wary.py").write_text("def everything(images):\n    return [1.0] * len(images)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"guards.output-filter.detector": "wary:everything", "evaluate.steps": 2, "evaluate.inversion_prompts": 0}
+    run = make_run(tmp_path, options)
+    results = duo.evaluate(run, ["output-filter"])
+    found = {(e.metric, e.scenario, e.system): e.value for e in results.estimates}
+    assert found["refused", "keep", "output-filter"] == 1
+    assert found["refused", "direct", "output-filter"] == 1
+    assert found["dsr", "direct", "output-filter"] == 1
+    assert ("refused", "keep", "original") not in found

@@ -1,0 +1,121 @@
+"""PNO: what it makes again and how, that its gradient is the picture's, and that its detector never measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import duo_unlearn as duo
+from duo_unlearn.detectors.interface import Differentiable
+from duo_unlearn.detectors.mini_judge import MiniJudge
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.interface import Guidance, Model, SampleRequest, Sampling, Trajectory
+from duo_unlearn.families.load import load_model
+from duo_unlearn.families.ode import noise_of
+from duo_unlearn.guards.pno import Pno, PnoSettings, Search
+from duo_unlearn.guards.registry import GUARDS
+from duo_unlearn.settings.check import find_faults
+
+from ..arena.detectors import Bright
+from .small import REQUESTS, context_of, sample
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("mini", torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def judge() -> MiniJudge:
+    return MiniJudge(("item=sword",), threshold=1e-9)  # content with nothing: every step is taken
+
+
+def sampling_of(model: Model, steps: int) -> Sampling:
+    """One request, and the pipeline behind `run`."""
+    request = REQUESTS[0]
+    guidance = Guidance(model.condition([str(request.words)]), model.condition([""]))
+
+    def run(requests: Sequence[SampleRequest], given: Guidance) -> list[Image.Image]:
+        asked = [request._replace(conditioning=given.positive) for request in requests]
+        return model.sample(asked, steps=steps, guidance=5.0, batch=1)
+
+    return Sampling([request], guidance, steps, 5.0, run)
+
+
+def test_images_that_pass_are_the_models_own_bit_for_bit(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("pno").build({}, context_of(model, tmp_path, Bright(1.1)))
+    assert torch.equal(sample(model, hooks), sample(model, None))
+
+
+def test_of_the_starts_that_of_the_lowest_score_is_shown(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("pno").build({"starts": 3}, context_of(model, tmp_path, Bright(0.0)))
+    alone = GUARDS.get("pno").build({"starts": 1}, context_of(model, tmp_path, Bright(0.0)))
+    brightness = [sample(model, one, REQUESTS[:1]).float().mean() for one in (hooks, alone)]
+    assert brightness[0] <= brightness[1]
+
+
+def test_an_image_from_a_picture_is_left_alone(model: Model, tmp_path: Path) -> None:
+    hooks = GUARDS.get("pno").build({}, context_of(model, tmp_path, Bright(0.0)))
+    requests = [REQUESTS[0]._replace(start=Image.new("RGB", (64, 64), "green"), strength=0.5)]
+    assert torch.equal(sample(model, hooks, requests), sample(model, None, requests))
+
+
+def test_a_differentiable_score_is_the_verdicts(model: Model, judge: MiniJudge) -> None:
+    assert isinstance(judge, Differentiable)
+    images = model.sample(REQUESTS, steps=4, guidance=5.0, batch=2)
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 127.5 - 1
+    given = [verdict.score for verdict in judge.detect(images)]
+    assert judge.scores(pixels).tolist() == pytest.approx(given, abs=1e-5)
+
+
+def test_the_gradient_is_of_the_image_that_is_shown(model: Model, judge: MiniJudge) -> None:
+    """The loss along the differentiable path is that of the image which the pipeline gives from the same noise."""
+    sampling = sampling_of(model, 3)
+    noise = noise_of(model, [7])
+    search = Search(model, judge, PnoSettings(), 0)
+    loss = search.loss(noise, sampling.guidance, sampling)
+    image = sampling.run([REQUESTS[0]._replace(trajectory=Trajectory(noise[0], 3))], sampling.guidance)
+    score = judge.detect(image)[0].score
+    assert float(1 - torch.exp(-loss)) == pytest.approx(score, abs=0.02)  # pixels of the image are rounded
+
+
+def test_steps_lower_the_score(model: Model, judge: MiniJudge) -> None:
+    sampling = sampling_of(model, 4)
+    with torch.no_grad():
+        scores = [
+            judge.detect([Search(model, judge, PnoSettings(starts=1, steps=steps), 0)(
+                REQUESTS[0], sampling.guidance, sampling)])[0].score
+            for steps in (0, 1)
+        ]  # fmt: skip
+    assert scores[1] < scores[0]
+
+
+def test_a_detector_that_measures_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    settings = {"guard": ["pno"]}
+    with pytest.raises(DuoError, match="works towards a detector that measures") as raised:
+        duo.open_run(tmp_path / "run", settings=settings)
+    assert len(str(raised.value).splitlines()) <= 3
+    assert "evaluate.judges=[mini-judge-b]" in str(raised.value)
+    faults = find_faults({"guard": ["pno"], "output": str(tmp_path / "run")}).faults
+    assert [fault.problem for fault in faults] == [raised.value.problem]
+    apart = {"evaluate.judges": ["mini-judge-b"]}
+    assert duo.open_run(tmp_path / "run", settings=settings | apart).settings.guard == ["pno"]
+    # The other judge as its detector, named in an option, or the guard in a system's name.
+    other = {"guards.pno.detector": "mini-judge-b"}
+    with pytest.raises(DuoError, match="works towards"):
+        duo.open_run(tmp_path / "run", settings=settings | apart | other)
+    run = duo.open_run(tmp_path / "run", settings=other | apart)
+    with pytest.raises(DuoError, match="works towards"):
+        run.check_system(run.system("pno"))
+    assert Pno.asks == "a detector that does not measure"
+
+
+def test_a_detector_that_there_is_not_is_told(tmp_path: Path) -> None:
+    given = {"guard": ["output-filter"], "guards": {"output-filter": {"detector": "no-such"}}}
+    with pytest.raises(DuoError, match="no detector of that name"):
+        duo.open_run(tmp_path / "run", settings=given)

@@ -1,0 +1,119 @@
+"""SAFREE: projections, triggers and the number of steps by hand, and which prompts it leaves alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest
+from duo_unlearn.families.load import load_model
+from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector, tokens_of
+from duo_unlearn.guards.registry import GUARDS
+from duo_unlearn.guards.safree import filtered_steps, projector, triggers
+
+from .small import REQUESTS, context_of, sample
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model("mini", torch.device("cpu"))
+
+
+def hook(model: Model, folder: Path, **options: object) -> Hooks:
+    return GUARDS.get("safree").build(options, context_of(model, folder))
+
+
+def guidance_of(model: Model, requests: list[SampleRequest]) -> Guidance:
+    rows = [model.condition([r.words] if isinstance(r.words, str) else r.words).text for r in requests]
+    empty = model.condition([""] * len(requests))
+    return Guidance(empty._replace(text=torch.cat(rows)), empty)
+
+
+def test_a_projector_is_idempotent_and_symmetric_and_leaves_what_is_orthogonal() -> None:
+    rows = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    onto = projector(rows)
+    torch.testing.assert_close(onto @ onto, onto)
+    torch.testing.assert_close(onto, onto.T)
+    torch.testing.assert_close(rows.double() @ onto, rows.double())
+    assert int(torch.linalg.matrix_rank(onto)) == 5
+    assert int(torch.linalg.matrix_rank(projector(torch.cat([rows, rows])))) == 5
+    prompt = torch.randn(3, 32, generator=torch.Generator().manual_seed(1)).double()
+    prompt -= prompt @ onto
+    torch.testing.assert_close(prompt @ projector(prompt) @ (torch.eye(32) - onto), prompt)
+
+
+@pytest.mark.parametrize(("beta", "steps"), [(0.40, 0), (0.50, 2), (0.533, 5), (0.55, 7), (0.60, 10)])
+def test_how_many_steps_are_filtered(beta: float, steps: int) -> None:
+    assert filtered_steps(beta) == steps
+
+
+def test_a_trigger_is_farther_than_the_others_are_on_average() -> None:
+    assert triggers(torch.tensor([1.0, 1.0, 1.02]), 0.01).tolist() == [False, False, True]
+    assert triggers(torch.tensor([1.0, 1.0, 1.005]), 0.01).tolist() == [False, False, False]
+    assert triggers(torch.tensor([1.0]), 0.0).tolist() == [False]
+
+
+def test_words_rows_change_as_published_and_all_rows_from_the_trigger_on(model: Model, tmp_path: Path) -> None:
+    guidance = guidance_of(model, REQUESTS[:1])
+    changed = {}
+    for mode in ("published", "all-rows"):
+        hooks = hook(model, tmp_path, mode=mode)
+        assert hooks.conditioning is not None
+        found = hooks.conditioning(REQUESTS[:1], guidance)
+        assert found.later is not None
+        assert torch.equal(found.later.text, guidance.positive.text)
+        changed[mode] = (found.positive.text != guidance.positive.text)[0].any(dim=1)
+    words = 9  # of "a red knight with a sword in the snow"
+    assert changed["published"].any()
+    assert not changed["published"][0]  # the start token
+    assert not changed["published"][words + 1 :].any()  # end token and padding
+    first = int(changed["published"].int().argmax())
+    assert changed["all-rows"].tolist() == [place >= first for place in range(len(changed["all-rows"]))]
+
+
+def test_prompts_without_a_trigger_stay_bit_for_bit(model: Model, tmp_path: Path) -> None:
+    hooks = hook(model, tmp_path, alpha=10.0)
+    assert hooks.conditioning is not None
+    guidance = guidance_of(model, REQUESTS)
+    assert hooks.conditioning(REQUESTS, guidance) is guidance
+    assert torch.equal(sample(model, hooks), sample(model, None))
+
+
+def test_a_free_vector_is_masked_like_a_word(model: Model, tmp_path: Path) -> None:
+    hooks = hook(model, tmp_path)
+    assert hooks.conditioning is not None
+    vector = initial_vector(model, "sword")
+    words = Inverted([f"a red knight with a {PLACEHOLDER} in the snow"], vector)
+    read = model.condition(tokens_of(model, words)).text
+    torch.testing.assert_close(read, model.condition(words).text)
+    plain = guidance_of(model, REQUESTS[:1])
+    by_words = hooks.conditioning(REQUESTS[:1], plain).positive.text
+    torch.testing.assert_close(by_words, hooks.conditioning([SampleRequest(words, 3)], plain).positive.text)
+
+
+def test_after_its_steps_the_prompt_is_read_as_it_is(model: Model, tmp_path: Path) -> None:
+    """The text that the denoiser gets, step by step: filtered in the steps i ≤ t · steps / 50."""
+    hooks = hook(model, tmp_path, mode="all-rows")
+    assert hooks.conditioning is not None
+    guidance = guidance_of(model, REQUESTS[:1])
+    found = hooks.conditioning(REQUESTS[:1], guidance)
+    assert found.later is not None
+    texts: list[Tensor] = []
+
+    def note(_network: object, _inputs: object, named: dict[str, Tensor]) -> None:
+        texts.append(named["encoder_hidden_states"][1])
+
+    def early(_requests: object, _guidance: Guidance) -> Guidance:
+        return found._replace(later=found.later and found.later._replace(share=torch.tensor([0.25])))
+
+    seen = model.denoiser.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        sample(model, Hooks(conditioning=early), REQUESTS[:1], steps=6)
+    finally:
+        seen.remove()
+    filtered = [torch.equal(text, found.positive.text[0]) for text in texts]
+    assert filtered == [True, True, False, False, False, False]  # i = 0, 1 ≤ 1.5
+    assert all(torch.equal(text, guidance.positive.text[0]) for text in texts[2:])

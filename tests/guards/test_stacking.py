@@ -1,0 +1,45 @@
+"""Guards that exclude each other are refused, in the settings and in the name of a system; others stand together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.errors import DuoError
+from duo_unlearn.guards.stacking import check_stack
+from duo_unlearn.system import system_of
+
+PAIRS = [
+    ("negative-prompt", "inverted-negative", "negative"),
+    ("safree", "ce-sdwv", "prompt"),
+    ("pno", "safree", "prompt"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "side"), PAIRS)
+def test_two_that_replace_the_same_are_refused(first: str, second: str, side: str, tmp_path: Path) -> None:
+    said = f"{first} and {second} both replace the {side} of guidance"
+    with pytest.raises(DuoError, match="exclude each other") as raised:
+        system_of(f"{first}+spell+{second}", tmp_path, {}, "")
+    assert said in str(raised.value)
+    with pytest.raises(DuoError, match="exclude each other") as raised:
+        duo.open_run(tmp_path / "run", settings={"guard": [first, second], "evaluate.judges": ["mini-judge-b"]})
+    assert said in str(raised.value)
+
+
+def test_others_stand_together(tmp_path: Path) -> None:
+    check_stack(["negative-prompt", "sld", "safree", "spell", "output-filter"])
+    assert len(system_of("sld+safree+prototypes", tmp_path, {}, "").guards) == 3
+
+
+def test_the_command_line_says_it_in_three_lines(tmp_path: Path) -> None:
+    code = "from duo_unlearn.cli.main import main; main()"
+    words = ["check", "--set", "guard=[safree,ce-sdwv]", "-o", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "exclude each other" in done.stderr
