@@ -25,6 +25,15 @@ SMALL = {
 OPTIONS: dict[str, dict[str, object]] = {
     "esd-x": {"steps": 2, "latents": "pairs"},
     "esd-u": {"steps": 2, "sampling_steps": 4},
+    "hirm": {"steps": 2},
+    "spm": {"steps": 2, "sampling_steps": 4},
+    # refresh 0: the second step reads the first one's path, also after it was killed.
+    "eraseflow": {"steps": 2, "sampling_steps": 4, "refresh": 0},
+    "advunlearn": {"steps": 2, "warm_up": 0, "renew_every": 2, "attack_steps": 2, "retain_batch": 2, "lr": 1e-4},
+    "stereo": {"steps": 2, "rounds": 1, "search_steps": 2, "inversion_steps": 2, "sampling_steps": 4},
+    "salun": {"steps": 2, "batch": 2},
+    "diffusion-dpo": {"max_train_steps": 2, "rank": 2},
+    "dcpo": {"max_train_steps": 2, "rank": 2},
 }
 """What keeps each eraser's training small; those that are not named are quick as they are."""
 

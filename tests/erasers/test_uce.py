@@ -12,7 +12,9 @@ from torch import Tensor
 import duo_unlearn as duo
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.weights import WeightEdit
-from duo_unlearn.erasers.uce import UceSettings, closed_form, concept_rows
+from duo_unlearn.erasers.closed_form import low_rank, sums_of
+from duo_unlearn.erasers.text_rows import TextRows, concept_rows
+from duo_unlearn.erasers.uce import UceSettings, solve
 from duo_unlearn.errors import DuoError
 
 from ..drawn_pairs import draw_pairs
@@ -23,7 +25,8 @@ NONE = torch.zeros(0, 2)
 
 def edited(matrix: Tensor, erase: Tensor, guide: Tensor, keep: Tensor = NONE, **options: Any) -> Tensor:
     keep = keep if len(keep) else torch.zeros(0, matrix.shape[1])
-    return closed_form(matrix, erase, guide, keep, UceSettings(**options)).applied(matrix, 1.0)
+    moved = solve(sums_of(TextRows(erase, guide, keep)), {}, UceSettings(**options))
+    return low_rank({"one": matrix}, moved)["one"].applied(matrix, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_edits_commute_and_many_rows_give_the_same_as_few_at_a_time() -> None:
     order = torch.randperm(9, generator=generator)
     first, other = edited(weight, rows, guides), edited(weight, rows[order], guides[order])
     torch.testing.assert_close(first, other)
-    # Few rows and many rows take two ways to the same change: a row that comes twice weighs twice.
+    # A row that comes five times weighs five times.
     few = edited(weight, rows[:2], guides[:2], erase_scale=5.0)
     many = edited(weight, rows[:2].repeat(5, 1), guides[:2].repeat(5, 1))
     torch.testing.assert_close(few, many, rtol=1e-4, atol=1e-5)
@@ -78,13 +81,16 @@ def test_the_concept_ends_where_prompt_and_guide_differ_last() -> None:
     assert concept_rows([0, 1, 7], [0, 1, 7]) == (0, 0)
 
 
-@pytest.mark.parametrize("rows", ["last", "all"])
-def test_both_row_rules_edit_cross_attention_alone(run_folder: Path, rows: str) -> None:
-    run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": {"rows": rows}}}, quiet=True)
+@pytest.mark.parametrize(("rows", "wordings"), [("last", "direct"), ("all", "all"), ("differing", "direct")])
+def test_every_row_rule_edits_cross_attention_alone(run_folder: Path, rows: str, wordings: str) -> None:
+    options = {"rows": rows, "wordings": wordings}
+    run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": options}}, quiet=True)
     edit = read_edit(duo.train(run), "uce")
     assert isinstance(edit, WeightEdit)
     assert edit.kind == "low-rank"
     assert all(".attn2.to_k." in name or ".attn2.to_v." in name for name in edit.changes)
+    assert (edit.provenance["steps"], edit.provenance["passes"]) == (0, 0)
+    assert (edit.provenance["prompts"] > len(run.pairs)) == (wordings == "all")
 
 
 @pytest.mark.slow

@@ -12,31 +12,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..edits.files import write_changes
 from ..families.ddim import ddim_of, walk
 from ..families.denoising import predict_noised
-from ..families.interface import Conditioning, Model, joined
+from ..families.interface import Conditioning, joined
 from ..families.noise import Diffusion
 from ..storage.forms import Strict
 from .course import Course, course_eraser
 from .descent import Descent, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
+from .layers import Part, trained_names
 from .trained import TrainedWeights, trained_weights
 from .words import Wordings, contrasts
 
 if TYPE_CHECKING:
     from ..families.family import Family
-
-Part = Literal["x", "u"]
 
 
 class EsdSettings(Strict):
@@ -64,19 +62,6 @@ class EsdSettings(Strict):
 def target(concept: Tensor, empty: Tensor, anchor: Tensor, eta: float) -> Tensor:
     """What the trained prediction should be, ε_a − η (ε_c − ε_∅); all of one shape."""
     return anchor - eta * (concept - empty)
-
-
-def trained_names(model: Model, part: Part) -> list[str]:
-    """The weights that ESD trains, "PART.PARAMETER": of linear layers and convolutions, norms left out.
-
-    A transformer has no cross-attention; there -u leaves out what reads the text stream alone.
-    """
-    text = re.compile(r"\.attn2\." if model.denoiser_name == "unet" else r"\.(add_|to_add_|norm1_context|ff_context)")
-    kinds = (nn.Linear, nn.Conv2d)
-    layers = {name for name, layer in model.denoiser.named_modules() if isinstance(layer, kinds)}
-    chosen = {name for name in layers if (text.search(f".{name}.") is not None) == (part == "x")}
-    named = model.denoiser.named_parameters()
-    return [f"{model.denoiser_name}.{name}" for name, _ in named if name.rpartition(".")[0] in chosen]
 
 
 @contextlib.contextmanager

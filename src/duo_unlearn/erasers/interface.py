@@ -56,3 +56,17 @@ class Eraser(NamedTuple):
     trains: bool = False
     course: MakeCourse | None = None
     level: Level = "generator"
+
+
+def checked_options(eraser: Eraser, options: Mapping[str, Any]) -> Strict:
+    """The options of an eraser, checked; what it does not know, or cannot take, is a DuoError."""
+    from pydantic import ValidationError
+
+    from ..errors import DuoError
+    from ..storage.forms import faults
+
+    try:
+        return eraser.settings.model_validate(dict(options))
+    except ValidationError as error:
+        got = "; ".join(faults(error, eraser.settings.model_fields))
+        raise DuoError(f"options of the eraser {eraser.name} have faults", got=got, hint="duo erasers") from error

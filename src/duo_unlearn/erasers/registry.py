@@ -14,7 +14,16 @@ ERASERS: Final[Registry[Eraser]] = Registry(
     {
         "duo": "erasers.duo.eraser:DUO",
         "uce": "erasers.uce:UCE",
+        "rece": "erasers.rece:RECE",
+        "hirm": "erasers.hirm:HIRM",
         "esd-x": "erasers.esd:ESD_X",
         "esd-u": "erasers.esd:ESD_U",
+        "spm": "erasers.spm:SPM",
+        "eraseflow": "erasers.erase_flow:ERASE_FLOW",
+        "advunlearn": "erasers.adv_unlearn:ADV_UNLEARN",
+        "stereo": "erasers.stereo:STEREO",
+        "salun": "erasers.salun:SALUN",
+        "diffusion-dpo": "erasers.preference:DIFFUSION_DPO",
+        "dcpo": "erasers.preference:DCPO",
     },
 )

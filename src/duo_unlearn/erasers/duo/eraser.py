@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
-from ..interface import Eraser, EraserContext, State
+from ..course import Course
+from ..interface import Eraser, EraserContext, Reads, State
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...families.family import Family
+    from ..latents import Cache
+
+
+def preference_eraser(name: str, title: str, settings: type[TrainSettings], reads: Reads, cache: str) -> Eraser:
+    """An eraser that is DUO's training with settings of its own. cache: the file of what it reads, a name."""
+    return Eraser(
+        name,
+        title,
+        settings,
+        reads,
+        _why_not,
+        functools.partial(_erase, file=cache),
+        trains=True,
+        course=functools.partial(_course, file=cache),
+    )
 
 
 def _why_not(_family: Family) -> str | None:
     return None
 
 
-def _erase(context: EraserContext, name: str) -> State:
+def _cache(context: EraserContext, file: str) -> Cache:
+    from ..latents import build_cache
+
+    run, captions = context.run, context.options.captions
+    return build_cache(context.model, context.pairs, run.pairs, run.moments.with_name(file), captions=captions)
+
+
+def _erase(context: EraserContext, name: str, file: str) -> State:
     """Train the adapter from the run's checkpoint or anew, and save it with its provenance."""
     from accelerate import PartialState
 
@@ -24,7 +52,6 @@ def _erase(context: EraserContext, name: str) -> State:
     from ...edits.provenance import WEIGHTS, edit_hash, read_provenance
     from ...runs.machine import is_first_process
     from ..checkpoint import identity
-    from ..latents import build_cache
     from ..trainer import train
 
     model, run, settings, pairs = context.model, context.run, context.options, list(context.pairs)
@@ -36,7 +63,8 @@ def _erase(context: EraserContext, name: str) -> State:
         return "already done"
     # Of several processes the first one encodes, and the others read what it wrote.
     with PartialState(cpu=model.device.type == "cpu").main_process_first():
-        cache = build_cache(model, pairs, run.pairs, run.moments, captions=settings.captions)
+        cache = _cache(context, file)
+    _save_memory(context)
     with model.denoiser_alone():
         trained = train(model, cache, pairs, run, settings, seed=context.seed, name=name, quiet=context.quiet)
     if is_first_process():
@@ -51,6 +79,56 @@ def _erase(context: EraserContext, name: str) -> State:
     return "done"
 
 
-DUO: Final = Eraser(
-    "duo", "DUO: direct unlearning optimization", TrainSettings, "images", _why_not, _erase, trains=True
+def _save_memory(context: EraserContext) -> None:
+    denoiser: Any = context.model.denoiser
+    if context.options.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+
+
+@contextlib.contextmanager
+def _course(context: EraserContext, file: str) -> Iterator[Course]:
+    """The same training as a course, for wraps: on one process, all batches of a step held at once."""
+    from ...edits.files import save_adapter
+    from ...errors import DuoError
+    from ..descent import Descent
+    from ..trained_adapter import trained_adapter
+
+    model, settings = context.model, context.options
+    if settings.mixed_precision == "fp16":
+        hint = "mixed_precision bf16 or no"
+        raise DuoError("an eraser that is wrapped is trained without the loss scaling that fp16 needs", hint=hint)
+    cache = _cache(context, file)
+    _save_memory(context)
+    with trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets) as tensors:
+        descent = Descent(
+            tensors,
+            functools.partial(_loss, context, cache),
+            settings.max_train_steps,
+            settings.learning_rate,
+            settings.lr_scheduler,
+            settings.adam_weight_decay,
+            settings.max_grad_norm,
+        )
+        yield Course(descent, lambda folder, described: save_adapter(model, folder, described))
+
+
+def _loss(context: EraserContext, cache: Cache, step: int) -> Tensor:
+    """The mean loss of a step's batches, a scalar."""
+    import torch
+
+    from ...families.load import DTYPES
+    from .step import make_batch, terms_of
+
+    model, settings = context.model, context.options
+    size, count = settings.train_batch_size, settings.gradient_accumulation_steps
+    firsts = range(step * count * size, (step + 1) * count * size, size)
+    half = settings.mixed_precision != "no"
+    with torch.autocast(model.device.type, DTYPES[settings.mixed_precision] if half else None, enabled=half):
+        batches = [make_batch(cache, model, list(range(i, i + size)), settings, context.seed) for i in firsts]
+        losses = [terms_of(model, None, batch, settings).loss for batch in batches]
+    return torch.stack(losses).mean()
+
+
+DUO: Final = preference_eraser(
+    "duo", "DUO: direct unlearning optimization", TrainSettings, "images", "moments.safetensors"
 )

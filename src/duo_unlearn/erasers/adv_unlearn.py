@@ -1,0 +1,196 @@
+"""AdvUnlearn: adversarial training of the text encoder (Zhang et al. 2024, arXiv 2405.15234).
+
+ESD's loss, under a prompt that was made worse first, and a term that keeps other prompts:
+
+    L = mean (ε_θ(x_t, t, c ⊕ δ) − (ε_φ(x_t, t, ∅) − η (ε_φ(x_t, t, c) − ε_φ(x_t, t, ∅))))²
+        + w mean (ε_θ(x_t, t, r) − ε_φ(x_t, t, r))²,      δ ≈ argmin mean (ε_θ(x_t, t, c ⊕ δ) − ε_φ(x_t, t, c))²
+
+θ are the layers of the text encoder and its final norm; the token and position embeddings stay, and so does the
+denoiser, which both read. δ are free input embeddings in front of the prompt c.
+
+What departs from the released script. The search's gradients do not add up over its steps, and its last step counts.
+It always starts at random tokens, where the script goes on from the last search unless it is told otherwise. A prompt's
+length is counted in tokens. x_t are noised latents of the pairs' pictures, not samples: both members of a pair for c,
+safe ones for r. r are the pairs' safe prompts and the concept's `keep` prompts, not names of COCO's objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..concepts.prompt_sets import prompts_of, splitter
+from ..edits.files import write_changes
+from ..families.denoising import predict_noised
+from ..families.interface import Conditioning, Model, Tokens, joined
+from ..families.inversion import gradient
+from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
+from ..storage.forms import Strict
+from .course import Course, course_eraser
+from .descent import Descent, generator_of
+from .interface import EraserContext
+from .latents import pair_latents
+from .pictures import Pictures
+from .trained import TrainedWeights, trained_weights
+from .words import Wordings, contrasts
+
+if TYPE_CHECKING:
+    from ..families.family import Family
+
+KEEP: Final = 96
+"""How many of the concept's `keep` prompts there are to draw from."""
+
+
+class AdvUnlearnSettings(Strict):
+    """The options of AdvUnlearn."""
+
+    steps: int = Field(1000, ge=1, description="Optimizer steps (published: 1000).")
+    batch: int = Field(1, ge=1, description="Prompts of the concept a step (published: 1).")
+    lr: float = Field(1e-5, gt=0, description="Of Adam (published: 1e-5).")
+    eta: float = Field(1.0, description="η, how far the target goes away from the concept (published: 1).")
+    warm_up: int = Field(200, ge=0, description="First steps, which are plain ESD without δ (published: 200).")
+    renew_every: int = Field(
+        1, ge=1, description="Steps that share a search, its prompts and their δ (published: 1; more are cheaper)."
+    )
+    attack_tokens: int = Field(1, ge=1, description="k, free embeddings in front of the prompt (published: 1).")
+    attack_steps: int = Field(30, ge=1, description="Steps of a search (published: 30).")
+    attack_lr: float = Field(1e-3, gt=0, description="Of the search's Adam (published: 1e-3).")
+    fast: bool = Field(
+        False, description="Give the search's Adam the sign of the gradient alone (the script's `fast_at`)."
+    )
+    retain_batch: int = Field(5, ge=1, description="Prompts a step that are kept (published: 5).")
+    retain_weight: float = Field(0.3, ge=0, description="w, of the term that keeps (published: 0.3).")
+    wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
+
+
+def encoder_names(model: Model) -> list[str]:
+    """The weights that are trained, "PART.PARAMETER": of every text encoder, its layers and its final norm."""
+    found = []
+    for _, part in model.kind.token_encoders:
+        named = getattr(model.pipe, part).named_parameters()
+        found += [f"{part}.{name}" for name, _ in named if "encoder.layers." in name or "final_layer_norm." in name]
+    return found
+
+
+@contextlib.contextmanager
+def _course(context: EraserContext) -> Iterator[Course]:
+    settings: AdvUnlearnSettings = context.options
+    with trained_weights(context.model, encoder_names(context.model)) as weights:
+        loss = AdvUnlearnLoss(context, weights)
+        descent = Descent(weights.tensors, loss, settings.steps, settings.lr, memory=loss.memory)
+        yield Course(descent, lambda folder, described: write_changes(folder, weights.changes(), described))
+
+
+class AdvUnlearnLoss:
+    """The loss of a step. Prompts, latents and searches are a function of the step's number and of the weights.
+
+    memory: δ of the last search, "rows", (prompt, k, width); nothing before the first one.
+    """
+
+    def __init__(self, context: EraserContext, weights: TrainedWeights) -> None:
+        self.model, self.seed, self.weights = context.model, context.seed, weights
+        self.settings: AdvUnlearnSettings = context.options
+        found = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        self.texts = sorted({contrast.unsafe for contrast in found})
+        self.kept = kept_prompts(context)
+        self.pictures = Pictures(context.model, pair_latents(context), context.pairs)
+        self.empty = self.model.condition([""])
+        self.memory: dict[str, Tensor] = {}
+
+    def __call__(self, step: int) -> Tensor:
+        """The scalar loss."""
+        erase, retain = self.terms(step)
+        return erase + self.settings.retain_weight * retain
+
+    def terms(self, step: int) -> tuple[Tensor, Tensor]:
+        """The term that erases and the one that keeps, both scalars."""
+        settings, generator = self.settings, generator_of(self.seed, "advunlearn", step)
+        prompts, rows = self.adversarial(step)
+        kept = _draw(self.kept, settings.retain_batch, generator)
+        noisy, t = self.pictures.noised(prompts, "both", generator)
+        safe, u = self.pictures.noised(kept, "safe", generator)
+        n, m = len(prompts), len(kept)
+        with self.weights.original():
+            given = joined([self.read(prompts), self.empty.repeat(n), self.read(kept)])
+            found = self._predict(torch.cat([noisy, noisy, safe]), torch.cat([t, t, u]), given)
+            concept, empty, wanted = torch.split(found, [n, n, m])
+        given = joined([self.read(prompts, rows), self.read(kept)])
+        erased, now = torch.split(self._predict(torch.cat([noisy, safe]), torch.cat([t, u]), given), [n, m])
+        target = empty - settings.eta * (concept - empty)
+        return (erased - target).square().mean(), (now - wanted).square().mean()
+
+    def adversarial(self, step: int) -> tuple[list[str], Tensor | None]:
+        """The concept's prompts of a step, and δ, (prompt, k, width): None while the warm-up lasts.
+
+        Steps that share a search share its prompts, which δ was found for.
+        """
+        after = step - self.settings.warm_up
+        since = after % self.settings.renew_every if after >= 0 else 0
+        generator = generator_of(self.seed, "advunlearn", "search", step - since)
+        prompts = _draw(self.texts, self.settings.batch, generator)
+        if after < 0:
+            return prompts, None
+        if since == 0:
+            self.memory["rows"] = self.search(prompts, generator)
+        return prompts, self.memory["rows"].to(self.model.device)
+
+    def search(self, prompts: Sequence[str], generator: torch.Generator) -> Tensor:
+        """δ of each prompt, (prompt, k, width), as the last step of its search left it."""
+        settings, plain = self.settings, plain_tokens(self.model)
+        first = torch.randint(0, len(plain), (len(prompts), settings.attack_tokens), generator=generator)
+        start = vocabulary(self.model)[plain[first].to(self.model.device)]
+        rows = start.float().clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([rows], lr=settings.attack_lr)
+        for step in range(settings.attack_steps):
+            noisy, t = self.pictures.noised(prompts, "both", generator)
+            loss = self.distance(prompts, rows, noisy, t)
+            found = gradient(loss, rows, f"step {step + 1} of AdvUnlearn's search")
+            rows.grad = found.sign() if settings.fast else found
+            optimizer.step()
+        return rows.detach()
+
+    def distance(self, prompts: Sequence[str], rows: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+        """What the search lowers: how far the prediction under c ⊕ δ is from the original one under c, a scalar."""
+        with self.weights.original():
+            wanted = self._predict(noisy, t, self.read(prompts))
+        return (self._predict(noisy, t, self.read(prompts, rows)) - wanted).square().mean()
+
+    def read(self, prompts: Sequence[str], rows: Tensor | None = None) -> Conditioning:
+        """Prompts through the encoder as it is now, differentiable in its weights and in the rows before each."""
+        # Any token will do where a row stands but the one that ends a prompt.
+        free = [] if rows is None else [self.model.pipe.tokenizer.bos_token_id] * rows.shape[1]
+        ids = [sequence(self.model, [*free, *word_ids(self.model, prompt)]) for prompt in prompts]
+        return self.model.condition(Tokens(torch.tensor(ids), rows))
+
+    def _predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        return predict_noised(self.model, noisy, t, conditioning).float()
+
+
+def kept_prompts(context: EraserContext) -> list[str]:
+    """Prompts that must stay: the pairs' safe ones, and the concept's `keep` on scenes that no evaluation uses."""
+    concept, found = context.concept, {pair.safe_prompt for pair in context.pairs if pair.safe_prompt}
+    if concept.keep:
+        accept = splitter(concept, held_out=False)
+        found |= {p.text for p in prompts_of(concept, concept.keep, KEEP, f"{context.seed}/kept", accept)}
+    return sorted(found)
+
+
+def _draw(prompts: Sequence[str], count: int, generator: torch.Generator) -> list[str]:
+    return [prompts[i] for i in torch.randint(0, len(prompts), (count,), generator=generator).tolist()]
+
+
+def _why_not(family: Family) -> str | None:
+    if family.reads_clip_alone:
+        return None
+    return f"it trains CLIP's text encoders, and {family.title} reads T5 beside them"
+
+
+ADV_UNLEARN: Final = course_eraser(
+    "advunlearn", "AdvUnlearn: adversarial training of the text encoder", AdvUnlearnSettings, "images and prompts",
+    _why_not, _course, level="encoder",
+)  # fmt: skip

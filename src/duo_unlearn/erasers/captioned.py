@@ -1,0 +1,60 @@
+"""Pictures with their captions: the pairs' two sides, and pictures of what must stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import torch
+
+from ..concepts.prompt_sets import prompts_of, splitter
+from ..errors import DuoError
+from ..families.interface import Moments, SampleRequest
+from ..progress import progress
+from ..storage.files import digest, read_tensors, seed_of, write_tensors
+from .latents import pair_latents
+
+if TYPE_CHECKING:
+    from .interface import EraserContext
+
+BATCH: Final = 8
+"""How many pictures are sampled and encoded at once."""
+
+
+class Captioned(NamedTuple):
+    """Pictures as moments, (picture, c, h, w), and the caption of each; "" where it has none."""
+
+    moments: Moments
+    captions: list[str]
+
+
+def both_sides(context: EraserContext) -> tuple[Captioned, Captioned]:
+    """The pairs' unsafe pictures and the safe ones, in order."""
+    cache, pairs = pair_latents(context), context.pairs
+    unsafe = Captioned(cache.unsafe, [pair.unsafe_prompt or "" for pair in pairs])
+    return unsafe, Captioned(cache.safe, [pair.safe_prompt or "" for pair in pairs])
+
+
+def kept_pictures(context: EraserContext, count: int, steps: int, guidance: float) -> Captioned:
+    """Pictures of the concept's `keep` prompts, on scenes that no evaluation uses, sampled from the base model.
+
+    They lie in the run and are sampled once. A concept without such prompts is a DuoError.
+    """
+    concept, model, seed = context.concept, context.model, context.seed
+    if not concept.keep:
+        raise DuoError(f"the concept {concept.name} has no keep prompts", hint="add keep: to the concept file")
+    found = prompts_of(concept, concept.keep, count, f"{seed}/kept", splitter(concept, held_out=False))
+    prompts = [prompt.text for prompt in found]
+    path = context.run.moments.with_name("kept.safetensors")
+    key = digest([prompts, steps, guidance, model.fingerprint(), model.variant, seed])
+    if path.exists():
+        tensors, facts = read_tensors(path)
+        if facts.get("key") == key:
+            return Captioned(Moments(tensors["mean"], tensors["std"]), prompts)
+    requests = [SampleRequest(text, seed_of(seed, "kept", i)) for i, text in enumerate(prompts)]
+    with progress("sample what is kept", count, quiet=context.quiet) as report:
+        images = model.sample(requests, steps=steps, guidance=guidance, batch=BATCH, report=report)
+    parts = [model.encode_images(images[i : i + BATCH]) for i in range(0, count, BATCH)]
+    # In the order that a file keeps: convolutions round otherwise on tensors whose channels are last.
+    mean, std = (torch.cat([part[i].cpu() for part in parts]).contiguous() for i in range(2))
+    write_tensors(path, {"mean": mean, "std": std}, {"key": key})
+    return Captioned(Moments(mean, std), prompts)

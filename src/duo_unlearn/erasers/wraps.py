@@ -1,0 +1,59 @@
+"""The wraps that there are. One that joins adds a file and its line here.
+
+A wrap changes how an eraser trains, whichever it is: it takes the eraser's course and gives another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..registry import Registry
+from .course import Course, MakeCourse, erase_by
+from .interface import Eraser, EraserContext, State
+
+if TYPE_CHECKING:
+    from ..storage.forms import Strict
+
+
+class Wrap(NamedTuple):
+    """One wrap, as data and a function. settings: the class of its options.
+
+    course(make, context, options): the wrapped course. make sets the eraser's own up, on the same context.
+    """
+
+    name: str
+    title: str
+    settings: type[Strict]
+    course: Callable[[MakeCourse, EraserContext, Any], AbstractContextManager[Course]]
+
+
+WRAPS: Final[Registry[Wrap]] = Registry("wrap", {"meta-unlearning": "erasers.meta_unlearning:META_UNLEARNING"})
+
+
+def edit_name(eraser: str, wrap: str | None) -> str:
+    """The name of the edit that an eraser makes, wrapped or not."""
+    return eraser if wrap is None else f"{wrap}-{eraser}"
+
+
+def why_not_wrapped(eraser: Eraser) -> str | None:
+    """Why an eraser cannot be wrapped, or None."""
+    return None if eraser.course is not None else "it is a closed form: there is no training to wrap"
+
+
+def wrapped(eraser: Eraser, name: str, options: Mapping[str, Any]) -> Eraser:
+    """An eraser in the wrap of a name. It has a course, as `why_not_wrapped` tells; it trains on one process."""
+    wrap, inner = WRAPS.get(name), eraser.course
+    assert inner is not None
+    settings = wrap.settings.model_validate(options)
+
+    def make(context: EraserContext) -> AbstractContextManager[Course]:
+        return wrap.course(inner, context, settings)
+
+    def erase(context: EraserContext, edit: str) -> State:
+        described = {"name": name, "settings": settings.model_dump(mode="json")}
+        return erase_by(make)(context._replace(provenance={**context.provenance, "wrap": described}), edit)
+
+    title = f"{eraser.title}; {wrap.title}"
+    return eraser._replace(name=edit_name(eraser.name, name), title=title, erase=erase, trains=False, course=make)

@@ -1,0 +1,214 @@
+"""AdvUnlearn on a small SDXL, whose two text encoders it trains: its search, its two terms, and what stays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.weights import WeightEdit
+from duo_unlearn.erasers import adv_unlearn, descent
+from duo_unlearn.erasers.adv_unlearn import ADV_UNLEARN, AdvUnlearnLoss, encoder_names, kept_prompts
+from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.interface import EraserContext
+from duo_unlearn.erasers.trained import TrainedWeights, trained_weights
+from duo_unlearn.families.interface import Model
+from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.families.tokens import plain_tokens, vocabulary
+
+from .small_sdxl import context_on, small_sdxl
+
+QUICK = {"steps": 3, "lr": 1e-2, "warm_up": 1, "renew_every": 2, "attack_steps": 2, "retain_batch": 2}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return small_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+def encoders(model: Model) -> dict[str, Tensor]:
+    return {
+        f"{part}.{name}": value.detach().clone()
+        for _, part in model.kind.token_encoders
+        for name, value in getattr(model.pipe, part).named_parameters()
+    }
+
+
+@contextlib.contextmanager
+def begun(context: EraserContext) -> Iterator[tuple[AdvUnlearnLoss, TrainedWeights]]:
+    with trained_weights(context.model, encoder_names(context.model)) as weights:
+        yield AdvUnlearnLoss(context, weights), weights
+
+
+def move(weights: TrainedWeights) -> None:
+    """Another encoder than the original one."""
+    generator = torch.Generator().manual_seed(1)
+    for tensor in weights.tensors.values():
+        tensor.data += 0.02 * torch.randn(tensor.shape, generator=generator)
+
+
+def test_layers_and_final_norms_are_trained_and_no_embedding(model: Model) -> None:
+    left = encoders(model).keys() - set(encoder_names(model))
+    assert {name.rpartition("embeddings.")[2] for name in left if "embeddings" in name} == {
+        "token_embedding.weight", "position_embedding.weight",
+    }  # fmt: skip
+    assert {name for name in left if "embeddings" not in name} == {"text_encoder_2.text_projection.weight"}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_search_lowers_its_loss_on_fixed_latents(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    context = context_on(model, tmp_path, "advunlearn", attack_steps=8, attack_lr=1e-2, fast=fast)
+    with begun(context) as (loss, weights):
+        move(weights)
+        prompts, seed = loss.texts[:2], generator_of(0, "fixed")
+        fixed = loss.pictures.noised(prompts, "both", seed)
+        monkeypatch.setattr(loss.pictures, "noised", lambda *_: fixed)
+        seen: list[float] = []
+        real = loss.distance
+
+        def kept(*arguments: Any) -> Tensor:
+            value = real(*arguments)
+            seen.append(float(value.detach()))
+            return value
+
+        monkeypatch.setattr(loss, "distance", kept)
+        rows = loss.search(prompts, torch.Generator().manual_seed(3))
+        seen.append(float(real(prompts, rows, *fixed).detach()))
+    # The gradients are each step's own, and what is handed back is the last step's.
+    assert seen[1] < seen[0]
+    assert seen[-1] == min(seen)
+
+
+def test_the_search_moves_free_rows_and_nothing_else(model: Model, tmp_path: Path) -> None:
+    before, words = encoders(model), vocabulary(model)
+    with begun(context_on(model, tmp_path, "advunlearn", attack_steps=1)) as (loss, weights):
+        prompts = loss.texts[:1]
+        noisy, t = loss.pictures.noised(prompts, "both", torch.Generator().manual_seed(0))
+        start = words[plain_tokens(model)[:1]].view(1, 1, -1).clone().requires_grad_(True)
+        loss.distance(prompts, start, noisy, t).backward()  # type: ignore[no-untyped-call]
+        assert start.grad is not None
+        assert start.grad.shape == (1, 1, words.shape[1])  # one row, in both encoders
+        assert start.grad.abs().min() > 0
+        for tensor in weights.tensors.values():
+            tensor.grad = None
+        rows = loss.search(prompts, torch.Generator().manual_seed(3))
+        assert not rows.requires_grad
+        assert all(tensor.grad is None for tensor in weights.tensors.values())
+        # A step of Adam is one of its rate, away from a token of the vocabulary.
+        nearest = (words - rows.view(1, -1)).abs().max(dim=1).values.min()
+        assert float(nearest) == pytest.approx(1e-3, rel=1e-3)
+        # What stands in front is read from the second place on; the start token is as it was.
+        with torch.no_grad():
+            read, plain = loss.read(prompts, rows).text, loss.read(prompts).text
+        torch.testing.assert_close(read[:, 0], plain[:, 0])
+        assert (read[:, 1:] - plain[:, 1:]).abs().amax(dim=-1).min() > 0
+    assert all(torch.equal(before[name], value) for name, value in encoders(model).items())
+
+
+def test_at_the_start_nothing_that_is_kept_has_moved(model: Model, tmp_path: Path) -> None:
+    with begun(context_on(model, tmp_path, "advunlearn", warm_up=1)) as (loss, weights):
+        erase, retain = loss.terms(0)
+        assert float(retain.detach()) == pytest.approx(0, abs=1e-10)
+        assert float(loss(0).detach()) == pytest.approx(float(erase.detach()))
+        move(weights)
+        erase, retain = loss.terms(0)
+        assert float(retain.detach()) > 1e-6
+        torch.testing.assert_close(loss(0), erase + 0.3 * retain)
+
+
+@pytest.mark.parametrize(("eta", "share"), [(1.0, 4.0), (0.0, 1.0), (-1.0, 0.0)])
+def test_the_loss_of_an_untouched_encoder_is_what_is_asked(
+    model: Model, tmp_path: Path, eta: float, share: float
+) -> None:
+    # Without δ: (1 + η)² · mean (ε_c − ε_∅)².
+    with begun(context_on(model, tmp_path, "advunlearn", warm_up=1, eta=eta)) as (loss, _):
+        prompts, rows = loss.adversarial(0)
+        assert rows is None
+        generator = generator_of(0, "advunlearn", 0)
+        adv_unlearn._draw(loss.kept, 5, generator)
+        noisy, t = loss.pictures.noised(prompts, "both", generator)
+        with torch.no_grad():
+            concept, empty = (loss._predict(noisy, t, given) for given in (loss.read(prompts), loss.empty))
+            expected = share * float((concept - empty).square().mean())
+            assert float(loss.terms(0)[0]) == pytest.approx(expected, rel=1e-3, abs=1e-10)
+
+
+def test_no_step_leaves_the_encoders_bit_equal(model: Model, tmp_path: Path) -> None:
+    before = encoders(model)
+    with begun(context_on(model, tmp_path, "advunlearn")) as (_, weights):
+        assert weights.changes() == {}
+    assert all(torch.equal(before[name], value) for name, value in encoders(model).items())
+
+
+def test_steps_between_two_searches_share_prompts_and_rows(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_on(model, tmp_path, "advunlearn", warm_up=2, renew_every=3, attack_steps=1, batch=2)
+    with begun(context) as (loss, _):
+        searches: list[Any] = []
+        real = loss.search
+
+        def counted(*arguments: Any) -> Tensor:
+            searches.append(arguments)
+            return real(*arguments)
+
+        monkeypatch.setattr(loss, "search", counted)
+        found = [loss.adversarial(step) for step in range(8)]
+    assert len(searches) == 2
+    assert [rows is None for _, rows in found] == [True, True, *[False] * 6]
+    for first in (2, 5):
+        prompts, rows = found[first]
+        assert all(again == prompts and kept is rows for again, kept in found[first + 1 : first + 3])
+
+
+def test_an_edit_of_the_encoders_alone_that_resumes_with_its_rows(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descent, "CHECKPOINT_EVERY", 1)
+    before, denoiser = encoders(model), {n: p.clone() for n, p in model.denoiser.named_parameters()}
+    whole, killed = (context_on(model, tmp_path / name, "advunlearn", **QUICK) for name in ("whole", "killed"))
+    assert ADV_UNLEARN.erase(whole, "advunlearn") == "done"
+    real, calls = descent._step, []
+
+    def dying(*arguments: Any) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 3:  # within a search's steps: its rows come from the disk
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(descent, "_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        ADV_UNLEARN.erase(killed, "advunlearn")
+    monkeypatch.setattr(descent, "_step", real)
+    assert ADV_UNLEARN.erase(killed, "advunlearn") == "done"
+    folders = [context.run.edit("advunlearn") for context in (whole, killed)]
+    edits = [read_edit(folder) for folder in folders]
+    assert edits[0].sha256 == edits[1].sha256
+    assert isinstance(edits[0], WeightEdit)
+    assert edits[0].changes
+    assert set(edits[0].changes) <= set(encoder_names(model))
+    # Three steps of four rows through the original (∅, c, two that are kept) and three through the student; one search
+    # of two steps, of a row through each.
+    assert edits[0].provenance["passes"] == 3 * (4 + 3) + 2 * 2
+    assert all(torch.equal(before[name], value) for name, value in encoders(model).items())
+    assert all(torch.equal(denoiser[name], value) for name, value in model.denoiser.named_parameters())
+
+
+def test_what_is_kept_are_safe_prompts_and_those_of_the_concept_file(model: Model, tmp_path: Path) -> None:
+    found = kept_prompts(context_on(model, tmp_path, "advunlearn"))
+    assert "a blue knight with empty hands in the snow" in found
+    assert any("castle" in prompt for prompt in found)
+    assert not any("holding a sword" in prompt for prompt in found)
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_families_that_read_t5_cannot_have_it(family: str) -> None:
+    assert "T5" in str(ADV_UNLEARN.why_not(FAMILIES.get(family)))
