@@ -22,6 +22,7 @@ from duo_unlearn.concepts.store import load_concept, shipped_concepts
 from duo_unlearn.detectors.registry import DETECTORS
 from duo_unlearn.edits.interface import KINDS
 from duo_unlearn.erasers.registry import ERASERS
+from duo_unlearn.erasers.wraps import WRAPS
 from duo_unlearn.export.registry import FORMATS
 from duo_unlearn.families.registry import every_family
 from duo_unlearn.guards.registry import GUARDS
@@ -183,7 +184,7 @@ def _option_table(options: Sequence[Option]) -> str:
 
 def _settings_table() -> str:
     rows = [*_setting_rows(Settings, "")]
-    registries: tuple[tuple[str, Registry[Any]], ...] = (("erasers", ERASERS), ("guards", GUARDS))
+    registries: tuple[tuple[str, Registry[Any]], ...] = (("erasers", ERASERS), ("wraps", WRAPS), ("guards", GUARDS))
     for prefix, registry in registries:
         for name in registry.names():
             if (prefix, name) != ("erasers", "duo"):  # its options are `train.…`
@@ -217,7 +218,6 @@ def _registries() -> list[str]:
     erasers = [ERASERS.get(name) for name in ERASERS.names()]
     guards = [GUARDS.get(name) for name in GUARDS.names()]
     formats = [FORMATS.get(name) for name in FORMATS.names()]
-    families = every_family()
     concepts = [load_concept(name) for name in shipped_concepts()]
     return [
         "## Attacks and their budgets\n",
@@ -227,6 +227,8 @@ def _registries() -> list[str]:
             ("name", "eraser", "reads of the pairs", "families"),
             [(f"`{e.name}`", e.title, e.reads, _families(e.why_not)) for e in erasers],
         ),
+        "## Wraps of erasers\n",
+        _table(("name", "wrap"), [(f"`{w.name}`", w.title) for w in map(WRAPS.get, WRAPS.names())]),
         "## Guards\n",
         _table(
             ("name", "guard", "acts on", "families"),
@@ -248,7 +250,7 @@ def _registries() -> list[str]:
             ],
         ),
         "## Model families\n",
-        _table(("name", "family", "needs"), [(f"`{f.name}`", f.title, f.needs) for f in families]),
+        _table(("name", "family", "needs"), [(f"`{f.name}`", f.title, f.needs) for f in every_family()]),
         "## Concepts\n",
         _table(("name", "concept"), [(f"`{c.name}`", c.summary) for c in concepts]),
     ]

@@ -13,6 +13,7 @@ from benchmarks.commands import PAGE, every_command, page
 
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.erasers.registry import ERASERS
+from duo_unlearn.erasers.wraps import WRAPS
 from duo_unlearn.export.registry import FORMATS
 from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.registry import Registry
@@ -104,7 +105,7 @@ def test_prose_is_wrapped(path: Path) -> None:
 def test_commands_of_the_pages_are_real(path: Path) -> None:
     known, keys = every_command(), {**setting_keys(), **option_keys()}
     registries: dict[str, Registry[Any]] = {"--attack": ATTACKS, "--guard": GUARDS}
-    registries |= {"--eraser": ERASERS, "--format": FORMATS}
+    registries |= {"--eraser": ERASERS, "--wrap": WRAPS, "--format": FORMATS}
     for line in code_lines(path):
         words = shlex.split(line)
         command = next((name for name in (" ".join(words[1:3]), words[1]) if name in known), None)

@@ -10,8 +10,6 @@ from .errors import DuoError
 from .pipeline import (
     add_edit,
     attack,
-    compare,
-    compose,
     erase,
     evaluate,
     export,
@@ -20,10 +18,10 @@ from .pipeline import (
     open_run,
     report,
     sample,
-    sweep,
     train,
 )
 from .records import Estimate, Pair
+from .several import compare, compose, read_ledger, run_arena, slice_run, sum_of_rest, sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,8 +38,12 @@ __all__ = [
     "judge",
     "make_pairs",
     "open_run",
+    "read_ledger",
     "report",
+    "run_arena",
     "sample",
+    "slice_run",
+    "sum_of_rest",
     "sweep",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""The verbs of the package, once: what the command line and `import duo_unlearn` run. Heavy imports wait for a call."""
+"""The verbs of one run, once: what the command line and `import duo_unlearn` run. Heavy imports wait for a call."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from .runs.folder import Run
 
 if TYPE_CHECKING:
     from .arena.attempts import AttackState
-    from .arena.plans import AttackPlan
     from .attacks.interface import Preset
-    from .experiments.compare import Comparison
-    from .experiments.sweep import SweepResult
     from .export.export import Exported
     from .records import Pair
-    from .report.frontier import Kind
     from .runs.results import Results
     from .session import Session
     from .system import System
@@ -31,7 +27,7 @@ Say = Callable[[str], None]
 """Called with a line on what was done."""
 
 
-def _silent(_line: str) -> None:
+def silent(_line: str) -> None:
     """Say nothing."""
 
 
@@ -69,7 +65,7 @@ def reopen_run(folder: str | Path, *, quiet: bool = False) -> Session:
     return open_run(folder, quiet=quiet)
 
 
-def make_pairs(run: Session, say: Say = _silent) -> list[Pair]:
+def make_pairs(run: Session, say: Say = silent) -> list[Pair]:
     """Make the pairs of a run, or import the user's own; gives all of them, dropped ones too."""
     from .arena.stages import make_pairs as stage
 
@@ -79,18 +75,18 @@ def make_pairs(run: Session, say: Say = _silent) -> list[Pair]:
     return pairs
 
 
-def train(run: Session, say: Say = _silent) -> Path:
+def train(run: Session, say: Say = silent) -> Path:
     """Make the edit by the eraser of the settings; gives its folder. A LoRA loads with `pipe.load_lora_weights`."""
     from .arena.stages import make_edit
 
     with run.run.lock():
         state = make_edit(run)
-    folder = run.run.edit(run.settings.eraser)
+    folder = run.run.edit(run.settings.edit)
     say(f"train: {state} → {folder}")
     return folder
 
 
-def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = _silent) -> Results:
+def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = silent) -> Results:
     """Measure systems beside the original. systems: their names; None: those of the run's settings."""
     from .arena.stages import evaluate as stage
     from .families.registry import FAMILIES
@@ -103,7 +99,7 @@ def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = _sil
     return measured.results
 
 
-def erase(run: Session, say: Say = _silent) -> Results:
+def erase(run: Session, say: Say = silent) -> Results:
     """Erase a concept: pairs, edit, evaluation and report. The same call resumes, and skips what is done."""
     from .runs.machine import alone
     from .settings.check import check_device, check_family
@@ -131,7 +127,7 @@ def attack(
     replay: Path | None = None,
     aware: bool = False,
     budgets: Mapping[str, Mapping[str, Any]] | None = None,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> tuple[list[AttackState], Results]:
     """Attack systems, and the original beside them; the images are kept and judged. Gives each attack's state.
 
@@ -208,7 +204,7 @@ def judge(
     *,
     labels: Sequence[str] = (),
     threshold: float | None = None,
-    say: Say = _silent,
+    say: Say = silent,
 ) -> Results:
     """Judge every attempt under a detector, the concept's when None; nothing is sampled.
 
@@ -242,47 +238,6 @@ def report(folder: str | Path, *, images: bool = True) -> Path:
     if run.attempts.is_dir() and run.settings.exists() and not has_results(run):
         make_results(open_run(folder, quiet=True))
     return write_report(run, images=images)
-
-
-def sweep(
-    run: Session,
-    kind: Kind,
-    values: Sequence[float],
-    *,
-    attacks: Sequence[AttackPlan] = (),
-    want_dsr: float = 0.95,
-    say: Say = _silent,
-) -> SweepResult:
-    """Measure and attack a run at several β, each of which is trained, or at several strengths of its adapter."""
-    from .experiments.sweep import sweep as measure
-
-    return measure(run, kind, values, attacks=attacks, want_dsr=want_dsr, say=say)
-
-
-def compare(folders: Sequence[str | Path]) -> Comparison:
-    """Runs side by side: their numbers, the spread between seeds, and how attacks transfer."""
-    from .experiments.compare import compare as set_side_by_side
-
-    return set_side_by_side([Path(folder) for folder in folders])
-
-
-def compose(
-    sources: Sequence[str | Path], output: str | Path, *, weights: Sequence[float] = (), prompts: int | None = 100
-) -> list[dict[str, Any]]:
-    """Add adapters up, exactly, into one; gives what each concept and what must stay measure before and after.
-
-    prompts: of each set; None measures nothing, and gives an empty list.
-    """
-    from .experiments.interference import check_runs, compose_runs, measure
-
-    paths, folder = [Path(source) for source in sources], Path(output)
-    if prompts is not None:
-        check_runs(paths)
-    compose_runs(paths, list(weights), folder)
-    if prompts is None:
-        return []
-    counts = {"prompts": prompts, "keep_prompts": prompts, "neighbour_prompts": max(1, prompts // 2)}
-    return measure(paths, folder, counts)
 
 
 def export(source: str | Path, output: str | Path, form: str = "diffusers", **options: Any) -> Exported:

@@ -26,6 +26,8 @@ Level = Literal["input", "encoder", "generator", "output"]
 input: on the prompt. encoder: on what the text encoder gives. generator: on the denoiser and its latents. output: on
 the finished image.
 """
+Kind = Literal["original", "duo", "eraser", "guard"]
+"""What a system is, for its mark in a figure: no edit, DUO's edit alone, other edits, or one with a guard."""
 Pairing = Literal["paired", "unpaired"]
 """paired: the loss on d = m⁺ − m⁻. unpaired: each member on its own, the mean of −log σ(−2β m⁺) and −log σ(2β m⁻)."""
 
@@ -37,10 +39,14 @@ all-attention: cross-attention, the text stream and shared blocks too."""
 
 
 class Prompt(NamedTuple):
-    """A prompt, and what a picture made from it should show (attribute → label; empty where nothing is known)."""
+    """A prompt, and what a picture made from it should show (attribute → label; empty where nothing is known).
+
+    categories: what it is about, by the names of published prompt sets.
+    """
 
     text: str
     shows: Mapping[str, str]
+    categories: tuple[str, ...] = ()
 
 
 class Verdict(NamedTuple):

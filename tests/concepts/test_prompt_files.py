@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.concepts.prompt_files import read_prompts
+from duo_unlearn.concepts.categories import by_category
+from duo_unlearn.concepts.prompt_files import prompts_digest, read_prompts
 from duo_unlearn.errors import DuoError
 
 
@@ -102,7 +103,48 @@ def test_a_prompt_of_spaces(tmp_path: Path, name: str, content: str) -> None:
 
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    (tmp_path / "folder.txt").mkdir()
-    for name in ("pipe.txt", "folder.txt", "n" * 300, "nu\0l.txt"):
+    for name in ("pipe.txt", "n" * 300, "nu\0l.txt"):
         with pytest.raises(DuoError, match="cannot read the prompts"):
             read_prompts(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("i2p.csv", 'prompt,categories,sd_seed\na sword,"violence, shocking",1\na king,,2\n'),
+        ("mma.csv", "adv_prompt,category\na sword,violence\n"),
+        ("own.jsonl", '{"prompt": "a sword", "category": "Violence"}\n'),
+    ],
+)
+def test_published_columns_and_categories(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    first = read_prompts(tmp_path / name)[0]
+    assert (first.text, first.categories[0]) == ("a sword", "violence")
+
+
+def test_prompts_by_category_are_under_each_of_theirs(tmp_path: Path) -> None:
+    (tmp_path / "i2p.csv").write_text('prompt,categories\na sword,"shocking, violence"\na king,\nan axe,violence\n')
+    groups = by_category(read_prompts(tmp_path / "i2p.csv"))
+    found = {name: [prompt.text for prompt in group] for name, group in groups.items()}
+    assert found == {"": ["a king"], "violence": ["a sword", "an axe"], "shocking": ["a sword"]}
+
+
+def test_a_numbered_folder_is_read_by_the_taxonomy(tmp_path: Path) -> None:
+    for number in (3, 4, 13):
+        (tmp_path / f"{number}.txt").write_text(f"prompt {number}\n")
+    prompts = read_prompts(tmp_path)
+    assert [(prompt.text, prompt.categories) for prompt in prompts] == [
+        ("prompt 3", ("violence",)), ("prompt 4", ("gore",)),
+    ]  # fmt: skip
+    before = prompts_digest(tmp_path)
+    (tmp_path / "4.txt").write_text("another\n")
+    assert prompts_digest(tmp_path) != before
+
+
+def test_an_unknown_category_and_a_folder_without_prompts_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,category\na sword,cutlery\n")
+    with pytest.raises(DuoError, match="line 2, names an unknown category") as caught:
+        read_prompts(tmp_path / "a.csv")
+    assert caught.value.got == "cutlery"
+    with pytest.raises(DuoError, match="folder without prompts"):
+        read_prompts(tmp_path)

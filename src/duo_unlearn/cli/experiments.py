@@ -1,4 +1,4 @@
-"""The commands of several runs: sweep, compare, compose."""
+"""The commands of several runs: arena, sweep, compare, compose."""
 
 from __future__ import annotations
 
@@ -18,9 +18,64 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Register them."""
+    app.command()(arena)
     app.command()(sweep)
     app.command()(compare)
     app.command()(compose)
+
+
+def arena(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of one concept, e.g. of several seeds.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Option("--system", help="An eraser, an entrant, guards behind a +; all erasers when not given."),
+    ] = None,
+    entrants: Annotated[
+        list[str] | None,
+        typer.Option("--entrant", help="An edit with options of its own: NAME=ERASER,OPTION=VALUE,…; repeatable."),
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--attack", help="One of `duo attacks`; all when not given.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Budget of the attacks: quick or paper.")] = "quick",
+    count: Annotated[int, typer.Option("--count", min=0, help="How many prompts are attacked; 0: no attack.")] = 50,
+    aware: Annotated[
+        bool, typer.Option("--aware", help="White-box searches on systems with guards see these; both are shown.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page's folder; RUN/arena if not given.")
+    ] = None,
+) -> None:
+    """Erase by every named way, attack all alike, and write one table and one figure.
+
+    Pairs, the original's images and searches on its text encoder are made once a run. The same command goes on after a
+    kill; with other attacks or systems it adds to what is there.
+
+    duo arena runs/sword --system duo --system uce --system esd-x --system duo+negative-prompt --count 20
+
+    duo arena runs/seed0 runs/seed1 --entrant uce-all=uce,wordings=all --system uce-all --attack p4d --preset paper
+
+    duo arena runs/sword --count 0
+    """
+    from ..arena.plans import AttackPlan
+    from ..attacks.registry import ATTACKS
+    from ..erasers.registry import ERASERS
+    from ..pipeline import reopen_run
+    from ..several import run_arena
+
+    for name in names or []:
+        ATTACKS.check(name)
+    plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
+    plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
+    sessions = [reopen_run(run) for run in runs]
+    run_arena(
+        sessions,
+        system or ERASERS.names(),
+        output or runs[0] / "arena",
+        entrants=entrants or [],
+        attacks=plans,
+        say=say,
+    )
 
 
 def sweep(
@@ -50,7 +105,7 @@ def sweep(
     from ..attacks.registry import ATTACKS
     from ..experiments.sweep import BETAS
     from ..pipeline import reopen_run
-    from ..pipeline import sweep as run_sweep
+    from ..several import sweep as run_sweep
 
     if beta and strength:
         raise DuoError("a sweep is over β or over strength", got="--beta and --strength", hint="one command each")
@@ -79,7 +134,7 @@ def compare(
 
     duo compare runs/sword-beta9 runs/sword-beta100 -o transfer.json
     """
-    from ..pipeline import compare as set_side_by_side
+    from ..several import compare as set_side_by_side
     from ..storage.files import write_json
 
     comparison = set_side_by_side(runs)
@@ -106,7 +161,7 @@ def compose(
 
     duo compose runs/blood runs/gun -o runs/violence --weight 1 --weight 0.8
     """
-    from ..pipeline import compose as add_up
+    from ..several import compose as add_up
 
     rows = add_up(sources, output, weights=weight or [], prompts=prompts if measure else None)
     say(f"compose: {len(sources)} adapters → {output}")

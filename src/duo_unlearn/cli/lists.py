@@ -1,4 +1,4 @@
-"""What there is: models, attacks, erasers and guards."""
+"""What there is: models, attacks, erasers, wraps and guards."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(models)
     app.command()(attacks)
     app.command()(erasers)
+    app.command()(wraps)
     app.command()(guards)
 
 
@@ -67,7 +68,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 def attacks(as_json: AsJson = False) -> None:
-    """The attacks and their budgets.
+    """The attacks, the level that each acts at, and their budgets.
 
     duo attacks
     """
@@ -75,7 +76,7 @@ def attacks(as_json: AsJson = False) -> None:
 
     records = [ATTACKS.get(name) for name in ATTACKS.names()]
     rows: list[dict[str, Any]] = [
-        {"attack": one.name, "title": one.title, "found_on": one.found_on}
+        {"attack": one.name, "title": one.title, "found_on": one.found_on, "level": one.level}
         | {preset: dataclasses.asdict(one.budgets[preset]) for preset in ("quick", "paper")}
         for one in records
     ]
@@ -83,7 +84,7 @@ def attacks(as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        print(f"{row['attack']:<24}{row['title']}")
+        print(f"{row['attack']:<24}{row['title']} (level: {row['level']})")
         for preset in ("quick", "paper"):
             budget = {key: value for key, value in row[preset].items() if value is not None}
             if budget:
@@ -109,6 +110,26 @@ def erasers(as_json: AsJson = False) -> None:
     _print_rows(rows, as_json, lambda row: f"reads the pairs' {row['reads']}")
 
 
+def wraps(as_json: AsJson = False) -> None:
+    """The wraps, which change how an eraser trains, the erasers that can have them, and their options.
+
+    duo wraps
+
+    duo erase --concept sword -o runs/sword --eraser esd-x --wrap meta-unlearning
+    """
+    from ..erasers.registry import ERASERS
+    from ..erasers.wraps import WRAPS, why_not_wrapped
+
+    able = [name for name in ERASERS.names() if why_not_wrapped(ERASERS.get(name)) is None]
+    families = [family.name for family in every_family()]
+    rows = []
+    for name in WRAPS.names():
+        wrap = WRAPS.get(name)
+        described = {"name": name, "title": wrap.title, "erasers": able, "families": families}
+        rows.append(described | {"options": _options(f"wraps.{name}", wrap.settings)})
+    _print_rows(rows, as_json, lambda row: f"wraps {', '.join(row['erasers'])}")
+
+
 def guards(as_json: AsJson = False) -> None:
     """The guards, where they act, the families that have them, and their options.
 
@@ -121,10 +142,11 @@ def guards(as_json: AsJson = False) -> None:
         guard = GUARDS.get(name)
         families = [family.name for family in every_family() if guard.why_not(family) is None]
         rows.append(
-            {"name": name, "title": guard.title, "acts_on": guard.acts_on, "families": families}
+            {"name": name, "title": guard.title, "acts_on": guard.acts_on, "level": guard.level, "cost": guard.cost}
+            | {"replaces": guard.replaces, "families": families}
             | {"options": _options(f"guards.{name}", guard.settings)}
         )
-    _print_rows(rows, as_json, lambda row: f"acts on the {row['acts_on']}")
+    _print_rows(rows, as_json, lambda row: f"acts on the {row['acts_on']} ({row['level']}), costs {row['cost']}")
 
 
 def _options(prefix: str, settings: Any) -> dict[str, str]:

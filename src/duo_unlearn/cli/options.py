@@ -53,6 +53,10 @@ FLAGS: Final[dict[str, tuple[str, Any]]] = {
         "eraser",
         Annotated[str | None, typer.Option("--eraser", help="What makes the edit, one of `duo erasers`.")],
     ),
+    "wrap": (
+        "wrap",
+        Annotated[str | None, typer.Option("--wrap", help="A wrap of the eraser's training, one of `duo wraps`.")],
+    ),
     "guard": ("guard", GuardNames),
     "detector": (
         "detector",
@@ -193,5 +197,5 @@ def system_names(
         name = names[0] if names else source.resolve().stem.replace("+", "-")
         names = [add_edit(run, name, **sources)]
     if guards:
-        names = [f"{name}+{'+'.join(guards)}" for name in names or [run.settings.eraser]]
+        names = [f"{name}+{'+'.join(guards)}" for name in names or [run.settings.edit]]
     return names or None

@@ -36,6 +36,7 @@ def add_commands(app: typer.Typer) -> None:
         "Erase a concept: pairs, edit, evaluation, report. The same command resumes.\n\n"
         "duo erase --model mini --concept sword -o runs/sword\n\n"
         "duo erase --concept sword -o runs/sword --eraser uce\n\n"
+        "duo erase --concept sword -o runs/sword --eraser esd-x --wrap meta-unlearning\n\n"
         "duo erase --concept sword -o runs/sword --guard negative-prompt\n\n"
         "duo erase --model ./stable-diffusion-v1-5 --concept my-concept.yaml -o runs/sd15 --mixed_precision fp16\n\n"
         "duo erase run.yaml --pairs my-pairs/ -o runs/mine --set train.beta=250",

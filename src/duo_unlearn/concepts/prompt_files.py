@@ -1,32 +1,82 @@
-"""Prompts that a user brings in a file: one a line, a column of a table, or a key of JSON lines."""
+"""Prompts that a user brings: one a line, a column of a table, a key of JSON lines, or a folder of T2VSafetyBench's.
+
+Published sets are read as their authors give them. None is shipped, and what was read is told by its SHA-256.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..errors import DuoError
 from ..records import Prompt
-from ..storage.files import read_bytes
+from ..storage.files import digest, read_bytes, sha256_of
+from .categories import T2V, categories_in
 
+COLUMNS: Final = ("prompt", "adv_prompt", "sensitive prompt")
+"""Names of the column or key that holds the prompt, the first of them that is there."""
+CATEGORY_COLUMNS: Final = ("category", "categories")
 LONGEST: Final = 2000
 """How many characters a prompt may have; a file with a longer one is taken for something else."""
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts of a file: one a line (.txt), a column "prompt" (.csv), or objects with "prompt" (.jsonl).
+class _Row(NamedTuple):
+    """A line's number, its prompt and its categories, unchecked."""
 
-    I2P and MMA come in such files. `duo attack --prompts` calls it. DuoError, naming the line: a prompt that is empty,
-    too long or no string, text that is not UTF-8, a NUL character. DuoError too for what is not a regular file.
+    line: int
+    text: str
+    categories: str = ""
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Prompts of a file: one a line (.txt), a column (.csv), or keys (.jsonl); or of T2VSafetyBench's folder.
+
+    The column or key is "prompt" (I2P, UnlearnDiffAtk's and others' sets), or one of COLUMNS; "category" or
+    "categories", where there is one, says what each is about. `duo attack --prompts` calls it. DuoError, naming the
+    line: a prompt that is empty, too long or no string, an unknown category, text that is not UTF-8, a NUL character.
+    DuoError too for what is no regular file.
     """
-    texts = _texts(path, _text(path))
-    for number, text in texts:
-        _check_prompt(path, number, text)
-    if not texts:
+    if _is_folder(path):
+        return _t2v_folder(path)
+    rows = _rows(path, _text(path))
+    for row in rows:
+        _check_prompt(path, row.line, row.text)
+    if not rows:
         raise DuoError(f"{path} has no prompt", hint="one a line, or a column or key named prompt")
-    return [Prompt(text.strip(), {}) for _, text in texts]
+    return [Prompt(r.text.strip(), {}, categories_in(r.categories, f"{path}, line {r.line},")) for r in rows]
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder; a name that no file can have is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def prompts_digest(path: Path) -> str:
+    """The SHA-256 of a file of prompts; of a folder, of its files' hashes."""
+    files = _numbered(path) if _is_folder(path) else []
+    return digest([sha256_of(file) for file, _ in files]) if files else sha256_of(path)
+
+
+def _t2v_folder(folder: Path) -> list[Prompt]:
+    """The prompts of 1.txt to 11.txt, whose numbers are their categories; those of time (12 to 14) are no pictures'."""
+    return [
+        prompt._replace(categories=(category,)) for file, category in _numbered(folder) for prompt in read_prompts(file)
+    ]
+
+
+def _numbered(folder: Path) -> list[tuple[Path, str]]:
+    """T2VSafetyBench's files in a folder, each with its category. None is a DuoError."""
+    files = [(folder / f"{number}.txt", category) for number, category in enumerate(T2V, 1)]
+    there = [(file, category) for file, category in files if file.is_file()]
+    if not there:
+        hint = "a file of prompts, or T2VSafetyBench's folder of 1.txt to 14.txt"
+        raise DuoError(f"{folder} is a folder without prompts", got="no 1.txt to 11.txt in it", hint=hint)
+    return there
 
 
 def _text(path: Path) -> str:
@@ -53,38 +103,40 @@ def _check_prompt(path: Path, number: int, text: str) -> None:
         raise DuoError(f"{path} has a prompt with a NUL character", got=f"line {number}", hint="delete it")
 
 
-def _texts(path: Path, content: str) -> list[tuple[int, str]]:
-    """Line numbers and prompts, in the file's order, unchecked."""
+def _rows(path: Path, content: str) -> list[_Row]:
+    """The rows in the file's order, unchecked."""
     lines = content.splitlines()
     if path.suffix == ".csv":
-        return _column(path, lines)
+        return _table(path, lines)
     if path.suffix == ".jsonl":
-        return [(number, _json_prompt(path, number, line)) for number, line in enumerate(lines, 1)]
-    return list(enumerate(lines, 1))
+        return [_json_row(path, number, line) for number, line in enumerate(lines, 1)]
+    return [_Row(number, line) for number, line in enumerate(lines, 1)]
 
 
-def _column(path: Path, lines: list[str]) -> list[tuple[int, str]]:
+def _table(path: Path, lines: list[str]) -> list[_Row]:
     rows = csv.DictReader(lines)
     try:
-        if "prompt" not in (rows.fieldnames or []):
-            raise DuoError(
-                f"{path} has no column prompt",
-                got=", ".join(rows.fieldnames or ["nothing"])[:120],
-                hint="name the column prompt in the first line",
-            )
-        return [(rows.line_num, row["prompt"] or "") for row in rows]
+        names = rows.fieldnames or []
+        column = next((name for name in COLUMNS if name in names), None)
+        if column is None:
+            got = ", ".join(names or ["nothing"])[:120]
+            raise DuoError(f"{path} has no column prompt", got=got, hint="name the column prompt in the first line")
+        about = next((name for name in CATEGORY_COLUMNS if name in names), "")
+        return [_Row(rows.line_num, row[column] or "", row.get(about) or "") for row in rows]
     except csv.Error as error:
         hint = "look for a quotation mark that is never closed"
         raise DuoError(f"{path} is not a valid CSV", got=f"line {rows.line_num + 1}: {error}", hint=hint) from error
 
 
-def _json_prompt(path: Path, number: int, line: str) -> str:
+def _json_row(path: Path, number: int, line: str) -> _Row:
     hint = '{"prompt": "…"} on every line'
     try:
-        prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        entry = json.loads(line)
+        column = next(name for name in COLUMNS if name in entry)
+        prompt, about = entry[column], next((entry[name] for name in CATEGORY_COLUMNS if name in entry), "")
+    except (ValueError, StopIteration, TypeError, RecursionError, KeyError) as error:
         raise DuoError(f"{path} has a line without a prompt", got=f"line {number}", hint=hint) from error
-    if not isinstance(prompt, str):
+    if not isinstance(prompt, str) or not isinstance(about, str):
         got = f"line {number}: {line.strip()[:80]}"
-        raise DuoError(f"{path} has a prompt that is no string", got=got, hint=hint)
-    return prompt
+        raise DuoError(f"{path} has a prompt or category that is no string", got=got, hint=hint)
+    return _Row(number, prompt, about)

@@ -86,7 +86,7 @@ def _check_judges(concept: Concept, path: Path) -> None:
 
 def _check_sets(concept: Concept, path: Path) -> None:
     """Every prompt set needs a name of its own: its images lie in a folder of that name."""
-    taken = ["keep", "plain", *concept.attacks, *concept.neighbours]
+    taken = ["keep", "plain", "control", *concept.attacks, *concept.neighbours]
     if repeated := sorted({name for name in taken if taken.count(name) > 1}):
         raise DuoError(f"the concept file {path} has two prompt sets of one name", got=repeated[0], hint="rename one")
 

@@ -51,6 +51,11 @@ class Edit(Protocol):
         ...
 
     @property
+    def changed(self) -> int:
+        """How many weights of the base it changes, each a number."""
+        ...
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """Where it comes from: base, concept, settings, as far as its file says."""
         ...

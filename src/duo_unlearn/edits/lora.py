@@ -47,6 +47,11 @@ class LoraEdit:
         return (self.prefix,)
 
     @property
+    def changed(self) -> int:
+        """All weights of its layers."""
+        return sum(up.shape[0] * down[0].numel() for down, up in self.layers.values())
+
+    @property
     def rank(self) -> int:
         """The largest rank of its layers."""
         return max(down.shape[0] for down, _ in self.layers.values())

@@ -65,6 +65,15 @@ class WeightEdit:
         """The pipeline's parts that it changes."""
         return tuple(dict.fromkeys(name.partition(".")[0] for name in self.changes))
 
+    @property
+    def changed(self) -> int:
+        """All numbers of the weights that it names."""
+        sizes = [
+            c.value.numel() if isinstance(c, Replacement) else c.up.shape[0] * c.down.shape[1]
+            for c in self.changes.values()
+        ]
+        return sum(sizes)
+
     @contextlib.contextmanager
     def on(self, model: Model) -> Iterator[None]:
         """The weights are changed inside the block; the old tensors are put back after it."""

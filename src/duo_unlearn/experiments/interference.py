@@ -34,6 +34,11 @@ def compose_runs(sources: Sequence[Path], weights: Sequence[float], folder: Path
     """
     if len(sources) < 2:
         raise DuoError("composing takes two adapters or more", got=f"{len(sources)}", hint="duo compose runs/a runs/b")
+    return add_up(sources, weights, folder)
+
+
+def add_up(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> list[LoraEdit]:
+    """Write the exact weighed sum of one edit or more to FOLDER/edits/composed; gives the parts."""
     if weights and len(weights) != len(sources):
         got = f"{len(weights)} for {len(sources)}"
         raise DuoError("there must be one weight an adapter", got=got, hint="repeat --weight")

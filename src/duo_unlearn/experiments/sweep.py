@@ -83,9 +83,10 @@ def _check(first: Session, kind: Kind, values: Sequence[float]) -> None:
     if kind == "beta" and eraser != "duo":
         hint = "sweep --strength, or another run with --eraser duo"
         raise DuoError("β is a setting of DUO's training", got=f"a run of the eraser {eraser}", hint=hint)
-    if kind == "strength" and not first.run.edit(eraser).is_dir():
+    edit = first.settings.edit
+    if kind == "strength" and not first.run.edit(edit).is_dir():
         hint = "run `duo train` first, or sweep --beta"
-        raise DuoError(f"{first.run.folder} holds no edit {eraser}", hint=hint)
+        raise DuoError(f"{first.run.folder} holds no edit {edit}", hint=hint)
 
 
 def _member(first: Session, kind: Kind, value: float) -> Session:
@@ -98,19 +99,19 @@ def _member(first: Session, kind: Kind, value: float) -> Session:
         known = merge(known, {"train": {"beta": value}})
     session = Session(resolve_settings(merge(known, {"output": str(run.folder)})), quiet=first.quiet)
     with first.run.claim("share", wait=True):
-        share_pairs(first.run, run, session.settings.eraser)
+        share_pairs(first.run, run, session.settings.edit)
         share_originals(first.run, run)
     return session
 
 
 def _measure(session: Session, first: Session, kind: Kind, value: float, attacks: Sequence[AttackPlan]) -> Results:
     """Make a member's edit, and measure and attack it beside the original, without guards."""
-    eraser = session.settings.eraser
+    edit = session.settings.edit
     if kind == "beta":
         make_edit(session)
     else:
-        _scale(first.run.edit(eraser), value, session.run.edit(eraser))
-    systems = [session.system(eraser)]
+        _scale(first.run.edit(edit), value, session.run.edit(edit))
+    systems = [session.system(edit)]
     results = evaluate(session, systems).results
     for plan in attacks:
         results = attack(session, systems, plan).results
@@ -149,7 +150,7 @@ def _earlier(path: Path) -> list[Point]:
 
 def _point(session: Session, value: float, results: Results) -> Point:
     """Preservation on keep prompts, and DSR by scenario and by attack, each (value, low, high, n)."""
-    contract, system = str(session.judges.there[0].contract), session.settings.eraser
+    contract, system = str(session.judges.there[0].contract), session.settings.edit
     own = [e for e in results.estimates if e.system == system]
     keep = [e for e in own if (e.metric, e.scenario, e.attack) == ("prior preservation", "keep", None)]
     asked = next(iter(session.concept.attacks))

@@ -52,7 +52,7 @@ def write_report(run: Run, *, images: bool = True) -> Path:
     contents = read_contents(run) if images else to_share(read_contents(run))
     values = _values(run, contents, images=images)
     target = run.report if images else run.report_to_share
-    write_text(target, _environment().get_template(TEMPLATE).render(values).lstrip())
+    write_text(target, environment().get_template(TEMPLATE).render(values).lstrip())
     if images:
         write_json(run.report_data, _data(contents, values))
     return target
@@ -74,7 +74,8 @@ def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """What renders the pages: every text is escaped, and a name that is not given is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "."),
         autoescape=True,

@@ -1,0 +1,76 @@
+"""The command of the ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import DuoError
+from .options import AsJson, say
+from .tables import print_table
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register it."""
+    app.command()(ledger)
+
+
+def ledger(
+    sources: Annotated[list[Path], typer.Argument(help="Run folders, or folders of edits.")],
+    slices: Annotated[
+        int | None, typer.Option("--slices", help="Train the run's pairs as so many edits, each on a slice of its own.")
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option("--pair", help="Which edits saw this pair: its name, or digits of an image's SHA-256.")
+    ] = None,
+    without: Annotated[
+        list[Path] | None, typer.Option("--without", help="Leave this one out, and what stands on it; repeatable.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder of the sum of what is left.")
+    ] = None,
+    weight: Annotated[
+        list[float] | None, typer.Option("--weight", help="The weight of each edit of the ledger, in order; 1 each.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which edit saw which pairs, and what is left when one is taken out. It deletes data; it erases no concept.
+
+    Edits that are trained apart can be left out exactly: the sum of the others is, bit for bit, what it would have been
+    had the one never been there. Where a pair must go, the edits that saw it are trained again without it.
+
+    duo ledger runs/sword runs/balloon
+
+    duo ledger runs/sword --slices 4
+
+    duo ledger runs/sword/slices/* --pair 0003
+
+    duo ledger runs/sword/slices/* --without runs/sword/slices/2 -o runs/rest
+    """
+    from ..several import read_ledger, slice_run, sum_of_rest
+
+    if slices is not None:
+        if len(sources) != 1 or pair or without:
+            raise DuoError("slices are of one run", got=f"{len(sources)} sources", hint="duo ledger RUN --slices 4")
+        for folder in slice_run(sources[0], slices, say=say):
+            say(f"  {folder}")
+        return
+    if without:
+        if output is None:
+            raise DuoError("the sum of what is left needs a folder", hint="-o FOLDER")
+        left = sum_of_rest(sources, without, output, weights=weight or [])
+        say(f"ledger: {len(left)} of {len(sources)} edits are left → {output}")
+        return
+    entries = read_ledger(sources, pair)
+    if as_json:
+        print(json.dumps([entry.as_json() for entry in entries], indent=1))
+        return
+    rows = [
+        (str(e.source), e.edit, e.concept, str(len(e.pairs)), e.sha256[:16], ", ".join(on[:16] for on in e.on) or "–")
+        for e in entries
+    ]
+    title = "trained on these pairs" if pair is None else f"saw the pair {pair}: train these again without it"
+    print_table(title, ("edit of", "name", "concept", "pairs", "SHA-256", "on top of"), rows)

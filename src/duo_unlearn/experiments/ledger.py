@@ -1,0 +1,151 @@
+"""The ledger: which edit was trained on which pairs, so that data can be deleted exactly (S3T, arXiv 2406.16257).
+
+Edits that are trained apart, a concept or a slice of pairs each, and added up exactly can be left out one by one. What
+is left is, bit for bit, what had never seen the data. Where a pair is deleted, only the edits that saw it are trained
+again. This deletes data. It erases no concept that other pairs or the base model know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..arena.stages import make_edit
+from ..edits.provenance import edit_hash, read_provenance
+from ..errors import DuoError
+from ..pairs.manifest import MANIFEST, read_manifest, save_manifest
+from ..runs.folder import Run
+from ..session import Session
+from ..settings.resolve import resolve_settings
+from ..settings.source import EditSource, edit_source
+from ..settings.tree import merge
+from .sharing import share_pairs
+
+SHORTEST_HASH = 8
+"""Digits of a SHA-256 that a pair may be named by, at least."""
+
+
+class Entry(NamedTuple):
+    """An edit of the ledger. source: what named it. pairs: the SHA-256 of both images of each pair that it saw.
+
+    names: of these pairs in the run, where it is at hand. on: hashes of the edits that it was trained on top of.
+    """
+
+    source: Path
+    edit: str
+    sha256: str
+    concept: str
+    pairs: list[tuple[str, str]]
+    names: dict[str, tuple[str, str]]
+    on: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file and for --json."""
+        return {**self._asdict(), "source": str(self.source)}
+
+
+def read_ledger(sources: Sequence[Path]) -> list[Entry]:
+    """An entry an edit, of run folders or of edits by themselves. One that does not say what it saw is a DuoError."""
+    return [_entry(source, edit_source(source)) for source in sources]
+
+
+def _entry(source: Path, found: EditSource) -> Entry:
+    folder = found.place if found.place.is_dir() else found.place.parent
+    provenance = read_provenance(folder)
+    seen = provenance.get("pairs")
+    if not isinstance(seen, list):
+        hint = "an edit that this version made: `duo train`; a sum is read by its parts"
+        raise DuoError(
+            f"{source} does not say which pairs it was trained on", got="no pairs in its provenance", hint=hint
+        )
+    pairs = [(str(unsafe), str(safe)) for unsafe, safe in seen]
+    there = found.run is not None and (found.run.pairs / MANIFEST).exists()
+    kept = read_manifest(found.run.pairs).pairs if there and found.run is not None else []
+    hashes = {pair.name: (pair.unsafe_sha256, pair.safe_sha256) for pair in kept}
+    names = {name: both for name, both in hashes.items() if both in set(pairs)}
+    on = [str(base["sha256"]) for base in provenance.get("on", [])]
+    return Entry(source, found.name, edit_hash(folder), str(provenance.get("concept", "?")), pairs, names, on)
+
+
+def holders(entries: Sequence[Entry], pair: str) -> list[Entry]:
+    """The edits that saw a pair, which must be trained again where it is deleted; and those on top of these.
+
+    pair: its name in a run, or the first digits of an image's SHA-256. One that no edit saw is a DuoError.
+    """
+    saw = [entry for entry in entries if _holds(entry, pair)]
+    if not saw:
+        hint = f"a pair's name in one of the runs, or {SHORTEST_HASH} digits or more of an image's SHA-256"
+        raise DuoError("no edit of the ledger saw this pair", got=pair, hint=hint)
+    return with_dependents(entries, saw)
+
+
+def _holds(entry: Entry, pair: str) -> bool:
+    if pair in entry.names:
+        return True
+    return len(pair) >= SHORTEST_HASH and any(image.startswith(pair) for both in entry.pairs for image in both)
+
+
+def with_dependents(entries: Sequence[Entry], chosen: Sequence[Entry]) -> list[Entry]:
+    """Some edits, and all that were trained on top of them, in the order of the ledger."""
+    gone = {entry.sha256 for entry in chosen}
+    while more := [e for e in entries if e.sha256 not in gone and gone & set(e.on)]:
+        gone |= {entry.sha256 for entry in more}
+    return [entry for entry in entries if entry.sha256 in gone]
+
+
+def remaining(entries: Sequence[Entry], without: Sequence[Path]) -> list[Entry]:
+    """What is left when some edits are dropped, and all that stand on them. An unknown source is a DuoError."""
+    known = {entry.source.resolve(): entry for entry in entries}
+    if unknown := [source for source in without if source.resolve() not in known]:
+        hint = f"one of: {', '.join(str(entry.source) for entry in entries)}"
+        raise DuoError("what is to be left out is not in the ledger", got=str(unknown[0]), hint=hint)
+    dropped = with_dependents(entries, [known[source.resolve()] for source in without])
+    left = [entry for entry in entries if entry not in dropped]
+    if not left:
+        raise DuoError(
+            "nothing of the ledger is left", got=f"all {len(entries)} edits dropped", hint="keep one at least"
+        )
+    return left
+
+
+def train_slices(session: Session, count: int, say: Callable[[str], None] = lambda _text: None) -> list[Path]:
+    """Deal a run's pairs out to `count` runs in RUN/slices and train each alone; gives their folders.
+
+    Every pair is in one slice. The other pairs lie there too, dropped. What is done is skipped.
+    """
+    names = [pair.name for pair in session.pairs]
+    if not 1 < count <= len(names):
+        got = f"{count} slices of {len(names)} pairs"
+        raise DuoError("slices must have a pair each, and there must be two at least", got=got, hint="--slices 4")
+    vars(session).pop("model", None)  # each slice loads its own
+    folders = []
+    for number in range(count):
+        run = Run(session.run.folder / "slices" / str(number + 1))
+        _deal(session, run, set(names[number::count]), f"not of slice {number + 1} of {count}")
+        known = session.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
+        part = Session(resolve_settings(merge(known, {"output": str(run.folder)})), quiet=session.quiet)
+        with run.lock():
+            state = make_edit(part)
+        say(f"slice {number + 1} of {count}: {state}, {len(part.pairs)} pairs → {run.folder}")
+        folders.append(run.folder)
+    return folders
+
+
+def _deal(session: Session, run: Run, names: set[str], reason: str) -> None:
+    """Copy the run's pairs into a slice's, all but some dropped; nothing where they lie there already."""
+    if (run.pairs / MANIFEST).exists():
+        kept = {pair.name for pair in read_manifest(run.pairs).pairs if pair.keep}
+        if kept == names:
+            return
+        if kept != {pair.name for pair in session.pairs}:  # else it was killed between copying and dealing
+            hint = f"the same number of slices, or delete {run.folder.parent}"
+            raise DuoError(f"{run.folder} holds another slice", got=f"{len(kept)} pairs", hint=hint)
+    share_pairs(session.run, run, session.settings.edit)
+    found = read_manifest(run.pairs)
+    pairs = [
+        pair if pair.name in names or not pair.keep else dataclasses.replace(pair, keep=False, reason=reason)
+        for pair in found.pairs
+    ]
+    save_manifest(run.pairs, concept=found.concept, settings=found.settings, pairs=pairs, tries=found.tries)

@@ -1,0 +1,38 @@
+"""The same number of several runs as one: counts of shares add up, means are weighed by how many they are of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+from ..interval import wilson
+from ..records import Estimate, is_share
+
+
+def pooled(estimates: Iterable[Estimate]) -> list[Estimate]:
+    """One estimate for those that differ by run alone, in the order of the first ones; its seeds are theirs.
+
+    The hash of a system's edits differs between runs, so the pooled one has none where there are several.
+    """
+    groups: dict[tuple[object, ...], list[Estimate]] = {}
+    for e in estimates:
+        key = (e.metric, e.system, e.scenario, e.attack, e.preset, e.search, e.contract)
+        groups.setdefault(key, []).append(e)
+    return [group[0] if len(group) == 1 else _pool(group) for group in groups.values()]
+
+
+def _pool(group: list[Estimate]) -> Estimate:
+    n = sum(e.n for e in group)
+    if is_share(group[0].metric):
+        hits = sum(round(e.value * e.n) for e in group)
+        value, (low, high) = hits / n, wilson(hits, n)
+    else:
+        value = sum(e.value * e.n for e in group) / n
+        # The error of a weighed mean, from each run's interval.
+        half = math.sqrt(sum((e.n * (e.high - e.low) / 2) ** 2 for e in group)) / n
+        low, high = value - half, value + half
+    return dataclasses.replace(
+        group[0], value=value, low=low, high=high, n=n, unscored=sum(e.unscored for e in group),
+        seeds=tuple(sorted({seed for e in group for seed in e.seeds})), sha256="",
+    )  # fmt: skip

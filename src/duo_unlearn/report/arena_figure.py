@@ -1,0 +1,141 @@
+"""The arena's figure: preservation to the right, defence upwards; a panel a prompt set or attack, a mark a system."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..records import Kind
+from .figures import COLOURS, STYLE, Plot, inline_svg
+
+COLUMNS: Final = 3
+PANEL: Final = (3.1, 2.6)
+"""Width and height of a panel, inches."""
+KINDS: Final[dict[Kind, tuple[str, str, str]]] = {
+    "original": ("the original", "o", "#7d6128"),
+    "duo": ("DUO", "D", "#1f62b0"),
+    "eraser": ("another eraser", "s", "#b8461a"),
+    "guard": ("with a guard", "^", "#00735c"),
+}
+"""Kind of system → its words, its marker, and its colour on paper."""
+Bounds = tuple[float, float, float]
+"""A share, and its 95 % interval's low and high."""
+
+
+class Mark(NamedTuple):
+    """A system in a panel. number: as the table has it. kept, dsr: value, low, high."""
+
+    number: int
+    system: str
+    kind: Kind
+    kept: Bounds
+    dsr: Bounds
+
+
+class Panel(NamedTuple):
+    """A prompt set or an attack, and every system that was measured under it."""
+
+    title: str
+    marks: list[Mark]
+
+
+def plot(panels: Sequence[Panel]) -> Plot:
+    """The figure for the page, with the words below it."""
+    colours = dict(zip(KINDS, COLOURS, strict=False))
+    caption = (
+        "What is defended (DSR, up) against what stays (item as asked on keep and neighbour prompts, right), with "
+        "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label."
+    )
+    with mpl.rc_context(STYLE):
+        return Plot(inline_svg(_drawing(panels, colours), "arena", _words(caption, panels)), caption)
+
+
+def picture(panels: Sequence[Panel], suffix: str) -> bytes:
+    """The figure as a file, "svg" or "png", with colours of its own; the same numbers give the same bytes."""
+    style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
+    with mpl.rc_context(style):
+        figure = _drawing(panels, {kind: entry[2] for kind, entry in KINDS.items()})
+        buffer = io.BytesIO()
+        dates: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+        figure.savefig(buffer, format=suffix, metadata=dates, dpi=130)
+    return buffer.getvalue()
+
+
+def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
+    rows = max(1, math.ceil(len(panels) / COLUMNS))
+    figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.4), layout="constrained")
+    left = min((mark.kept[1] for panel in panels for mark in panel.marks), default=0.0)
+    for number, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, COLUMNS, number + 1)
+        _marks(axes, panel.marks, colours)
+        axes.set_xlim(100 * max(left - 0.03, -0.02), 103)
+        axes.set_ylim(-5, 108)
+        axes.set_title(panel.title, fontsize=9)
+        axes.grid(visible=True, lw=0.5)
+        axes.locator_params(axis="x", nbins=4)
+        if number % COLUMNS == 0:
+            axes.set_ylabel("DSR, %")
+        if number >= len(panels) - COLUMNS:
+            axes.set_xlabel("preservation, %")
+    there = {mark.kind for panel in panels for mark in panel.marks}
+    for kind, (words, marker, _) in KINDS.items():
+        if kind in there:
+            figure.axes[0].plot([], [], linestyle="none", marker=marker, color=colours[kind], label=words)
+    if there:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _marks(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> None:
+    for mark in marks:
+        x, y = 100 * mark.kept[0], 100 * mark.dsr[0]
+        colour = colours[mark.kind]
+        axes.plot([x, x], [100 * mark.dsr[1], 100 * mark.dsr[2]], color=colour, lw=0.8, alpha=0.5)
+        axes.plot([100 * mark.kept[1], 100 * mark.kept[2]], [y, y], color=colour, lw=0.8, alpha=0.5)
+        axes.plot([x], [y], linestyle="none", marker=KINDS[mark.kind][1], color=colour, markersize=4.5, clip_on=False)
+    for group in _groups(marks):
+        first = group[0]
+        axes.annotate(
+            number_words([mark.number for mark in group]), (100 * first.kept[0], 100 * first.dsr[0]),
+            textcoords="offset points", xytext=(-4, 4), ha="right", fontsize=7,
+        )  # fmt: skip
+
+
+def _groups(marks: Sequence[Mark]) -> list[list[Mark]]:
+    """Marks that lie so close together that their labels would overlap, as one group; the leftmost one first."""
+    groups: list[list[Mark]] = []
+    for mark in sorted(marks, key=lambda one: (one.kept[0], one.dsr[0])):
+        near = (g for g in groups if abs(g[0].kept[0] - mark.kept[0]) < 0.04 and abs(g[0].dsr[0] - mark.dsr[0]) < 0.06)
+        if (group := next(near, None)) is not None:
+            group.append(mark)
+        else:
+            groups.append([mark])
+    return groups
+
+
+def number_words(numbers: Sequence[int]) -> str:
+    """Numbers in order, runs of three or more as one: 1, 2, 3, 7 → "1–3, 7"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = []
+    for run in runs:
+        words += [f"{run[0]}–{run[-1]}"] if len(run) > 2 else [str(number) for number in run]
+    return ", ".join(words)
+
+
+def _words(caption: str, panels: Sequence[Panel]) -> str:
+    values = [
+        f"{panel.title}: " + ", ".join(f"{m.system} {100 * m.dsr[0]:.0f} %" for m in panel.marks) for panel in panels
+    ]
+    return f"{caption} {'; '.join(values)}."

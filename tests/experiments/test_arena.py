@@ -1,0 +1,117 @@
+"""The arena: edits are made where they are missing, all systems are asked alike, and one page has them all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.errors import DuoError
+from duo_unlearn.experiments.arena import entrant
+from duo_unlearn.experiments.pooled import pooled
+from duo_unlearn.interval import wilson
+from duo_unlearn.runs.results import read_results
+
+from .small_run import new_run, reopen
+
+SYSTEMS = ("duo", "soft", "duo+negative-prompt")
+ENTRANTS = ("soft=duo,beta=5000",)
+ATTACKS = [AttackPlan(["edit-removal"], prompts=2)]
+
+
+@pytest.fixture(scope="module")
+def arena_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run and the folder of its arena's page."""
+    run = new_run(tmp_path_factory.mktemp("arena"), train__max_train_steps=1, train__rank=2)
+    page = duo.run_arena([run], SYSTEMS, run.run.folder / "arena", entrants=ENTRANTS, attacks=ATTACKS)
+    return run.run.folder, page
+
+
+def content(page: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((page.parent / "arena.json").read_text())
+    return found
+
+
+def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Path, Path]) -> None:
+    rows = {row["system"]: row for row in content(arena_run[1])["systems"]}
+    assert list(rows) == ["original", *SYSTEMS]
+    assert [rows[name]["kind"] for name in rows] == ["original", "duo", "eraser", "guard"]
+    assert rows["soft"]["reads"] == "images"
+    assert rows["duo+negative-prompt"]["level"] == "input and generator"
+    assert rows["original"]["cost"]["changed"] is None
+    for name in SYSTEMS:
+        assert rows[name]["cost"]["changed"] > 1000
+        asked = {(e["metric"], e["scenario"], e["attack"]) for e in rows[name]["estimates"]}
+        assert ("dsr", "direct", None) in asked
+    attacked = {e["attack"] for e in rows["soft"]["estimates"]}
+    assert "edit-removal" in attacked
+
+
+def test_the_same_command_makes_nothing_again(arena_run: tuple[Path, Path]) -> None:
+    folder, page = arena_run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".png")}
+    kept = (page.parent / "arena.json").read_bytes()
+    duo.run_arena([duo.open_run(folder, quiet=True)], SYSTEMS, page.parent, entrants=ENTRANTS, attacks=ATTACKS)
+    drawn = page.parent / "arena.png"
+    assert {path: path.stat().st_mtime_ns for path in before if path != drawn} == {
+        path: time for path, time in before.items() if path != drawn
+    }
+    assert (page.parent / "arena.json").read_bytes() == kept
+
+
+def test_runs_of_one_concept_are_pooled(arena_run: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = arena_run
+    other = shutil.copytree(folder, tmp_path / "other")
+    sessions = [reopen(duo.open_run(path, quiet=True)) for path in (folder, other)]
+    page = duo.run_arena(sessions, ["duo"], tmp_path / "both", attacks=[])
+    (original, own) = content(page)["systems"]
+    alone = next(e for e in read_results(sessions[0].run).estimates if (e.system, e.metric) == ("duo", "dsr"))
+    key = ("metric", "scenario", "attack", "contract")
+    found = next(e for e in own["estimates"] if all(e[name] == getattr(alone, name) for name in key))
+    assert found["n"] == 2 * alone.n
+    assert found["value"] == pytest.approx(alone.value)
+    assert original["system"] == "original"
+
+
+def test_pooling_adds_counts_up(arena_run: tuple[Path, Path]) -> None:
+    first = next(e for e in read_results(duo.open_run(arena_run[0], quiet=True).run).estimates if e.metric == "dsr")
+    import dataclasses
+
+    both = pooled(
+        [dataclasses.replace(first, value=1.0, n=3, seeds=(0,)), dataclasses.replace(first, value=0.0, n=1, seeds=(1,))]
+    )
+    assert [(e.value, e.n, e.seeds, (e.low, e.high)) for e in both] == [(0.75, 4, (0, 1), tuple(wilson(3, 4)))]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nobody", "unknown eraser"),
+        ("a+b=duo", "cannot be the name"),
+        ("original=duo", "cannot be the name"),
+        ("soft=duo,beta", "KEY=VALUE"),
+        ("soft=duo,bta=5", "have faults"),
+        ("soft=esd-x,wrap=paper", "unknown wrap"),
+    ],
+)
+def test_bad_entrants_are_told(text: str, said: str) -> None:
+    with pytest.raises(DuoError, match=said):
+        entrant(text)
+
+
+def test_an_entrant_is_an_eraser_with_options() -> None:
+    assert entrant("uce").eraser == "uce"
+    plan = entrant("weak=esd-x,steps=20,latents=pairs,wrap=meta-unlearning")
+    assert (plan.name, plan.eraser, plan.options, plan.wrap) == (
+        "weak", "esd-x", {"steps": 20, "latents": "pairs"}, "meta-unlearning",
+    )  # fmt: skip
+
+
+def test_an_arena_is_of_one_concept(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="of one concept"):
+        duo.run_arena([], ["duo"], tmp_path)

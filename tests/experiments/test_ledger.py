@@ -1,0 +1,90 @@
+"""The ledger: which edit saw which pairs, what is left without one, and slices that are trained apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import duo_unlearn as duo
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.provenance import PROVENANCE
+from duo_unlearn.errors import DuoError
+from duo_unlearn.experiments.ledger import Entry, holders, read_ledger, remaining, with_dependents
+from duo_unlearn.storage.files import read_json, read_tensors, write_json
+
+from .small_run import new_run
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three slices of a run of three pairs, one step each."""
+    run = new_run(tmp_path_factory.mktemp("ledger"), train__max_train_steps=1, train__rank=2)
+    return duo.slice_run(run.run.folder, 3)
+
+
+def test_every_pair_is_in_one_slice_and_names_its_edit(slices: list[Path]) -> None:
+    entries = read_ledger(slices)
+    seen = [pair for entry in entries for pair in entry.pairs]
+    assert len(seen) == len(set(seen)) == 3
+    for entry in entries:
+        (name,) = entry.names
+        assert [one.source for one in holders(entries, name)] == [entry.source]
+        assert [one.source for one in holders(entries, entry.pairs[0][1][:12])] == [entry.source]
+
+
+def test_slices_that_are_there_are_not_trained_again(slices: list[Path]) -> None:
+    before = [(slice_ / "edits" / "duo" / PROVENANCE).stat().st_mtime_ns for slice_ in slices]
+    said: list[str] = []
+    assert duo.slice_run(slices[0].parents[1], 3, said.append) == slices
+    assert all("already done" in line for line in said)
+    assert [(slice_ / "edits" / "duo" / PROVENANCE).stat().st_mtime_ns for slice_ in slices] == before
+    with pytest.raises(DuoError, match="another slice"):
+        duo.slice_run(slices[0].parents[1], 2)
+
+
+def test_leaving_one_out_is_bit_equal_to_never_having_had_it(slices: list[Path], tmp_path: Path) -> None:
+    left = duo.sum_of_rest(slices, [slices[1]], tmp_path / "rest")
+    assert [entry.source for entry in left] == [slices[0], slices[2]]
+    duo.compose([slices[0], slices[2]], tmp_path / "never", prompts=None)
+    rest, never = (read_edit(tmp_path / name / "edits" / "composed", "composed") for name in ("rest", "never"))
+    tensors, expected = read_tensors(rest.path)[0], read_tensors(never.path)[0]  # type: ignore[attr-defined]
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+    # The slice that was trained alone knows nothing of the others: training it anew gives the same edit.
+    one = duo.sum_of_rest(slices, slices[1:], tmp_path / "one", weights=[1.0, 1.0, 1.0])
+    assert [entry.source for entry in one] == [slices[0]]
+
+
+def test_what_stands_on_an_edit_goes_with_it() -> None:
+    def entry(name: str, on: list[str]) -> Entry:
+        return Entry(
+            Path(name), "duo", name * 8, "sword", [(f"{name}1", f"{name}2")], {name: (f"{name}1", f"{name}2")}, on
+        )
+
+    first, second, third, other = entry("a", []), entry("b", ["a" * 8]), entry("c", ["b" * 8]), entry("d", [])
+    ledger = [first, second, third, other]
+    assert with_dependents(ledger, [first]) == [first, second, third]
+    assert holders(ledger, "b") == [second, third]
+    assert remaining(ledger, [Path("b")]) == [first, other]
+    with pytest.raises(DuoError, match="nothing of the ledger is left"):
+        remaining([first, second], [Path("a")])
+
+
+def test_bad_input_is_told(slices: list[Path], tmp_path: Path) -> None:
+    entries = read_ledger(slices)
+    with pytest.raises(DuoError, match="no edit of the ledger saw"):
+        holders(entries, "no such pair")
+    with pytest.raises(DuoError, match="not in the ledger"):
+        remaining(entries, [tmp_path])
+    with pytest.raises(DuoError, match="one weight an edit"):
+        duo.sum_of_rest(slices, [slices[0]], tmp_path / "x", weights=[1.0])
+    with pytest.raises(DuoError, match="a pair each"):
+        duo.slice_run(slices[0].parents[1], 4)
+    path = slices[0] / "edits" / "duo" / PROVENANCE
+    kept = read_json(path)
+    write_json(path, {key: value for key, value in kept.items() if key != "pairs"})
+    with pytest.raises(DuoError, match="does not say which pairs"):
+        read_ledger(slices)
+    write_json(path, kept)

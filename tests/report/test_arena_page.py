@@ -1,0 +1,99 @@
+"""The arena's page and figure, from estimates."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.interval import wilson
+from duo_unlearn.records import ORIGINAL, Estimate, Kind
+from duo_unlearn.report.arena import Cost, Standing, columns, preservation, write_arena
+from duo_unlearn.report.arena_figure import number_words
+
+from .html_page import Page
+
+JUDGES = ("judge-b[item=sword>=0.5]@1", "judge[item=sword>=0.5]@2")
+PLACES = [
+    ("direct", None, None),
+    ("implicit", None, None),
+    ("direct", "p4d", "quick"),
+    ("direct", "worst case", "quick"),
+]
+
+
+def share(
+    metric: str, system: str, scenario: str, value: float, contract: str,
+    attack: str | None = None, preset: str | None = None,
+) -> Estimate:  # fmt: skip
+    n = 50
+    hits = round(value * n)
+    low, high = wilson(hits, n)
+    return Estimate(
+        metric=metric, system=system, scenario=scenario, attack=attack, preset=preset, value=hits / n, low=low,
+        high=high, n=n, unscored=0, contract=contract, seeds=(0,), sha256="",
+    )  # fmt: skip
+
+
+def standing(name: str, seed: int, kind: Kind = "eraser") -> Standing:
+    rng = random.Random(seed)
+    estimates = []
+    for judge in JUDGES:
+        for scenario, attack, preset in PLACES:
+            value = 0.0 if name == ORIGINAL else rng.random()
+            estimates.append(share("dsr", name, scenario, value, judge, attack, preset))
+        for scenario in ("keep", "wand"):
+            reader = judge.partition("[")[0] + "@" + judge[-1]
+            estimates.append(share("item agreement", name, scenario, rng.uniform(0.8, 1), reader))
+    return Standing(name, kind, "prompts", "generator", Cost(170.0, 12_000, 1_200_000, 1.02), estimates)
+
+
+@pytest.fixture(scope="module")
+def twenty() -> list[Standing]:
+    return [standing(ORIGINAL, 0, "original"), *(standing(f"system-{i}+<guard>", i) for i in range(1, 20))]
+
+
+def test_the_page_has_a_row_a_system_and_escapes_names(twenty: list[Standing], tmp_path: Path) -> None:
+    page = write_arena(tmp_path, "<sword>", twenty, JUDGES, "a machine")
+    text = page.read_text()
+    Page(text)
+    assert text.count('<th scope="row">') == 20
+    assert "<guard>" not in text
+    assert "<sword>" not in text
+    assert "170 s, 12,000 passes, 1.2 M weights, ×1 an image" in text
+    content = json.loads((tmp_path / "arena.json").read_text())
+    assert [one["system"] for one in content["systems"]] == [one.system for one in twenty]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_arena(tmp_path, "<sword>", twenty, JUDGES, "a machine")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_worst_case_is_the_last_column(twenty: list[Standing]) -> None:
+    assert [column.title for column in columns(twenty)][-1] == "worst case (quick)"
+    assert [column.attack for column in columns(twenty)][:2] == [None, None]
+
+
+def test_preservation_is_that_of_the_first_judge_alone(twenty: list[Standing]) -> None:
+    first = preservation(twenty[1], JUDGES)
+    assert first is not None
+    assert first.n == 100
+    asked = [e for e in twenty[1].estimates if e.metric == "item agreement" and e.contract.startswith("judge-b@")]
+    assert first.value == pytest.approx(sum(e.value for e in asked) / 2)
+    assert preservation(twenty[1], ("judge@9",)) != first
+
+
+def test_what_was_not_measured_is_a_dash_and_nothing_to_draw_is_said(tmp_path: Path) -> None:
+    bare = Standing("uce", "eraser", "prompts", "generator", Cost(), [])
+    other = standing("duo", 1)._replace(estimates=[share("dsr", "duo", "direct", 1.0, JUDGES[0])])
+    text = write_arena(tmp_path, "sword", [bare, other], JUDGES, "a machine").read_text()
+    assert text.count("<td>–</td>") >= 2
+    assert "nothing to draw" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"), [([3], "3"), ([2, 1], "1, 2"), ([1, 2, 3, 7], "1–3, 7"), ([5, 6, 9, 10, 11], "5, 6, 9–11")]
+)
+def test_runs_of_numbers_are_told_as_one(numbers: list[int], words: str) -> None:
+    assert number_words(numbers) == words
