@@ -75,6 +75,7 @@ def test_a_state_dict_is_evaluated(erased: Path, tmp_path: Path) -> None:
     assert {e.system for e in read_results(run).estimates} == {"original", "esd"}
 
 
+@pytest.mark.slow
 def test_an_evaluation_makes_the_pairs_that_an_inversion_needs(erased: Path, tmp_path: Path) -> None:
     run = tiny_run(erased, tmp_path, {"evaluate.inversion_prompts": 1})
     results = api.evaluate(run, ["esd"])

@@ -18,7 +18,13 @@ from duo_unlearn.storage.files import read_tensors
 
 from .small import OPTIONS
 
-COURSES = [name for name in ERASERS.names() if ERASERS.get(name).course is not None and not ERASERS.get(name).trains]
+LIGHT = ("esd-x", "spm", "hirm")
+"""A full change of weights, an adapter, and one of the text encoder: the others' resumption is tested as slow."""
+COURSES = [
+    pytest.param(name, marks=() if name in LIGHT else pytest.mark.slow)
+    for name in ERASERS.names()
+    if ERASERS.get(name).course is not None and not ERASERS.get(name).trains
+]
 
 
 def settings_of(name: str) -> dict[str, object]:

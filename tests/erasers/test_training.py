@@ -147,6 +147,7 @@ def test_non_finite_loss_keeps_the_last_good_checkpoint(run: Run) -> None:
     assert run.checkpoint("duo").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_resumed_run_is_bit_for_bit_the_same(tmp_path: Path) -> None:
     whole, cut = Run(tmp_path / "whole"), Run(tmp_path / "cut")
     model, cache, pairs = prepare(whole)

@@ -57,7 +57,7 @@ def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> No
     assert all(reason is None or len(reason) > 10 for reason in reasons.values())
 
 
-@pytest.mark.parametrize("name", GUARDS.names())
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "pno")) for n in GUARDS.names()])
 @pytest.mark.parametrize("family", sorted(MAKERS))
 def test_every_guard_works_on_a_family_or_says_why_not(name: str, family: str, tmp_path: Path) -> None:
     made = MAKERS[family](tmp_path / "model")

@@ -13,9 +13,8 @@ pictures x⁺ are trained as ever, with gradients m ∘ ∇L:
 The target comes from the model in training, not from the frozen one: it moves along, and a model that predicts the same
 under every prompt has no forgetting loss either. So published, and so here; α alone holds against it.
 
-What departs. The released script sorts |g| upwards and keeps the first half, the weights that matter *least*; the paper
-means the others, and so does this. The script has one prompt for each side, here they are the pairs' own. The mask is
-computed again when a killed run goes on, from the same original weights.
+What departs. The script has one prompt for each side, here they are the pairs' own. The mask is computed again when a
+killed run goes on, from the same original weights.
 """
 
 from __future__ import annotations
