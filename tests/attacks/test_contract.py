@@ -43,6 +43,10 @@ def budget_of(name: str) -> Any:
     return budget
 
 
+VARIANTS = ("-detector", "-k", "-30", "-empty", "-100", "-300", "sneakyprompt")
+"""Forms of an attack whose code another form runs too, and the slowest one: found in the slow tests."""
+
+
 @pytest.mark.parametrize("name", ATTACKS.names())
 def test_its_facts_are_whole(name: str) -> None:
     attack = ATTACKS.get(name)
@@ -64,7 +68,7 @@ def test_its_facts_are_whole(name: str) -> None:
 # The forms of P4D that ask the detector are slow: they differ from the others in what is kept alone.
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if name.endswith("-detector") else ()) for name in ATTACKS.names()],
+    [pytest.param(name, marks=pytest.mark.slow if name.endswith(VARIANTS) else ()) for name in ATTACKS.names()],
 )
 def test_it_finds_something_for_every_prompt_and_leaves_the_model_as_it_was(name: str, whole: Target) -> None:
     attack, prompts, seeds = ATTACKS.get(name), asked(2), [3, 4]

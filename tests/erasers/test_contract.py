@@ -41,7 +41,11 @@ def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> N
     assert all(reason is None or len(reason) > 10 for reason in reasons.values())
 
 
-@pytest.mark.parametrize("name", ERASERS.names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in (*LIGHT, "duo", "uce", "rece", "advunlearn") else pytest.mark.slow)
+     for n in ERASERS.names()],
+)  # fmt: skip
 def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Path, name: str) -> None:
     run = duo.open_run(run_folder, settings=settings_of(name), quiet=True)
     said: list[str] = []

@@ -57,8 +57,12 @@ def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> No
     assert all(reason is None or len(reason) > 10 for reason in reasons.values())
 
 
+OTHERS = ("sdxl", "flux")
+"""Families of which another one of the same kind is in the fast tests: a UNet, a rectified flow."""
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "pno")) for n in GUARDS.names()])
-@pytest.mark.parametrize("family", sorted(MAKERS))
+@pytest.mark.parametrize("family", [pytest.param(f, marks=[pytest.mark.slow] * (f in OTHERS)) for f in sorted(MAKERS)])
 def test_every_guard_works_on_a_family_or_says_why_not(name: str, family: str, tmp_path: Path) -> None:
     made = MAKERS[family](tmp_path / "model")
     model = load_model(str(made), torch.device("cpu"), resolution=None if family == "mini" else small.RESOLUTION)
