@@ -15,6 +15,8 @@ LOCK := requirements.lock
 LOCK_VENV := build/lock-venv
 TORCH = $(shell grep '^torch==' $(LOCK))
 PIP = $(BIN)/python -m pip --disable-pip-version-check
+# Python compiles what it imports; compiling all of every package takes a quarter of the set-up.
+INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
@@ -31,8 +33,8 @@ help: ## list the targets
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.11 ...")'
 	@echo "set-up: environment $(VENV)"; $(PYTHON) -m venv $(VENV); : >$(LOG)
-	$(call step,$(TORCH) (the largest part),$(PIP) install $(PIP_ARGS) -c $(LOCK) $(TORCH))
-	$(call step,the other packages of $(LOCK),$(PIP) install $(PIP_ARGS) -r $(LOCK))
+	$(call step,$(TORCH) (the largest part),$(INSTALL) -c $(LOCK) $(TORCH))
+	$(call step,the other packages of $(LOCK),$(INSTALL) -r $(LOCK))
 	$(call step,duo_unlearn itself,$(PIP) install --no-deps --no-build-isolation -e .)
 	@touch $@
 
