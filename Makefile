@@ -15,7 +15,7 @@ LOCK := requirements.lock
 LOCK_VENV := build/lock-venv
 TORCH = $(shell grep '^torch==' $(LOCK))
 PIP = $(BIN)/python -m pip --disable-pip-version-check
-# Python compiles what it imports; compiling all of every package takes a quarter of the set-up.
+# Python compiles what it imports, so nothing is compiled ahead: that takes a good part of the set-up.
 INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
