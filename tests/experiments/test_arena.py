@@ -44,8 +44,11 @@ def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Pat
     assert rows["soft"]["reads"] == "images"
     assert rows["duo+negative-prompt"]["level"] == "input and generator"
     assert rows["original"]["cost"]["changed"] is None
+    # A step of four pairs, both members and the prior, through policy and reference.
+    assert [rows[name]["cost"]["passes"] for name in SYSTEMS] == [24, 24, 24]
     for name in SYSTEMS:
         assert rows[name]["cost"]["changed"] > 1000
+        assert rows[name]["cost"]["image"] > 0.2
         asked = {(e["metric"], e["scenario"], e["attack"]) for e in rows[name]["estimates"]}
         assert ("dsr", "direct", None) in asked
     attacked = {e["attack"] for e in rows["soft"]["estimates"]}

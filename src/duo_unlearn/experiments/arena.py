@@ -8,20 +8,18 @@ from typing import Final
 
 from ..arena.plans import AttackPlan
 from ..arena.stages import EditPlan, attack, evaluate, make_edit, make_pairs
-from ..edits.files import read_edit
-from ..edits.provenance import edit_file, read_provenance
+from ..edits.provenance import read_provenance
 from ..erasers.interface import checked_options
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import WRAPS
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..records import ORIGINAL, Kind, Level
-from ..report.arena import Cost, Standing, write_arena
-from ..runs.attempts import parts_of, read_groups
-from ..runs.folder import Run
+from ..report.arena import Standing, write_arena
 from ..runs.results import Results
 from ..session import Session, machine
 from ..settings.tree import parse_assignments
+from .costs import cost_of
 from .pooled import pooled
 
 LEVELS: Final[tuple[Level, ...]] = ("input", "encoder", "generator", "output")
@@ -66,7 +64,8 @@ def arena(
         with session.run.lock():
             make_pairs(session)
             for one in makers:
-                make_edit(session, one)
+                # The run's own edit is made as `duo train` makes it, so that it is one and the same.
+                make_edit(session, None if one == EditPlan(session.settings.edit, session.settings.eraser) else one)
         chosen = [session.system(name) for name in systems]
         with session.run.lock(shared=True):
             results = evaluate(session, chosen).results
@@ -74,9 +73,9 @@ def arena(
                 results = attack(session, chosen, plan).results
         found.append(results)
         say(f"{session.run.folder}: {len(results.estimates)} estimates of {len(chosen)} systems")
-    standings = [_standing(sessions, found, name) for name in (ORIGINAL, *systems)]
+    standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *systems)]
     judges = [str(judge.contract) for judge in sessions[0].judges.there]
-    return write_arena(folder, sessions[0].concept.name, standings, judges, machine(str(sessions[0].model.device)))
+    return write_arena(folder, sessions[0].concept.name, standings, judges, machine(sessions[0].model.device.type))
 
 
 def _makers(entrants: Sequence[str], systems: Sequence[str]) -> list[EditPlan]:
@@ -94,7 +93,7 @@ def _check(sessions: Sequence[Session]) -> None:
         raise DuoError("an arena is of one concept", got=got, hint="duo arena RUN RUN …, runs of the same concept")
 
 
-def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str) -> Standing:
+def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str, folder: Path) -> Standing:
     """A system's numbers of all runs together, and what it is and costs by the first one."""
     session = sessions[0]
     system = session.system(name)
@@ -105,7 +104,7 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     estimates = pooled(e for found in results for e in found.estimates if e.system == system.name)
     return Standing(
         system.name, _kind(name), " and ".join(reads) or "–", " and ".join(level for level in LEVELS if level in acts)
-        or "–", _cost(session.run, name, [edit.folder for edit in system.edits]), estimates,
+        or "–", cost_of(session, system, folder), estimates,
     )  # fmt: skip
 
 
@@ -116,28 +115,3 @@ def _kind(name: str) -> Kind:
     if any(part in GUARDS.names() for part in parts):
         return "guard"
     return "duo" if parts == ["duo"] else "eraser"
-
-
-def _cost(run: Run, name: str, edits: Sequence[Path]) -> Cost:
-    """What a system cost in a run, as far as its folder says."""
-    stages = run.read_record().get("stages", {})
-    entries = [stages.get(f"train {edit.name}") or stages.get("train") or {} for edit in edits]
-    seconds = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), int | float)]
-    passes = [p["passes"] for edit in edits if "passes" in (p := read_provenance(edit))]
-    changed = [read_edit(edit_file(edit), edit.name).changed for edit in edits]
-    times = {system: _image_seconds(run, system) for system in (ORIGINAL, name)}
-    own, original = times[name], times[ORIGINAL]
-    return Cost(
-        seconds=sum(seconds) if edits and len(seconds) == len(edits) else None,
-        passes=sum(passes) if edits and len(passes) == len(edits) else None,
-        changed=sum(changed) if edits else None,
-        image=own / original if own is not None and original and name != ORIGINAL else None,
-    )
-
-
-def _image_seconds(run: Run, system: str) -> float | None:
-    """Seconds of sampling an image without attack; None where no time was recorded."""
-    groups = [g for g in read_groups(run) if g.group.system == system and g.group.preset is None]
-    parts = [part for group in groups for part in parts_of(run, group) if part.seconds is not None]
-    count = sum(len(part.attempts) for part in parts)
-    return sum(part.seconds or 0.0 for part in parts) / count if count else None

@@ -70,6 +70,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     if is_first_process():
         described = {
             "steps": trained.steps,
+            "passes": passes_of(settings),
             "settings": settings.model_dump(mode="json"),
             "pairs": [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs],
             "key": key,
@@ -77,6 +78,12 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
         save_adapter(model, folder, {**context.provenance, **described})
     detach(model)
     return "done"
+
+
+def passes_of(settings: TrainSettings) -> int:
+    """The rows that a training sends through the denoiser on each process, the policy's and the reference's."""
+    rows = settings.train_batch_size * (3 if settings.prior_weight else 2)
+    return 2 * rows * settings.gradient_accumulation_steps * settings.max_train_steps
 
 
 def _save_memory(context: EraserContext) -> None:
