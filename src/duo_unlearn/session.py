@@ -229,8 +229,11 @@ class Session:
             return state
         write_settings(self.run.settings, self.settings)
         stages = self.run.read_record().get("stages", {})
-        if state == "done" or stage not in stages:
-            stages[stage] = {"seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        finished = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        if state == "done":
+            stages[stage] = {"seconds": round(seconds, 1), **finished}
+        else:
+            stages.setdefault(stage, finished)  # how long it took when it ran is not known
         # Importing pairs needs no model, and reading gigabytes for the record alone would be a waste.
         base = {"base": self.model.fingerprint()} if "model" in vars(self) else {}
         self.run.update_record(

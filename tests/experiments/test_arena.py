@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.runs.results import read_results
 
-from .small_run import new_run, reopen
+from .small_run import new_run
 
 SYSTEMS = ("duo", "soft", "duo+negative-prompt")
 ENTRANTS = ("soft=duo,beta=5000",)
@@ -67,18 +66,47 @@ def test_the_same_command_makes_nothing_again(arena_run: tuple[Path, Path]) -> N
     assert (page.parent / "arena.json").read_bytes() == kept
 
 
-def test_runs_of_one_concept_are_pooled(arena_run: tuple[Path, Path], tmp_path: Path) -> None:
+def test_runs_of_several_seeds_are_pooled_and_others_refused(arena_run: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = arena_run
-    other = shutil.copytree(folder, tmp_path / "other")
-    sessions = [reopen(duo.open_run(path, quiet=True)) for path in (folder, other)]
-    page = duo.run_arena(sessions, ["duo"], tmp_path / "both", attacks=[])
+    first = duo.open_run(folder, quiet=True)
+    with pytest.raises(DuoError, match="seeds of their own"):
+        duo.run_arena([first, first], ["duo"], tmp_path / "both")
+    same: dict[str, Any] = {"concept": first.settings.concept, "pairs__folder": str(first.settings.pairs.folder)}
+    other = new_run(tmp_path, train__max_train_steps=1, train__rank=2, seed=1, **same)
+    page = duo.run_arena([first, other], ["duo", "original", "duo"], tmp_path / "both", attacks=[])
     (original, own) = content(page)["systems"]
-    alone = next(e for e in read_results(sessions[0].run).estimates if (e.system, e.metric) == ("duo", "dsr"))
+    alone = [
+        next(e for e in read_results(run.run).estimates if (e.system, e.metric) == ("duo", "dsr"))
+        for run in (first, other)
+    ]
     key = ("metric", "scenario", "attack", "contract")
-    found = next(e for e in own["estimates"] if all(e[name] == getattr(alone, name) for name in key))
-    assert found["n"] == 2 * alone.n
-    assert found["value"] == pytest.approx(alone.value)
+    found = next(e for e in own["estimates"] if all(e[name] == getattr(alone[0], name) for name in key))
+    assert found["n"] == sum(e.n for e in alone)
+    assert found["seeds"] == [0, 1]
     assert original["system"] == "original"
+    weaker = new_run(tmp_path / "weaker", train__max_train_steps=2, train__rank=2, seed=2, **same)
+    with pytest.raises(DuoError, match="more than the seed"):
+        duo.run_arena([first, weaker], ["duo"], tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("systems", "entrants", "said"),
+    [
+        (["duo", "dou"], [], "unknown part"),
+        (["duo+safree+ce-sdwv"], [], "exclude"),
+        (["duo+pno"], [], "PNO|pno"),
+        (["soft"], ["soft=duo", "soft=duo,beta=2"], "one name"),
+        (["duo"], ["soft=duo"], "no system has"),
+        (["wrapped"], ["wrapped=uce,wrap=meta-unlearning"], "cannot be wrapped"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_made(
+    tmp_path: Path, systems: list[str], entrants: list[str], said: str
+) -> None:
+    run = duo.open_run(tmp_path / "run", settings={"evaluate.judges": ["mini-judge"]}, quiet=True)
+    with pytest.raises(DuoError, match=said):
+        duo.run_arena([run], systems, tmp_path, entrants=entrants)
+    assert not run.run.pairs.exists()
 
 
 def test_pooling_adds_counts_up(arena_run: tuple[Path, Path]) -> None:
@@ -97,6 +125,7 @@ def test_pooling_adds_counts_up(arena_run: tuple[Path, Path]) -> None:
         ("nobody", "unknown eraser"),
         ("a+b=duo", "cannot be the name"),
         ("original=duo", "cannot be the name"),
+        ("duo=uce", "cannot be the name"),
         ("soft=duo,beta", "KEY=VALUE"),
         ("soft=duo,bta=5", "have faults"),
         ("soft=esd-x,wrap=paper", "unknown wrap"),

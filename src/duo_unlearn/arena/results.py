@@ -45,7 +45,8 @@ def make_results(session: Session) -> tuple[Results, bool]:
         else:
             groups.append(Asked(record, attempts_of(run, record)))
     judged = [_under(session, groups, verdicts) for verdicts in _in_order(session)]
-    estimates = [estimate for found, _ in judged for estimate in found]
+    # What a judge reads of a picture is the same under each of its thresholds, and told once.
+    estimates = list(dict.fromkeys(estimate for found, _ in judged for estimate in found))
     absent += [entry for _, lacking in judged for entry in lacking]
     kept, lacking = _preserved(session, groups)
     lacking += [

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ..concepts.prompt_files import prompts_digest
 from ..detectors.interface import Detector
 from ..detectors.registry import make_detector
+from ..edits.lora import detach
 from ..erasers.interface import EraserContext, State, checked_options
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import wrapped
@@ -105,6 +106,7 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
     pairs = session.pairs
     if not pairs:
         raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
+    detach(session.model)  # an evaluation leaves adapters on it, switched off
     if plan is not None:
         settings = settings.model_copy(update={"eraser": plan.eraser, "wrap": plan.wrap})
     check_family(settings, session.family)

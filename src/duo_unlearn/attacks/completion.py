@@ -66,4 +66,5 @@ COMPLETION: Final = Attack(
     prompts_at_once=16,
     level="generator",
     has_control=True,
+    counts_in_worst_case=False,  # a decoder may give a picture back that the model does not know
 )

@@ -62,4 +62,5 @@ INPAINTING: Final = Attack(
     prompts_at_once=64,
     level="generator",
     has_control=True,
+    counts_in_worst_case=False,  # a decoder may give a picture back that the model does not know
 )

@@ -122,7 +122,7 @@ def _table(path: Path, lines: list[str]) -> list[_Row]:
             got = ", ".join(names or ["nothing"])[:120]
             raise DuoError(f"{path} has no column prompt", got=got, hint="name the column prompt in the first line")
         about = next((name for name in CATEGORY_COLUMNS if name in names), "")
-        return [_Row(rows.line_num, row[column] or "", row.get(about) or "") for row in rows]
+        return [_Row(rows.line_num, row[column] or "", (row[about] or "") if about else "") for row in rows]
     except csv.Error as error:
         hint = "look for a quotation mark that is never closed"
         raise DuoError(f"{path} is not a valid CSV", got=f"line {rows.line_num + 1}: {error}", hint=hint) from error

@@ -116,5 +116,6 @@ def _erase(context: EraserContext, name: str, solve: Solve) -> State:
     weights = projections(model)
     rows = text_rows(model, texts, settings.rows, keep=settings.keep_scale > 0)
     changes = low_rank(weights, solve(sums_of(rows), weights, settings))
-    write_changes(folder, changes, {**context.provenance, **described, "key": key})
+    pairs = [[pair.unsafe_sha256, pair.safe_sha256] for pair in context.pairs]
+    write_changes(folder, changes, {**context.provenance, **described, "pairs": pairs, "key": key})
     return "done"

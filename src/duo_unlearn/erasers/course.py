@@ -50,7 +50,10 @@ def erase_by(make: MakeCourse) -> Callable[[EraserContext, str], State]:
 
         folder, settings = context.run.edit(name), context.options.model_dump(mode="json")
         seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
-        key = digest([name, settings, seen, context.provenance, context.model.variant, context.seed])
+        # Neither this package's version nor the model's path decides the course; the concept's words may.
+        known = {k: v for k, v in context.provenance.items() if k not in ("made_by", "model")}
+        words = context.concept.model_dump(mode="json", include={"fill", "pairs", "attacks", "keep", "neighbours"})
+        key = digest([name, settings, seen, known, words, context.model.variant, context.seed])
         there = any((folder / file).exists() for file in (WEIGHTS, CHANGES))
         if there and read_provenance(folder).get("key") == key:
             edit_hash(folder)
@@ -60,6 +63,7 @@ def erase_by(make: MakeCourse) -> Callable[[EraserContext, str], State]:
             pairs = [entry[:2] for entry in seen]
             described = {"settings": settings, "steps": course.descent.steps, "passes": passes, "pairs": pairs}
             course.write(folder, {**context.provenance, **described, "key": key})
+        context.run.checkpoint(name).unlink(missing_ok=True)  # as large as three times what was trained
         return "done"
 
     return erase

@@ -50,7 +50,7 @@ class ReceSettings(Strict):
     weight: float = Field(0.1, gt=0, description="λ₁, how much the weights hold on to what they were (published: 0.1).")
     keep_scale: float = Field(0.1, ge=0, description="λ₂, of the rows to keep: the safe prompts' (published: 0.1).")
     ridge: float = Field(
-        0.1, ge=0, description="λ_r, how small c* is held (published: 0.1; 0.001 for styles and hard objects)."
+        0.1, gt=0, description="λ_r, how small c* is held (published: 0.1; 0.001 for styles and hard objects)."
     )
 
 

@@ -191,9 +191,10 @@ def _search(context: EraserContext, names: Sequence[str]) -> tuple[list[Tensor],
     The tokens lie in the run as they are found, so a killed search goes on from its round. The model is put back.
     """
     run, key = context.run, _search_key(context)
-    path = run.checkpoint(NAME).with_name("tokens.safetensors")
+    # Named by what decides the search: two entrants of one run may search apart.
+    path = run.checkpoint(f"{NAME}-search-{key[:12]}").with_name("tokens.safetensors")
     tokens, passes = _found(path, key)
-    rounds = [f"{NAME}/round-{number + 1}" for number in range(context.options.rounds)]
+    rounds = [f"{NAME}-search-{key[:12]}/round-{number + 1}" for number in range(context.options.rounds)]
     if len(tokens) < len(rounds):
         passes = _run_rounds(context, names, rounds, tokens, path, key)
     for name in rounds:
@@ -251,7 +252,7 @@ def _search_key(context: EraserContext) -> str:
     """What decides the course of a search."""
     seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
     settings = context.options.model_dump(mode="json", exclude=AFTER_SEARCH)
-    known = [dict(context.provenance), context.model.variant, context.seed]
+    known = [context.provenance["base"], context.model.variant, context.seed]
     return digest([settings, word_of(context), seen, *known])
 
 

@@ -9,11 +9,14 @@ from typing import Literal, NamedTuple
 from ..concepts.prompt_sets import fill_template, prompts_of, splitter
 from ..concepts.spec import Concept
 from ..errors import DuoError
-from ..records import Pair
+from ..records import Pair, Prompt
 
 Wordings = Literal["direct", "all"]
-"""direct: the pairs' own prompts. all: those, and as many of every wording of the concept file, of scenes that no
-evaluation uses."""
+"""direct: the pairs' own prompts. all: those, and prompts of every wording of the concept file.
+
+On the mini world these are of scenes that no evaluation uses. A concept file without a split has no such scenes, so
+there an evaluation may ask what an eraser was given.
+"""
 EACH = 24
 """Prompts of each further wording."""
 
@@ -43,8 +46,14 @@ def _others(concept: Concept, seed: int) -> list[Contrast]:
         basis = f"{seed}/words/{name}"
         rng = random.Random(basis)
         prompts = prompts_of(concept, [templates], EACH, basis, accept)
-        made += [Contrast(prompt.text, _counterpart(concept, prompt.shows, rng)) for prompt in prompts]
+        made += [Contrast(p.text, _counterpart(concept, p.shows, rng)) for p in prompts if _has_counterpart(concept, p)]
     return made
+
+
+def _has_counterpart(concept: Concept, prompt: Prompt) -> bool:
+    """Whether the pairs' safe prompts can say its scene: a castle's wall, or a second figure, they cannot."""
+    placed = [label in concept.fill[name] for name, label in prompt.shows.items() if name in concept.fill]
+    return all(placed) and not any(name.endswith("2") for name in prompt.shows)
 
 
 def _counterpart(concept: Concept, shows: Mapping[str, str], rng: random.Random) -> str:

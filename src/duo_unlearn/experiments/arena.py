@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..arena.plans import AttackPlan
 from ..arena.stages import EditPlan, attack, evaluate, make_edit, make_pairs
@@ -19,6 +19,7 @@ from ..report.arena import Standing, write_arena
 from ..runs.results import Results
 from ..session import Session, machine
 from ..settings.tree import parse_assignments
+from .arena_check import check_arena
 from .costs import cost_of
 from .pooled import pooled
 
@@ -33,8 +34,13 @@ def entrant(text: str) -> EditPlan:
     name, _, rest = text.partition("=")
     eraser, *words = rest.split(",") if rest else [name]
     ERASERS.check(eraser)
-    if not name or any(letter in name for letter in "+/. ") or name in (ORIGINAL, *GUARDS.names()):
-        raise DuoError("this cannot be the name of an edit", got=name, hint="letters, digits and dashes")
+    taken = name in (ORIGINAL, *GUARDS.names()) or (name in ERASERS.names() and name != eraser)
+    if not name or taken or any(letter in name for letter in "+/. "):
+        raise DuoError(
+            "this cannot be the name of an edit",
+            got=name,
+            hint="letters, digits and dashes; no guard, no other eraser",
+        )
     options = parse_assignments(words)
     wrap = options.pop("wrap", None)
     if wrap is not None:
@@ -53,44 +59,45 @@ def arena(
 ) -> Path:
     """Make what is missing, measure and attack every system of every run, and write the arena's page; gives it.
 
-    sessions: runs of one concept and model, e.g. of several seeds; their counts are added up. Pairs, the original's
-    images and what is found on its text encoder are made once a run. What is done is skipped, so the same command goes
-    on after a kill, and several processes may run it together once the edits are there.
+    sessions: runs that differ by their seed alone; their counts are added up. Pairs, the original's images and what is
+    found on its text encoder are made once a run. What is done is skipped, so the same command goes on after a kill,
+    and any number of processes may run it together. What cannot be done is told before anything is made.
     """
-    _check(sessions)
-    makers = _makers(entrants, systems)
+    names = list(dict.fromkeys(name for name in systems if name != ORIGINAL))
+    makers = _makers(entrants, names)
+    check_arena(sessions, makers, names)
     found = []
     for session in sessions:
-        with session.run.lock():
-            make_pairs(session)
-            for one in makers:
-                # The run's own edit is made as `duo train` makes it, so that it is one and the same.
-                make_edit(session, None if one == EditPlan(session.settings.edit, session.settings.eraser) else one)
-        chosen = [session.system(name) for name in systems]
         with session.run.lock(shared=True):
+            with session.run.claim("edits", wait=True):  # one process makes them, the others wait
+                make_pairs(session)
+                for one in makers:
+                    # The run's own edit is made as `duo train` makes it, so that it is one and the same.
+                    own = one == EditPlan(session.settings.edit, session.settings.eraser)
+                    make_edit(session, None if own else one)
+            chosen = [session.system(name) for name in names]
             results = evaluate(session, chosen).results
             for plan in attacks:
                 results = attack(session, chosen, plan).results
         found.append(results)
         say(f"{session.run.folder}: {len(results.estimates)} estimates of {len(chosen)} systems")
-    standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *systems)]
+    standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *names)]
     judges = [str(judge.contract) for judge in sessions[0].judges.there]
     return write_arena(folder, sessions[0].concept.name, standings, judges, machine(sessions[0].model.device.type))
 
 
 def _makers(entrants: Sequence[str], systems: Sequence[str]) -> list[EditPlan]:
     """How each edit that the systems name is made. A name that is no entrant and no eraser must be in the run."""
-    known = {one.name: one for one in map(entrant, entrants)}
+    plans = [entrant(text) for text in entrants]
     parts = dict.fromkeys(part for name in systems for part in name.split("+"))
+    for plan in plans:
+        if [other.name for other in plans].count(plan.name) > 1:
+            raise DuoError("two entrants have one name", got=plan.name, hint="NAME=ERASER,… with a name of its own")
+        if plan.name not in parts:
+            raise DuoError("no system has this entrant", got=plan.name, hint=f"--system {plan.name}")
+    known = {plan.name: plan for plan in plans}
     named = [known.get(part) or (entrant(part) if part in ERASERS.names() else None) for part in parts]
-    return [one for one in named if one is not None]
-
-
-def _check(sessions: Sequence[Session]) -> None:
-    concepts = {session.concept.name for session in sessions}
-    if len(concepts) != 1:
-        got = ", ".join(sorted(concepts)) or "no run"
-        raise DuoError("an arena is of one concept", got=got, hint="duo arena RUN RUN …, runs of the same concept")
+    return [plan for plan in named if plan is not None]
 
 
 def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str, folder: Path) -> Standing:
@@ -99,13 +106,12 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     system = session.system(name)
     provenances = [read_provenance(edit.folder) for edit in system.edits]
     erasers = [ERASERS.get(str(p["eraser"])) for p in provenances if p.get("eraser") in ERASERS.names()]
-    reads = dict.fromkeys([*(eraser.reads for eraser in erasers), *("pairs" for g in system.guards if g.pairs)])
+    reads = dict.fromkeys([*map(_reads, provenances), *("pairs" for g in system.guards if g.pairs)])
     acts = {*(eraser.level for eraser in erasers), *(GUARDS.get(guard.name).level for guard in system.guards)}
     estimates = pooled(e for found in results for e in found.estimates if e.system == system.name)
-    return Standing(
-        system.name, _kind(name), " and ".join(reads) or "–", " and ".join(level for level in LEVELS if level in acts)
-        or "–", cost_of(session, system, folder), estimates,
-    )  # fmt: skip
+    level, given = " and ".join(one for one in LEVELS if one in acts), " and ".join(filter(None, reads))
+    cost = cost_of(session, system, folder)
+    return Standing(system.name, _kind(name), given or "–", level or "–", cost, estimates)
 
 
 def _kind(name: str) -> Kind:
@@ -115,3 +121,13 @@ def _kind(name: str) -> Kind:
     if any(part in GUARDS.names() for part in parts):
         return "guard"
     return "duo" if parts == ["duo"] else "eraser"
+
+
+def _reads(provenance: Mapping[str, Any]) -> str:
+    """What an edit's eraser was given, by its provenance; "" where that does not say."""
+    if provenance.get("eraser") not in ERASERS.names():
+        return ""
+    reads: str = ERASERS.get(str(provenance["eraser"])).reads
+    # A wrap trains on pictures, whatever its eraser reads.
+    reads = "images and prompts" if provenance.get("wrap") and reads == "prompts" else reads
+    return reads + (" in all wordings" if provenance.get("settings", {}).get("wordings") == "all" else "")

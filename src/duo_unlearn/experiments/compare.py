@@ -11,6 +11,8 @@ from ..errors import DuoError
 from ..records import ORIGINAL, Awareness, is_share
 from ..runs.folder import Run
 from ..runs.results import Results, read_results
+from ..settings.resolve import resolve_settings
+from ..settings.tree import Settings
 
 T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a 95 % interval of a mean, by degrees of freedom from 1; beyond, the last is near enough."""
@@ -116,7 +118,10 @@ def compare(folders: Sequence[Path]) -> Comparison:
         raise DuoError("two runs have the same name", got=", ".join(names), hint="rename one of the folders")
     results = [_results(run) for run in runs]
     seeds = [found.seed for found in results]
-    alike = len(set(seeds)) == len(seeds) and len({_settings_of(run) for run in runs}) == 1
+    alike = (
+        len(set(seeds)) == len(seeds)
+        and len({settings_of(resolve_settings({"output": str(run.folder)})) for run in runs}) == 1
+    )
     entries = [_entries(found) for found in results]
     rows = []
     for key in dict.fromkeys(key for known in entries for key in known):
@@ -135,11 +140,8 @@ def _results(run: Run) -> Results:
     return read_results(run)
 
 
-def _settings_of(run: Run) -> str:
+def settings_of(settings: Settings) -> str:
     """What must be the same for runs that differ by their seed alone: all but numbers of prompts and batch."""
-    from ..settings.resolve import resolve_settings
-
-    settings = resolve_settings({"output": str(run.folder)})
     counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
     left_out: Any = {"output": True, "seed": True, "device": True, "evaluate": {*counts, "batch"}}
     return settings.model_dump_json(exclude=left_out)

@@ -40,7 +40,8 @@ def share_originals(source: Run, target: Run) -> None:
 
 def _files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     """Every whole file of a folder, and its place in another one."""
-    for path in sorted(source.rglob("*")):
+    # The list of pairs last: with it a folder counts as whole.
+    for path in sorted(source.rglob("*"), key=lambda one: (one.name == MANIFEST, one)):
         # What starts with a dot is being written; what ends so was set aside.
         if path.is_file() and not path.name.startswith(".") and path.suffix != ".broken":
             yield path, target / path.relative_to(source)

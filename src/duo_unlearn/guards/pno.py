@@ -121,7 +121,7 @@ class Search:
         asked = request._replace(trajectory=Trajectory(noise, sampling.steps))
         (image,) = sampling.run([asked], guidance)
         verdict = self.detector.detect([image])[0]
-        return _Look(image, verdict.score, not verdict.detected)
+        return _Look(image, verdict.score, not (verdict.detected or verdict.broken))
 
     def _descend(
         self, request: SampleRequest, guidance: Guidance, start: Tensor, sampling: Sampling, best: _Look

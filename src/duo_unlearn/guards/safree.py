@@ -78,7 +78,8 @@ def filtered_steps(beta: float, *, most: int = 10, slope: float = 2.5, middle: f
     """t by the mean change β of the rows: the last step that is filtered."""
     import math
 
-    return round(most / (1 + math.exp(-2 * slope * (10 * beta - middle))))
+    away = min(max(-2 * slope * (10 * beta - middle), -500.0), 500.0)  # beyond that it is all or nothing
+    return round(most / (1 + math.exp(away)))
 
 
 class Safree:

@@ -65,7 +65,8 @@ class Column(NamedTuple):
         if self.attack is None:
             return set_name(self.scenario)
         details = ", ".join(word for word in (self.preset, self.search) if word)
-        return f"{self.attack} ({details})" if details else self.attack
+        place = "" if self.scenario == "direct" else f", {set_name(self.scenario).lower()}"
+        return f"{self.attack}{place} ({details})" if details else f"{self.attack}{place}"
 
 
 def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judges: Sequence[str], machine: str) -> Path:
