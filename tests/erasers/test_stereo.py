@@ -13,9 +13,8 @@ from duo_unlearn.edits.files import read_edit
 from duo_unlearn.erasers import descent, stereo
 from duo_unlearn.erasers.interface import EraserContext
 from duo_unlearn.erasers.layers import trained_names
-from duo_unlearn.erasers.stereo import STEREO, StereoLoss, target
+from duo_unlearn.erasers.stereo import STEREO, StereoLoss, _search_key, target
 from duo_unlearn.erasers.trained import trained_weights
-from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import initial_vector
@@ -115,13 +114,14 @@ def test_the_second_stage_starts_bit_equal_to_the_original(model: Model, tmp_pat
         assert all(torch.equal(before[name], value) for name, value in model.denoiser.named_parameters())
         assert {f"unet.{name}" for name in before} > set(course.descent.tensors)
         assert course.descent.loss(0).isfinite()
-    tokens, _ = read_tensors(context.run.checkpoint("stereo").with_name("tokens.safetensors"))
+    (path,) = context.run.folder.glob("train/stereo-search-*/tokens.safetensors")
+    tokens, _ = read_tensors(path)
     start = initial_vector(model, "picture")
     assert sorted(tokens) == ["0", "1"]
     assert all(token.shape == start.shape and not torch.equal(token, start) for token in tokens.values())
     assert not torch.equal(tokens["0"], tokens["1"])
     # The rounds' states are large, and are let go once the tokens are there.
-    assert not list(tmp_path.glob("train/stereo/round-*/checkpoint.safetensors"))
+    assert not list(tmp_path.glob("train/stereo-search-*/round-*/checkpoint.safetensors"))
 
 
 def test_each_round_goes_on_from_the_last_one(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +207,12 @@ def test_the_passes_of_the_search_are_counted(whole: EraserContext) -> None:
     assert whole.run.metrics("stereo").exists()
 
 
-def test_tokens_of_another_search_are_refused_and_another_second_stage_is_not(whole: EraserContext) -> None:
+def test_another_search_lies_apart_and_another_second_stage_reads_the_tokens(whole: EraserContext) -> None:
     other = whole._replace(options=whole.options.model_copy(update={"inversion_lr": 1e-2}))
-    with pytest.raises(DuoError, match="belongs to a search with other settings"):
-        STEREO.erase(other, "stereo")
+    assert _search_key(other) != _search_key(whole)
     assert STEREO.course is not None
     same = whole._replace(options=whole.options.model_copy(update={"concept_weight": -3.0}))
+    assert _search_key(same) == _search_key(whole)
     with STEREO.course(same) as course:
         assert course.descent.steps == 3
 

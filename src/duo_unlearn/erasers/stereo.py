@@ -27,7 +27,6 @@ from pydantic import Field
 from torch import Tensor
 
 from ..edits.files import write_changes
-from ..errors import DuoError
 from ..families.ddim import ddim_of, walk
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Inverted, joined
@@ -193,7 +192,7 @@ def _search(context: EraserContext, names: Sequence[str]) -> tuple[list[Tensor],
     run, key = context.run, _search_key(context)
     # Named by what decides the search: two entrants of one run may search apart.
     path = run.checkpoint(f"{NAME}-search-{key[:12]}").with_name("tokens.safetensors")
-    tokens, passes = _found(path, key)
+    tokens, passes = _found(path)
     rounds = [f"{NAME}-search-{key[:12]}/round-{number + 1}" for number in range(context.options.rounds)]
     if len(tokens) < len(rounds):
         passes = _run_rounds(context, names, rounds, tokens, path, key)
@@ -237,14 +236,11 @@ def _invert(context: EraserContext, weights: TrainedWeights, number: int, state:
     ).cpu()  # fmt: skip
 
 
-def _found(path: Path, key: str) -> tuple[list[Tensor], int]:
-    """The tokens that a search has found so far, and the rows that it took; another search's are a DuoError."""
+def _found(path: Path) -> tuple[list[Tensor], int]:
+    """The tokens that a search has found so far, and the rows that it took."""
     if not path.exists():
         return [], 0
     tensors, facts = read_tensors(path)
-    if facts.get("key") != key:
-        hint = "choose another --output, or delete the folder's train/ to search anew"
-        raise DuoError(f"{path} belongs to a search with other settings, pairs or base model", hint=hint)
     return [tensors[str(i)] for i in range(len(tensors))], int(facts["passes"])
 
 
@@ -252,7 +248,7 @@ def _search_key(context: EraserContext) -> str:
     """What decides the course of a search."""
     seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
     settings = context.options.model_dump(mode="json", exclude=AFTER_SEARCH)
-    known = [context.provenance["base"], context.model.variant, context.seed]
+    known = [context.provenance.get("base"), context.model.variant, context.seed]
     return digest([settings, word_of(context), seen, *known])
 
 
