@@ -24,12 +24,11 @@ from .families.identify import family_of
 from .families.interface import Model
 from .families.load import DTYPES, load_model, pick_device
 from .guards.interface import Context, Learned, Sides
-from .guards.registry import GUARDS
 from .pairs.manifest import MANIFEST, load_pairs
 from .records import ORIGINAL, Pair
 from .runs.folder import Run
 from .runs.machine import is_first_process
-from .settings.guards import check_asked, guard_detector
+from .settings.guards import check_asked, check_guard_family, guard_detector
 from .settings.tree import Settings, write_settings
 from .storage.files import digest, read_object
 from .system import System, system_of
@@ -171,7 +170,7 @@ class Session:
             folder=self.run.guards,
             key=digest([self.model.fingerprint(), self.model.variant, edits, self.pairs_digest]),
             seed=self.settings.seed,
-            detector=self._asked,
+            detector=self._guard_detector,
             quiet=self.quiet,
         )
 
@@ -184,7 +183,7 @@ class Session:
 
         return Learned(lambda: self.cache.unsafe, lambda: self.cache.safe, pictures, self.contrast)
 
-    def _asked(self, name: str | None, labels: Sequence[str] | None, threshold: float | None) -> Detector:
+    def _guard_detector(self, name: str | None, labels: Sequence[str] | None, threshold: float | None) -> Detector:
         """The detector that a guard asks: one of the concept's, or with labels of its own any other."""
         spec = guard_detector(self.concept, self.settings, name, labels, threshold)
         return make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
@@ -199,8 +198,7 @@ class Session:
         """Fail for a guard that the family or the run cannot have, and for an edit of another concept."""
         for guard in system.guards:
             check_asked(self.concept, self.settings, guard.name, guard.options, self.family)
-            if (reason := GUARDS.get(guard.name).why_not(self.model.kind)) is not None:
-                raise DuoError(f"the guard {guard.name} cannot be used here", got=reason, hint="duo guards")
+            check_guard_family(guard.name, self.family)
         self._check_concepts(system)
 
     def _check_concepts(self, system: System) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+from duo_unlearn.erasers import descent
 from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.latents import Cache, build_cache
 from duo_unlearn.families.interface import Model
@@ -36,6 +41,23 @@ OPTIONS: dict[str, dict[str, object]] = {
     "dcpo": {"max_train_steps": 2, "rank": 2},
 }
 """What keeps each eraser's training small; those that are not named are quick as they are."""
+
+
+@contextlib.contextmanager
+def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """Inside the block a training dies when it begins a step, counted from 1; after it trainings run as ever."""
+    real, begun = descent._step, []
+
+    def dying(*arguments: Any) -> dict[str, float]:
+        begun.append(1)
+        if len(begun) == step:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(descent, "_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    monkeypatch.setattr(descent, "_step", real)
 
 
 def pairs_in(folder: Path, count: int = 6) -> list[Pair]:

@@ -22,6 +22,7 @@ from duo_unlearn.families.interface import Model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import plain_tokens, vocabulary
 
+from .small import killed_at
 from .small_sdxl import context_on, small_sdxl
 
 QUICK = {"steps": 3, "lr": 1e-2, "warm_up": 1, "renew_every": 2, "attack_steps": 2, "retain_batch": 2}
@@ -176,18 +177,8 @@ def test_an_edit_of_the_encoders_alone_that_resumes_with_its_rows(
     before, denoiser = encoders(model), {n: p.clone() for n, p in model.denoiser.named_parameters()}
     whole, killed = (context_on(model, tmp_path / name, "advunlearn", **QUICK) for name in ("whole", "killed"))
     assert ADV_UNLEARN.erase(whole, "advunlearn") == "done"
-    real, calls = descent._step, []
-
-    def dying(*arguments: Any) -> dict[str, float]:
-        calls.append(1)
-        if len(calls) == 3:  # within a search's steps: its rows come from the disk
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(descent, "_step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at(monkeypatch, 3):  # within a search's steps: its rows come from the disk
         ADV_UNLEARN.erase(killed, "advunlearn")
-    monkeypatch.setattr(descent, "_step", real)
     assert ADV_UNLEARN.erase(killed, "advunlearn") == "done"
     folders = [context.run.edit("advunlearn") for context in (whole, killed)]
     edits = [read_edit(folder) for folder in folders]

@@ -16,7 +16,7 @@ from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.storage.files import read_tensors
 
-from .small import OPTIONS
+from .small import OPTIONS, killed_at
 
 LIGHT = ("esd-x", "spm", "hirm")
 """A full change of weights, an adapter, and one of the text encoder: the others' resumption is tested as slow."""
@@ -51,19 +51,19 @@ def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Pa
     said: list[str] = []
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
 
-    def asked() -> torch.Tensor:
+    def prediction() -> torch.Tensor:
         conditioning = run.model.condition(["a red knight holding a sword in the snow"])
         return run.model.predict(noise, torch.tensor([500]), conditioning)
 
-    before = asked()
+    before = prediction()
     folder = duo.train(run, said.append)
-    assert torch.equal(asked(), before)  # the model is what it was
+    assert torch.equal(prediction(), before)  # the model is what it was
     edit = read_edit(folder, name)
     assert edit.provenance["concept"] == "sword"
     assert edit.provenance["base"] == run.model.fingerprint()
     with edit.on(run.model):
-        assert not torch.equal(asked(), before)
-    assert torch.equal(asked(), before)
+        assert not torch.equal(prediction(), before)
+    assert torch.equal(prediction(), before)
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
     duo.train(duo.open_run(run_folder, settings=settings_of(name), quiet=True), said.append)
     assert [line.partition("→")[0].strip() for line in said] == ["train: done", "train: already done"]
@@ -82,18 +82,9 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(
         made = duo.train(duo.open_run(folder, settings=settings_of(name), quiet=True))
         return read_tensors(edit_file(made))[0]
 
-    expected, real, calls = train(whole), descent._step, []
-
-    def dying(*arguments: object) -> dict[str, float]:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(descent, "_step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    expected = train(whole)
+    with killed_at(monkeypatch, 2):
         train(killed)
-    monkeypatch.setattr(descent, "_step", real)
     again = train(killed)
     assert again.keys() == expected.keys()
     assert all(torch.equal(again[key], expected[key]) for key in expected)

@@ -30,7 +30,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.settings.check import find_faults
 from duo_unlearn.storage.files import read_tensors
 
-from .small import CPU, OPTIONS
+from .small import CPU, OPTIONS, killed_at
 from .small_sdxl import context_on, small_sdxl
 
 QUICK = {"batch": 2, "attack_steps": 1, "unrelated": 2, "sampling_steps": 2, "attack_lr": 1e-3}
@@ -195,18 +195,8 @@ def test_a_wrapped_esd_differs_and_resumes_bit_for_bit(
     assert names == ["original", "meta-unlearning-esd-x"]
 
     killed = shutil.copytree(run_folder, tmp_path / "killed", ignore=shutil.ignore_patterns("edits", "train"))
-    real, calls = descent._step, []
-
-    def dying(*arguments: object) -> dict[str, float]:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(descent, "_step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at(monkeypatch, 2):
         tensors_of(killed)
-    monkeypatch.setattr(descent, "_step", real)
     again = tensors_of(killed)
     assert again.keys() == expected.keys()
     assert all(torch.equal(again[name], expected[name]) for name in expected)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from ..attacks.interface import Finding, Findings
 from ..errors import DuoError
-from ..runs.attempts import Group, read_derived
+from ..runs.attempts import Group, read_derived, write_sealed
 from ..runs.folder import Run
 from ..runs.search_state import SearchState
 from ..session import Session
-from ..storage.files import digest, read_tensors, sha256_of, write_json, write_tensors
+from ..storage.files import read_tensors, sha256_of, write_tensors
 from .plans import Plan
 
 
@@ -64,7 +64,7 @@ class FindingsFile:
             "tensors": sha256_of(tensors) if found.tensors else None,
             "findings": [_entry(finding) for finding in found.findings],
         }
-        write_json(self.path, {**content, "digest": digest(content)})
+        write_sealed(self.path, content)
 
     def state(self, key: str) -> SearchState:
         """Where the search for them keeps its state."""

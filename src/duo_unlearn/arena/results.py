@@ -14,11 +14,11 @@ from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
 from ..records import ORIGINAL, Attempt, Estimate, Source
-from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups
+from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
 from ..runs.results import STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
-from ..storage.files import digest, write_json
+from ..storage.files import digest
 
 PRESERVED: Final = ("keep", "neighbour")
 """Kinds of scenarios that must go on working."""
@@ -251,5 +251,4 @@ class _Cache:
 
     def write(self) -> None:
         """Keep what was used."""
-        content = {"measured": self.used}
-        write_json(self.session.run.preservation, {**content, "digest": digest(content)})
+        write_sealed(self.session.run.preservation, {"measured": self.used})

@@ -20,8 +20,7 @@ from ..families.interface import Trajectory
 from ..families.ode import Ode, noise_of
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from .interface import Attack, Finding, Findings, Report, Target
-from .tensors import trajectory_tensors
+from .interface import Attack, Findings, Report, Target, trajectory_findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +37,7 @@ def _find(
     first = round(budget.steps * budget.begun)
     with target.original():
         latents = _begun(target, [prompt.text for prompt in prompts], seeds, budget.steps, first, report)
-    tensors = dict[str, Tensor]()
-    for i in range(len(prompts)):
-        tensors |= trajectory_tensors(str(i), Trajectory(latents[i], budget.steps, first))
-    return Findings([Finding("", trajectory=str(i)) for i in range(len(prompts))], tensors)
+    return trajectory_findings([Trajectory(begun, budget.steps, first) for begun in latents])
 
 
 @torch.no_grad()

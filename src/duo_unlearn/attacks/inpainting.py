@@ -18,8 +18,7 @@ from ..families.interface import Trajectory
 from ..families.ode import noise_of
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from .interface import Attack, Finding, Findings, Report, Target
-from .tensors import trajectory_tensors
+from .interface import Attack, Findings, Report, Target, trajectory_findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +39,8 @@ def _find(
 ) -> Findings:
     images = target.originals([prompt.text for prompt in prompts], seeds)
     known, noise = target.model.encode_images(images).mean, noise_of(target.model, seeds)
-    mask, tensors = middle(known, budget.side), dict[str, Tensor]()
-    for i in range(len(prompts)):
-        tensors |= trajectory_tensors(str(i), Trajectory(noise[i], budget.steps, known=known[i], mask=mask))
-    return Findings([Finding("", trajectory=str(i)) for i in range(len(prompts))], tensors)
+    mask, starts = middle(known, budget.side), zip(noise, known, strict=True)
+    return trajectory_findings([Trajectory(start, budget.steps, known=own, mask=mask) for start, own in starts])
 
 
 def middle(latents: Tensor, side: float) -> Tensor:

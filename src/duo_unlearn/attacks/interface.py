@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..families.denoising import Reader
-from ..families.interface import Inverted, Model, Moments, SampleRequest, Tokens
+from ..families.interface import Inverted, Model, Moments, SampleRequest, Tokens, Trajectory
 from ..records import Level, Prompt
 from ..runs.search_state import SearchState
-from .tensors import conditioning_of, trajectory_of
+from .tensors import conditioning_of, trajectory_of, trajectory_tensors
 
 Preset = Literal["quick", "paper"]
 Report = Callable[[float], None]
@@ -143,6 +143,15 @@ def plain_findings(
 ) -> Findings:
     """The prompts as they are: what attacks without a search put in their place."""
     return Findings([Finding(prompt.text) for prompt in prompts])
+
+
+def trajectory_findings(trajectories: Sequence[Trajectory], facts: Sequence[dict[str, float]] = ()) -> Findings:
+    """A finding without text a trajectory, in order, with the tensors that keep them. facts: of each, where given."""
+    tensors: dict[str, Tensor] = {}
+    for i, trajectory in enumerate(trajectories):
+        tensors |= trajectory_tensors(str(i), trajectory)
+    told = facts or [{} for _ in trajectories]
+    return Findings([Finding("", facts=fact, trajectory=str(i)) for i, fact in enumerate(told)], tensors)
 
 
 def why_not(attack: Attack, model: Model, *, has_edits: bool) -> str | None:

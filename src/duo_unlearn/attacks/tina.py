@@ -24,8 +24,7 @@ from ..families.inversion import gradient
 from ..families.ode import Ode
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from .interface import Attack, Finding, Findings, Report, Target
-from .tensors import trajectory_tensors
+from .interface import Attack, Findings, Report, Target, trajectory_findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +52,8 @@ def _find(
         latents, error = step_back(target, ode, budget.steps - 1 - number, latents, budget.passes, budget.lr)
         residual = torch.maximum(residual, error)
         state.offer(number + 1, functools.partial(dict, latents=latents, residual=residual))
-    tensors, findings = dict[str, Tensor](), []
-    for i, error in enumerate(residual.tolist()):
-        tensors |= trajectory_tensors(str(i), Trajectory(latents[i], budget.steps))
-        findings.append(Finding("", facts={"residual": error}, trajectory=str(i)))
-    return Findings(findings, tensors)
+    paths = [Trajectory(start, budget.steps) for start in latents]
+    return trajectory_findings(paths, [{"residual": error} for error in residual.tolist()])
 
 
 def step_back(target: Target, ode: Ode, step: int, following: Tensor, passes: int, lr: float) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..concepts.prompt_sets import prompts_of, splitter
 from ..edits.files import write_changes
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Model, Tokens, joined
@@ -37,7 +36,7 @@ from .interface import EraserContext
 from .latents import pair_latents
 from .pictures import Pictures
 from .trained import TrainedWeights, trained_weights
-from .words import Wordings, contrasts
+from .words import Wordings, contrasts, kept_texts
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -173,11 +172,8 @@ class AdvUnlearnLoss:
 
 def kept_prompts(context: EraserContext) -> list[str]:
     """Prompts that must stay: the pairs' safe ones, and the concept's `keep` on scenes that no evaluation uses."""
-    concept, found = context.concept, {pair.safe_prompt for pair in context.pairs if pair.safe_prompt}
-    if concept.keep:
-        accept = splitter(concept, held_out=False)
-        found |= {p.text for p in prompts_of(concept, concept.keep, KEEP, f"{context.seed}/kept", accept)}
-    return sorted(found)
+    safe = {pair.safe_prompt for pair in context.pairs if pair.safe_prompt}
+    return sorted(safe | set(kept_texts(context.concept, KEEP, context.seed)))
 
 
 def _draw(prompts: Sequence[str], count: int, generator: torch.Generator) -> list[str]:

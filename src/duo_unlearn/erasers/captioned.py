@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
-from ..concepts.prompt_sets import prompts_of, splitter
 from ..errors import DuoError
 from ..families.interface import Moments, SampleRequest
 from ..progress import progress
 from ..storage.files import digest, read_tensors, seed_of, write_tensors
 from .latents import pair_latents
+from .words import kept_texts
 
 if TYPE_CHECKING:
     from .interface import EraserContext
@@ -40,10 +40,9 @@ def kept_pictures(context: EraserContext, count: int, steps: int, guidance: floa
     They lie in the run and are sampled once. A concept without such prompts is a DuoError.
     """
     concept, model, seed = context.concept, context.model, context.seed
-    if not concept.keep:
+    prompts = kept_texts(concept, count, seed)
+    if not prompts:
         raise DuoError(f"the concept {concept.name} has no keep prompts", hint="add keep: to the concept file")
-    found = prompts_of(concept, concept.keep, count, f"{seed}/kept", splitter(concept, held_out=False))
-    prompts = [prompt.text for prompt in found]
     path = context.run.moments.with_name("kept.safetensors")
     key = digest([prompts, steps, guidance, model.fingerprint(), model.variant, seed])
     if path.exists():

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..edits.files import write_changes
-from ..families.ddim import ddim_of, walk
+from ..families.ddim import on_path
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
 from ..families.noise import Diffusion
@@ -107,12 +107,10 @@ class EsdLoss:
             t = torch.randint(0, model.noise.last_timestep + 1, (count,), generator=generator)
             latents = cache.unsafe.mean[chosen] + cache.unsafe.std[chosen] * noise[0]
             return model.noise.add_noise(latents, noise[1], t).to(model.device), t.to(model.device)
-        schedule = ddim_of(model, settings.sampling_steps)
-        done = int(torch.randint(0, settings.sampling_steps, (1,), generator=generator))
-        path = walk(
-            model, schedule, noise[0].to(model.device), concept, empty, guidance=settings.guidance, steps=done
+        return on_path(
+            model, noise[0], concept, empty, guidance=settings.guidance, steps=settings.sampling_steps,
+            generator=generator,
         )  # fmt: skip
-        return path[-1], schedule.timesteps[done].repeat(count).to(model.device)
 
 
 def _why_not_x(family: Family) -> str | None:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..edits.files import save_adapter
 from ..edits.lora import adapters_off
-from ..families.ddim import ddim_of, pure_noise, walk
+from ..families.ddim import on_path, pure_noise
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Model, joined
 from ..families.noise import Diffusion
@@ -147,13 +147,10 @@ class SpmLoss:
         settings, model, count = self.settings, self.model, len(prompts)
         if self.pictures is not None:
             return self.pictures.noised(prompts, "unsafe", generator)
-        schedule, start = ddim_of(model, settings.sampling_steps), pure_noise(model, count, generator)
-        done = int(torch.randint(0, settings.sampling_steps, (1,), generator=generator))
-        empty = self.empty.repeat(count)
-        path = walk(
-            model, schedule, start.to(model.device), concept, empty, guidance=settings.guidance, steps=done
+        return on_path(
+            model, pure_noise(model, count, generator), concept, self.empty.repeat(count), guidance=settings.guidance,
+            steps=settings.sampling_steps, generator=generator,
         )  # fmt: skip
-        return path[-1], schedule.timesteps[done].repeat(count).to(model.device)
 
 
 @contextlib.contextmanager

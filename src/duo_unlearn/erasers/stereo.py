@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..edits.files import write_changes
-from ..families.ddim import ddim_of, walk
+from ..families.ddim import on_path, pure_noise
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Inverted, joined
 from ..families.inversion import TEMPLATES, invert
@@ -172,11 +172,10 @@ class StereoLoss:
         settings, model, count = self.settings, self.model, len(scenes)
         if settings.latents == "pairs":
             return self.pictures.noised([scene.unsafe for scene in scenes], "unsafe", generator)
-        schedule = ddim_of(model, settings.sampling_steps)
-        noise = torch.randn((count, *self.pictures.mean.shape[1:]), generator=generator).to(model.device)
-        done = int(torch.randint(0, settings.sampling_steps, (1,), generator=generator))
-        path = walk(model, schedule, noise, asked, self.empty.repeat(count), guidance=settings.guidance, steps=done)
-        return path[-1], schedule.timesteps[done].repeat(count).to(model.device)
+        return on_path(
+            model, pure_noise(model, count, generator), asked, self.empty.repeat(count), guidance=settings.guidance,
+            steps=settings.sampling_steps, generator=generator,
+        )  # fmt: skip
 
 
 def word_of(context: EraserContext) -> str:
@@ -192,7 +191,7 @@ def _search(context: EraserContext, names: Sequence[str]) -> tuple[list[Tensor],
     run, key = context.run, _search_key(context)
     # Named by what decides the search: two entrants of one run may search apart.
     path = run.checkpoint(f"{NAME}-search-{key[:12]}").with_name("tokens.safetensors")
-    tokens, passes = _found(path)
+    tokens, passes = _read_tokens(path)
     rounds = [f"{NAME}-search-{key[:12]}/round-{number + 1}" for number in range(context.options.rounds)]
     if len(tokens) < len(rounds):
         passes = _run_rounds(context, names, rounds, tokens, path, key)
@@ -236,7 +235,7 @@ def _invert(context: EraserContext, weights: TrainedWeights, number: int, state:
     ).cpu()  # fmt: skip
 
 
-def _found(path: Path) -> tuple[list[Tensor], int]:
+def _read_tokens(path: Path) -> tuple[list[Tensor], int]:
     """The tokens that a search has found so far, and the rows that it took."""
     if not path.exists():
         return [], 0

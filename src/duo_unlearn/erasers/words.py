@@ -39,6 +39,14 @@ def contrasts(concept: Concept, pairs: Sequence[Pair], wordings: Wordings, seed:
     return sorted(found)
 
 
+def kept_texts(concept: Concept, count: int, seed: int) -> list[str]:
+    """Prompts of the concept's `keep` on scenes that training may use; none where the concept has no such prompts."""
+    if not concept.keep:
+        return []
+    accept = splitter(concept, held_out=False)
+    return [prompt.text for prompt in prompts_of(concept, concept.keep, count, f"{seed}/kept", accept)]
+
+
 def _others(concept: Concept, seed: int) -> list[Contrast]:
     """Prompts of every wording of the concept file, on scenes that training may use, and the pairs' safe ones there."""
     accept, made = splitter(concept, held_out=False), []

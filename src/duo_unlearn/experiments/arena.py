@@ -19,6 +19,7 @@ from ..report.arena import Standing, write_arena
 from ..runs.results import Results
 from ..session import Session, machine
 from ..settings.tree import parse_assignments
+from ..system import System
 from .arena_check import check_arena
 from .costs import cost_of
 from .pooled import pooled
@@ -111,16 +112,15 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     estimates = pooled(e for found in results for e in found.estimates if e.system == system.name)
     level, given = " and ".join(one for one in LEVELS if one in acts), " and ".join(filter(None, reads))
     cost = cost_of(session, system, folder)
-    return Standing(system.name, _kind(name), given or "–", level or "–", cost, estimates)
+    return Standing(system.name, _kind(system), given or "–", level or "–", cost, estimates)
 
 
-def _kind(name: str) -> Kind:
-    parts = name.split("+")
-    if name == ORIGINAL:
-        return "original"
-    if any(part in GUARDS.names() for part in parts):
+def _kind(system: System) -> Kind:
+    if system.guards:
         return "guard"
-    return "duo" if parts == ["duo"] else "eraser"
+    if not system.edits:
+        return "original"
+    return "duo" if [edit.name for edit in system.edits] == ["duo"] else "eraser"
 
 
 def _reads(provenance: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from ..guards.registry import GUARDS
 from ..guards.stacking import check_stack
 from ..session import Session
 from ..settings.check import check_family
-from ..settings.guards import check_asked
+from ..settings.guards import check_asked, check_guard_family
 from .compare import settings_of
 
 
@@ -35,8 +35,8 @@ def _check_system(session: Session, name: str, there: set[str]) -> None:
         hint = f"edits, erasers and entrants: {', '.join(sorted(there))}; guards: {', '.join(GUARDS.names())}"
         raise DuoError("a system has an unknown part", got=f"{unknown[0]!r} in {name}", hint=hint)
     check_stack(guards)
-    check_family(session.settings.model_copy(update={"guard": guards, "wrap": None, "eraser": "duo"}), session.family)
     for guard in guards:
+        check_guard_family(guard, session.family)
         check_asked(session.concept, session.settings, guard, session.settings.guards.get(guard, {}), session.family)
 
 

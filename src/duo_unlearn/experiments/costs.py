@@ -15,9 +15,9 @@ from ..edits.interface import edits_off
 from ..edits.provenance import edit_file, read_provenance
 from ..families.interface import SampleRequest
 from ..report.arena import Cost
-from ..runs.attempts import read_derived
+from ..runs.attempts import read_derived, write_sealed
 from ..session import Session, machine
-from ..storage.files import digest, write_json
+from ..storage.files import digest
 from ..system import System
 
 IMAGES: Final = 4
@@ -51,8 +51,7 @@ def _image(session: Session, system: System, path: Path) -> float:
     known: dict[str, Any] = content["times"] if content is not None else {}
     if key not in known:
         known[key] = round(_ratio(session, system), 3)
-        body = {"version": 1, "times": known}
-        write_json(path, {**body, "digest": digest(body)})
+        write_sealed(path, {"version": 1, "times": known})
     return float(known[key])
 
 

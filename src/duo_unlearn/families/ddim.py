@@ -83,8 +83,7 @@ def guided(
 def pure_noise(model: Model, count: int, generator: torch.Generator) -> Tensor:
     """Where `count` paths of a model start, (path, c, h, w), on the CPU."""
     side = model.resolution // model.pipe.vae_scale_factor
-    channels: int = getattr(model.pipe, model.denoiser_name).config.in_channels
-    return torch.randn((count, channels, side, side), generator=generator)
+    return torch.randn((count, model.pipe.vae.config.latent_channels, side, side), generator=generator)
 
 
 @torch.no_grad()
@@ -109,3 +108,19 @@ def walk(
         moved = schedule.mean(step, path[-1], prediction, 1.0 if noises else 0.0)
         path.append(moved + schedule.sigma(step) * noises[step].to(moved) if noises else moved)
     return path
+
+
+def on_path(
+    model: Model,
+    start: Tensor,
+    positive: Conditioning,
+    empty: Conditioning,
+    *,
+    guidance: float,
+    steps: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """x_t, (b, c, h, w), and t, (b,), on a path of so many steps from `start`, before a step that is drawn for all."""
+    schedule, done = ddim_of(model, steps), int(torch.randint(0, steps, (1,), generator=generator))
+    path = walk(model, schedule, start.to(model.device), positive, empty, guidance=guidance, steps=done)
+    return path[-1], schedule.timesteps[done].repeat(len(start)).to(model.device)

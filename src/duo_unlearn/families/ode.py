@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ddim import Ddim
+from .ddim import Ddim, pure_noise
 from .interface import Model
 from .noise import Diffusion, Flow, NoiseProcess
 
@@ -71,6 +71,4 @@ def _of_flow(noise: Flow, steps: int) -> Ode:
 
 def noise_of(model: Model, seeds: Sequence[int]) -> Tensor:
     """The noise that the pipeline draws for images of these seeds, (image, c, h, w), on the CPU."""
-    side = model.resolution // model.pipe.vae_scale_factor
-    shape = (1, model.pipe.vae.config.latent_channels, side, side)
-    return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return torch.cat([pure_noise(model, 1, torch.Generator().manual_seed(seed)) for seed in seeds])

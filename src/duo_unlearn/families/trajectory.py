@@ -76,7 +76,7 @@ class _Follower:
         """Latents are the network's input as they are."""
         return sample
 
-    def step(self, output: Tensor, _timestep: Any, sample: Tensor, return_dict: bool = False) -> tuple[Tensor]:  # noqa: ARG002
+    def step(self, output: Tensor, _timestep: Any, sample: Tensor, return_dict: bool = False) -> tuple[Tensor]:  # noqa: ARG002 pipelines name it
         """The latents after the next step; what is known stands outside the mask, at the noise level of that step."""
         moved = self.ode.after(self.number, sample.float(), output.float())
         if self.known is not None and self.mask is not None:

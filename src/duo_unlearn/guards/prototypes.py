@@ -104,7 +104,7 @@ class PrototypesGuard:
         from ..families.interface import Away, Conditioning, Hooks
 
         settings = PrototypesSettings.model_validate(dict(options))
-        model, found = context.model, _kept(settings, context)
+        model, found = context.model, _prototypes(settings, context)
         with torch.no_grad():
             soft = model.condition(_tokens(model, found.rows)).text
 
@@ -155,7 +155,7 @@ def _tokens(model: Model, rows: Tensor) -> Tokens:
     return Tokens(torch.tensor([ids] * len(rows)), rows)
 
 
-def _kept(settings: PrototypesSettings, context: Context) -> Prototypes:
+def _prototypes(settings: PrototypesSettings, context: Context) -> Prototypes:
     """The prototypes of a run, read or learnt."""
     import torch
 

@@ -79,11 +79,12 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     ]
     head = {"version": 1, "concept": concept, "judges": list(judges), "machine": machine}
     write_json(folder / "arena.json", {**head, "systems": described})
-    panels = _panels(standings, judges)
+    places, kept = columns(standings), [preservation(s, judges) for s in standings]
+    panels = _panels(standings, places, kept, judges)
     drawn = plot(panels)
     values = {
         **head, "figure": {"svg": Markup(drawn.svg), "caption": drawn.caption} if panels else None,
-        "columns": columns(standings), "rows": [_row(i, s, standings, judges) for i, s in enumerate(standings)],
+        "columns": places, "rows": [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)],
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
     for suffix in ("svg", "png"):
@@ -91,22 +92,24 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     return folder / "arena.html"
 
 
-def _row(number: int, standing: Standing, standings: Sequence[Standing], judges: Sequence[str]) -> dict[str, Any]:
+def _row(
+    number: int, standing: Standing, places: Sequence[Column], kept: Share | None, judges: Sequence[str]
+) -> dict[str, Any]:
     """A row of the table: the headline judge's number in each column, and beside it the others' and broken pictures."""
     cells = []
-    for column in columns(standings):
+    for column in places:
         others = [e.value for judge in judges[1:] if (e := of_column(standing, column, "dsr", judge)) is not None]
         broken = of_column(standing, column, "broken", judges[0])
         cells.append({"dsr": of_column(standing, column, "dsr", judges[0]), "others": others, "broken": broken})
-    kept = preservation(standing, judges)
     return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
 
 
-def _panels(standings: Sequence[Standing], judges: Sequence[str]) -> list[Panel]:
+def _panels(
+    standings: Sequence[Standing], places: Sequence[Column], kept: Sequence[Share | None], judges: Sequence[str]
+) -> list[Panel]:
     """A panel a column: each system's preservation and DSR. Without what must stay there is nothing to draw."""
-    kept = [preservation(s, judges) for s in standings]
     panels = []
-    for column in columns(standings):
+    for column in places:
         marks = []
         for i, s in enumerate(standings):
             dsr, here = of_column(s, column, "dsr", judges[0]), kept[i]

@@ -73,7 +73,7 @@ class Part(NamedTuple):
 def write_group(run: Run, record: GroupRecord) -> None:
     """Write group.json, with a hash over its content."""
     content = {"version": VERSION, **record._asdict(), "group": record.group._asdict()}
-    write_json(record.group.folder(run) / "group.json", {**content, "digest": digest(content)})
+    write_sealed(record.group.folder(run) / "group.json", content)
 
 
 def read_groups(run: Run) -> list[GroupRecord]:
@@ -131,6 +131,11 @@ def read_derived(path: Path, free: Sequence[str] = ()) -> dict[str, Any] | None:
     except DuoError as error:
         set_broken_aside(path, error.got or error.problem)
         return None
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with a hash over itself, which `read_derived` and `read_sealed` check."""
+    write_json(path, {**content, "digest": digest(dict(content))})
 
 
 def read_sealed(path: Path, free: Sequence[str] = ()) -> dict[str, Any]:

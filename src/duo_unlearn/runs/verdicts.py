@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..records import Attempt, Verdict
-from ..storage.files import digest, write_json
-from .attempts import read_derived
+from .attempts import read_derived, write_sealed
 from .folder import Run
 
 
@@ -66,4 +65,4 @@ def write_verdicts(run: Run, verdicts: Verdicts) -> None:
         },
         "faults": dict(sorted(verdicts.faults.items())),
     }
-    write_json(run.verdicts_of(verdicts.contract), {**content, "digest": digest(content)})
+    write_sealed(run.verdicts_of(verdicts.contract), content)

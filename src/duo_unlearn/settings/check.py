@@ -16,11 +16,10 @@ from ..erasers.wraps import why_not_wrapped
 from ..errors import DuoError
 from ..families.identify import model_faults
 from ..families.registry import FAMILIES
-from ..guards.registry import GUARDS
 from ..runs.folder import Run
 from ..storage.files import printable
 from ..storage.forms import read_yaml
-from .guards import check_asked
+from .guards import check_asked, check_guard_family
 from .resolve import resolve_settings, settings_layers
 from .tree import Settings, merge, resolve
 
@@ -127,8 +126,7 @@ def check_family(settings: Settings, family: str) -> None:
         hint = "another --eraser; or --set wrap=null"
         raise DuoError(f"the eraser {settings.eraser} cannot be wrapped in {settings.wrap}", got=reason, hint=hint)
     for name in settings.guard:
-        if (reason := GUARDS.get(name).why_not(kind)) is not None:
-            raise DuoError(f"the guard {name} cannot be used here", got=reason, hint="duo guards")
+        check_guard_family(name, family)
 
 
 def check_device(settings: Settings) -> None:

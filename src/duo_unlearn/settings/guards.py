@@ -9,6 +9,7 @@ from ..concepts.spec import Concept, DetectorSpec
 from ..detectors.own_function import is_own
 from ..detectors.registry import check_detector
 from ..errors import DuoError
+from ..families.registry import FAMILIES
 from ..guards.registry import GUARDS
 from .tree import Settings
 
@@ -24,6 +25,12 @@ def guard_detector(
         return DetectorSpec(name=name, labels=list(labels or []), threshold=threshold)
     spec = concept.detector_named(name or settings.detector)
     return spec if threshold is None else spec.model_copy(update={"threshold": threshold})
+
+
+def check_guard_family(guard: str, family: str) -> None:
+    """Fail for a guard that a family cannot have."""
+    if (reason := GUARDS.get(guard).why_not(FAMILIES.get(family))) is not None:
+        raise DuoError(f"the guard {guard} cannot be used here", got=reason, hint="duo guards")
 
 
 def check_asked(
