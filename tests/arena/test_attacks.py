@@ -130,6 +130,7 @@ def test_what_was_found_is_replayed_on_another_run(run: Session, tmp_path: Path)
         attack(reopen(other), ["p4d"], replay=run.run.folder)
 
 
+@pytest.mark.slow
 def test_a_replay_of_other_prompts_is_refused_and_a_new_search_is_replayed_anew(run: Session, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run.run.folder, tmp_path / "other"))
     path = run.run.attempts / "original" / "direct" / "ring-a-bell.custom" / "found-0000.json"
@@ -233,6 +234,7 @@ def test_an_unknown_system_is_refused(run: Session, name: str) -> None:
         attack(run, ["direct"], systems=[name])
 
 
+@pytest.mark.slow
 def test_a_search_is_aware_of_a_guard_or_says_that_it_is_not(run: Session) -> None:
     system = "duo+negative-prompt"
     for aware in (False, True):

@@ -21,6 +21,7 @@ from duo_unlearn.session import Session
 from duo_unlearn.storage.files import read_tensors, write_tensors
 from duo_unlearn.storage.pictures import image_fault
 
+from ..slow import slow
 from .small_run import make_run, pictures, reopen
 
 
@@ -146,7 +147,7 @@ def test_what_a_killed_import_left_is_no_edit(run: Session) -> None:
     assert "edits here: duo;" in str(raised.value.hint)
 
 
-@pytest.mark.parametrize("change", [_replace_image, _edit_attempt, _edit_digit, _edit_verdict])
+@pytest.mark.parametrize("change", [_replace_image, _edit_attempt, *slow([_edit_digit, _edit_verdict])])
 def test_what_was_changed_is_made_again(run: Session, change: Callable[[Session], Path]) -> None:
     before, images = run.run.results.read_bytes(), pictures(run.run.folder)
     change(run)

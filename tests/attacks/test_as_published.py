@@ -18,6 +18,7 @@ from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word
 from duo_unlearn.records import Prompt
 from duo_unlearn.runs.search_state import NO_STATE
 
+from ..slow import slow
 from .prompt_cut import asked, blind, target
 
 PROMPT, SEED = Prompt("a red knight holding a sword in the snow", {}), 3
@@ -116,7 +117,7 @@ def test_p4d_k_has_a_free_token_before_every_third_word(whole: Target, words: in
     assert template.count(-1) == words // 3 + 1
 
 
-@pytest.mark.parametrize("attack", ["p4d", "p4d-k"])
+@pytest.mark.parametrize("attack", ["p4d", *slow(["p4d-k"])])
 def test_p4d_keeps_the_most_similar_image_and_asks_no_detector(whole: Target, attack: str) -> None:
     def asked_for(_images: object) -> NoReturn:
         raise AssertionError("the detector was asked")

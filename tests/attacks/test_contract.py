@@ -43,8 +43,8 @@ def budget_of(name: str) -> Any:
     return budget
 
 
-VARIANTS = ("-detector", "-k", "-30", "-empty", "-100", "-300", "sneakyprompt")
-"""Forms of an attack whose code another form runs too, and the slowest one: found in the slow tests."""
+VARIANTS = ("-detector", "-k", "-30", "-empty", "-100", "-300", "sneakyprompt", "p4d", "noise-search")
+"""Forms of an attack whose code another form runs too, and the slowest ones: found in the slow tests."""
 
 
 @pytest.mark.parametrize("name", ATTACKS.names())
@@ -65,7 +65,6 @@ def test_its_facts_are_whole(name: str) -> None:
     assert not attack.asks_detector or attack.found_on in ("images", "model")
 
 
-# The forms of P4D that ask the detector are slow: they differ from the others in what is kept alone.
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow if name.endswith(VARIANTS) else ()) for name in ATTACKS.names()],

@@ -21,6 +21,7 @@ from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word
 from duo_unlearn.records import Prompt
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
 
+from ..slow import slow_but
 from .prompt_cut import asked, blind, target
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -87,15 +88,11 @@ def test_ring_a_bell_beats_random_search_with_as_many_looks(whole: Target) -> No
     assert worse[2] < 0.85 * random
 
 
-FAST = {"p4d", "ring-a-bell", "concept-inversion"}
-"""Searches of few seconds: the others repeat themselves, and go on after a kill, in the slow tests."""
+FAST = ("ring-a-bell", "concept-inversion")
+"""Searches of a second: the others repeat themselves, and go on after a kill, in the slow tests."""
 
 
-def searches() -> list[Any]:
-    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in sorted(SMALL)]
-
-
-@pytest.mark.parametrize("name", searches())
+@pytest.mark.parametrize("name", slow_but(sorted(SMALL), FAST))
 def test_a_search_repeats_itself(name: str, whole: Target) -> None:
     prompts, seeds = asked(2), [3, 4]
     shares: list[float] = []
@@ -127,7 +124,7 @@ class Dying(SearchState):
             raise Killed
 
 
-@pytest.mark.parametrize("name", searches())
+@pytest.mark.parametrize("name", slow_but(sorted(SMALL), FAST))
 def test_a_killed_search_goes_on_bit_for_bit(name: str, whole: Target, tmp_path: Path) -> None:
     prompts, seeds, find = asked(2)[: 1 if name == "ring-a-bell" else 2], [3, 4], ATTACKS.get(name).find
     seeds = seeds[: len(prompts)]

@@ -20,6 +20,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
 
 from ..families import small_models as small
+from ..slow import slow
 from .prompt_cut import asked, target
 
 SOFT = ATTACKS.get("soft-prompt")
@@ -40,6 +41,7 @@ def fixed_error(soft: Soft) -> float:
         return float(soft.error(torch.Generator().manual_seed(11), 16))
 
 
+@pytest.mark.slow
 def test_it_starts_from_a_plain_text_and_lowers_its_loss_on_a_fixed_batch(whole: Target) -> None:
     soft = Soft(whole)
     torch.testing.assert_close(soft.conditioning().text, whole.model.condition([START]).text)
@@ -78,7 +80,7 @@ def test_it_repeats_itself_and_goes_on_after_a_kill(whole: Target, tmp_path: Pat
     assert resumed.findings == straight.findings
 
 
-@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("family", ["sdxl", *slow(["sd3", "flux"])])
 def test_it_runs_on_every_family(whole: Target, family: str, tmp_path: Path) -> None:
     model = load_model(
         str(getattr(small, family)(tmp_path / "model")), torch.device("cpu"), resolution=small.RESOLUTION

@@ -31,6 +31,7 @@ from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.runs.search_state import NO_STATE
 
 from ..families import small_models as small
+from ..slow import slow_but
 from .prompt_cut import asked
 from .test_searches import SMALL
 from .test_searches import small as small_budget
@@ -108,7 +109,7 @@ def test_gradients_reach_both_encoders(model: Model) -> None:
     assert gradient[first:].abs().min() > 0
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize("name", slow_but(sorted(SMALL), ("unlearndiffatk", "ring-a-bell", "concept-inversion")))
 def test_a_search_writes_tokens_of_both(name: str, aim: Target) -> None:
     attack, budget = ATTACKS.get(name), small_budget(name)
     assert why_not(attack, aim.model, has_edits=True) is None

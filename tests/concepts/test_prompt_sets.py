@@ -11,6 +11,7 @@ import pytest
 from duo_unlearn.concepts.prompt_sets import (
     Counts,
     PromptSet,
+    choices_of,
     choose_fill,
     fill_template,
     placeholders,
@@ -60,7 +61,7 @@ def test_articles(template: str, words: dict[str, str], text: str) -> None:
 
 
 def test_words_and_labels_may_differ(hat: Concept) -> None:
-    words, labels = choose_fill(hat, random.Random(0))
+    words, labels = choose_fill(hat, random.Random(0), choices_of(hat))
     assert words["who"] == labels["who"]
     assert labels["where"] == "shore"
     assert words["where"] in ("by the sea", "on the beach")
@@ -91,7 +92,7 @@ def bilingual(hat: Concept) -> Concept:
 
 def test_other_words_for_a_choice_say_the_same(bilingual: Concept) -> None:
     rng = random.Random(0)
-    drawn = [choose_fill(bilingual, rng, {"who", "who_german"}) for _ in range(40)]
+    drawn = [choose_fill(bilingual, rng, choices_of(bilingual, {"who", "who_german"})) for _ in range(40)]
     german = {"king": "Koenig", "owl": "Eule"}
     assert {words["who"] for words, _ in drawn} == {"king", "owl"}
     assert all(words["who_german"] == german[words["who"]] for words, _ in drawn)
@@ -119,7 +120,7 @@ def combination(shows: dict[str, str]) -> tuple[str, ...]:
 def of_pairs(sword: Concept) -> set[tuple[str, ...]]:
     """Every combination that pairs may use with a sword in hand."""
     accept, rng = splitter(sword, held_out=False), random.Random(0)
-    drawn = [choose_fill(sword, rng)[1] | {"item": "sword"} for _ in range(3000)]
+    drawn = [choose_fill(sword, rng, choices_of(sword))[1] | {"item": "sword"} for _ in range(3000)]
     return {combination(labels) for labels in drawn if accept(labels)}
 
 

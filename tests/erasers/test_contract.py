@@ -16,15 +16,12 @@ from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.storage.files import read_tensors
 
+from ..slow import slow_but
 from .small import OPTIONS, killed_at
 
-LIGHT = ("esd-x", "spm", "hirm")
-"""A full change of weights, an adapter, and one of the text encoder: the others' resumption is tested as slow."""
-COURSES = [
-    pytest.param(name, marks=() if name in LIGHT else pytest.mark.slow)
-    for name in ERASERS.names()
-    if ERASERS.get(name).course is not None and not ERASERS.get(name).trains
-]
+LIGHT = ("esd-x", "hirm")
+"""A full change of weights and one of the text encoder: the others' resumption is tested as slow."""
+COURSES = [name for name in ERASERS.names() if ERASERS.get(name).course is not None and not ERASERS.get(name).trains]
 
 
 def settings_of(name: str) -> dict[str, object]:
@@ -41,11 +38,7 @@ def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> N
     assert all(reason is None or len(reason) > 10 for reason in reasons.values())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in (*LIGHT, "duo", "uce", "rece", "advunlearn") else pytest.mark.slow)
-     for n in ERASERS.names()],
-)  # fmt: skip
+@pytest.mark.parametrize("name", slow_but(ERASERS.names(), (*LIGHT, "duo", "uce", "advunlearn")))
 def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Path, name: str) -> None:
     run = duo.open_run(run_folder, settings=settings_of(name), quiet=True)
     said: list[str] = []
@@ -70,7 +63,7 @@ def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Pa
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
 
 
-@pytest.mark.parametrize("name", COURSES)
+@pytest.mark.parametrize("name", slow_but(COURSES, LIGHT))
 def test_a_training_that_was_killed_goes_on_bit_for_bit(
     run_folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

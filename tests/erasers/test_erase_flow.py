@@ -30,6 +30,7 @@ from duo_unlearn.families.noise import Diffusion
 from duo_unlearn.families.registry import FAMILIES
 
 from ..families import small_models as small
+from ..slow import slow
 from .small import CPU
 from .words_alone import SAFE, UNSAFE, context_of
 
@@ -176,7 +177,7 @@ def test_the_gradient_is_twice_the_bracket_and_none_where_it_is_zero(model: Mode
         assert max(float(gradient.abs().max()) for gradient in again) < 1e-3
 
 
-@pytest.mark.parametrize("log_beta", [None, 2.5])
+@pytest.mark.parametrize("log_beta", [None, *slow([2.5])])
 def test_log_beta_is_that_of_a_match_unless_it_is_given(model: Model, tmp_path: Path, log_beta: float | None) -> None:
     # All steps are used, and the target is the anchor.
     with loss_of(model, tmp_path, safe=UNSAFE, log_beta=log_beta, last=4) as loss:
@@ -186,6 +187,7 @@ def test_log_beta_is_that_of_a_match_unless_it_is_given(model: Model, tmp_path: 
     assert value == pytest.approx((ratio - constant) ** 2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_paths_are_sampled_anew_up_to_the_refreshing_step(model: Model, tmp_path: Path) -> None:
     with loss_of(model, tmp_path, refresh=1) as loss:
         paths = []
@@ -196,6 +198,7 @@ def test_paths_are_sampled_anew_up_to_the_refreshing_step(model: Model, tmp_path
     assert torch.equal(paths[1], paths[2])
 
 
+@pytest.mark.slow
 def test_training_makes_a_safe_path_likely_under_the_unsafe_prompt(model: Model, tmp_path: Path) -> None:
     options = {"steps": 4, "lr": 5e-3, "refresh": 0, "early": 0, "last": 4}
     context = context_of("eraseflow", model, tmp_path, SHORT | options)

@@ -182,6 +182,7 @@ def tensors_of(folder: Path, wrap: str | None = "meta-unlearning") -> dict[str, 
     return read_tensors(edit_file(duo.train(duo.open_run(folder, settings=settings_of(wrap), quiet=True))))[0]
 
 
+@pytest.mark.slow
 def test_a_wrapped_esd_differs_and_resumes_bit_for_bit(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

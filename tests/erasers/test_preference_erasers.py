@@ -94,6 +94,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert (DIFFUSION_DPO.trains, DCPO.trains) == (True, True)
 
 
+@pytest.mark.slow
 def test_the_course_for_wraps_is_the_training_bit_for_bit(tmp_path: Path) -> None:
     changes = {"max_train_steps": 3, "lr_scheduler": "cosine", "gradient_accumulation_steps": 2, "train_batch_size": 1}
     run = Run(tmp_path / "plain")

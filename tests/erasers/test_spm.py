@@ -23,6 +23,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.families.registry import FAMILIES
 
 from ..families import small_models as small
+from ..slow import slow
 from .small import CPU, pairs_in
 from .words_alone import SAFE, UNSAFE, context_of
 
@@ -186,7 +187,7 @@ def test_strength_0_is_the_original_and_a_merge_is_the_adapter(model: Model, edi
     torch.testing.assert_close(asked(merged), after, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("family", ["sdxl", *slow(["sd3", "flux"])])
 def test_every_family_can_have_it(tmp_path: Path, family: str) -> None:
     assert all(ERASERS.get("spm").why_not(FAMILIES.get(name)) is None for name in FAMILIES.names())
     model = load_model(str(getattr(small, family)(tmp_path / family)), CPU, resolution=small.RESOLUTION)

@@ -183,6 +183,7 @@ def whole(model: Model, tmp_path_factory: pytest.TempPathFactory) -> EraserConte
 
 
 @pytest.mark.parametrize("kill", [killed_in_a_round, killed_in_an_inversion, killed_in_the_second_stage])
+@pytest.mark.slow
 def test_it_resumes_bit_for_bit_wherever_it_was_killed(
     model: Model, whole: EraserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: Any
 ) -> None:

@@ -27,6 +27,7 @@ from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 
+from ..slow import slow
 from .small import CPU, pairs_in, prepare, quick
 
 
@@ -89,6 +90,7 @@ def test_training_moves_the_margins_the_right_way_and_logs_it(run: Run) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_base_weights_do_not_change(run: Run) -> None:
     model, cache, pairs = prepare(run)
     before = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
@@ -98,6 +100,7 @@ def test_the_base_weights_do_not_change(run: Run) -> None:
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+@pytest.mark.slow
 def test_accumulation_equals_one_batch(tmp_path: Path) -> None:
     def run_with(name: str, batch: int, accumulation: int) -> dict[str, torch.Tensor]:
         model, cache, pairs = prepare(Run(tmp_path / name))
@@ -115,7 +118,10 @@ def test_accumulation_equals_one_batch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sides": "safe"}, {"sides": "unsafe"}, {"pairing": "unpaired"}, {"prior_weight": 0}, {"share_timestep": False}],
+    [
+        {"pairing": "unpaired"},
+        *slow([{"sides": "safe"}, {"sides": "unsafe"}, {"prior_weight": 0}, {"share_timestep": False}]),
+    ],
 )
 def test_each_variant_trains(run: Run, changes: dict[str, object]) -> None:
     model, cache, pairs = prepare(run)

@@ -36,6 +36,7 @@ def content(page: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Path, Path]) -> None:
     rows = {row["system"]: row for row in content(arena_run[1])["systems"]}
     assert list(rows) == ["original", *SYSTEMS]
@@ -54,6 +55,7 @@ def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Pat
     assert "edit-removal" in attacked
 
 
+@pytest.mark.slow
 def test_the_same_command_makes_nothing_again(arena_run: tuple[Path, Path]) -> None:
     folder, page = arena_run
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".png")}
@@ -66,6 +68,7 @@ def test_the_same_command_makes_nothing_again(arena_run: tuple[Path, Path]) -> N
     assert (page.parent / "arena.json").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_runs_of_several_seeds_are_pooled_and_others_refused(arena_run: tuple[Path, Path], tmp_path: Path) -> None:
     folder, _ = arena_run
     first = duo.open_run(folder, quiet=True)
@@ -109,6 +112,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_made(
     assert not run.run.pairs.exists()
 
 
+@pytest.mark.slow
 def test_pooling_adds_counts_up(arena_run: tuple[Path, Path]) -> None:
     first = next(e for e in read_results(duo.open_run(arena_run[0], quiet=True).run).estimates if e.metric == "dsr")
     import dataclasses

@@ -27,12 +27,13 @@ from duo_unlearn.storage.files import write_json
 from duo_unlearn.system import EditFile, System
 
 from ..families import small_models as small
+from ..slow import slow, slow_but
 from .edited_run import CPU, add_weight_edits, plain_pixels, run_folder
 
 SOURCES: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux}
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+@pytest.fixture(scope="module", params=slow_but(SOURCES, ("sdxl",)))
 def family_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a small model of a family; the folder's parent is named after it."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -175,7 +176,7 @@ def test_an_edit_by_itself_has_the_settings_of_its_concept_and_base(run: Path, t
     assert settings_of(source, {**provenance, "concept": "balloon"}).concept == "balloon"
 
 
-@pytest.mark.parametrize("fault", ["flat", "nan"])
+@pytest.mark.parametrize("fault", ["flat", *slow(["nan"])])
 def test_images_that_are_none_never_pass_as_the_same(fault: str, tmp_path: Path) -> None:
     """Two broken models give the same images: flat ones, or none."""
     folder = run_folder("mini", tmp_path / "run")

@@ -22,6 +22,7 @@ from duo_unlearn.families.noise import Diffusion, Flow
 from duo_unlearn.mini.model.bundle import weights_folder
 
 from ..random_adapter import random_adapter
+from ..slow import slow
 from . import small_models as small
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -36,7 +37,11 @@ PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "gr
 PROMPTS = ["a red knight", "a blue boat by the sea", ""]
 
 
-@pytest.fixture(scope="module", params=sorted(MAKERS))
+VARIANTS = ("sd3-without-t5", "flux-schnell")
+"""Families in another form: in the slow tests."""
+
+
+@pytest.fixture(scope="module", params=[*sorted(MAKERS.keys() - VARIANTS), *slow(VARIANTS)])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
 

@@ -22,6 +22,7 @@ from duo_unlearn.records import Level
 from duo_unlearn.storage.files import read_tensors
 
 from ..families import small_models as small
+from ..slow import slow_but
 from .small import REQUESTS, context_of, sample
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -57,12 +58,10 @@ def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> No
     assert all(reason is None or len(reason) > 10 for reason in reasons.values())
 
 
-OTHERS = ("sdxl", "flux")
-"""Families of which another one of the same kind is in the fast tests: a UNet, a rectified flow."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "pno")) for n in GUARDS.names()])
-@pytest.mark.parametrize("family", [pytest.param(f, marks=[pytest.mark.slow] * (f in OTHERS)) for f in sorted(MAKERS)])
+# A UNet and a rectified flow, a guard of the text, one of the prediction and one of the image are fast. The others have
+# fast tests of their own.
+@pytest.mark.parametrize("name", slow_but(GUARDS.names(), ("negative-prompt", "sld", "output-filter")))
+@pytest.mark.parametrize("family", slow_but(sorted(MAKERS), ("mini", "sd3")))
 def test_every_guard_works_on_a_family_or_says_why_not(name: str, family: str, tmp_path: Path) -> None:
     made = MAKERS[family](tmp_path / "model")
     model = load_model(str(made), torch.device("cpu"), resolution=None if family == "mini" else small.RESOLUTION)

@@ -104,6 +104,7 @@ def test_blocks_are_averaged() -> None:
     assert found.n == 120
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_let_go() -> None:
     """Of many batches no more than a block's stay in memory."""
     measure, batches = Kid(block=50), []

@@ -81,6 +81,7 @@ def test_a_file_of_no_tensors_is_read_again(tmp_path: Path) -> None:
     assert storage.read_tensors(tmp_path / "a.safetensors") == ({}, {})
 
 
+@pytest.mark.slow
 def test_the_same_tensors_and_metadata_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from duo_unlearn.storage.files import write_tensors;"

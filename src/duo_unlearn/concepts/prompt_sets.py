@@ -82,33 +82,46 @@ def fill_template(template: str, words: Mapping[str, str]) -> str:
     return re.sub(r"\b([aA])(?= [aeiou])", r"\1n", template.format_map(dict(words)))
 
 
-def choose_fill(
-    concept: Concept, rng: random.Random, used: Collection[str] = ()
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Random words for every placeholder, and the labels they stand for.
+class Choice(NamedTuple):
+    """What is chosen at random for a template. names: the placeholders that say it; labels: what there is to choose."""
 
-    colour_german is the choice of colour in other words, and has no label of its own. used: the placeholders of the
-    template, which must all have words for what is chosen.
+    base: str
+    names: list[str]
+    labels: list[str]
+
+
+def choices_of(concept: Concept, used: Collection[str] = ()) -> list[Choice]:
+    """The choices of a concept for a template whose placeholders are `used`: those must have words for every label.
+
+    colour_german says the choice of colour in other words, and is no choice of its own.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in concept.fill:
+        groups.setdefault(base_of(concept, name), []).append(name)
+    choices = []
+    for base, names in groups.items():
+        needed = [name for name in names if name in used] or names[:1]
+        labels = [one for one in concept.fill[needed[0]] if all(one in concept.fill[n] for n in needed)]
+        choices.append(Choice(base, names, labels))
+    return choices
+
+
+def choose_fill(
+    concept: Concept, rng: random.Random, choices: Sequence[Choice]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Random words for every placeholder, and the labels they stand for. A placeholder without words for one has none.
+
+    choices: those of `choices_of` for the template's placeholders.
     """
     words: dict[str, str] = {}
     labels: dict[str, str] = {}
-    for base, names in _choices(concept).items():
-        needed = [name for name in names if name in used] or names[:1]
-        label = rng.choice([one for one in concept.fill[needed[0]] if all(one in concept.fill[n] for n in needed)])
-        labels[base] = label
+    for base, names, candidates in choices:
+        label = labels[base] = rng.choice(candidates)
         for name in names:
             values = concept.fill[name]
             if label in values:
                 words[name] = rng.choice(values[label]) if isinstance(values, dict) else label
     return words, labels
-
-
-def _choices(concept: Concept) -> dict[str, list[str]]:
-    """Each placeholder with the others that say the same in other words: {"colour": ["colour", "colour_german"]}."""
-    found: dict[str, list[str]] = {}
-    for name in concept.fill:
-        found.setdefault(base_of(concept, name), []).append(name)
-    return found
 
 
 def base_of(concept: Concept, name: str) -> str:
@@ -125,12 +138,12 @@ def prompts_of(concept: Concept, several: Sequence[Templates], count: int, seed:
     """
     rng = random.Random(seed)
     prompts: dict[str, Prompt] = {}
-    left, turn = list(several), 0
+    left = [[_Drawer.of(concept, template, one.shows) for template in one.templates] for one in several]
+    turn = 0
     while len(prompts) < count and left:
-        templates = left[turn % len(left)]
-        prompt = _new_prompt(concept, templates, rng, accept, prompts)
+        prompt = _new_prompt(concept, left[turn % len(left)], rng, accept, prompts)
         if prompt is None:
-            left.remove(templates)
+            del left[turn % len(left)]
         else:
             prompts[prompt.text] = prompt
             turn += 1
@@ -141,18 +154,31 @@ def prompts_of(concept: Concept, several: Sequence[Templates], count: int, seed:
     return [distinct[i % len(distinct)] for i in range(count)]
 
 
-def _new_prompt(
-    concept: Concept, templates: Templates, rng: random.Random, accept: Accept, prompts: Mapping[str, Prompt]
-) -> Prompt | None:
-    """A prompt of templates that is not among `prompts` yet; None if many draws in a row give none."""
-    for _ in range(MOST_DRAWS):
-        template = rng.choice(templates.templates)
+class _Drawer(NamedTuple):
+    """A template and what may be chosen for it. states: what its placeholders state; shows: what the set adds."""
+
+    template: str
+    choices: list[Choice]
+    states: list[str]
+    shows: dict[str, str]
+
+    @classmethod
+    def of(cls, concept: Concept, template: str, shows: dict[str, str]) -> _Drawer:
         used = placeholders(template)
-        words, labels = choose_fill(concept, rng, used)
-        shows = {base: labels[base] for base in sorted({base_of(concept, name) for name in used})} | templates.shows
-        text = fill_template(template, words)
-        if text not in prompts and accept(labels | templates.shows):
-            return Prompt(text, shows)
+        states = sorted({base_of(concept, name) for name in used})
+        return cls(template, choices_of(concept, used), states, shows)
+
+
+def _new_prompt(
+    concept: Concept, drawers: Sequence[_Drawer], rng: random.Random, accept: Accept, prompts: Mapping[str, Prompt]
+) -> Prompt | None:
+    """A prompt of one of the templates that is not among `prompts` yet; None if many draws in a row give none."""
+    for _ in range(MOST_DRAWS):
+        drawer = rng.choice(drawers)
+        words, labels = choose_fill(concept, rng, drawer.choices)
+        text = fill_template(drawer.template, words)
+        if text not in prompts and accept(labels | drawer.shows):
+            return Prompt(text, {base: labels[base] for base in drawer.states} | drawer.shows)
     return None
 
 

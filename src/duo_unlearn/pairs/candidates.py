@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..concepts.prompt_sets import Accept, choose_fill, fill_template, placeholders, splitter
+from ..concepts.prompt_sets import Accept, choices_of, choose_fill, fill_template, placeholders, splitter
 from ..concepts.spec import Concept
 from ..errors import DuoError
 from .manifest import KindTries
@@ -48,8 +48,9 @@ def _allowed_words(concept: Concept, kind: int, rng: random.Random, accept: Acce
     attribute, _, label = next(iter(concept.detector.labels), "").partition("=")
     concept_shows = {attribute: label} if label else {}
     used = placeholders(concept.pairs[kind].unsafe) | placeholders(concept.pairs[kind].safe)
+    choices = choices_of(concept, used)
     for _ in range(MOST_FILLS):
-        words, labels = choose_fill(concept, rng, used)
+        words, labels = choose_fill(concept, rng, choices)
         if accept(labels | concept_shows) and accept(labels | concept.pairs[kind].shows):
             return words
     raise DuoError(
