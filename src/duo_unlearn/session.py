@@ -143,8 +143,9 @@ class Session:
         return [self.system(name) for name in self._names()]
 
     def _names(self) -> list[str]:
-        edit = self.settings.edit
-        names = [ORIGINAL, edit] if self.run.edit(edit).is_dir() else [ORIGINAL]
+        edit, floor = self.settings.edit, self.settings.floor
+        whole = edit if floor is None else f"{floor}+{edit}"
+        names = [ORIGINAL, whole] if self.run.edit(edit).is_dir() else [ORIGINAL]
         return [*names, "+".join([*names[1:], *self.settings.guard])] if self.settings.guard else names
 
     def known_systems(self) -> dict[str, System]:

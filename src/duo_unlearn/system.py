@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .edits.provenance import edit_hash, edit_names
+from .edits.provenance import edit_hash, edit_names, read_provenance
 from .errors import DuoError
 from .guards.registry import GUARDS
 from .guards.stacking import check_stack
@@ -94,13 +94,15 @@ def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], 
     parts = [part for part in name.split("+") if part != ORIGINAL]
     if repeated := [part for part in parts if parts.count(part) > 1]:
         raise DuoError("a system holds each edit and guard once", got=name, hint=f"name {repeated[0]} once")
-    chosen_edits, chosen_guards = [], []
+    chosen_edits: list[EditFile] = []
+    chosen_guards: list[GuardChoice] = []
     for part in parts:
         if part in GUARDS.names():
             kind = GUARDS.get(part)
             validated = kind.settings.model_validate(dict(options.get(part, {}))).model_dump(mode="json")
             chosen_guards.append(GuardChoice(part, validated, pairs if kind.learns else ""))
         elif part and (edits / part).is_dir() and "/" not in part:
+            _check_below(edits / part, chosen_edits)
             chosen_edits.append(EditFile(part, edits / part, edit_hash(edits / part)))
         else:
             there = ", ".join(edit_names(edits))
@@ -108,3 +110,15 @@ def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], 
             raise DuoError("unknown system", got=name, hint=hint)
     check_stack([guard.name for guard in chosen_guards])
     return System(tuple(chosen_edits), tuple(chosen_guards))
+
+
+def _check_below(folder: Path, below: list[EditFile]) -> None:
+    """Fail for an edit that was made on top of others which do not come before it, or are not what they were."""
+    on = {str(one["name"]): str(one["sha256"]) for one in read_provenance(folder).get("on", [])}
+    there = {edit.name: edit.sha256 for edit in below}
+    if missing := [name for name in on if name not in there]:
+        hint = f"name it as {'+'.join([*on, folder.name])}"
+        raise DuoError(f"the edit {folder.name} was made on top of {missing[0]}", got="a system without it", hint=hint)
+    if changed := [name for name in on if there[name] != on[name]]:
+        hint = "make it again: duo train, or the same arena"
+        raise DuoError(f"the edit {folder.name} was made on another {changed[0]}", got="one made anew since", hint=hint)

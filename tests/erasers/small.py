@@ -39,6 +39,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "salun": {"steps": 2, "batch": 2},
     "diffusion-dpo": {"max_train_steps": 2, "rank": 2},
     "dcpo": {"max_train_steps": 2, "rank": 2},
+    "robust-duo": {"max_train_steps": 2, "rank": 2, "hold_batch": 2},
 }
 """What keeps each eraser's training small; those that are not named are quick as they are."""
 

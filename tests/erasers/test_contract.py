@@ -52,6 +52,7 @@ def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Pa
     folder = duo.train(run, said.append)
     assert torch.equal(prediction(), before)  # the model is what it was
     edit = read_edit(folder, name)
+    assert edit.kind == ERASERS.get(name).makes
     assert edit.provenance["concept"] == "sword"
     assert edit.provenance["base"] == run.model.fingerprint()
     with edit.on(run.model):

@@ -5,9 +5,10 @@ Each reads from and writes to the run folder, and skips what is done under the s
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from ..concepts.prompt_files import prompts_digest
 from ..detectors.interface import Detector
 from ..detectors.registry import make_detector
+from ..edits.files import read_edit
 from ..edits.lora import detach
 from ..erasers.interface import EraserContext, State, checked_options
 from ..erasers.registry import ERASERS
@@ -37,12 +39,16 @@ from .results import make_results
 
 
 class EditPlan(NamedTuple):
-    """An edit to be made. name: its own. options: of the eraser, in place of the run's where they are given."""
+    """An edit to be made. name: its own. options: of the eraser, in place of the run's where they are given.
+
+    floor: the eraser whose edit lies below it.
+    """
 
     name: str
     eraser: str
     options: Mapping[str, Any] = {}
     wrap: str | None = None
+    floor: str | None = None
 
 
 class Measurement(NamedTuple):
@@ -108,7 +114,7 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
         raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
     detach(session.model)  # an evaluation leaves adapters on it, switched off
     if plan is not None:
-        settings = settings.model_copy(update={"eraser": plan.eraser, "wrap": plan.wrap})
+        settings = settings.model_copy(update={"eraser": plan.eraser, "wrap": plan.wrap, "floor": plan.floor})
     check_family(settings, session.family)
     eraser = ERASERS.get(settings.eraser)
     own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
@@ -121,11 +127,25 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
         eraser = wrapped(eraser, settings.wrap, settings.wraps.get(settings.wrap, {}))
     if not eraser.trains:
         alone(f"train with {eraser.name}")
-    context = EraserContext(
-        session.model, session.concept, run, pairs, options, settings.seed, provenance, quiet=session.quiet
-    )  # fmt: skip
-    state = eraser.erase(context, eraser.name if plan is None else plan.name)
+    with _floor(session, settings.floor) as below:
+        context = EraserContext(
+            session.model, session.concept, run, pairs, options, settings.seed, {**provenance, **below},
+            quiet=session.quiet,
+        )  # fmt: skip
+        state = eraser.erase(context, eraser.name if plan is None else plan.name)
     return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)
+
+
+@contextlib.contextmanager
+def _floor(session: Session, name: str | None) -> Iterator[dict[str, Any]]:
+    """The edit of an eraser by that name acts inside the block, and is made first; gives what provenance says of it."""
+    if name is None:
+        yield {}
+        return
+    make_edit(session, EditPlan(name, name))
+    edit = read_edit(session.run.edit(name), name)
+    with edit.on(session.model):
+        yield {"on": [{"name": name, "sha256": edit.sha256}]}
 
 
 def evaluate(session: Session, systems: Sequence[System] | None = None) -> Measurement:

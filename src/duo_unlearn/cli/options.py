@@ -57,6 +57,10 @@ FLAGS: Final[dict[str, tuple[str, Any]]] = {
         "wrap",
         Annotated[str | None, typer.Option("--wrap", help="A wrap of the eraser's training, one of `duo wraps`.")],
     ),
+    "floor": (
+        "floor",
+        Annotated[str | None, typer.Option("--floor", help="An eraser whose edit lies below the eraser's, e.g. uce.")],
+    ),
     "guard": ("guard", GuardNames),
     "detector": (
         "detector",

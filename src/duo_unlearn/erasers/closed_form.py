@@ -92,7 +92,7 @@ def closed_form_eraser(name: str, title: str, settings: type[Strict], solve: Sol
     def erase(context: EraserContext, edit: str) -> State:
         return _erase(context, edit, solve)
 
-    return Eraser(name, title, settings, "prompts", _why_not, erase)
+    return Eraser(name, title, settings, "prompts", _why_not, erase, makes="low-rank")
 
 
 def _why_not(family: Family) -> str | None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .interface import Eraser, EraserContext, Reads, State
+from .interface import Eraser, EraserContext, Makes, Reads, State
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -35,9 +35,10 @@ def course_eraser(
     why_not: Callable[[Family], str | None],
     make: MakeCourse,
     level: Level = "generator",
+    makes: Makes = "weights",
 ) -> Eraser:
     """The eraser of a course: it resumes, and knows its edit again under the same settings."""
-    return Eraser(name, title, settings, reads, why_not, erase_by(make), course=make, level=level)
+    return Eraser(name, title, settings, reads, why_not, erase_by(make), course=make, level=level, makes=makes)
 
 
 def erase_by(make: MakeCourse) -> Callable[[EraserContext, str], State]:

@@ -32,7 +32,7 @@ class Descent:
     """A training. tensors: what is trained, by name. loss(step): a scalar, step from 0. rate: AdamW's learning rate.
 
     clip: the gradient's largest norm; None: no limit. masks: name → where a tensor may change, ones and zeros. memory:
-    what the loss keeps between steps, by name.
+    what the loss keeps between steps, by name. notes: further figures of the last step, as the loss left them.
     """
 
     tensors: Mapping[str, Tensor]
@@ -44,6 +44,7 @@ class Descent:
     clip: float | None = None
     masks: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     memory: MutableMapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    notes: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def descend(descent: Descent, denoiser: nn.Module, run: Run, name: str, key: str, *, quiet: bool = False) -> int:
@@ -89,7 +90,8 @@ def _step(descent: Descent, optimizer: torch.optim.Optimizer, tensors: Sequence[
             gradient.mul_(mask)
     norm = nn.utils.clip_grad_norm_(tensors, descent.clip if descent.clip is not None else math.inf)
     optimizer.step()
-    return {"step": step + 1, "loss": float(loss.detach()), "gradient_norm": float(norm), "lr": rate}
+    figures = {"loss": float(loss.detach()), **descent.notes, "gradient_norm": float(norm), "lr": rate}
+    return {"step": step + 1, **figures}
 
 
 def generator_of(seed: int, *what: int | str) -> torch.Generator:

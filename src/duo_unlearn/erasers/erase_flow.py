@@ -181,5 +181,11 @@ def _why_not(family: Family) -> str | None:
 
 
 ERASE_FLOW: Final = course_eraser(
-    "eraseflow", "EraseFlow: a safe path made likely", EraseFlowSettings, "prompts", _why_not, _course
+    "eraseflow",
+    "EraseFlow: a safe path made likely",
+    EraseFlowSettings,
+    "prompts",
+    _why_not,
+    _course,
+    makes="lora",
 )

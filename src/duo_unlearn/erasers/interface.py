@@ -21,6 +21,10 @@ Reads = Literal["images", "prompts", "images and prompts"]
 """What of the pairs an eraser uses, for tables."""
 
 
+Makes = Literal["lora", "low-rank", "weights"]
+"""The kind of an eraser's edit, as `edits.interface` tells them apart."""
+
+
 class EraserContext(NamedTuple):
     """What an eraser works on.
 
@@ -45,6 +49,7 @@ class Eraser(NamedTuple):
     or None. erase(context, name): writes the edit of that name into the run, or finds it there under the same settings;
     the same context gives the same bytes. trains: whether it is a training that several processes share. course: how
     its training is set up, where it is one by gradient descent. level: where it acts, by the survey's four levels.
+    makes: the kind of its edit.
     """
 
     name: str
@@ -56,6 +61,18 @@ class Eraser(NamedTuple):
     trains: bool = False
     course: MakeCourse | None = None
     level: Level = "generator"
+    makes: Makes = "weights"
+
+
+def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:
+    """Why the edit of one eraser cannot lie below that of another, or None."""
+    if floor.name == eraser.name:
+        return "a system holds each edit once"
+    if floor.makes == "lora":
+        return "it makes an adapter, which a training on top of it would switch off in its reference"
+    if eraser.course is None or eraser.trains:
+        return f"{eraser.name} reads the original model alone; robust-duo trains on what lies below it"
+    return None
 
 
 def checked_options(eraser: Eraser, options: Mapping[str, Any]) -> Strict:

@@ -25,5 +25,6 @@ ERASERS: Final[Registry[Eraser]] = Registry(
         "salun": "erasers.salun:SALUN",
         "diffusion-dpo": "erasers.preference:DIFFUSION_DPO",
         "dcpo": "erasers.preference:DCPO",
+        "robust-duo": "erasers.robust.eraser:ROBUST_DUO",
     },
 )

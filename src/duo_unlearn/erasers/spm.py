@@ -169,5 +169,11 @@ def _why_not(_family: Family) -> str | None:
 
 
 SPM: Final = course_eraser(
-    "spm", "SPM: an adapter of rank 1, held by random anchors", SpmSettings, "prompts", _why_not, _course
+    "spm",
+    "SPM: an adapter of rank 1, held by random anchors",
+    SpmSettings,
+    "prompts",
+    _why_not,
+    _course,
+    makes="lora",
 )

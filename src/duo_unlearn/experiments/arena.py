@@ -30,7 +30,8 @@ LEVELS: Final[tuple[Level, ...]] = ("input", "encoder", "generator", "output")
 def entrant(text: str) -> EditPlan:
     """An edit from words: "esd-x", or "NAME=ERASER,OPTION=VALUE,…" for one with options of its own.
 
-    The option `wrap` is the name of a wrap. What is no eraser, no option, or no name is a DuoError.
+    The option `wrap` is the name of a wrap, and `floor` that of an eraser whose edit lies below. What is no eraser, no
+    option, or no name is a DuoError.
     """
     name, _, rest = text.partition("=")
     eraser, *words = rest.split(",") if rest else [name]
@@ -46,8 +47,11 @@ def entrant(text: str) -> EditPlan:
     wrap = options.pop("wrap", None)
     if wrap is not None:
         WRAPS.check(str(wrap))
+    floor = options.pop("floor", None)
+    if floor is not None:
+        ERASERS.check(str(floor))
     checked_options(ERASERS.get(eraser), options)
-    return EditPlan(name, eraser, options, wrap)
+    return EditPlan(name, eraser, options, wrap, floor)
 
 
 def arena(

@@ -21,7 +21,8 @@ def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems
     made = {plan.name for plan in makers}
     for session in sessions:
         for plan in makers:
-            wanted = session.settings.model_copy(update={"eraser": plan.eraser, "wrap": plan.wrap, "guard": []})
+            changes: dict[str, object] = {"eraser": plan.eraser, "wrap": plan.wrap, "floor": plan.floor, "guard": []}
+            wanted = session.settings.model_copy(update=changes)
             check_family(wanted, session.family)
         there = {*made, *edit_names(session.run.edits)}
         for name in systems:

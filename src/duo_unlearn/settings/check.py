@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..concepts.spec import Concept
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
+from ..erasers.interface import why_no_floor
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import why_not_wrapped
 from ..errors import DuoError
@@ -118,10 +119,14 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
 
 
 def check_family(settings: Settings, family: str) -> None:
-    """Fail for an eraser or a guard that a family cannot have, and for a wrap that the eraser cannot have."""
+    """Fail for an eraser or a guard that a family cannot have, and for a wrap or floor that the eraser cannot have."""
     kind, eraser = FAMILIES.get(family), ERASERS.get(settings.eraser)
-    if (reason := eraser.why_not(kind)) is not None:
-        raise DuoError(f"the eraser {settings.eraser} cannot be used here", got=reason, hint="duo erasers")
+    for name in filter(None, (settings.eraser, settings.floor)):
+        if (reason := ERASERS.get(name).why_not(kind)) is not None:
+            raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
+    if settings.floor is not None and (reason := why_no_floor(ERASERS.get(settings.floor), eraser)) is not None:
+        hint = "another --floor, or none: --set floor=null"
+        raise DuoError(f"{settings.floor} cannot lie below {settings.eraser}", got=reason, hint=hint)
     if settings.wrap is not None and (reason := why_not_wrapped(eraser)) is not None:
         hint = "another --eraser; or --set wrap=null"
         raise DuoError(f"the eraser {settings.eraser} cannot be wrapped in {settings.wrap}", got=reason, hint=hint)

@@ -106,6 +106,11 @@ class Settings(Strict):
     wrap: str | None = Field(
         None, description="A wrap of the eraser's training, one of `duo wraps`; null: none, the eraser as it is."
     )
+    floor: str | None = Field(
+        None,
+        description="An eraser whose change of weights lies below the eraser's own edit, e.g. uce; null: none. The two "
+        "act and travel together.",
+    )
     guard: list[str] = Field(
         [], description="Guards of the system that is measured beside the bare edit: `duo guards`."
     )
@@ -125,6 +130,11 @@ class Settings(Strict):
     @classmethod
     def _check_eraser(cls, name: str) -> str:
         return _registered(ERASERS, name)
+
+    @field_validator("floor")
+    @classmethod
+    def _check_floor(cls, name: str | None) -> str | None:
+        return None if name is None else _registered(ERASERS, name)
 
     @field_validator("wrap")
     @classmethod

@@ -29,6 +29,7 @@ def preference_eraser(name: str, title: str, settings: type[TrainSettings], read
         functools.partial(_erase, file=cache),
         trains=True,
         course=functools.partial(_course, file=cache),
+        makes="lora",
     )
 
 

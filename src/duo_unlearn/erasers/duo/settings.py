@@ -10,8 +10,8 @@ from ...records import Captions, Decay, Pairing, Sides, Targets
 from ...storage.forms import Strict
 
 
-class TrainSettings(Strict):
-    """The objective and the optimizer."""
+class ObjectiveSettings(Strict):
+    """The objective, the adapter and the optimizer."""
 
     beta: float = Field(500.0, gt=0, description="β of the preference term; smaller forgets more (paper: 500).")
     prior_weight: float = Field(5e6, ge=0, description="λ of the prior term (authors at β 500: 5e6); 0 turns it off.")
@@ -21,7 +21,6 @@ class TrainSettings(Strict):
     )
     max_train_steps: int = Field(1000, ge=1, description="Optimizer steps (authors: 1000).")
     train_batch_size: int = Field(4, ge=1, description="Pairs a step on each process (authors: 4).")
-    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches a step.")
     rank: int = Field(32, ge=1, description="LoRA rank; alpha is the same (authors: 32).")
     adapter_targets: Targets = Field(
         "self-attention", description="Layers with an adapter: self-attention (authors; image stream) or all-attention."
@@ -30,6 +29,18 @@ class TrainSettings(Strict):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (authors: 1.0).")
     max_timestep: int = Field(750, ge=1, le=1000, description="t is drawn from 0 to below this (authors: 750).")
     share_timestep: bool = Field(True, description="Both members of a pair get the same t (less variance).")
+    sides: Sides = Field("both", description="both; safe or unsafe: the gradient of that member alone.")
+    pairing: Pairing = Field("paired", description="unpaired: the members are judged apart, each against zero.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="Of the denoiser's forward pass.")
+    gradient_checkpointing: bool = Field(
+        False, description="Less memory for about a third more time a step, also of attacks that go through gradients."
+    )
+
+
+class TrainSettings(ObjectiveSettings):
+    """DUO's training: the objective, and what its terms read."""
+
+    gradient_accumulation_steps: int = Field(1, ge=1, description="Batches a step.")
     captions: Captions = Field(
         "none",
         description="none: the empty prompt for every term (paper); unsafe: both members under the unsafe prompt "
@@ -37,12 +48,6 @@ class TrainSettings(Strict):
     )
     caption_dropout: float = Field(
         0.0, ge=0, le=1, description="Share of pairs that get the empty prompt all the same, when captions is not none."
-    )
-    sides: Sides = Field("both", description="both; safe or unsafe: the gradient of that member alone.")
-    pairing: Pairing = Field("paired", description="unpaired: the members are judged apart, each against zero.")
-    mixed_precision: Literal["no", "fp16", "bf16"] = Field("no", description="Of the denoiser's forward pass.")
-    gradient_checkpointing: bool = Field(
-        False, description="Less memory for about a third more time a step, also of attacks that go through gradients."
     )
     checkpointing_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")

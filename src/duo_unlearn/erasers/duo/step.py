@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ...edits.lora import adapters_off
+from ...families.denoising import Noised
 from ...families.interface import Conditioning, Model, joined
 from ..latents import Cache
 from .objective import Terms, duo_loss
-from .settings import TrainSettings
+from .settings import ObjectiveSettings, TrainSettings
 
 
 class Batch(NamedTuple):
@@ -49,18 +50,19 @@ class Draws(NamedTuple):
     unnamed: Tensor
 
 
-def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: int) -> Draws:
+def draw(samples: list[int], shape: torch.Size, settings: ObjectiveSettings, seed: int, dropout: float = 0.0) -> Draws:
     """Randomness is a function of each sample's index alone.
 
     So a resumed run needs no generator state, and 4 batches of 1 pair, 1 batch of 4 and 2 processes of 2 see the same.
-    Members of a pair share ε and the posterior's noise; they share t as `share_timestep` says.
+    Members of a pair share ε and the posterior's noise; they share t as `share_timestep` says. dropout: the share of
+    pairs that get the empty prompt.
     """
     rows = []
     for sample in samples:
         generator = torch.Generator().manual_seed(random.Random(f"{seed}/sample/{sample}").getrandbits(62))
         t = torch.randint(0, settings.max_timestep, (2,), generator=generator)
         noise = torch.randn((3, *shape), generator=generator)
-        rows.append((t, noise, torch.rand(1, generator=generator) < settings.caption_dropout))
+        rows.append((t, noise, torch.rand(1, generator=generator) < dropout))
     t = torch.stack([row[0] for row in rows])
     noise = torch.stack([row[1] for row in rows])
     other = t[:, 0] if settings.share_timestep else t[:, 1]
@@ -70,25 +72,38 @@ def draw(samples: list[int], shape: torch.Size, settings: TrainSettings, seed: i
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
     """The rows of a step: both members of each pair noised alike, and pure noise at the last timestep."""
     chosen = [pair_at(sample, len(cache.safe.mean), seed) for sample in samples]
-    draws = draw(samples, cache.safe.mean.shape[1:], settings, seed)
-    safe = cache.safe.mean[chosen] + cache.safe.std[chosen] * draws.posterior
-    unsafe = cache.unsafe.mean[chosen] + cache.unsafe.std[chosen] * draws.posterior
-    latents, eps = torch.cat([safe, unsafe]), torch.cat([draws.eps, draws.eps])
-    t = torch.cat([draws.safe_t, draws.unsafe_t])
-    noisy, target = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
+    draws = draw(samples, cache.safe.mean.shape[1:], settings, seed, settings.caption_dropout)
     conditioning = cache.empty.repeat(2 * len(samples))
     if cache.safe_text is not None and cache.unsafe_text is not None:
         named = joined([cache.safe_text.rows(chosen), cache.unsafe_text.rows(chosen)])
         conditioning = conditioning.where(torch.cat([draws.unnamed, draws.unnamed]), named)
-    if settings.prior_weight:
-        last = torch.full((len(samples),), model.noise.last_timestep)
-        noisy, t = torch.cat([noisy, draws.prior]), torch.cat([t, last])
-        conditioning = joined([conditioning, cache.empty.repeat(len(samples))])
+    members = noised_members(cache, model, chosen, draws)
+    return batch_of(model, members, conditioning, cache.empty, draws.prior if settings.prior_weight else None)
+
+
+def noised_members(cache: Cache, model: Model, chosen: list[int], draws: Draws) -> Noised:
+    """Both members of some pairs, by their places in the cache, noised alike: rows [safe; unsafe]."""
+    safe = cache.safe.mean[chosen] + cache.safe.std[chosen] * draws.posterior
+    unsafe = cache.unsafe.mean[chosen] + cache.unsafe.std[chosen] * draws.posterior
+    latents, eps = torch.cat([safe, unsafe]), torch.cat([draws.eps, draws.eps])
+    t = torch.cat([draws.safe_t, draws.unsafe_t])
+    return Noised(model.noise.add_noise(latents, eps, t), t, model.noise.target(latents, eps, t))
+
+
+def batch_of(
+    model: Model, members: Noised, conditioning: Conditioning, empty: Conditioning, prior: Tensor | None
+) -> Batch:
+    """The rows of a step on the model's device. prior: pure noise, (pair, c, h, w); None: there is no prior term."""
+    noisy, t, target = members
+    if prior is not None:
+        last = torch.full((len(prior),), model.noise.last_timestep)
+        noisy, t = torch.cat([noisy, prior]), torch.cat([t, last])
+        conditioning = joined([conditioning, empty.repeat(len(prior))])
     device = model.device
     return Batch(noisy.to(device), t.to(device), conditioning.map(lambda x: x.to(device)), target.to(device))
 
 
-def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: TrainSettings) -> Terms:
+def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: ObjectiveSettings) -> Terms:
     """The loss of a batch: one pass of the policy, one of the reference (adapter off, no gradient).
 
     network: the denoiser as wrapped for several processes; the reference goes through the plain one, so that gradients

@@ -1,0 +1,59 @@
+"""Robust DUO, which is ours: DUO's preference under captions that are searched for while it trains.
+
+No adversarially trained preference eraser was published by 2025. Its parts are: the loss (`loss`), the search inside a
+step (`search`) in the way of AdvUnlearn and STEREO, but on pairs, and a term that holds what must stay (`holding`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ..course import Course, course_eraser
+from ..interface import EraserContext
+from .settings import RobustSettings
+
+if TYPE_CHECKING:
+    from ...families.family import Family
+
+
+@contextlib.contextmanager
+def _course(context: EraserContext) -> Iterator[Course]:
+    from ...edits.files import save_adapter
+    from ..descent import Descent
+    from ..trained_adapter import trained_adapter
+    from .loss import RobustLoss
+
+    model, settings = context.model, context.options
+    with trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets) as tensors:
+        loss = RobustLoss(context)
+        descent = Descent(
+            tensors,
+            loss,
+            settings.max_train_steps,
+            settings.learning_rate,
+            settings.lr_scheduler,
+            settings.adam_weight_decay,
+            settings.max_grad_norm,
+            memory=loss.memory,
+            notes=loss.notes,
+        )
+        yield Course(descent, lambda folder, described: save_adapter(model, folder, described))
+
+
+def _why_not(family: Family) -> str | None:
+    if family.reads_clip_alone:
+        return None
+    return f"its search writes tokens of CLIP's text encoders, and {family.title} reads T5 beside them"
+
+
+ROBUST_DUO: Final = course_eraser(
+    "robust-duo",
+    "Robust DUO (ours): DUO under captions that are searched for while it trains",
+    RobustSettings,
+    "images and prompts",
+    _why_not,
+    _course,
+    makes="lora",
+)

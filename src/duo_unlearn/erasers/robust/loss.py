@@ -1,0 +1,114 @@
+r"""The loss of robust DUO:
+
+    L = L_pref(c) + λ L_prior + w L_hold
+
+L_pref and L_prior are DUO's (`duo.objective`). c is drawn for each pair from a mixture of captions, some of them
+searched for inside the step (`search`). Policy and reference read the same c, so the loss starts at ln 2 for any of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...edits.lora import adapters_off
+from ...families.denoising import Noised, predict_noised
+from ...families.interface import Conditioning, joined
+from ..descent import generator_of
+from ..duo.objective import Terms
+from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
+from ..interface import EraserContext
+from ..latents import pair_latents
+from .holding import Holding
+from .search import Aim, Prompts
+from .settings import Kind, RobustSettings
+from .texts import Texts, kind_of
+
+
+class RobustLoss:
+    """The loss of a step, a function of its number, of the weights and of `memory`, which holds the searched prompts.
+
+    notes: figures of the last step, for its line in metrics.jsonl.
+    """
+
+    def __init__(self, context: EraserContext) -> None:
+        self.context, self.model, self.seed = context, context.model, context.seed
+        self.settings: RobustSettings = context.options
+        self.cache = pair_latents(context)
+        self.texts = Texts(self.model, context.pairs, self.settings.captions)
+        self.holding = Holding(context, self.texts) if self.settings.hold_weight else None
+        self.memory: dict[str, Tensor] = {}
+        self.notes: dict[str, float] = {}
+        self.prompts = self._prompts() if self.settings.captions.search else None
+
+    def _prompts(self) -> Prompts:
+        generator, many = generator_of(self.seed, "searched"), len(self.context.pairs)
+        order = torch.randperm(many, generator=generator).tolist()
+        places = [order[i % many] for i in range(self.settings.search.prompts)]
+        captions = [pair.unsafe_prompt or "" for pair in self.context.pairs]
+        return Prompts(self.model, captions, places, self.settings.search, self.memory, generator)
+
+    def __call__(self, step: int) -> Tensor:
+        """The scalar loss."""
+        terms = self.terms(step)
+        held = self.holding(step) if self.holding is not None else torch.zeros(())
+        names = ["preference", "safe_margin", "unsafe_margin", "accuracy"]
+        names += ["prior"] if self.settings.prior_weight else []
+        self.notes.update({name: float(getattr(terms, name).float().mean()) for name in names})
+        if self.holding is not None:
+            self.notes["hold"] = float(held.detach())
+        return terms.loss + self.settings.hold_weight * held.to(terms.loss.device)
+
+    def terms(self, step: int) -> Terms:
+        """DUO's terms of a step's pairs, under the captions that were drawn."""
+        settings, size = self.settings, self.settings.train_batch_size
+        samples = list(range(step * size, (step + 1) * size))
+        kinds = [kind_of(settings.captions, sample, self.seed) for sample in samples]
+        chosen = [pair_at(sample, len(self.cache.safe.mean), self.seed) for sample in samples]
+        generator = generator_of(self.seed, "captions", step)
+        # A searched prompt brings the pair that it was searched on.
+        drawn = self.prompts.draw(kinds.count("search"), generator) if self.prompts is not None else []
+        left = list(drawn)
+        pairs = self.prompts.pairs if self.prompts is not None else []
+        chosen = [pairs[left.pop(0)] if k == "search" else pair for k, pair in zip(kinds, chosen, strict=True)]
+        draws = draw(samples, self.cache.safe.mean.shape[1:], settings, self.seed)
+        members = noised_members(self.cache, self.model, chosen, draws)
+        if drawn and settings.search.steps:
+            assert self.prompts is not None
+            places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "search"]
+            self.prompts.move(drawn, self._aim(members, places, [chosen[i - size] for i in places], generator))
+        conditioning = self._read(kinds, chosen, drawn, generator)
+        prior = draws.prior if settings.prior_weight else None
+        batch = batch_of(self.model, members, conditioning, self.texts.empty, prior)
+        return terms_of(self.model, None, batch, settings)
+
+    def _aim(self, members: Noised, places: Sequence[int], pairs: Sequence[int], generator: torch.Generator) -> Aim:
+        """What the searches of some unsafe members go towards: the noise, or the original's prediction."""
+        noisy, t, target = (tensor[list(places)] for tensor in members)
+        imitate = torch.rand(len(places), generator=generator) < self.settings.search.imitate
+        if not imitate.any():
+            return Aim(noisy, t, target)
+        with torch.no_grad(), adapters_off(self.model.denoiser):
+            original = predict_noised(self.model, noisy, t, self.texts.unsafe.rows(list(pairs))).float().cpu()
+        return Aim(noisy, t, torch.where(imitate.view(-1, 1, 1, 1), original, target))
+
+    def _read(
+        self, kinds: Sequence[Kind], pairs: Sequence[int], drawn: Sequence[int], generator: torch.Generator
+    ) -> Conditioning:
+        """What each member reads, rows [safe; unsafe]."""
+        searched = self.prompts.read(drawn) if self.prompts is not None and drawn else None
+        safe, unsafe, place = [], [], 0
+        for kind, pair in zip(kinds, pairs, strict=True):
+            if kind == "search":
+                assert searched is not None
+                both, place = searched.rows([place]), place + 1
+            elif kind == "random":
+                both = self.texts.random(generator)
+            else:
+                both = self.texts.empty if kind == "empty" else self.texts.unsafe.rows([pair])
+            safe.append(self.texts.safe.rows([pair]) if kind == "own" else both)
+            unsafe.append(both)
+        return joined([*safe, *unsafe])

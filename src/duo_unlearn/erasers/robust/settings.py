@@ -1,0 +1,84 @@
+"""The settings of robust DUO: DUO's objective, what pairs read, the search in a step, and what must stay."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ...storage.forms import Strict
+from ..duo.settings import ObjectiveSettings
+
+Kind = Literal["unsafe", "own", "empty", "random", "search"]
+"""What a pair may read: the unsafe prompt, each member its own, the empty prompt, random words, or searched tokens."""
+Form = Literal["prompt", "prefix", "soft-prompt", "soft-prefix"]
+"""Where free tokens stand: in the prompt's place, or before it. soft: free vectors, not the nearest tokens."""
+
+
+class Mixture(Strict):
+    """The share of pairs that read each kind of caption; both members read the same, but for `own`."""
+
+    unsafe: float = Field(0.4, ge=0, le=1, description="Share: the pair's unsafe prompt.")
+    own: float = Field(0.0, ge=0, le=1, description="Share: each member its own prompt.")
+    empty: float = Field(0.1, ge=0, le=1, description="Share: the empty prompt.")
+    random: float = Field(0.1, ge=0, le=1, description="Share: 1 to 16 random tokens.")
+    search: float = Field(0.4, ge=0, le=1, description="Share: tokens that are searched for inside the step.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not math.isclose(total := sum(self.shares().values()), 1.0, abs_tol=1e-6):
+            raise ValueError(f"the shares of captions must sum to 1, not {total:g}")
+        return self
+
+    def shares(self) -> dict[Kind, float]:
+        """Each kind's share."""
+        return {
+            "unsafe": self.unsafe, "own": self.own, "empty": self.empty, "random": self.random, "search": self.search,
+        }  # fmt: skip
+
+
+class SearchSettings(Strict):
+    """The search inside a step, over prompts that are kept from step to step."""
+
+    forms: list[Form] = Field(
+        ["prompt", "prefix", "soft-prompt"],
+        min_length=1,
+        description="Forms of the prompts, in turn: prompt (P4D's), prefix (UnlearnDiffAtk's), and each as soft-….",
+    )
+    prompts: int = Field(48, ge=1, description="Prompts that are kept and moved on.")
+    tokens: int = Field(16, ge=1, description="Free tokens in a prompt's place.")
+    prefix_tokens: int = Field(5, ge=1, description="Free tokens before a prompt.")
+    steps: int = Field(2, ge=0, description="Steps of a search each time that a prompt is drawn; 0: none.")
+    lr: float = Field(0.1, gt=0, description="Of the search's Adam, which starts anew at every draw.")
+    renew: float = Field(0.02, ge=0, le=1, description="Share of draws in which a prompt starts again at random.")
+    imitate: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of searches towards the original model's prediction under the unsafe prompt (P4D's aim); "
+        "the others go towards the noise (UnlearnDiffAtk's).",
+    )
+
+
+class RobustSettings(ObjectiveSettings):
+    """The options of robust DUO."""
+
+    captions: Mixture = Field(Mixture(), description="Shares of what pairs read, which sum to 1.")
+    search: SearchSettings = Field(SearchSettings(), description="The search inside a step.")
+    hold_weight: float = Field(
+        30.0, ge=0, description="Weight of the distance from the original model on pictures that must stay; 0: none."
+    )
+    hold_batch: int = Field(4, ge=1, description="Pictures a step that must stay.")
+    hold_random: float = Field(0.0, ge=0, le=1, description="Share of them that are read under random words.")
+    keep: int = Field(
+        0,
+        ge=0,
+        description="Pictures of the concept's `keep` prompts that must stay too.",
+    )
+    keep_steps: int = Field(20, ge=2, description="Sampling steps of these.")
+    keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
+
+
+MOST_RANDOM: Final = 16
+"""How many random tokens a caption has at most."""

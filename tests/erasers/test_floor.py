@@ -1,0 +1,80 @@
+"""An edit of the text path below a trained adapter: made first, known to what lies on it, and never left out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.errors import DuoError
+from duo_unlearn.session import Session
+from duo_unlearn.settings.check import check_family
+
+from .small import OPTIONS
+
+GIVEN: dict[str, Any] = {"eraser": "robust-duo", "floor": "uce", "erasers": {"robust-duo": OPTIONS["robust-duo"]}}
+
+
+def opened(folder: Path, **more: Any) -> Session:
+    return duo.open_run(folder, settings={**GIVEN, **more}, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def made(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose edit lies on another one."""
+    folder = tmp_path_factory.mktemp("floor") / "run"
+    shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("edits", "train"))
+    duo.train(opened(folder))
+    return folder
+
+
+def test_the_floor_is_made_first_and_the_two_are_one_system(made: Path) -> None:
+    run = opened(made)
+    floor = read_edit(made / "edits" / "uce", "uce")
+    upper = read_edit(made / "edits" / "robust-duo", "robust-duo")
+    assert upper.provenance["on"] == [{"name": "uce", "sha256": floor.sha256}]
+    assert [system.name for system in run.systems()] == ["original", "uce+robust-duo"]
+    said: list[str] = []
+    duo.train(run, said.append)
+    assert said[0].startswith("train: already done")
+
+
+def test_what_it_lies_on_cannot_be_left_out_or_changed(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(made, folder)
+    with pytest.raises(DuoError, match="was made on top of uce") as raised:
+        opened(folder).system("robust-duo")
+    assert "uce+robust-duo" in str(raised.value.hint)
+    with pytest.raises(DuoError, match="was made on top of uce"):
+        opened(folder).system("robust-duo+uce")
+    other = opened(folder, eraser="uce", floor=None, erasers={"uce": {"weight": 2.0}})
+    duo.train(other)
+    with pytest.raises(DuoError, match="was made on another uce"):
+        opened(folder).system("uce+robust-duo")
+
+
+def test_the_training_begins_at_the_edit_below(made: Path) -> None:
+    lines = [json.loads(line) for line in (made / "train" / "robust-duo" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["preference"] == pytest.approx(0.6931, abs=1e-3)  # policy and reference are the floor's
+    assert lines[0]["hold"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"floor": "robust-duo"}, "a system holds each edit once"),
+        ({"floor": "spm"}, "it makes an adapter"),
+        ({"eraser": "duo"}, "duo reads the original model alone"),
+        ({"eraser": "rece"}, "rece reads the original model alone"),
+    ],
+)
+def test_what_cannot_lie_below_is_told(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    run = opened(tmp_path / "run", **given)
+    with pytest.raises(DuoError, match="cannot lie below") as raised:
+        check_family(run.settings, run.family)
+    assert said in str(raised.value.got)

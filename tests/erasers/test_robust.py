@@ -1,0 +1,169 @@
+"""Robust DUO on a small SDXL: what its pairs read, the search in a step, and the term that holds."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
+from duo_unlearn.erasers.robust.loss import RobustLoss
+from duo_unlearn.erasers.robust.search import Aim, Prompts
+from duo_unlearn.erasers.robust.settings import Mixture, RobustSettings, SearchSettings
+from duo_unlearn.erasers.robust.texts import kind_of
+from duo_unlearn.erasers.trained_adapter import trained_adapter
+from duo_unlearn.families.interface import Model
+from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.families.tokens import word_ids
+
+from .small_sdxl import context_on, small_sdxl
+
+NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "search": 0.0}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return small_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@contextlib.contextmanager
+def begun(model: Model, folder: Path, options: Mapping[str, Any]) -> Iterator[tuple[RobustLoss, dict[str, Tensor]]]:
+    context = context_on(model, folder, "robust-duo", **{"rank": 2, **options})
+    with trained_adapter(model, rank=2, seed=0) as tensors:
+        yield RobustLoss(context), tensors
+
+
+def shaken(tensors: Mapping[str, Tensor]) -> None:
+    """An adapter that is not the identity."""
+    generator = torch.Generator().manual_seed(1)
+    for tensor in tensors.values():
+        tensor.data += 0.1 * torch.randn(tensor.shape, generator=generator)
+
+
+@pytest.mark.parametrize("kind", sorted(NOTHING))
+def test_the_loss_starts_at_ln_2_whatever_is_read(model: Model, tmp_path: Path, kind: str) -> None:
+    with begun(model, tmp_path, {"captions": {**NOTHING, kind: 1.0}}) as (loss, tensors):
+        assert float(loss(0).detach()) == pytest.approx(math.log(2), abs=1e-6)
+        assert loss.notes["preference"] == pytest.approx(math.log(2), abs=1e-6)
+        assert (loss.notes["prior"], loss.notes["hold"], loss.notes["unsafe_margin"]) == (0, 0, 0)
+        shaken(tensors)
+        assert float(loss(0).detach()) != pytest.approx(math.log(2), abs=1e-6)
+        assert loss.notes["hold"] > 0
+
+
+def test_each_kind_has_its_share() -> None:
+    mixture = Mixture(unsafe=0.2, own=0.1, empty=0.1, random=0.2, search=0.4)
+    found = Counter(kind_of(mixture, sample, seed=0) for sample in range(4000))
+    assert {kind: pytest.approx(found[kind] / 4000, abs=0.03) for kind in found} == mixture.shares()
+    assert [kind_of(mixture, i, 0) for i in range(50)] == [kind_of(mixture, i, 0) for i in range(50)]
+
+
+def test_shares_that_are_no_whole_are_told() -> None:
+    with pytest.raises(ValidationError, match=r"must sum to 1, not 1\.3"):
+        RobustSettings.model_validate({"captions": {"unsafe": 0.7}})
+
+
+@pytest.fixture
+def prompts(model: Model) -> Prompts:
+    settings = SearchSettings(
+        forms=["prompt", "prefix", "soft-prompt", "soft-prefix"], prompts=4, tokens=6, prefix_tokens=3, steps=3, renew=0
+    )
+    captions = ["a knight with a sword", "a red king"]
+    return Prompts(model, captions, [0, 1, 0, 1], settings, {}, torch.Generator().manual_seed(0))
+
+
+def test_free_tokens_stand_in_the_prompts_place_or_before_it(model: Model, prompts: Prompts) -> None:
+    tokens = prompts.tokens(range(4), prompts.memory["prompts"])
+    assert tokens.rows is not None
+    tokenizer = model.pipe.tokenizer
+    ends = [row.tolist().index(tokenizer.eos_token_id) for row in tokens.ids]
+    king = word_ids(model, "a red king")
+    assert ends == [7, 4 + len(king), 7, 4 + len(king)]
+    assert tokens.ids[1, 4 : 4 + len(king)].tolist() == king
+    # Hard rows are those of their tokens; soft ones are the vectors, here those of tokens still.
+    words = prompts.words[tokens.ids]
+    assert torch.equal(tokens.rows[:2], words[:2])
+    moved = prompts.memory["prompts"] + 0.5
+    soft = prompts.tokens(range(4), moved)
+    assert soft.rows is not None
+    assert torch.equal(soft.rows[2, 1:7], moved[2])
+    assert torch.equal(soft.rows[3, 1:4], moved[3, :3])
+    assert torch.equal(soft.rows[3, 4:], prompts.words[soft.ids][3, 4:])
+    assert torch.equal(soft.rows[:2], prompts.words[soft.ids][:2])
+
+
+def aim_of(model: Model, rows: int) -> Aim:
+    generator = torch.Generator().manual_seed(3)
+    side = model.resolution // model.pipe.vae_scale_factor
+    noise = torch.randn((2, rows, 4, side, side), generator=generator)
+    return Aim(noise[0], torch.full((rows,), 400), noise[1])
+
+
+def test_a_search_comes_nearer_to_its_aim_and_leaves_the_adapter_alone(model: Model, prompts: Prompts) -> None:
+    aim, every = aim_of(model, 4), list(range(4))
+    with trained_adapter(model, rank=2, seed=0) as tensors:
+        shaken(tensors)
+        before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        start = prompts.memory["prompts"].clone()
+        far = prompts.distance(prompts.tokens(every, start), aim).detach()
+        for _ in range(4):
+            prompts.move(every, aim)
+        near = prompts.distance(prompts.tokens(every, prompts.memory["prompts"]), aim).detach()
+        assert all(torch.equal(tensor, before[name]) and tensor.grad is None for name, tensor in tensors.items())
+    # Soft forms follow the gradient; what hard ones lower by their nearest tokens is a walk.
+    assert (near[2:] < far[2:]).all()
+    assert not prompts.memory["prompts"].requires_grad
+    moved = (prompts.memory["prompts"] != start).any(dim=2)
+    assert moved.sum(dim=1).tolist() == [6, 3, 6, 3]  # vectors that stand nowhere stay
+    assert not prompts.read(every).text.requires_grad
+
+
+def test_a_draw_takes_no_prompt_twice_and_renews_some(prompts: Prompts) -> None:
+    generator = generator_of(0, "a")
+    before = prompts.memory["prompts"].clone()
+    assert sorted(prompts.draw(4, generator)) == [0, 1, 2, 3]
+    assert max(prompts.draw(6, generator)) == 3
+    assert torch.equal(prompts.memory["prompts"], before)
+    prompts.settings.renew = 1.0
+    chosen = prompts.draw(2, generator)
+    changed = (prompts.memory["prompts"] != before).flatten(1).any(dim=1)
+    assert [i for i in range(4) if changed[i]] == sorted(chosen)
+
+
+def test_without_steps_the_prompts_stay_random(model: Model, tmp_path: Path) -> None:
+    options = {"captions": {**NOTHING, "search": 1.0}, "search": {"steps": 0, "renew": 0.0}}
+    with begun(model, tmp_path, options) as (loss, tensors):
+        shaken(tensors)
+        before = loss.memory["prompts"].clone()
+        loss(0)
+        assert torch.equal(loss.memory["prompts"], before)
+    with begun(model, tmp_path / "other", {"captions": {**NOTHING, "search": 1.0}}) as (loss, tensors):
+        shaken(tensors)
+        before = loss.memory["prompts"].clone()
+        loss(0)
+        assert not torch.equal(loss.memory["prompts"], before)
+
+
+def test_a_step_is_a_function_of_its_number_the_weights_and_the_memory(model: Model, tmp_path: Path) -> None:
+    with begun(model, tmp_path, {}) as (loss, tensors):
+        shaken(tensors)
+        first = float(loss(0).detach())
+        kept = {name: value.clone() for name, value in loss.memory.items()}
+        second = float(loss(1).detach())
+        loss.memory.update(kept)
+        assert float(loss(1).detach()) == second != first
+
+
+def test_families_that_read_t5_are_told_why_not() -> None:
+    reasons = {name: ROBUST_DUO.why_not(FAMILIES.get(name)) for name in FAMILIES.names()}
+    assert reasons["sdxl"] is None
+    assert "T5" in str(reasons["flux"])
