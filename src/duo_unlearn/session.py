@@ -207,8 +207,9 @@ class Session:
 
         for edit in system.edits:
             made_for = read_provenance(edit.folder).get("concept")
-            if made_for is not None and self.concept.name not in str(made_for).split(" + "):
-                got = f"{made_for}, while the run is of {self.concept.name}"
+            wanted = set(self.concept.erased.split(" + "))
+            if made_for is not None and not wanted <= set(str(made_for).split(" + ")):
+                got = f"{made_for}, while the run is of {self.concept.erased}"
                 hint = "put the run's own edit back"
                 raise DuoError(f"{edit.folder} is an edit of another concept", got=got, hint=hint)
 

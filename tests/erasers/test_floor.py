@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.edits.files import read_edit
+from duo_unlearn.edits.compose import compose
+from duo_unlearn.edits.files import as_lora, read_edit
 from duo_unlearn.errors import DuoError
 from duo_unlearn.session import Session
 from duo_unlearn.settings.check import check_family
@@ -62,6 +63,28 @@ def test_the_training_begins_at_the_edit_below(made: Path) -> None:
     lines = [json.loads(line) for line in (made / "train" / "robust-duo" / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["preference"] == pytest.approx(0.6931, abs=1e-3)  # policy and reference are the floor's
     assert lines[0]["hold"] == 0
+
+
+def test_a_merged_model_holds_both_and_an_adapter_would_travel_alone(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="cannot hold the edit robust-duo") as raised:
+        duo.export(made, tmp_path / "lora")
+    assert "on top of uce" in str(raised.value.got)
+    done = duo.export(made, tmp_path / "merged", "merged")
+    assert done.difference < 0.5
+    described = json.loads((done.folder / "provenance.json").read_text())
+    assert [one["name"] for one in described["on"]] == ["uce"]
+    with pytest.raises(DuoError, match="acts on top of uce"):
+        duo.export(shutil.copytree(made / "edits" / "robust-duo", tmp_path / "alone"), tmp_path / "other", "merged")
+
+
+def test_a_sheet_of_the_run_is_of_both(made: Path, tmp_path: Path) -> None:
+    few = {"count": 1, "steps": 2}
+    duo.sample(["a king holding a sword"], tmp_path / "run.png", adapter=made, **few)
+    duo.sample(["a king holding a sword"], tmp_path / "both.png", adapter=made, system="uce+robust-duo", **few)
+    assert (tmp_path / "run.png").read_bytes() == (tmp_path / "both.png").read_bytes()
+    upper = as_lora(read_edit(made / "edits" / "robust-duo", "robust-duo"))
+    with pytest.raises(DuoError, match="cannot be added up"):
+        compose([upper, upper], [1, 1], tmp_path / "sum")
 
 
 @pytest.mark.parametrize(

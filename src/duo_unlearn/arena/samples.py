@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ..edits.below import edits_below, together
 from ..edits.files import check_base, read_edit
 from ..errors import DuoError
 from ..families.interface import Model, SampleRequest
@@ -89,7 +90,8 @@ def _edited(source: Path, model: str | None, strength: float, device: str) -> Su
         checkpoint_config=settings.checkpoint_config,
     )  # fmt: skip
     check_base(edit, base)
-    return Subject(base, edit.on(base))
+    below = edits_below(edit, place.run.edits if place.run is not None else None)
+    return Subject(base, together([*below, edit], base))
 
 
 def _system(folder: Path, name: str, strength: float, device: str) -> Subject:

@@ -120,7 +120,7 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
     own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
     options = checked_options(eraser, {**own, **(plan.options if plan is not None else {})})
     provenance = {
-        "made_by": f"duo_unlearn {version('duo_unlearn')}", "eraser": eraser.name, "concept": session.concept.name,
+        "made_by": f"duo_unlearn {version('duo_unlearn')}", "eraser": eraser.name, "concept": session.concept.erased,
         "model": settings.model, "base": session.model.fingerprint(), "seed": settings.seed,
     }  # fmt: skip
     if settings.wrap is not None:

@@ -20,6 +20,7 @@ from .options import (
     SystemNames,
     TextEncoder,
     Unet,
+    joined_concept,
     say,
     system_names,
 )
@@ -78,7 +79,7 @@ def attack(
     from ..pipeline import attack as run_attacks
 
     budget = checked_preset(preset)
-    session = _session(run or output, {"model": model, "concept": concept, "device": device})
+    session = _session(run or output, {"model": model, "concept": joined_concept(concept), "device": device})
     sources = {"erased": erased, "lora": lora, "unet": unet, "text_encoder": text_encoder}
     _, results = run_attacks(
         session,

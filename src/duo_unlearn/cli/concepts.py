@@ -26,14 +26,24 @@ def list_concepts(as_json: AsJson = False) -> None:
 
 @concepts.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """A concept's file, as it stands: a template for your own.
+    """A concept's file, as it stands: a template for your own; or several joined, as one training has them.
 
     duo concepts show sword
+
+    duo concepts show sword+balloon
     """
+    import yaml
+
     from ..concepts.store import concept_path, load_concept
 
     concept = load_concept(name)
-    print(concept.model_dump_json(indent=1) if as_json else concept_path(name).read_text(encoding="utf-8"), end="")
+    if as_json:
+        print(concept.model_dump_json(indent=1))
+    elif concept.joins:
+        content = concept.model_dump(mode="json", exclude_defaults=True)
+        print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), end="")
+    else:
+        print(concept_path(name).read_text(encoding="utf-8"), end="")
 
 
 @concepts.command()

@@ -19,7 +19,10 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "--pretrained_model_name_or_path", help="mini, a diffusers folder, or a hub id."),
 ]
-Concept = Annotated[str | None, typer.Option("--concept", help="A shipped concept, or a concept file.")]
+Concept = Annotated[
+    list[str] | None,
+    typer.Option("--concept", help="A shipped concept, or a concept file. Repeatable: one training of all."),
+]
 Output = Annotated[Path | None, typer.Option("--output", "--output_dir", "-o", help="The run folder.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The seed of everything random.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
@@ -145,6 +148,7 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
 
     def command(**values: Any) -> None:
         flags = {key: _plain(values[flag]) for flag, (key, _) in FLAGS.items()}
+        flags["concept"] = joined_concept(values["concept"])
         act(flag_settings(values["assign"], flags), values["config"], {option: values[option] for option in more or {}})
 
     parameters = [
@@ -153,6 +157,11 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app.command(name, help=text)(command)
+
+
+def joined_concept(names: list[str] | None) -> str | None:
+    """The setting `concept` of some concepts' names; None where none was given."""
+    return "+".join(names) if names else None
 
 
 def flag_settings(assign: list[str] | None, flags: Mapping[str, Any]) -> dict[str, Any]:

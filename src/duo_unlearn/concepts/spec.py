@@ -101,6 +101,12 @@ class Concept(_Frozen):
     neighbours: dict[SetName, SeveralTemplates] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")
     paper: dict[str, PaperRun] = Field(default={}, description="By family, for `recipe: paper`.")
+    joins: list[SetName] = Field(default=[], description="The concepts that this one joins; [] for one by itself.")
+
+    @property
+    def erased(self) -> str:
+        """What an edit of this concept erases, as its provenance says: "sword", or "sword + balloon"."""
+        return " + ".join(self.joins or [self.name])
 
     def detector_named(self, name: str | None) -> DetectorSpec:
         """The detector or judge of a name; None: the detector. One that the concept does not have is a DuoError."""

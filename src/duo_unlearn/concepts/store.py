@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ..errors import DuoError
 from ..storage.files import printable
 from ..storage.forms import faults, read_yaml
+from .joint import join
 from .prompt_sets import base_of, placeholders
 from .spec import Concept, PairKind, Templates
 
@@ -34,12 +35,18 @@ def concept_path(name: str) -> Path:
 
 
 def load_concept(name: str) -> Concept:
-    """A concept by name or file. `Session`, `duo check` and `duo concepts` call it.
+    """A concept by name or file, or several joined: "sword+balloon". `Session`, `duo check` and `duo concepts` call it.
 
     DuoError: the file is missing or no YAML, has faults (all are in one error), names two prompt sets alike, or uses a
-    placeholder that it does not define.
+    placeholder that it does not define; or the concepts cannot be joined.
     """
-    path = concept_path(name)
+    parts = name.split("+")
+    if len(parts) == 1 or Path(name).exists():
+        return _read(concept_path(name))
+    return join([_read(concept_path(part.strip())) for part in parts])
+
+
+def _read(path: Path) -> Concept:
     try:
         concept = Concept.model_validate(read_yaml(path, "concept file"))
     except ValidationError as error:

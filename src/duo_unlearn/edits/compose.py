@@ -25,6 +25,9 @@ def compose(parts: Sequence[LoraEdit], weights: Sequence[float], folder: Path) -
     if len(bases) > 1:
         got = ", ".join(f"{part.path}: {part.provenance.get('base')}" for part in parts)
         raise DuoError("the adapters were made for different base models", got=got, hint="train them on the same model")
+    if on := [part for part in parts if part.provenance.get("on")]:
+        got = f"{on[0].path}, which acts on top of {on[0].provenance['on'][0]['name']}"
+        raise DuoError("an adapter that lies on another edit cannot be added up", got=got, hint="train them together")
     ranks = [part.rank for part in parts]
     tensors: dict[str, Tensor] = {}
     for name in sorted({layer for part in parts for layer in part.layers}):

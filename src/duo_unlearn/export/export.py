@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..concepts.store import load_concept
+from ..edits.below import edits_below, together
 from ..edits.files import check_base, read_edit
 from ..edits.interface import Edit
+from ..edits.merge import merge
 from ..erasers.registry import ERASERS
 from ..errors import DuoError
 from ..families.identify import family_of
@@ -64,10 +66,15 @@ def export(
     if (reason := why_not(chosen, content, FAMILIES.get(family_of(settings.model)))) is not None:
         hint = f"another --format: {', '.join(name for name in FORMATS.names() if name != form)}"
         raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=reason, hint=hint)
-    estimates = _estimates(place, content)
+    floors = edits_below(content, place.run.edits if place.run is not None else None)
+    if floors and chosen.removable:
+        got = f"it acts on top of {' and '.join(floor.name for floor in floors)}, and an adapter would travel alone"
+        hint = "--format merged or checkpoint, which hold both"
+        raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=got, hint=hint)
+    estimates = _estimates(place, floors, content)
     base = Base(settings.model, settings.checkpoint_config, settings.resolution, pick_device(device), DTYPES[precision])
     with _whole_folder(folder) as temporary:
-        target, difference = _write_and_compare(chosen, content, base, settings, temporary)
+        target, difference = _write_and_compare(chosen, floors, content, base, settings, temporary)
         name = folder.name if target == temporary else target.name
         card = _card(chosen, content, settings, name, estimates, (difference, _allowed(base)))
         write_text(temporary / "README.md", model_card(card))
@@ -124,7 +131,9 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_and_compare(form: Format, edit: Edit, base: Base, settings: Settings, folder: Path) -> tuple[Path, float]:
+def _write_and_compare(
+    form: Format, floors: Sequence[Edit], edit: Edit, base: Base, settings: Settings, folder: Path
+) -> tuple[Path, float]:
     """Write the edit into a folder; gives what is to be loaded, and how far its images are from the edit's."""
     requests = compared_requests(load_concept(settings.concept), settings.seed)
     sample = functools.partial(
@@ -132,8 +141,10 @@ def _write_and_compare(form: Format, edit: Edit, base: Base, settings: Settings,
     )
     model = base.load()
     check_base(edit, model)
-    with edit.on(model):
+    with together([*floors, edit], model):
         wanted = sample(model, what=f"the edit {edit.name} on its base")
+    for floor in floors:
+        merge(floor, model)
     target = form.write(edit, model, folder)
     del model  # two may not fit
     found = sample(form.load(target, base), what="the export")
@@ -144,11 +155,12 @@ def _allowed(base: Base) -> float:
     return TOLERANCE if base.dtype == DTYPES["no"] else HALF_TOLERANCE
 
 
-def _estimates(place: EditSource, edit: Edit) -> list[Estimate]:
+def _estimates(place: EditSource, floors: Sequence[Edit], edit: Edit) -> list[Estimate]:
     """What the run measured of the original and of this very edit by itself; nothing that is of another one."""
     if place.run is None or not place.run.results.exists():
         return []
-    own = System((EditFile(edit.name, place.place, edit.sha256),))
+    below = [EditFile(floor.name, place.run.edit(floor.name), floor.sha256) for floor in floors]
+    own = System((*below, EditFile(edit.name, place.place, edit.sha256)))
     estimates = read_results(place.run).estimates
     if not any(estimate.sha256 == own.sha256 for estimate in estimates):
         return []

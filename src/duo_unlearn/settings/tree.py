@@ -83,7 +83,9 @@ class Settings(Strict):
     """A whole run."""
 
     model: _Name = Field("mini", description="mini, a diffusers folder, a .safetensors checkpoint, or a hub id.")
-    concept: _Name = Field("sword", description="A shipped concept's name, or a concept file.")
+    concept: _Name = Field(
+        "sword", description="A shipped concept's name or a concept file; several as one, joined by +."
+    )
     recipe: Literal["recommended", "paper"] = Field(
         "recommended", description="recommended: the concept file's settings; paper: the authors' numbers, exactly."
     )

@@ -1,0 +1,129 @@
+"""Several concepts as one: one training, one adapter, pairs of all. What must stay for one may not be another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..errors import DuoError
+from .spec import Concept, DetectorSpec, PairKind, Recommended, Templates, Values
+
+Fill = dict[str, Values | dict[str, Values]]
+
+
+def join(concepts: Sequence[Concept]) -> Concept:
+    """One concept of several, in the given order.
+
+    Its prompt sets that ask are "NAME-SET"; its detectors see any of the concepts. Counterparts, keep prompts and
+    neighbours of one that show another are left out: that one is erased too. What cannot be joined is a DuoError.
+    """
+    names = [concept.name for concept in concepts]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DuoError("concepts are joined once each", got=", ".join(names), hint=f"name {repeated[0]} once")
+    _same([concept.split for concept in concepts], names, "split", "a concept of the mini world and one of real models")
+    erased = [_shown(concept) for concept in concepts]
+    return Concept(
+        name="-and-".join(names),
+        joins=names,
+        summary=" ".join(concept.summary for concept in concepts),
+        sensitive=any(concept.sensitive for concept in concepts),
+        detector=_detector([concept.detector for concept in concepts], names),
+        judges=_judges(concepts),
+        fill=_filled([concept.fill for concept in concepts]),
+        split=concepts[0].split,
+        pairs=[kind for concept in concepts for kind in concept.pairs if _stays(kind, erased)],
+        kept_attributes=list(dict.fromkeys(name for concept in concepts for name in concept.kept_attributes)),
+        negative_prompt=", ".join(filter(None, (concept.negative_prompt for concept in concepts))) or None,
+        strength=max(concept.strength for concept in concepts),
+        attacks={f"{c.name}-{name}": templates for c in concepts for name, templates in c.attacks.items()},
+        plain=next((concept.plain for concept in concepts if concept.plain is not None), None),
+        keep=_distinct(one for concept in concepts for one in concept.keep if _stays(one, erased)),
+        neighbours=_neighbours(concepts, erased),
+        recommended=_recommended(concepts),
+    )
+
+
+def _shown(concept: Concept) -> tuple[str, str]:
+    """What a picture of the concept shows, attribute and label; ("", "") where its detector names no attribute."""
+    attribute, _, label = next(iter(concept.detector.labels), "").partition("=")
+    return (attribute, label) if label else ("", "")
+
+
+def _stays(one: PairKind | Templates, erased: Sequence[tuple[str, str]]) -> bool:
+    """Whether a picture of these prompts shows nothing that is erased. "flower+book" shows both."""
+    shown = {(attribute, part) for attribute, label in one.shows.items() for part in label.split("+")}
+    return not shown & set(erased)
+
+
+def _same(values: Sequence[object], names: Sequence[str], what: str, hint: str) -> None:
+    if len(set(values)) > 1:
+        got = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+        raise DuoError(f"the concepts cannot be joined: they have another {what}", got=got, hint=f"not {hint}")
+
+
+def _detector(specs: Sequence[DetectorSpec], names: Sequence[str]) -> DetectorSpec:
+    hint = "two detectors: write a concept file of your own with one that sees both"
+    _same([f"{spec.name} at {spec.threshold}" for spec in specs], names, "detector", hint)
+    labels = list(dict.fromkeys(label for spec in specs for label in spec.labels))
+    return specs[0].model_copy(update={"labels": labels})
+
+
+def _judges(concepts: Sequence[Concept]) -> list[DetectorSpec]:
+    """The judges that all concepts have."""
+    names = [concept.name for concept in concepts]
+    found = []
+    for judge in concepts[0].judges:
+        specs = [spec for concept in concepts for spec in concept.judges if spec.name == judge.name]
+        if len(specs) == len(concepts):
+            found.append(_detector(specs, names))
+    return found
+
+
+def _filled(fills: Sequence[Fill]) -> Fill:
+    """The values of all for each placeholder; what one says in labels and another plainly is said in labels."""
+    found: Fill = {}
+    for fill in fills:
+        for name, values in fill.items():
+            there = found.setdefault(name, values)
+            if there is values or there == values:
+                continue
+            if isinstance(there, list) and isinstance(values, list):
+                found[name] = list(dict.fromkeys([*there, *values]))
+            else:
+                one, other = _labelled(there), _labelled(values)
+                labels = dict.fromkeys([*one, *other])
+                found[name] = {k: list(dict.fromkeys([*one.get(k, []), *other.get(k, [])])) for k in labels}
+    return found
+
+
+def _labelled(values: Values | Mapping[str, Values]) -> dict[str, Values]:
+    return {value: [value] for value in values} if isinstance(values, list) else dict(values)
+
+
+def _distinct(several: Iterable[Templates]) -> list[Templates]:
+    found: list[Templates] = []
+    for one in several:
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def _neighbours(concepts: Sequence[Concept], erased: Sequence[tuple[str, str]]) -> dict[str, list[Templates]]:
+    found: dict[str, list[Templates]] = {}
+    for concept in concepts:
+        for name, several in concept.neighbours.items():
+            if kept := [one for one in several if _stays(one, erased)]:
+                found.setdefault(name, kept)
+    return found
+
+
+def _recommended(concepts: Sequence[Concept]) -> dict[str, Recommended]:
+    """The first concept's settings for the families that all have some for."""
+    shared = [family for family in concepts[0].recommended if all(family in c.recommended for c in concepts)]
+    names = " and ".join(concept.name for concept in concepts)
+    return {
+        family: Recommended(
+            source=f"{concepts[0].recommended[family].source}, of {concepts[0].name} alone: not searched for {names}",
+            settings=concepts[0].recommended[family].settings,
+        )
+        for family in shared
+    }

@@ -1,0 +1,88 @@
+"""Several concepts as one: what asks for any of them, what sees them, and what must stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from duo_unlearn.concepts.joint import join
+from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
+from duo_unlearn.concepts.spec import Concept
+from duo_unlearn.concepts.store import load_concept
+from duo_unlearn.errors import DuoError
+
+
+@pytest.fixture(scope="module")
+def both() -> Concept:
+    return load_concept("sword+balloon")
+
+
+def test_sets_pairs_and_detectors_are_those_of_both(both: Concept) -> None:
+    sword, balloon = load_concept("sword"), load_concept("balloon")
+    assert (both.name, both.erased, both.joins) == ("sword-and-balloon", "sword + balloon", ["sword", "balloon"])
+    assert list(both.attacks) == [f"sword-{n}" for n in sword.attacks] + [f"balloon-{n}" for n in balloon.attacks]
+    assert both.detector.labels == ["item=sword", "item=balloon"]
+    assert [judge.labels for judge in both.judges] == [["item=sword", "item=balloon"]]
+    assert both.split == "mini"
+
+
+def test_nothing_that_must_stay_shows_what_is_erased(both: Concept) -> None:
+    erased = {"sword", "balloon"}
+    safe = {kind.shows.get("item") for kind in both.pairs}
+    assert "wand" in safe
+    assert not safe & erased
+    assert not {"sword", "balloon"} & both.neighbours.keys()
+    assert {"wand", "flower"} <= both.neighbours.keys()
+    kept = {part for one in both.keep for part in one.shows.get("item", "").split("+")}
+    assert "book" in kept
+    assert not kept & erased
+    # Every one is a pair of the same kind in its own file.
+    own = [*load_concept("sword").pairs, *load_concept("balloon").pairs]
+    assert all(kind in own for kind in both.pairs)
+    assert len(both.pairs) == len(own) - 2  # the sword's balloons, and the balloon's swords
+
+
+def test_keep_prompts_without_either_concept_are_asked_once(both: Concept) -> None:
+    texts = [str(one) for one in both.keep]
+    assert len(texts) == len(set(texts))
+
+
+def test_its_prompts_fill(both: Concept) -> None:
+    sets = {one.name: one for one in prompt_sets(both, Counts(4, 6, 2, 2), 0)}
+    assert "sword" in sets["sword-direct"].prompts[0].text
+    assert "balloon" in sets["balloon-direct"].prompts[0].text
+    assert len(sets["keep"].prompts) == 6
+
+
+def test_files_may_be_joined_with_names(tmp_path: Any) -> None:
+    path = tmp_path / "hat.yaml"
+    path.write_text(
+        "name: hat\nsummary: A hat.\nsplit: mini\ndetector: {name: mini-judge, labels: [item=sword]}\n"
+        "fill: {subject: [king], colour: [red], place: [snow], item: [hat]}\n"
+        "pairs: [{unsafe: 'a {item}', safe: 'a {subject}', count: 3}]\n"
+    )
+    joined = load_concept(f"{path}+balloon")
+    assert joined.erased == "hat + balloon"
+    assert joined.fill["subject"] == ["king", "knight", "wizard", "farmer", "robot", "pirate", "guard"]
+    # Said in labels by one of them, so in labels by both.
+    assert isinstance(joined.fill["place"], dict)
+    assert joined.fill["place"]["snow"] == ["snow", "in the snow", "on a snowy day"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["sword", "sword"], "once each"),
+        (["sword", "gun"], "another split"),
+        (["gun", "nudity"], "another detector"),
+    ],
+)
+def test_what_cannot_be_joined_is_told(names: list[str], said: str) -> None:
+    with pytest.raises(DuoError, match=said):
+        join([load_concept(name) for name in names])
+
+
+def test_an_unknown_part_is_told() -> None:
+    with pytest.raises(DuoError, match="unknown concept"):
+        load_concept("sword+nothing")
