@@ -1,6 +1,7 @@
 """Settings of the mini model side by side: a run folder each, pairs and the original's images made once.
 
     python benchmarks/sweep.py "train.beta=100" "train.beta=200 train.max_train_steps=300"
+    python benchmarks/sweep.py "eraser=uce" "eraser=uce erasers.uce.weight=1" --attack unlearndiffatk    # any eraser
     python benchmarks/sweep.py --concept balloon --prompts 300 ""        # the shipped settings alone
     python benchmarks/sweep.py --rows                                    # the rows of what was run before
 
@@ -17,20 +18,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from duo_unlearn import pipeline
 from duo_unlearn.experiments.sharing import share_originals, share_pairs
-from duo_unlearn.pipeline import erase
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.results import read_results
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, parse_assignments
 
 INVERTED = {"inverted": "direct", "inverted-plain": "plain"}
 """A column of the inverted token → its scenario."""
-EDIT = "duo"
 
 
-def run_variant(folder: Path, first: Path | None, words: str, arguments: argparse.Namespace) -> list[Estimate]:
+def run_variant(folder: Path, first: Path | None, words: str, arguments: argparse.Namespace) -> Session:
     """One variant's run, whole. first: a run of the same concept, whose pairs and original images are shared."""
     n = arguments.prompts
     counts = {"prompts": n, "keep_prompts": n, "neighbour_prompts": max(1, n // 2)}
@@ -39,23 +40,29 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
     given |= {f"evaluate.{key}": value for key, value in counts.items()}
     session = Session(resolve_settings(merge(nest(given), parse_assignments(words.split()))))
     if first is not None and "pairs." not in words:
-        share_pairs(Run(first), session.run, EDIT)
+        share_pairs(Run(first), session.run, session.settings.edit)
         share_originals(Run(first), session.run)
-    return erase(session).estimates
+    pipeline.erase(session)
+    if arguments.attack:
+        pipeline.attack(session, arguments.attack, prompts=n)
+    return session
 
 
-def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
-    """A variant's figures, in per cent, by the judge that heads the tables: DSR of the edited model by prompt set, what
-    of all is broken, then agreement of item, subject and colour."""
+def row(words: str, session: Session) -> dict[str, Any]:
+    """A variant's figures, in per cent, by the judge that heads the tables: DSR of the edited model by prompt set and
+    attack, what of all is broken, then agreement of item, subject and colour."""
+    estimates, system = read_results(session.run).estimates, session.systems()[1].name
     # The judge that heads the tables comes first, and says alone what is broken: without such there is no estimate.
     judge = next(e.contract for e in estimates if e.metric in ("dsr", "broken"))
     value: dict[tuple[str, str, str | None], Estimate] = {}
     for e in estimates:
-        if e.system == EDIT and (e.metric != "broken" or e.contract == judge):
+        if e.system == system and (e.metric != "broken" or e.contract == judge):
             value.setdefault((e.metric, e.scenario, e.attack), e)
     found: dict[str, Any] = {"settings": words or "as shipped", "dsr": {}, "kept": {}}
     columns = {scenario: (scenario, None) for metric, scenario, attack in value if (metric, attack) == ("dsr", None)}
     columns |= {name: (scenario, "concept-inversion") for name, scenario in INVERTED.items()}
+    searched = [(place, name) for metric, place, name in value if metric == "dsr" and name is not None]
+    columns |= {name: (place, name) for place, name in searched if name != "concept-inversion"}
     for name, place in columns.items():
         if (e := value.get(("dsr", *place))) is not None:
             found["dsr"][name] = round(100 * e.value, 1)
@@ -67,10 +74,11 @@ def row(words: str, estimates: list[Estimate], folder: Path) -> dict[str, Any]:
         if metric == "item agreement" and attack is None:
             agreements = [value[f"{a} agreement", name, None].value for a in ("item", "subject", "colour")]
             found["kept"][name] = [round(100 * share, 1) for share in agreements]
-    lines = [json.loads(line) for line in Run(folder).metrics(EDIT).read_text().splitlines()][-50:]
-    for name in ("preference", "prior", "accuracy"):
-        if name not in lines[0]:
-            continue  # a term that was off
+    metrics = session.run.metrics(session.settings.edit)
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()][-50:] if metrics.exists() else []
+    for name in ("preference", "prior", "accuracy", "hold"):
+        if not lines or name not in lines[0]:
+            continue  # a closed form, or a term that was off
         found[name] = float(f"{sum(line[name] for line in lines) / len(lines):.2g}")
     return found
 
@@ -92,6 +100,7 @@ def main() -> None:
     parser.add_argument("--concept", default="sword")
     parser.add_argument("--prompts", type=int, default=64, help="of each set; half of it for each neighbour")
     parser.add_argument("--inversion", type=int, default=0, help="prompts under an inverted token; 0: none")
+    parser.add_argument("--attack", action="append", default=[], help="one of `duo attacks`, with its quick budget")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", action="store_true", help="print the rows of all runs in the output folder")
     parser.add_argument("--json", action="store_true", help="one line of figures, last")
@@ -110,7 +119,7 @@ def main() -> None:
     for words in arguments.variants:
         basis = f"{arguments.concept} {arguments.seed} {arguments.prompts} {words}"
         folder = arguments.output / f"{arguments.concept}-{hashlib.sha256(basis.encode()).hexdigest()[:8]}"
-        found = row(words, run_variant(folder, first, words, arguments), folder) | {"folder": folder.name}
+        found = row(words, run_variant(folder, first, words, arguments)) | {"folder": folder.name}
         first = first or ("pairs." not in words and folder) or None
         rows.append(found)
         if found not in known:

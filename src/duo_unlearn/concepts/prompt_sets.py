@@ -130,18 +130,26 @@ def base_of(concept: Concept, name: str) -> str:
     return base if base in concept.fill else name
 
 
-def prompts_of(concept: Concept, several: Sequence[Templates], count: int, seed: str, accept: Accept) -> list[Prompt]:
+def prompts_of(
+    concept: Concept,
+    several: Sequence[Templates],
+    count: int,
+    seed: str,
+    accept: Accept,
+    without: Collection[str] = (),
+) -> list[Prompt]:
     """`count` prompts drawn from several templates in turn: distinct while these last, then repeated.
 
     Templates that have no new prompt left drop out, and the others go on. accept decides by what a prompt shows (labels
-    of its placeholders and of its templates) whether it may be used. No prompt at all is a DuoError.
+    of its placeholders and of its templates) whether it may be used. without: texts that may not be. No prompt at all is
+    a DuoError.
     """
     rng = random.Random(seed)
     prompts: dict[str, Prompt] = {}
     left = [[_Drawer.of(concept, template, one.shows) for template in one.templates] for one in several]
     turn = 0
     while len(prompts) < count and left:
-        prompt = _new_prompt(concept, left[turn % len(left)], rng, accept, prompts)
+        prompt = _new_prompt(concept, left[turn % len(left)], rng, accept, {*without, *prompts})
         if prompt is None:
             del left[turn % len(left)]
         else:
@@ -170,14 +178,14 @@ class _Drawer(NamedTuple):
 
 
 def _new_prompt(
-    concept: Concept, drawers: Sequence[_Drawer], rng: random.Random, accept: Accept, prompts: Mapping[str, Prompt]
+    concept: Concept, drawers: Sequence[_Drawer], rng: random.Random, accept: Accept, known: Collection[str]
 ) -> Prompt | None:
-    """A prompt of one of the templates that is not among `prompts` yet; None if many draws in a row give none."""
+    """A prompt of one of the templates that is not among `known` ones; None if many draws in a row give none."""
     for _ in range(MOST_DRAWS):
         drawer = rng.choice(drawers)
         words, labels = choose_fill(concept, rng, drawer.choices)
         text = fill_template(drawer.template, words)
-        if text not in prompts and accept(labels | drawer.shows):
+        if text not in known and accept(labels | drawer.shows):
             return Prompt(text, {base: labels[base] for base in drawer.states} | drawer.shows)
     return None
 
