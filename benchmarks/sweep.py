@@ -3,6 +3,7 @@
     python benchmarks/sweep.py "train.beta=100" "train.beta=200 train.max_train_steps=300"
     python benchmarks/sweep.py "eraser=uce" "eraser=uce erasers.uce.weight=1" --attack unlearndiffatk    # any eraser
     python benchmarks/sweep.py --concept balloon --prompts 300 ""        # the shipped settings alone
+    python benchmarks/sweep.py --file benchmarks/rivals.yaml --only esd-x --seed 100 -o runs/rivals
     python benchmarks/sweep.py --rows                                    # the rows of what was run before
 
 Every argument is one variant: KEY=VALUE words as for `duo erase --set`. A variant that was run before is read from its
@@ -14,11 +15,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from duo_unlearn import pipeline
+from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.experiments.sharing import share_originals, share_pairs
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
@@ -26,6 +31,7 @@ from duo_unlearn.runs.results import read_results
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, parse_assignments
+from duo_unlearn.storage.files import write_text
 
 INVERTED = {"inverted": "direct", "inverted-plain": "plain"}
 """A column of the inverted token → its scenario."""
@@ -36,22 +42,56 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
     n = arguments.prompts
     counts = {"prompts": n, "keep_prompts": n, "neighbour_prompts": max(1, n // 2)}
     counts["inversion_prompts"] = arguments.inversion
-    given = {"output": folder, "concept": arguments.concept, "seed": arguments.seed}
+    given = {"output": folder, "concept": chosen_sets(arguments), "seed": arguments.seed}
     given |= {f"evaluate.{key}": value for key, value in counts.items()}
-    session = Session(resolve_settings(merge(nest(given), parse_assignments(words.split()))))
+    if arguments.steps:
+        given["evaluate.steps"] = arguments.steps
+    session = Session(resolve_settings(merge(nest(given), parse_assignments(shlex.split(f"{arguments.also} {words}")))))
     if first is not None and "pairs." not in words:
         share_pairs(Run(first), session.run, session.settings.edit)
         share_originals(Run(first), session.run)
-    pipeline.erase(session)
+    if session.settings.guard:
+        pipeline.make_pairs(session)
+        pipeline.evaluate(session, [measured(session)])
+    else:
+        pipeline.erase(session)
     if arguments.attack:
-        pipeline.attack(session, arguments.attack, prompts=n)
+        pipeline.attack(session, arguments.attack, systems=[measured(session)], prompts=n)
     return session
+
+
+def measured(session: Session) -> str:
+    """The system that a variant is about: its guards on the original model, or else its edit."""
+    return "+".join(session.settings.guard) or session.systems()[1].name
+
+
+def chosen_sets(arguments: argparse.Namespace) -> str:
+    """The concept, or a file of it beside the runs that has some of its sets that ask."""
+    if not arguments.sets:
+        return str(arguments.concept)
+    content = yaml.safe_load(concept_path(arguments.concept).read_text(encoding="utf-8"))
+    content["attacks"] = {name: content["attacks"][name] for name in arguments.sets.split(",")}
+    path = arguments.output / f"{arguments.concept}-sets.yaml"
+    write_text(path, str(yaml.safe_dump(content, sort_keys=False)))
+    return str(path)
+
+
+def variants_of(file: Path, only: list[str]) -> list[str]:
+    """The variants of a file, {erasers: {NAME: [words]}, guards: {NAME: [words]}}, of some names or all."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = []
+    for kind, choice in (("erasers", "eraser={}"), ("guards", "guard=[{}]")):
+        for name, lines in content.get(kind, {}).items():
+            if not only or name in only:
+                words = [[f"{kind}.{name}.{word}" for word in shlex.split(line)] for line in lines]
+                found += [shlex.join([choice.format(name), *some]) for some in words]
+    return found
 
 
 def row(words: str, session: Session) -> dict[str, Any]:
     """A variant's figures, in per cent, by the judge that heads the tables: DSR of the edited model by prompt set and
     attack, what of all is broken, then agreement of item, subject and colour."""
-    estimates, system = read_results(session.run).estimates, session.systems()[1].name
+    estimates, system = read_results(session.run).estimates, measured(session)
     # The judge that heads the tables comes first, and says alone what is broken: without such there is no estimate.
     judge = next(e.contract for e in estimates if e.metric in ("dsr", "broken"))
     value: dict[tuple[str, str, str | None], Estimate] = {}
@@ -100,6 +140,11 @@ def main() -> None:
     parser.add_argument("--concept", default="sword")
     parser.add_argument("--prompts", type=int, default=64, help="of each set; half of it for each neighbour")
     parser.add_argument("--inversion", type=int, default=0, help="prompts under an inverted token; 0: none")
+    parser.add_argument("--file", type=Path, help="a YAML file of variants by eraser and guard")
+    parser.add_argument("--only", action="append", default=[], help="of these erasers and guards of the file")
+    parser.add_argument("--sets", help="the sets that ask, of the concept's, with commas between")
+    parser.add_argument("--also", default="", help="words of every variant, which its row does not tell")
+    parser.add_argument("--steps", type=int, help="sampling steps of what is measured")
     parser.add_argument("--attack", action="append", default=[], help="one of `duo attacks`, with its quick budget")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", action="store_true", help="print the rows of all runs in the output folder")
@@ -116,7 +161,8 @@ def main() -> None:
         return
     first: Path | None = None
     rows = []
-    for words in arguments.variants:
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for words in [*arguments.variants, *(variants_of(arguments.file, arguments.only) if arguments.file else [])]:
         basis = f"{arguments.concept} {arguments.seed} {arguments.prompts} {words}"
         folder = arguments.output / f"{arguments.concept}-{hashlib.sha256(basis.encode()).hexdigest()[:8]}"
         found = row(words, run_variant(folder, first, words, arguments)) | {"folder": folder.name}
@@ -128,7 +174,7 @@ def main() -> None:
         print_row(found)
     if arguments.json:
         print(json.dumps({"rows": rows}))
-    if not arguments.variants:
+    if not rows:
         print("no variant given; see --help", file=sys.stderr)
 
 

@@ -68,9 +68,7 @@ class AttackPlan(NamedTuple):
 
 def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
     """Direct prompts of every scenario, and an inverted token before the first of them and before plain prompts."""
-    counts = session.settings.evaluate
-    sizes = Counts(counts.prompts, counts.keep_prompts, counts.neighbour_prompts, counts.inversion_prompts)
-    sets = prompt_sets(session.concept, sizes, session.settings.seed)
+    counts, sets = session.settings.evaluate, _evaluated(session)
     direct = ATTACKS.get(DIRECT)
     plans = [
         Plan(system, chosen, direct, None, direct.budgets["quick"])
@@ -89,6 +87,19 @@ def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
             search: Awareness | None = "unaware" if system.guards else None
             plans.append(Plan(system, chosen, attack, _preset_of(attack, budget), budget, search))
     return plans
+
+
+def evaluated_texts(session: Session) -> frozenset[str]:
+    """What an evaluation of the run asks, for a concept that has no scenes apart for it; else nothing."""
+    if session.concept.split != "none":
+        return frozenset()
+    return frozenset(prompt.text for chosen in _evaluated(session) for prompt in chosen.prompts)
+
+
+def _evaluated(session: Session) -> list[PromptSet]:
+    counts = session.settings.evaluate
+    sizes = Counts(counts.prompts, counts.keep_prompts, counts.neighbour_prompts, counts.inversion_prompts)
+    return prompt_sets(session.concept, sizes, session.settings.seed)
 
 
 def attack_plans(

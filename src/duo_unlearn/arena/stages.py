@@ -34,7 +34,7 @@ from ..settings.check import check_family
 from ..system import System
 from .attempts import AttackState, make_attempts
 from .judge import judge as judge_attempts
-from .plans import AttackPlan, attack_plans, evaluation_plans, with_original
+from .plans import AttackPlan, attack_plans, evaluated_texts, evaluation_plans, with_original
 from .results import make_results
 
 
@@ -130,7 +130,7 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
     with _floor(session, settings.floor) as below:
         context = EraserContext(
             session.model, session.concept, run, pairs, options, settings.seed, {**provenance, **below},
-            quiet=session.quiet,
+            quiet=session.quiet, asked=evaluated_texts(session),
         )  # fmt: skip
         state = eraser.erase(context, eraser.name if plan is None else plan.name)
     return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)

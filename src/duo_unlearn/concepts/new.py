@@ -44,7 +44,7 @@ def _content(said: str, safe: list[str]) -> str:
         for text, count in zip(safe, counts, strict=True)
         if count
     )
-    keep = ", ".join(_quoted(f"a picture of {text} {{place}}") for text in safe)
+    keep = ", ".join(_quoted(f"a photo of {text} {{place}}") for text in safe)
     return f"""# Written by `duo concepts new`. Go through it from top to bottom, then: duo concepts check FILE
 name: {name}
 summary: {_quoted(said)}
@@ -68,7 +68,7 @@ attacks:
   # indirect: {{templates: ["a scene in which one expects it {{place}}"]}}
 # Prompts that do not speak of the concept at all; an inverted token is put in front of them.
 plain: {{templates: ["a picture {{place}}"]}}
-# What must go on working: near things first.
+# What must go on working: near things first, in other words than those of pairs.
 keep:
   - {{templates: [{keep}]}}
 # neighbours:

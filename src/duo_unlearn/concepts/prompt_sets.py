@@ -131,35 +131,33 @@ def base_of(concept: Concept, name: str) -> str:
 
 
 def prompts_of(
-    concept: Concept,
-    several: Sequence[Templates],
-    count: int,
-    seed: str,
-    accept: Accept,
-    without: Collection[str] = (),
+    concept: Concept, several: Sequence[Templates], count: int, seed: str, accept: Accept, without: Collection[str] = ()
 ) -> list[Prompt]:
     """`count` prompts drawn from several templates in turn: distinct while these last, then repeated.
 
     Templates that have no new prompt left drop out, and the others go on. accept decides by what a prompt shows (labels
-    of its placeholders and of its templates) whether it may be used. without: texts that may not be. No prompt at all is
-    a DuoError.
+    of its placeholders and of its templates) whether it may be used. No prompt at all is a DuoError. without: texts that
+    may not be used; where they leave no prompt, the list is empty.
     """
     rng = random.Random(seed)
-    prompts: dict[str, Prompt] = {}
+    prompts: list[Prompt] = []
+    known = set(without)
     left = [[_Drawer.of(concept, template, one.shows) for template in one.templates] for one in several]
     turn = 0
     while len(prompts) < count and left:
-        prompt = _new_prompt(concept, left[turn % len(left)], rng, accept, {*without, *prompts})
+        prompt = _new_prompt(concept, left[turn % len(left)], rng, accept, known)
         if prompt is None:
             del left[turn % len(left)]
         else:
-            prompts[prompt.text] = prompt
+            prompts.append(prompt)
+            known.add(prompt.text)
             turn += 1
     if not prompts:
+        if without:
+            return []
         got = f"{several[0].templates[0]!r} and {len(several) - 1} more sets"
         raise DuoError("a prompt set gives no prompt", got=got, hint="give its placeholders more values under fill:")
-    distinct = list(prompts.values())
-    return [distinct[i % len(distinct)] for i in range(count)]
+    return [prompts[i % len(prompts)] for i in range(count)]
 
 
 class _Drawer(NamedTuple):

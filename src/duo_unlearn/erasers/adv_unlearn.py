@@ -94,7 +94,7 @@ class AdvUnlearnLoss:
     def __init__(self, context: EraserContext, weights: TrainedWeights) -> None:
         self.model, self.seed, self.weights = context.model, context.seed, weights
         self.settings: AdvUnlearnSettings = context.options
-        found = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        found = contrasts(context, self.settings.wordings)
         self.texts = sorted({contrast.unsafe for contrast in found})
         self.kept = kept_prompts(context)
         self.pictures = Pictures(context.model, pair_latents(context), context.pairs)
@@ -171,9 +171,9 @@ class AdvUnlearnLoss:
 
 
 def kept_prompts(context: EraserContext) -> list[str]:
-    """Prompts that must stay: the pairs' safe ones, and the concept's `keep` on scenes that no evaluation uses."""
+    """Prompts that must stay: the pairs' safe ones, and those of the concept's `keep` that no evaluation asks."""
     safe = {pair.safe_prompt for pair in context.pairs if pair.safe_prompt}
-    return sorted(safe | set(kept_texts(context.concept, KEEP, context.seed)))
+    return sorted(safe | set(kept_texts(context, KEEP)))
 
 
 def _draw(prompts: Sequence[str], count: int, generator: torch.Generator) -> list[str]:
@@ -188,5 +188,5 @@ def _why_not(family: Family) -> str | None:
 
 ADV_UNLEARN: Final = course_eraser(
     "advunlearn", "AdvUnlearn: adversarial training of the text encoder", AdvUnlearnSettings, "images and prompts",
-    _why_not, _course, level="encoder",
+    _why_not, _course, level="encoder", keeps=True,
 )  # fmt: skip

@@ -35,13 +35,16 @@ def both_sides(context: EraserContext) -> tuple[Captioned, Captioned]:
 
 
 def kept_pictures(context: EraserContext, count: int, steps: int, guidance: float) -> Captioned:
-    """Pictures of the concept's `keep` prompts, on scenes that no evaluation uses, sampled from the base model.
+    """Pictures of the concept's `keep` prompts that no evaluation asks, sampled from the base model.
 
     They lie in the run and are sampled once. A concept without such prompts is a DuoError.
     """
     concept, model, seed = context.concept, context.model, context.seed
-    prompts = kept_texts(concept, count, seed)
+    prompts = kept_texts(context, count)
     if not prompts:
+        if concept.keep:
+            hint = "more values under fill: in the concept file, or fewer evaluate.keep_prompts"
+            raise DuoError("the evaluation asks every keep prompt, so none is left", got=concept.name, hint=hint)
         raise DuoError(f"the concept {concept.name} has no keep prompts", hint="add keep: to the concept file")
     path = context.run.moments.with_name("kept.safetensors")
     key = digest([prompts, steps, guidance, model.fingerprint(), model.variant, seed])

@@ -106,7 +106,7 @@ def _erase(context: EraserContext, name: str, solve: Solve) -> State:
     from ..storage.files import digest
 
     settings, model, folder = context.options, context.model, context.run.edit(name)
-    texts = contrasts(context.concept, context.pairs, settings.wordings, context.seed)
+    texts = contrasts(context, settings.wordings)
     # As a training has them: a closed form takes no step, and asks the denoiser nothing.
     described = {"settings": settings.model_dump(mode="json"), "steps": 0, "passes": 0, "prompts": len(texts)}
     key = digest([described, texts, model.fingerprint(), model.variant])

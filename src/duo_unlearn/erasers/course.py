@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .interface import Eraser, EraserContext, Makes, Reads, State
+from .words import left_out
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -36,13 +37,19 @@ def course_eraser(
     make: MakeCourse,
     level: Level = "generator",
     makes: Makes = "weights",
+    *,
+    keeps: bool = False,
 ) -> Eraser:
-    """The eraser of a course: it resumes, and knows its edit again under the same settings."""
-    return Eraser(name, title, settings, reads, why_not, erase_by(make), course=make, level=level, makes=makes)
+    """The eraser of a course: it resumes, and knows its edit again under the same settings. keeps: see `erase_by`."""
+    erase = erase_by(make, keeps=keeps)
+    return Eraser(name, title, settings, reads, why_not, erase, course=make, level=level, makes=makes)
 
 
-def erase_by(make: MakeCourse) -> Callable[[EraserContext, str], State]:
-    """The `erase` of a course. The edit's provenance says how many rows went through the denoiser (`passes`)."""
+def erase_by(make: MakeCourse, *, keeps: bool = False) -> Callable[[EraserContext, str], State]:
+    """The `erase` of a course. The edit's provenance says how many rows went through the denoiser (`passes`).
+
+    keeps: whether it is given prompts of the concept's `keep`.
+    """
 
     def erase(context: EraserContext, name: str) -> State:
         from ..edits.provenance import CHANGES, WEIGHTS, edit_hash, read_provenance
@@ -54,7 +61,9 @@ def erase_by(make: MakeCourse) -> Callable[[EraserContext, str], State]:
         # Neither this package's version nor the model's path decides the course; the concept's words may.
         known = {k: v for k, v in context.provenance.items() if k not in ("made_by", "model")}
         words = context.concept.model_dump(mode="json", include={"fill", "pairs", "attacks", "keep", "neighbours"})
-        key = digest([name, settings, seen, known, words, context.model.variant, context.seed])
+        asked = left_out(context, keeps=keeps)
+        basis = [name, settings, seen, known, words, context.model.variant, context.seed]
+        key = digest([*basis, asked] if asked else basis)
         there = any((folder / file).exists() for file in (WEIGHTS, CHANGES))
         if there and read_provenance(folder).get("key") == key:
             edit_hash(folder)

@@ -115,7 +115,7 @@ class EraseFlowLoss:
     def __init__(self, context: EraserContext, tensors: Mapping[str, Tensor]) -> None:
         self.model, self.seed, self.tensors = context.model, context.seed, list(tensors.values())
         self.settings: EraseFlowSettings = context.options
-        self.texts = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        self.texts = contrasts(context, self.settings.wordings)
         self.schedule = ddim_of(self.model, self.settings.sampling_steps)
         self.empty = self.model.condition([""])
         self.log_z = torch.tensor(LOG_Z, device=self.model.device, requires_grad=True)

@@ -78,7 +78,7 @@ class EsdLoss:
     def __init__(self, context: EraserContext, weights: TrainedWeights) -> None:
         self.model, self.seed, self.weights = context.model, context.seed, weights
         self.settings: EsdSettings = context.options
-        self.texts = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        self.texts = contrasts(context, self.settings.wordings)
         self.cache = pair_latents(context)
         self.empty = self.model.condition([""])
 

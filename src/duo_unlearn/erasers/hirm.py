@@ -116,7 +116,7 @@ class HirmLoss:
     def __init__(self, context: EraserContext) -> None:
         self.model, self.seed = context.model, context.seed
         self.settings: HirmSettings = context.options
-        texts = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        texts = contrasts(context, self.settings.wordings)
         self.ids = self._ids([text.unsafe for text in texts])
         self.target = self._target(texts)
 

@@ -29,7 +29,8 @@ class EraserContext(NamedTuple):
     """What an eraser works on.
 
     model: the base, without edits. pairs: those that are kept. options: of this eraser, checked. provenance: what is
-    known of the run, for the edit's file; the eraser adds what it did.
+    known of the run, for the edit's file; the eraser adds what it did. asked: what the run's evaluation asks, where the
+    concept has no scenes apart for training; an eraser is given none of it beside the pairs' own prompts.
     """
 
     model: Model
@@ -40,6 +41,7 @@ class EraserContext(NamedTuple):
     seed: int
     provenance: Mapping[str, Any]
     quiet: bool = False
+    asked: frozenset[str] = frozenset()
 
 
 class Eraser(NamedTuple):

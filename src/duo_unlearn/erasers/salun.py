@@ -84,7 +84,7 @@ class SalunLoss:
     def __init__(self, context: EraserContext) -> None:
         self.model, self.seed, self.quiet = context.model, context.seed, context.quiet
         self.settings: SalunSettings = context.options
-        self.texts = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        self.texts = contrasts(context, self.settings.wordings)
         self.pictures = Pictures(context.model, pair_latents(context), context.pairs)
 
     def __call__(self, step: int) -> Tensor:

@@ -116,7 +116,7 @@ class SpmLoss:
     def __init__(self, context: EraserContext) -> None:
         self.model, self.seed = context.model, context.seed
         self.settings: SpmSettings = context.options
-        self.texts = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        self.texts = contrasts(context, self.settings.wordings)
         self.empty = self.model.condition([""])
         given = self.settings.latents or ("sampled" if isinstance(self.model.noise, Diffusion) else "pairs")
         self.pictures = Pictures(self.model, pair_latents(context), context.pairs) if given == "pairs" else None

@@ -42,7 +42,7 @@ from .latents import pair_latents
 from .layers import trained_names
 from .pictures import Pictures
 from .trained import TrainedWeights, trained_weights
-from .words import Contrast, Wordings, contrasts
+from .words import Contrast, Wordings, contrasts, left_out
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -127,7 +127,7 @@ class StereoLoss:
         self.phrases, self.scales, self.what = phrases, scales, what
         self.settings: StereoSettings = context.options
         self.word = word_of(context)
-        self.texts = contrasts(context.concept, context.pairs, self.settings.wordings, context.seed)
+        self.texts = contrasts(context, self.settings.wordings)
         self.pictures = Pictures(context.model, pair_latents(context), context.pairs)
         self.empty = self.model.condition([""])
 
@@ -248,7 +248,8 @@ def _search_key(context: EraserContext) -> str:
     seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
     settings = context.options.model_dump(mode="json", exclude=AFTER_SEARCH)
     known = [context.provenance.get("base"), context.model.variant, context.seed]
-    return digest([settings, word_of(context), seen, *known])
+    asked = left_out(context)
+    return digest([settings, word_of(context), seen, *known, *([asked] if asked else [])])
 
 
 def _why_not(family: Family) -> str | None:

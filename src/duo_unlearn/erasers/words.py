@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..concepts.prompt_sets import fill_template, prompts_of, splitter
 from ..concepts.spec import Concept
 from ..errors import DuoError
-from ..records import Pair, Prompt
+from ..records import Prompt
+
+if TYPE_CHECKING:
+    from .interface import EraserContext
 
 Wordings = Literal["direct", "all"]
 """direct: the pairs' own prompts. all: those, and prompts of every wording of the concept file.
 
-On the mini world these are of scenes that no evaluation uses. A concept file without a split has no such scenes, so
-there an evaluation may ask what an eraser was given.
+On the mini world these are of scenes that no evaluation uses. A concept file without a split has no such scenes: there
+what the run's evaluation asks is left out, by its text.
 """
 EACH = 24
 """Prompts of each further wording."""
@@ -28,33 +31,51 @@ class Contrast(NamedTuple):
     safe: str
 
 
-def contrasts(concept: Concept, pairs: Sequence[Pair], wordings: Wordings, seed: int) -> list[Contrast]:
+def contrasts(context: EraserContext, wordings: Wordings) -> list[Contrast]:
     """The prompts that stand for the concept, distinct and in order. Pairs without prompts are a DuoError."""
-    found = {Contrast(p.unsafe_prompt, p.safe_prompt) for p in pairs if p.unsafe_prompt and p.safe_prompt}
+    found = {Contrast(p.unsafe_prompt, p.safe_prompt) for p in context.pairs if p.unsafe_prompt and p.safe_prompt}
     if not found:
         hint = "pairs that `duo pairs` makes have prompts; a manifest may give them for your own"
         raise DuoError("this eraser reads prompts, and the pairs have none", hint=hint)
     if wordings == "all":
-        found |= set(_others(concept, seed))
+        found |= set(_others(context))
     return sorted(found)
 
 
-def kept_texts(concept: Concept, count: int, seed: int) -> list[str]:
-    """Prompts of the concept's `keep` on scenes that training may use; none where the concept has no such prompts."""
+def kept_texts(context: EraserContext, count: int) -> list[str]:
+    """Prompts of the concept's `keep` that no evaluation asks; none where it has none, or all of them are asked."""
+    concept = context.concept
     if not concept.keep:
         return []
     accept = splitter(concept, held_out=False)
-    return [prompt.text for prompt in prompts_of(concept, concept.keep, count, f"{seed}/kept", accept)]
+    found = prompts_of(concept, concept.keep, count, f"{context.seed}/kept", accept, context.asked)
+    return [prompt.text for prompt in found]
 
 
-def _others(concept: Concept, seed: int) -> list[Contrast]:
-    """Prompts of every wording of the concept file, on scenes that training may use, and the pairs' safe ones there."""
+def left_out(context: EraserContext, *, keeps: bool = False) -> list[str]:
+    """The evaluation's prompts where they decide what else an eraser is given, for its key. keeps: by `kept_texts`."""
+    others = getattr(context.options, "wordings", "direct") == "all"
+    return sorted(context.asked) if keeps or others else []
+
+
+def _others(context: EraserContext) -> list[Contrast]:
+    """Prompts of every wording of the concept file that no evaluation asks, and the pairs' safe ones there.
+
+    A wording of which every prompt is asked is a DuoError.
+    """
+    concept, asked = context.concept, context.asked
     accept, made = splitter(concept, held_out=False), []
     for name, templates in concept.attacks.items():
-        basis = f"{seed}/words/{name}"
+        basis = f"{context.seed}/words/{name}"
         rng = random.Random(basis)
-        prompts = prompts_of(concept, [templates], EACH, basis, accept)
-        made += [Contrast(p.text, _counterpart(concept, p.shows, rng)) for p in prompts if _has_counterpart(concept, p)]
+        prompts = prompts_of(concept, [templates], EACH, basis, accept, asked)
+        if not prompts:
+            hint = "more values under fill: in the concept file, fewer evaluate.prompts, or wordings=direct"
+            raise DuoError("the evaluation asks every prompt of a wording, so none is left", got=name, hint=hint)
+        found = [
+            Contrast(p.text, _counterpart(concept, p.shows, rng)) for p in prompts if _has_counterpart(concept, p)
+        ]
+        made += [contrast for contrast in found if contrast.safe not in asked]
     return made
 
 

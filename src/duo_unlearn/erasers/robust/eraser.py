@@ -56,4 +56,5 @@ ROBUST_DUO: Final = course_eraser(
     _why_not,
     _course,
     makes="lora",
+    keeps=True,
 )
