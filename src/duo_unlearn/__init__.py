@@ -21,7 +21,7 @@ from .pipeline import (
     train,
 )
 from .records import Estimate, Pair
-from .several import compare, compose, read_ledger, run_arena, slice_run, sum_of_rest, sweep
+from .several import compare, compose, fill_bank, read_ledger, run_arena, slice_run, sum_of_rest, sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "erase",
     "evaluate",
     "export",
+    "fill_bank",
     "judge",
     "make_pairs",
     "open_run",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,30 @@ def run_arena(
     page = arena(runs, entrants, systems, attacks, Path(output), say)
     say(f"arena: done → {page}")
     return page
+
+
+def fill_bank(
+    run: str | Path | Session,
+    output: str | Path,
+    attacks: Sequence[str],
+    *,
+    system: str | None = None,
+    prompts: int = 16,
+    budgets: Mapping[str, Mapping[str, Any]] | None = None,
+    say: Say = silent,
+) -> Path:
+    """Attack a run's system on training prompts, and keep what is found as captions for robust DUO; gives the file.
+
+    system: a name; None: that of the run's settings. budgets: attack → fields of its budget that are not the quick
+    one's, e.g. {"p4d": {"steps": 500}}.
+    """
+    from .experiments.bank import fill_bank as fill
+    from .session import Session
+
+    opened = run if isinstance(run, Session) else reopen_run(run)
+    chosen = opened.systems()[-1] if system is None else opened.system(system)
+    with opened.run.lock(shared=True):
+        return fill(opened, chosen, attacks, prompts, Path(output), budgets, say)
 
 
 def read_ledger(sources: Sequence[str | Path], pair: str | None = None) -> list[Entry]:

@@ -15,19 +15,22 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.robust.bank import Caption, conditioning_of, read_bank, write_bank
 from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
 from duo_unlearn.erasers.robust.loss import RobustLoss
 from duo_unlearn.erasers.robust.search import Aim, Prompts
 from duo_unlearn.erasers.robust.settings import Mixture, RobustSettings, SearchSettings
 from duo_unlearn.erasers.robust.texts import kind_of
 from duo_unlearn.erasers.trained_adapter import trained_adapter
-from duo_unlearn.families.interface import Model
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.interface import Conditioning, Model, Tokens
 from duo_unlearn.families.registry import FAMILIES
-from duo_unlearn.families.tokens import word_ids
+from duo_unlearn.families.tokens import PLACEHOLDER, sequence, vocabulary, word_ids
+from duo_unlearn.storage.files import write_tensors
 
 from .small_sdxl import context_on, small_sdxl
 
-NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "search": 0.0}
+NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,48 @@ def shaken(tensors: Mapping[str, Tensor]) -> None:
         tensor.data += 0.1 * torch.randn(tensor.shape, generator=generator)
 
 
+def small_bank(model: Model, path: Path) -> Path:
+    """Token ids, a text with a free vector, a text, and what stands behind the encoders."""
+    vector = torch.randn(vocabulary(model).shape[1], generator=torch.Generator().manual_seed(0))
+    captions = [
+        Caption("p4d", "a b", ids=torch.tensor(sequence(model, [5, 6, 7]))),
+        Caption("concept-inversion", f"a picture of {PLACEHOLDER}", vector=vector),
+        Caption("sneakyprompt", "a red king"),
+        Caption("soft-prompt", "", behind=model.condition(["a blue king"])),
+    ]
+    write_bank(path, captions, {"run": "sword"})
+    return path
+
+
+def test_a_bank_is_read_through_the_encoders(model: Model, tmp_path: Path) -> None:
+    captions, provenance = read_bank(small_bank(model, tmp_path / "bank.safetensors"))
+    assert provenance == {"run": "sword"}
+    assert [caption.attack for caption in captions] == ["p4d", "concept-inversion", "sneakyprompt", "soft-prompt"]
+    found = conditioning_of(model, captions)
+    torch.testing.assert_close(found.rows([2, 3]).text, model.condition(["a red king", "a blue king"]).text)
+    assert found.pooled is not None
+    ids = model.condition(Tokens(torch.tensor([sequence(model, [5, 6, 7])])))
+    torch.testing.assert_close(found.rows([0]).text, ids.text.detach())
+    assert len({tuple(row.flatten().tolist()) for row in found.text}) == 4
+
+
+def test_what_is_no_bank_is_told(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"captions\.bank needs bank"):
+        RobustSettings.model_validate({"captions": {**NOTHING, "bank": 1.0}})
+    with pytest.raises(DuoError, match="no such bank"):
+        read_bank(tmp_path / "none.safetensors")
+    write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
+    with pytest.raises(DuoError, match="is no bank"):
+        read_bank(tmp_path / "other.safetensors")
+    wrong = Caption("p4d", "", behind=Conditioning(torch.zeros(1, 3, 5)))
+    with pytest.raises(DuoError, match="do not fit"):
+        conditioning_of(model, [wrong, Caption("p4d", "a king")])
+
+
 @pytest.mark.parametrize("kind", sorted(NOTHING))
 def test_the_loss_starts_at_ln_2_whatever_is_read(model: Model, tmp_path: Path, kind: str) -> None:
-    with begun(model, tmp_path, {"captions": {**NOTHING, kind: 1.0}}) as (loss, tensors):
+    bank = {"bank": str(small_bank(model, tmp_path / "bank.safetensors"))} if kind == "bank" else {}
+    with begun(model, tmp_path / "run", {"captions": {**NOTHING, kind: 1.0}, **bank}) as (loss, tensors):
         assert float(loss(0).detach()) == pytest.approx(math.log(2), abs=1e-6)
         assert loss.notes["preference"] == pytest.approx(math.log(2), abs=1e-6)
         assert (loss.notes["prior"], loss.notes["hold"], loss.notes["unsafe_margin"]) == (0, 0, 0)
@@ -61,7 +103,7 @@ def test_the_loss_starts_at_ln_2_whatever_is_read(model: Model, tmp_path: Path, 
 
 
 def test_each_kind_has_its_share() -> None:
-    mixture = Mixture(unsafe=0.2, own=0.1, empty=0.1, random=0.2, search=0.4)
+    mixture = Mixture(unsafe=0.2, own=0.1, empty=0.1, random=0.1, bank=0.1, search=0.4)
     found = Counter(kind_of(mixture, sample, seed=0) for sample in range(4000))
     assert {kind: pytest.approx(found[kind] / 4000, abs=0.03) for kind in found} == mixture.shares()
     assert [kind_of(mixture, i, 0) for i in range(50)] == [kind_of(mixture, i, 0) for i in range(50)]

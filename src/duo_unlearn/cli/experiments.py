@@ -22,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(sweep)
     app.command()(compare)
     app.command()(compose)
+    app.command()(bank)
 
 
 def arena(
@@ -172,3 +173,25 @@ def compose(
     if measure:
         interference_table(rows)
         say(f"measured → {output / 'interference.json'}")
+
+
+def bank(
+    run: RunFolder,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    names: Annotated[
+        list[str] | None, typer.Option("--attack", help="A search of `duo attacks`, with its quick budget. Repeatable.")
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="The system that is attacked; the run's own.")] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many training prompts are attacked.")] = 16,
+) -> None:
+    """Attack a run's system on training prompts, and keep what is found as captions for robust-duo.
+
+    duo bank runs/sword -o bank.safetensors --attack unlearndiffatk --attack ring-a-bell
+
+    duo erase -o runs/robust --eraser robust-duo --set erasers.robust-duo.bank=bank.safetensors \\
+    --set "erasers.robust-duo.captions={unsafe: 0.4, empty: 0.1, random: 0.1, search: 0.2, bank: 0.2}"
+    """
+    from ..several import fill_bank
+
+    chosen = names or ["unlearndiffatk", "p4d", "concept-inversion"]
+    fill_bank(run, output, chosen, system=system, prompts=count, say=say)

@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..course import Course, course_eraser
-from ..interface import EraserContext
+from ..course import Course, course_eraser, erase_by
+from ..interface import EraserContext, State
 from .settings import RobustSettings
 
 if TYPE_CHECKING:
@@ -48,6 +48,17 @@ def _why_not(family: Family) -> str | None:
     return f"its search writes tokens of CLIP's text encoders, and {family.title} reads T5 beside them"
 
 
+def _erase(context: EraserContext, name: str) -> State:
+    """The erasing of the course; the edit's provenance, and so its key, has the bank's hash and where it came from."""
+    from ...storage.files import sha256_of
+    from .bank import read_bank
+
+    path, provenance = context.options.bank, dict(context.provenance)
+    if context.options.captions.bank:
+        provenance["bank"] = {**read_bank(path)[1], "sha256": sha256_of(path)}
+    return erase_by(_course, keeps=True)(context._replace(provenance=provenance), name)
+
+
 ROBUST_DUO: Final = course_eraser(
     "robust-duo",
     "Robust DUO (ours): DUO under captions that are searched for while it trains",
@@ -57,4 +68,4 @@ ROBUST_DUO: Final = course_eraser(
     _course,
     makes="lora",
     keeps=True,
-)
+)._replace(erase=_erase)

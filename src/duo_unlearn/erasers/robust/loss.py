@@ -22,6 +22,7 @@ from ..duo.objective import Terms
 from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
 from ..interface import EraserContext
 from ..latents import pair_latents
+from .bank import conditioning_of, read_bank
 from .holding import Holding
 from .search import Aim, Prompts
 from .settings import Kind, RobustSettings
@@ -42,7 +43,12 @@ class RobustLoss:
         self.holding = Holding(context, self.texts) if self.settings.hold_weight else None
         self.memory: dict[str, Tensor] = {}
         self.notes: dict[str, float] = {}
+        self.bank = self._bank() if self.settings.captions.bank else None
         self.prompts = self._prompts() if self.settings.captions.search else None
+
+    def _bank(self) -> Conditioning:
+        assert self.settings.bank is not None
+        return conditioning_of(self.model, read_bank(self.settings.bank)[0])
 
     def _prompts(self) -> Prompts:
         generator, many = generator_of(self.seed, "searched"), len(self.context.pairs)
@@ -107,6 +113,9 @@ class RobustLoss:
                 both, place = searched.rows([place]), place + 1
             elif kind == "random":
                 both = self.texts.random(generator)
+            elif kind == "bank":
+                assert self.bank is not None
+                both = self.bank.rows([int(torch.randint(0, len(self.bank.text), (1,), generator=generator))])
             else:
                 both = self.texts.empty if kind == "empty" else self.texts.unsafe.rows([pair])
             safe.append(self.texts.safe.rows([pair]) if kind == "own" else both)

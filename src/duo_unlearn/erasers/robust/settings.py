@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,8 +11,9 @@ from pydantic import Field, model_validator
 from ...storage.forms import Strict
 from ..duo.settings import ObjectiveSettings
 
-Kind = Literal["unsafe", "own", "empty", "random", "search"]
-"""What a pair may read: the unsafe prompt, each member its own, the empty prompt, random words, or searched tokens."""
+Kind = Literal["unsafe", "own", "empty", "random", "bank", "search"]
+"""What a pair may read: the unsafe prompt, each member its own, the empty prompt, random words, a caption of the bank,
+or tokens that are searched for."""
 Form = Literal["prompt", "prefix", "soft-prompt", "soft-prefix"]
 """Where free tokens stand: in the prompt's place, or before it. soft: free vectors, not the nearest tokens."""
 
@@ -23,6 +25,7 @@ class Mixture(Strict):
     own: float = Field(0.0, ge=0, le=1, description="Share: each member its own prompt.")
     empty: float = Field(0.1, ge=0, le=1, description="Share: the empty prompt.")
     random: float = Field(0.1, ge=0, le=1, description="Share: 1 to 16 random tokens.")
+    bank: float = Field(0.0, ge=0, le=1, description="Share: a caption that attacks found (`duo bank`).")
     search: float = Field(0.4, ge=0, le=1, description="Share: tokens that are searched for inside the step.")
 
     @model_validator(mode="after")
@@ -34,8 +37,13 @@ class Mixture(Strict):
     def shares(self) -> dict[Kind, float]:
         """Each kind's share."""
         return {
-            "unsafe": self.unsafe, "own": self.own, "empty": self.empty, "random": self.random, "search": self.search,
-        }  # fmt: skip
+            "unsafe": self.unsafe,
+            "own": self.own,
+            "empty": self.empty,
+            "random": self.random,
+            "bank": self.bank,
+            "search": self.search,
+        }
 
 
 class SearchSettings(Strict):
@@ -66,6 +74,7 @@ class RobustSettings(ObjectiveSettings):
 
     captions: Mixture = Field(Mixture(), description="Shares of what pairs read, which sum to 1.")
     search: SearchSettings = Field(SearchSettings(), description="The search inside a step.")
+    bank: Path | None = Field(None, description="A bank of captions, for captions.bank: a file that `duo bank` wrote.")
     hold_weight: float = Field(
         30.0, ge=0, description="Weight of the distance from the original model on pictures that must stay; 0: none."
     )
@@ -78,6 +87,12 @@ class RobustSettings(ObjectiveSettings):
     )
     keep_steps: int = Field(20, ge=2, description="Sampling steps of these.")
     keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
+
+    @model_validator(mode="after")
+    def _has_bank(self) -> Self:
+        if self.captions.bank and self.bank is None:
+            raise ValueError("captions.bank needs bank: a file that `duo bank` wrote")
+        return self
 
 
 MOST_RANDOM: Final = 16

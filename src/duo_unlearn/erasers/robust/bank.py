@@ -1,0 +1,89 @@
+"""A bank of captions: what attacks found on training prompts, in one file that says where each came from.
+
+A row is what the text encoders are given, token ids and free vectors, and not what they gave: it is read again through
+the encoders of the model that is trained. What an attack found behind the encoders is kept as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...errors import DuoError
+from ...families.conditioning import Conditioning
+from ...families.interface import Inverted, Model, Words, joined
+from ...families.interface import Tokens as Ids
+from ...storage.files import read_tensors, write_tensors
+
+
+class Caption(NamedTuple):
+    """One caption of a bank. attack: what found it; text: as people read it; one of the three is what is read.
+
+    ids: token ids, start to padding, (token,). vector: stands for the placeholder in the text, (width,). behind: what
+    stands behind the encoders.
+    """
+
+    attack: str
+    text: str
+    ids: Tensor | None = None
+    vector: Tensor | None = None
+    behind: Conditioning | None = None
+
+
+def write_bank(path: Path, captions: Sequence[Caption], provenance: Mapping[str, Any]) -> None:
+    """Write a bank. provenance: of the system that was attacked, and how."""
+    tensors: dict[str, Tensor] = {}
+    for i, caption in enumerate(captions):
+        parts = {"ids": caption.ids, "vector": caption.vector}
+        parts |= {f"behind.{k}": v for k, v in (caption.behind._asdict() if caption.behind is not None else {}).items()}
+        # A copy each: a file holds none that share memory.
+        tensors |= {f"{i}.{name}": part.clone().contiguous() for name, part in parts.items() if part is not None}
+    told = [{"attack": caption.attack, "text": caption.text} for caption in captions]
+    write_tensors(path, tensors, {"captions": json.dumps(told), "provenance": json.dumps(dict(provenance))})
+
+
+def read_bank(path: Path) -> tuple[list[Caption], dict[str, Any]]:
+    """The captions of a bank, and its provenance. Another file is a DuoError."""
+    if not path.is_file():
+        raise DuoError("there is no such bank of captions", got=str(path), hint="duo bank RUN -o bank.safetensors")
+    tensors, metadata = read_tensors(path)
+    try:
+        told, provenance = json.loads(metadata["captions"]), json.loads(metadata["provenance"])
+        captions = [_caption(one, tensors, str(i)) for i, one in enumerate(told)]
+    except (KeyError, ValueError, TypeError) as error:
+        raise DuoError(f"{path} is no bank of captions", got=str(error)[:100], hint="duo bank writes one") from error
+    if not captions:
+        raise DuoError(f"the bank {path} holds no caption", hint="duo bank RUN -o bank.safetensors")
+    return captions, provenance
+
+
+def _caption(told: Mapping[str, str], tensors: Mapping[str, Tensor], name: str) -> Caption:
+    text = tensors.get(f"{name}.behind.text")
+    behind = None if text is None else Conditioning(text, tensors.get(f"{name}.behind.pooled"))
+    return Caption(told["attack"], told["text"], tensors.get(f"{name}.ids"), tensors.get(f"{name}.vector"), behind)
+
+
+def conditioning_of(model: Model, captions: Sequence[Caption]) -> Conditioning:
+    """What the denoiser reads of captions, in order, float32, on the CPU. Those of another family are a DuoError."""
+    try:
+        return joined([_read(model, caption).map(lambda x: x.detach().float().cpu()) for caption in captions])
+    except (RuntimeError, IndexError) as error:  # sizes that do not fit
+        hint = "a bank that was filled on a model of this family"
+        raise DuoError("the bank's captions do not fit the model", got=str(error)[:100], hint=hint) from error
+
+
+def _read(model: Model, caption: Caption) -> Conditioning:
+    if caption.behind is not None:
+        return caption.behind
+    words: Words = [caption.text]
+    if caption.vector is not None:
+        words = Inverted([caption.text], caption.vector)
+    elif caption.ids is not None:
+        words = Ids(caption.ids.view(1, -1))
+    with torch.no_grad():
+        return model.condition(words)

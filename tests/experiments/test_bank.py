@@ -1,0 +1,69 @@
+"""A bank of captions is filled on training prompts alone, and robust DUO reads it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
+from duo_unlearn.edits.files import read_edit
+from duo_unlearn.erasers.robust.bank import read_bank
+from duo_unlearn.errors import DuoError
+from duo_unlearn.session import Session
+from duo_unlearn.storage.files import sha256_of
+
+from ..erasers.small import SMALL
+from ..random_adapter import random_adapter
+
+SHARES = {"unsafe": 0.5, "own": 0.0, "empty": 0.0, "random": 0.0, "search": 0.0, "bank": 0.5}
+SMALLER = {"unlearndiffatk": {"timesteps": 2, "steps": 2}, "concept-inversion": {"steps": 4, "batch": 2}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A run with pairs that have prompts, and an edit."""
+    folder = tmp_path_factory.mktemp("bank") / "run"
+    made = duo.open_run(folder, settings=SMALL, quiet=True)
+    duo.make_pairs(made)
+    random_adapter(made.model, made.run.edit("duo"), size=0.08, concept="sword")
+    return duo.open_run(folder, quiet=True)
+
+
+@pytest.mark.slow
+def test_a_bank_holds_what_is_found_on_training_prompts_and_is_read(run: Session, tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    duo.fill_bank(run, path, ["unlearndiffatk", "concept-inversion"], prompts=2, budgets=SMALLER)
+    captions, provenance = read_bank(path)
+    assert provenance["system"]["name"] == "duo"
+    assert provenance["attacks"] == ["unlearndiffatk", "concept-inversion"]
+    assert {caption.attack for caption in captions} <= {"unlearndiffatk", "concept-inversion"}
+    assert [caption.vector is not None for caption in captions if caption.attack == "concept-inversion"] == [True, True]
+    asked = (run.run.folder / "cache" / "training.txt").read_text().splitlines()
+    assert set(asked) <= {pair.unsafe_prompt for pair in run.pairs}
+    evaluated = prompt_sets(run.concept, Counts(300, 300, 100, 100), run.settings.seed)
+    assert not set(asked) & {prompt.text for one in evaluated for prompt in one.prompts}
+    before = path.read_bytes()
+    # Nothing is searched again.
+    duo.fill_bank(run, path, ["unlearndiffatk", "concept-inversion"], prompts=2, budgets=SMALLER)
+    assert path.read_bytes() == before
+    robust = {"max_train_steps": 2, "rank": 2, "hold_batch": 1, "captions": SHARES, "bank": str(path)}
+    folder = shutil.copytree(run.run.folder, tmp_path / "run")
+    settings = {"eraser": "robust-duo", "erasers": {"robust-duo": robust}}
+    edit = read_edit(duo.train(duo.open_run(folder, settings=settings, quiet=True)), "robust-duo")
+    assert edit.provenance["bank"] == {**provenance, "sha256": sha256_of(path)}
+    # Another bank in the file's place is another training.
+    duo.fill_bank(run, path, ["concept-inversion"], prompts=1, budgets=SMALLER)
+    said: list[str] = []
+    duo.train(duo.open_run(folder, settings=settings, quiet=True), said.append)
+    assert said[0].startswith("train: done")
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"), [("image-to-image", "finds no caption"), ("tina", "finds no caption"), ("nothing", "unknown")]
+)
+def test_attacks_that_find_no_caption_are_refused(run: Session, tmp_path: Path, attack: str, said: str) -> None:
+    with pytest.raises(DuoError, match=said):
+        duo.fill_bank(run, tmp_path / "bank.safetensors", [attack])
