@@ -43,7 +43,19 @@ def budget_of(name: str) -> Any:
     return budget
 
 
-VARIANTS = ("-detector", "-k", "-30", "-empty", "-100", "-300", "sneakyprompt", "p4d", "noise-search")
+VARIANTS = (
+    "-detector",
+    "-k",
+    "-30",
+    "-empty",
+    "-100",
+    "-300",
+    "-of-20",
+    "-of-50",
+    "sneakyprompt",
+    "p4d",
+    "noise-search",
+)
 """Forms of an attack whose code another form runs too, and the slowest ones: found in the slow tests."""
 
 

@@ -184,6 +184,16 @@ def test_relearning_changes_the_model_inside_alone(whole: Target) -> None:
     detach(model)
 
 
+def test_relearning_may_have_few_of_the_pictures(whole: Target) -> None:
+    moments, texts = relearning._data(whole, relearning.Budget(1, "concept"))
+    few, said = relearning._data(whole, relearning.FewBudget(1, "concept", pictures=3))
+    assert len(few.mean) == len(said) == 3 < len(texts)
+    for mean, text in zip(few.mean, said, strict=True):
+        assert any(torch.equal(mean, moments.mean[i]) and text == texts[i] for i in range(len(texts)))
+    again, _ = relearning._data(whole, relearning.FewBudget(5, "concept", pictures=3))
+    assert torch.equal(again.mean, few.mean)
+
+
 def test_relearning_fine_tunes_a_text_encoder_that_edits_change(whole: Target) -> None:
     encoder = whole.model.pipe.text_encoder
     before = {name: value.clone() for name, value in encoder.state_dict().items()}

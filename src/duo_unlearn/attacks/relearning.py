@@ -30,6 +30,13 @@ class Budget:
     benign: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class FewBudget(Budget):
+    """pictures: how many images of the concept there are, of those that the pairs have."""
+
+    pictures: int = 20
+
+
 @contextlib.contextmanager
 def fine_tuned(target: Target, budget: Budget) -> Iterator[None]:
     """The system fine-tuned inside the block, and its weights put back after it, bit for bit.
@@ -56,7 +63,12 @@ def fine_tuned(target: Target, budget: Budget) -> Iterator[None]:
 def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
     """Moments of the images, and the prompt of each."""
     if budget.images == "concept":
-        return target.moments(), [unsafe for unsafe, _ in target.contrast()]
+        moments, texts = target.moments(), [unsafe for unsafe, _ in target.contrast()]
+        if not isinstance(budget, FewBudget):
+            return moments, texts
+        order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(target.seed))
+        few = order[: budget.pictures].tolist()
+        return Moments(moments.mean[few], moments.std[few]), [texts[i] for i in few]
     texts = [target.benign[i % len(target.benign)] for i in range(budget.benign)]
     images = target.originals(texts, [seed_of(target.seed, "benign", i) for i in range(budget.benign)])
     size = budget.batch
@@ -119,11 +131,14 @@ def _ids(model: Model, texts: list[str]) -> Tensor:
     return torch.tensor([sequence(model, word_ids(model, text)) for text in texts])
 
 
-def _relearning(images: Literal["concept", "benign"], steps: int) -> Attack:
+def _relearning(images: Literal["concept", "benign"], steps: int, pictures: int | None = None) -> Attack:
     budget = Budget(steps, images, benign=64 if images == "benign" else 0)
+    if pictures is not None:
+        budget = FewBudget(steps, images, pictures=pictures)
+    many = "" if pictures is None else f"{pictures} "
     return Attack(
-        f"relearning-{images}-{steps}",
-        f"Relearning of attention weights, {images} images, {steps} steps",
+        f"relearning-{images}-{steps}" + ("" if pictures is None else f"-of-{pictures}"),
+        f"Relearning of attention weights, {many}{images} images, {steps} steps",
         {"quick": budget, "paper": budget},
         plain_findings,
         needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),
@@ -136,3 +151,5 @@ CONCEPT_20: Final = _relearning("concept", 20)
 CONCEPT_100: Final = _relearning("concept", 100)
 CONCEPT_300: Final = _relearning("concept", 300)
 BENIGN_300: Final = _relearning("benign", 300)
+CONCEPT_100_OF_20: Final = _relearning("concept", 100, 20)
+CONCEPT_100_OF_50: Final = _relearning("concept", 100, 50)
