@@ -14,20 +14,26 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.robust.bank import Caption, conditioning_of, read_bank, write_bank
-from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
 from duo_unlearn.erasers.robust.loss import RobustLoss
+from duo_unlearn.erasers.robust.recipe import robust_settings
 from duo_unlearn.erasers.robust.search import Aim, Prompts
 from duo_unlearn.erasers.robust.settings import Mixture, RobustSettings, SearchSettings
 from duo_unlearn.erasers.robust.texts import kind_of
 from duo_unlearn.erasers.trained_adapter import trained_adapter
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Conditioning, Model, Tokens
+from duo_unlearn.families.load import load_model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import PLACEHOLDER, sequence, vocabulary, word_ids
+from duo_unlearn.settings.check import check_family
+from duo_unlearn.settings.tree import resolve
 from duo_unlearn.storage.files import write_tensors
 
+from ..families import small_models
 from .small_sdxl import context_on, small_sdxl
 
 NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0}
@@ -205,7 +211,23 @@ def test_a_step_is_a_function_of_its_number_the_weights_and_the_memory(model: Mo
         assert float(loss(1).detach()) == second != first
 
 
-def test_families_that_read_t5_are_told_why_not() -> None:
-    reasons = {name: ROBUST_DUO.why_not(FAMILIES.get(name)) for name in FAMILIES.names()}
-    assert reasons["sdxl"] is None
-    assert "T5" in str(reasons["flux"])
+def test_a_family_that_reads_t5_trains_without_the_search(tmp_path: Path) -> None:
+    flux = load_model(str(small_models.flux(tmp_path / "model")), torch.device("cpu"), resolution=32)
+    with pytest.raises(DuoError, match="tokens of CLIP"), begun(flux, tmp_path / "a", {}):
+        pass
+    captions = {**NOTHING, "unsafe": 0.5, "random": 0.5}
+    with begun(flux, tmp_path / "b", {"captions": captions}) as (loss, _):
+        assert float(loss(0).detach()) == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "sd3", "flux"])
+def test_the_recipe_scales_duos_own(family: str) -> None:
+    concept, train = load_concept("nudity"), TrainSettings(beta=250, learning_rate=1e-4)
+    given = robust_settings(concept, FAMILIES.get(family), train)
+    settings = resolve({"model": "mini", "concept": "nudity"}, given)
+    assert settings.eraser == "robust-duo"
+    assert settings.floor == ("uce" if family in ("sd1", "sdxl") else None)
+    options = RobustSettings.model_validate(settings.erasers["robust-duo"])
+    assert (options.beta, options.learning_rate, options.hold_weight) == (250, 1e-4, 375)
+    assert (options.captions.search > 0) == (family in ("sd1", "sdxl"))
+    check_family(settings.model_copy(update={"guard": []}), family)

@@ -100,6 +100,7 @@ class Concept(_Frozen):
     keep: list[Templates] = Field(default=[], description="Prompts that must go on working.")
     neighbours: dict[SetName, SeveralTemplates] = Field(default={}, description="Prompts near the concept, by name.")
     recommended: dict[str, Recommended] = Field(default={}, description="Settings by family.")
+    robust: dict[str, Recommended] = Field(default={}, description="By family, for `recipe: robust`.")
     paper: dict[str, PaperRun] = Field(default={}, description="By family, for `recipe: paper`.")
     joins: list[SetName] = Field(default=[], description="The concepts that this one joins; [] for one by itself.")
 

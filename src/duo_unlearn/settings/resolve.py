@@ -8,7 +8,9 @@ from typing import Any
 
 from ..concepts.store import load_concept
 from ..erasers.duo.paper import explain, paper_settings
+from ..erasers.robust.recipe import robust_settings, source_of
 from ..families.identify import family_of
+from ..families.registry import FAMILIES
 from ..runs.folder import Run
 from ..storage.forms import read_yaml
 from .tree import Settings, as_yaml, merge, read_settings, resolve
@@ -33,6 +35,9 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     else:
         recommended = concept.recommended.get(family)
         base = recommended.settings if recommended else {}
+    if settings.recipe == "robust":
+        train = resolve(base, run, *new).train
+        base = merge(base, robust_settings(concept, FAMILIES.get(family), train))
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if settings.pairs.folder is not None else {}
     return resolve(base, wordless, run, *new)
@@ -55,6 +60,8 @@ def describe(settings: Settings) -> str:
     family = family_of(settings.model)
     recommended = load_concept(settings.concept).recommended.get(family)
     source = recommended.source if recommended else "the package's defaults (the authors' for nudity on SD1.4)"
+    if settings.recipe == "robust":
+        source = f"robust DUO: {source_of(load_concept(settings.concept), family)}"
     if settings.recipe == "paper":
         source = f"the authors' scripts: {explain(family, settings.train)}"
     if _run_layer(settings.output):

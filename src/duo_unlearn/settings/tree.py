@@ -86,8 +86,10 @@ class Settings(Strict):
     concept: _Name = Field(
         "sword", description="A shipped concept's name or a concept file; several as one, joined by +."
     )
-    recipe: Literal["recommended", "paper"] = Field(
-        "recommended", description="recommended: the concept file's settings; paper: the authors' numbers, exactly."
+    recipe: Literal["recommended", "paper", "robust"] = Field(
+        "recommended",
+        description="recommended: the concept file's settings; paper: the authors' numbers, exactly; robust: robust "
+        "DUO on a floor of the text path (docs/robust.md).",
     )
     output: _Path = Field(Path("runs/erase"), description="The run folder.")
     checkpoint_config: _Name | None = Field(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...edits.lora import adapters_off
+from ...errors import DuoError
 from ...families.denoising import Noised, predict_noised
 from ...families.interface import Conditioning, joined
 from ..descent import generator_of
@@ -38,6 +39,10 @@ class RobustLoss:
     def __init__(self, context: EraserContext) -> None:
         self.context, self.model, self.seed = context, context.model, context.seed
         self.settings: RobustSettings = context.options
+        if self.settings.captions.search and not self.model.kind.reads_clip_alone:
+            got = f"{self.model.kind.title} reads T5 beside them"
+            hint = "give search's share to the others: --set erasers.robust-duo.captions={unsafe: 0.5, …, search: 0}"
+            raise DuoError("the search writes tokens of CLIP's text encoders", got=got, hint=hint)
         self.cache = pair_latents(context)
         self.texts = Texts(self.model, context.pairs, self.settings.captions)
         self.holding = Holding(context, self.texts) if self.settings.hold_weight else None
