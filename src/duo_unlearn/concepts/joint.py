@@ -38,7 +38,8 @@ def join(concepts: Sequence[Concept]) -> Concept:
         plain=next((concept.plain for concept in concepts if concept.plain is not None), None),
         keep=_distinct(one for concept in concepts for one in concept.keep if _stays(one, erased)),
         neighbours=_neighbours(concepts, erased),
-        recommended=_recommended(concepts),
+        recommended=_shared([concept.recommended for concept in concepts], names),
+        robust=_shared([concept.robust for concept in concepts], names),
     )
 
 
@@ -116,14 +117,14 @@ def _neighbours(concepts: Sequence[Concept], erased: Sequence[tuple[str, str]]) 
     return found
 
 
-def _recommended(concepts: Sequence[Concept]) -> dict[str, Recommended]:
+def _shared(several: Sequence[Mapping[str, Recommended]], names: Sequence[str]) -> dict[str, Recommended]:
     """The first concept's settings for the families that all have some for."""
-    shared = [family for family in concepts[0].recommended if all(family in c.recommended for c in concepts)]
-    names = " and ".join(concept.name for concept in concepts)
+    first = several[0]
+    shared = [family for family in first if all(family in one for one in several)]
     return {
         family: Recommended(
-            source=f"{concepts[0].recommended[family].source}, of {concepts[0].name} alone: not searched for {names}",
-            settings=concepts[0].recommended[family].settings,
+            source=f"{first[family].source}, of {names[0]} alone: not searched for {' and '.join(names)}",
+            settings=first[family].settings,
         )
         for family in shared
     }
