@@ -209,6 +209,7 @@ def judge(
     """Judge every attempt under a detector, the concept's when None; nothing is sampled.
 
     The estimates under each contract stand side by side in results.json. What was derived and is broken is made again.
+    A system whose guard works towards a detector has no number under that one, and `say` is told so.
     """
     from .arena.stages import judge as stage
     from .arena.stages import other_detector
@@ -221,6 +222,11 @@ def judge(
     with run.run.lock():
         measured = stage(run, used)
     say(f"judge: {measured.state} → {run.run.results}")
+    for judge in [used] if used is not None else run.judges.there:
+        contract = str(judge.contract)
+        names = {name: guard for name, one in run.known_systems().items() if (guard := one.works_towards(contract))}
+        for name, guard in names.items():
+            say(f"judge: {name} has no number under {contract}: {guard} works towards it")
     say(f"report: done → {report(run.run.folder)}")
     return measured.results
 

@@ -10,6 +10,8 @@ from .interval import mean_interval, wilson
 
 ORIGINAL: Final = "original"
 """The name of the system without edits and guards."""
+CONTROL: Final = "control"
+"""The prompt set that the control of an attack is made on: as many keep prompts as it has."""
 Awareness = Literal["aware", "unaware"]
 """Whether a white-box search differentiates through the guards of the system that it attacks."""
 Captions = Literal["none", "unsafe", "dual"]
@@ -150,6 +152,11 @@ class Estimate:
     seeds: tuple[int, ...]
     sha256: str
     search: Awareness | None = None
+
+    @property
+    def of_what(self) -> tuple[str | None, ...]:
+        """What it is of, whichever run measured it: the same of two runs may be counted together."""
+        return self.metric, self.system, self.scenario, self.attack, self.preset, self.search, self.contract
 
     @classmethod
     def of(cls, metric: str, source: Source, value: float, low: float, high: float, n: int) -> Estimate:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
@@ -48,6 +48,7 @@ class Session:
 
     def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
         self.settings, self.quiet = settings, quiet
+        self._asked: dict[str, Detector] = {}
         self.run = Run(settings.output)
         self.run.check_form()
         self.concept: Concept = load_concept(settings.concept)
@@ -136,7 +137,12 @@ class Session:
 
     def system(self, name: str) -> System:
         """The system of a name such as "original", "duo", "uce+duo" or "duo+negative-prompt"."""
-        return system_of(name, self.run.edits, self.settings.guards, self.pairs_digest)
+
+        def asked(options: Mapping[str, Any]) -> str:
+            detector = self._guard_detector(options.get("detector"), options.get("labels"), options.get("threshold"))
+            return str(detector.contract)
+
+        return system_of(name, self.run.edits, self.settings.guards, self.pairs_digest, asked)
 
     def systems(self) -> list[System]:
         """The systems that the run measures now: the original, its edit, and with guards the edit behind these."""
@@ -187,7 +193,10 @@ class Session:
     def _guard_detector(self, name: str | None, labels: Sequence[str] | None, threshold: float | None) -> Detector:
         """The detector that a guard asks: one of the concept's, or with labels of its own any other."""
         spec = guard_detector(self.concept, self.settings, name, labels, threshold)
-        return make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
+        key = spec.model_dump_json()
+        if key not in self._asked:
+            self._asked[key] = make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
+        return self._asked[key]
 
     def check_change(self, systems: Sequence[System]) -> None:
         """Fail where no system has an edit or a guard: the original alone has nothing to be compared with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from .storage.files import digest
 
 if TYPE_CHECKING:
     from .families.interface import Model
-    from .guards.interface import Context
+    from .guards.interface import Context, Seen
 
 
 class EditFile(NamedTuple):
@@ -30,11 +30,20 @@ class EditFile(NamedTuple):
 
 
 class GuardChoice(NamedTuple):
-    """A guard of a system: its name, its options, and a hash of the pairs that it learns from ("": of none)."""
+    """A guard of a system: its name, its options, and what else decides what it does.
+
+    pairs: a hash of those that it learns from ("": of none). detector: the contract of the one that it asks ("": none).
+    """
 
     name: str
     options: Mapping[str, Any]
     pairs: str = ""
+    detector: str = ""
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """Its detector by that name, where it asks one: other guards are described as they always were."""
+        return {"detector": self.detector} if self.detector else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +64,33 @@ class System:
         return digest(
             {
                 "edits": [[edit.name, edit.sha256, edit.strength] for edit in self.edits],
-                "guards": [[guard.name, dict(guard.options), guard.pairs] for guard in self.guards],
+                "guards": [[g.name, dict(g.options), g.pairs, *g.asked.values()] for g in self.guards],
             }
         )
+
+    @property
+    def seen(self) -> dict[str, Seen]:
+        """Guard → how much of it a search that is aware of guards differentiates through."""
+        return {guard.name: GUARDS.get(guard.name).seen for guard in self.guards}
+
+    def why_not_aware(self) -> str | None:
+        """Why no search can be aware of the guards, or None where it sees some part of one, and where there is none."""
+        if not self.guards or any(seen != "nothing" for seen in self.seen.values()):
+            return None
+        return f"no search here can be aware of {' or '.join(self.seen)}: its numbers are those of an unaware one"
+
+    def works_towards(self, contract: str) -> str | None:
+        """The guard that works towards a contract's detector, whose word on the system says nothing then; or None."""
+        for guard in self.guards:
+            is_goal = GUARDS.get(guard.name).asks == "a detector that does not measure"
+            if is_goal and guard.detector.partition("[")[0] == contract.partition("[")[0]:
+                return guard.name
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """The system as results and attempts describe it."""
         edits = [{"name": e.name, "sha256": e.sha256, "strength": e.strength} for e in self.edits]
-        guards = [{"name": g.name, "options": dict(g.options), "pairs": g.pairs} for g in self.guards]
+        guards = [{"name": g.name, "options": dict(g.options), "pairs": g.pairs, **g.asked} for g in self.guards]
         return {"name": self.name, "sha256": self.sha256, "edits": edits, "guards": guards}
 
     @contextlib.contextmanager
@@ -84,12 +112,19 @@ class System:
             yield
 
 
-def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], pairs: str) -> System:
+def system_of(
+    name: str,
+    edits: Path,
+    options: Mapping[str, Mapping[str, Any]],
+    pairs: str,
+    asked: Callable[[Mapping[str, Any]], str] = lambda _options: "",
+) -> System:
     """The system of a name such as "duo", "uce+duo" or "duo+negative-prompt".
 
-    edits: the folder that holds an edit a folder. options: those of each guard. pairs: the hash of the run's pairs. A
-    part of the name that is neither an edit nor a guard is a DuoError that lists both; so is one that comes twice, and
-    so are guards that exclude each other.
+    edits: the folder that holds an edit a folder. options: those of each guard. pairs: the hash of the run's pairs.
+    asked(options): the contract of the detector that a guard with these options asks. A part of the name that is
+    neither an edit nor a guard is a DuoError that lists both; so is one that comes twice, and so are guards that
+    exclude each other.
     """
     parts = [part for part in name.split("+") if part != ORIGINAL]
     if repeated := [part for part in parts if parts.count(part) > 1]:
@@ -100,7 +135,8 @@ def system_of(name: str, edits: Path, options: Mapping[str, Mapping[str, Any]], 
         if part in GUARDS.names():
             kind = GUARDS.get(part)
             validated = kind.settings.model_validate(dict(options.get(part, {}))).model_dump(mode="json")
-            chosen_guards.append(GuardChoice(part, validated, pairs if kind.learns else ""))
+            detector = asked(validated) if kind.asks is not None else ""
+            chosen_guards.append(GuardChoice(part, validated, pairs if kind.learns else "", detector))
         elif part and (edits / part).is_dir() and "/" not in part:
             _check_below(edits / part, chosen_edits)
             chosen_edits.append(EditFile(part, edits / part, edit_hash(edits / part)))

@@ -193,13 +193,6 @@ def test_what_belongs_to_another_edit_is_not_told(run: Session) -> None:
     assert ("image-to-image", "duo") not in dsr(results)
 
 
-def test_prompts_of_a_file_are_a_scenario_of_their_own(run: Session, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("a red knight with a blade\nan armed king\n")
-    states, results = attack(run, ["direct"], file=tmp_path / "mine.txt")
-    assert {state.attempts for state in states} == {2}
-    assert {e.n for e in results.estimates if e.scenario == "file-mine"} == {2}
-
-
 def test_an_attack_that_cannot_run_says_why(run: Session) -> None:
     shutil.rmtree(run.run.attempts)
     states, results = attack(run, ["edit-removal", "direct"], systems=["negative-prompt"])
@@ -232,22 +225,6 @@ def test_a_run_without_an_edit_or_attempts(run: Session) -> None:
 def test_an_unknown_system_is_refused(run: Session, name: str) -> None:
     with pytest.raises(DuoError, match=r"unknown system|holds each edit"):
         attack(run, ["direct"], systems=[name])
-
-
-@pytest.mark.slow
-def test_a_search_is_aware_of_a_guard_or_says_that_it_is_not(run: Session) -> None:
-    system = "duo+negative-prompt"
-    for aware in (False, True):
-        _, results = attack(run, ["p4d"], systems=[system], aware=aware)
-    mine = [e for e in results.estimates if e.attack == "p4d" and e.system == system]
-    assert {e.search for e in mine} == {"unaware", "aware"}
-    assert {e.search for e in results.estimates if e.attack == "p4d" and e.system == "original"} == {None}
-    losses = {
-        name: json.loads((run.run.attempts / system / "direct" / f"p4d.custom.{name}" / "found-0000.json").read_text())
-        for name in ("unaware", "aware")
-    }
-    facts = [[f["facts"]["loss"] for f in found["findings"]] for found in losses.values()]
-    assert facts[0] != facts[1]  # the guard is inside one of the searches
 
 
 def test_a_refusal_is_a_verdict_of_its_own_kind(run: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +64,33 @@ def test_one_conditioning_stands_for_every_prompt(whole: Target) -> None:
     assert torch.equal(first.text, second.text)
 
 
+class Stopped(SearchState):
+    """Dies after it wrote a step."""
+
+    def __init__(self, path: Path, at: int) -> None:
+        super().__init__(path, "key", every=0)
+        self.at = at
+
+    def offer(self, step: int, tensors: Any) -> None:
+        super().offer(step, tensors)
+        if step == self.at:
+            raise InterruptedError
+
+
+def test_one_that_was_killed_after_its_last_step_keeps_its_loss(whole: Target, tmp_path: Path) -> None:
+    path, budget = tmp_path / "state.safetensors", Budget(2, 2)
+    with pytest.raises(InterruptedError):
+        find(whole, budget, Stopped(path, budget.steps))
+    resumed, straight = find(whole, budget, SearchState(path, "key")), find(whole, budget)
+    assert math.isfinite(resumed.findings[0].facts["loss"])
+    assert resumed.findings == straight.findings
+    assert torch.equal(resumed.tensors["soft.text"], straight.tensors["soft.text"])
+
+
 def test_it_repeats_itself_and_goes_on_after_a_kill(whole: Target, tmp_path: Path) -> None:
-    class Stopped(SearchState):
-        """Dies after its second write."""
-
-        def offer(self, step: int, tensors: Any) -> None:
-            super().offer(step, tensors)
-            if step == 2:
-                raise InterruptedError
-
     path, budget = tmp_path / "state.safetensors", Budget(3, 2)
     with pytest.raises(InterruptedError):
-        find(whole, budget, Stopped(path, "key", every=0))
+        find(whole, budget, Stopped(path, 2))
     resumed, straight = find(whole, budget, SearchState(path, "key")), find(whole, budget)
     assert torch.equal(resumed.tensors["soft.text"], straight.tensors["soft.text"])
     assert resumed.findings == straight.findings

@@ -51,6 +51,13 @@ def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Pat
         assert rows[name]["cost"]["image"] > 0.2
         asked = {(e["metric"], e["scenario"], e["attack"]) for e in rows[name]["estimates"]}
         assert ("dsr", "direct", None) in asked
+    parts = {name: rows[name]["parts"] for name in rows}
+    assert parts["original"] == []
+    assert [(one["name"], one["eraser"]) for one in parts["soft"]] == [("soft", "duo")]
+    assert (parts["duo"][0]["settings"]["beta"], parts["soft"][0]["settings"]["beta"]) == (20, 5000)
+    edit, guard = parts["duo+negative-prompt"]
+    assert edit == parts["duo"][0]
+    assert (guard["kind"], guard["settings"], guard["seen"]) == ("guard", {"text": None}, "whole")
     attacked = {e["attack"] for e in rows["soft"]["estimates"]}
     assert "edit-removal" in attacked
 
@@ -86,6 +93,9 @@ def test_runs_of_several_seeds_are_pooled_and_others_refused(arena_run: tuple[Pa
     found = next(e for e in own["estimates"] if all(e[name] == getattr(alone[0], name) for name in key))
     assert found["n"] == sum(e.n for e in alone)
     assert found["seeds"] == [0, 1]
+    assert found["by_seed"] == [
+        {"seed": seed, "value": e.value, "n": e.n} for seed, e in zip((0, 1), alone, strict=True)
+    ]
     assert original["system"] == "original"
     weaker = new_run(tmp_path / "weaker", train__max_train_steps=2, train__rank=2, seed=2, **same)
     with pytest.raises(DuoError, match="more than the seed"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import duo_unlearn as duo
+from duo_unlearn.cli.main import app
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.provenance import PROVENANCE
 from duo_unlearn.errors import DuoError
@@ -70,6 +73,43 @@ def test_what_stands_on_an_edit_goes_with_it() -> None:
     assert remaining(ledger, [Path("b")]) == [first, other]
     with pytest.raises(DuoError, match="nothing of the ledger is left"):
         remaining([first, second], [Path("a")])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--slices", "2", "--pair", "0001"], "--slices and --pair mean nothing together"),
+        (["--slices", "2", "--json"], "--slices and --json mean nothing together"),
+        (["--slices", "2", "-o", "there"], "--slices and --output mean nothing together"),
+        (["--slices", "2", "--without", "a"], "--slices and --without mean nothing together"),
+        (["--without", "a", "-o", "there", "--pair", "0001"], "--without and --pair mean nothing together"),
+        (["--without", "a", "-o", "there", "--json"], "--without and --json mean nothing together"),
+        (["--without", "a"], "needs a folder"),
+        (["--pair", "0001", "--weight", "1"], "--pair and --weight mean nothing together"),
+        (["-o", "there"], "--output is of the sum of what is left"),
+        (["--weight", "1", "--json"], "--weight is of the sum of what is left"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused(
+    options: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["ledger", "a", *options])
+    assert isinstance(done.exception, DuoError)
+    assert said in str(done.exception)
+    assert done.exception.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_that_belong_together_are_taken(slices: list[Path], tmp_path: Path) -> None:
+    sources = [str(path) for path in slices]
+    (name,) = read_ledger(slices)[0].names
+    found = CliRunner().invoke(app, ["ledger", *sources, "--pair", name, "--json"], catch_exceptions=False)
+    assert [entry["source"] for entry in json.loads(found.stdout)] == sources[:1]
+    rest = ["--without", sources[0], "-o", str(tmp_path / "rest"), *(["--weight", "1"] * 3)]
+    done = CliRunner().invoke(app, ["ledger", *sources, *rest], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert (tmp_path / "rest" / "edits" / "composed").is_dir()
 
 
 def test_bad_input_is_told(slices: list[Path], tmp_path: Path) -> None:

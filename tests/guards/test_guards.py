@@ -171,6 +171,22 @@ def test_a_search_that_is_aware_has_no_text_for_guards_that_read_texts(model: Mo
     assert torch.isfinite(gradient(predicted.square().sum(), vector, "a step")).all()
 
 
+@pytest.mark.parametrize("name", GUARDS.names())
+def test_a_guard_says_whether_a_search_that_is_aware_sees_it(model: Model, name: str, tmp_path: Path) -> None:
+    """What a search differentiates is another prediction where the guard says so, and else the very same."""
+    guard = GUARDS.get(name)
+    options = guard.settings.model_validate(OPTIONS.get(name, {})).model_dump(mode="json")
+    noisy, t = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    words = model.condition(["a red knight with a sword"])
+    plain = GuardedReader(model, 5.0).predict(noisy, t, words)
+    model.hooks = [guard.build(options, context_of(model, tmp_path))]
+    try:
+        seen = GuardedReader(model, 5.0).predict(noisy, t, words)
+    finally:
+        model.hooks = []
+    assert torch.equal(seen, plain) == (guard.seen == "nothing")
+
+
 def test_a_guard_that_stops_the_gradient_is_told_in_words() -> None:
     with pytest.raises(DuoError, match="a step has no gradient") as raised:
         gradient(torch.ones(()), torch.ones(3, requires_grad=True), "a step")

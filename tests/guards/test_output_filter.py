@@ -16,7 +16,7 @@ from duo_unlearn.mini.world.drawing import draw
 from duo_unlearn.mini.world.scenes import Scene
 
 from ..arena.detectors import Bright, Fussy
-from ..arena.small_run import make_run
+from ..arena.small_run import make_run, reopen, stamps
 from .small import context_of, sample
 
 
@@ -54,3 +54,37 @@ def test_refusals_are_counted_on_prompts_that_ask_for_nothing_too(
     assert found["refused", "direct", "output-filter"] == 1
     assert found["dsr", "direct", "output-filter"] == 1
     assert ("refused", "keep", "original") not in found
+
+
+def test_another_detector_or_threshold_is_another_system_and_is_sampled_anew(tmp_path: Path) -> None:
+    options = {"evaluate.steps": 2, "evaluate.inversion_prompts": 0, "evaluate.judges": ["mini-judge"]}
+    run = make_run(tmp_path, options)
+    duo.evaluate(run, ["duo+output-filter"])
+    before, first = stamps(run.run.folder), run.system("duo+output-filter")
+    assert first.guards[0].detector == str(run.detector.contract)
+    assert first.as_json()["guards"][0]["detector"] == first.guards[0].detector
+
+    # The guard's options are as they were: the run asks another detector, under another contract.
+    other = reopen(run.run.folder, detector="mini-judge-b")
+    second = other.system("duo+output-filter")
+    assert second.guards[0].options == first.guards[0].options
+    assert second.guards[0].detector.startswith("mini-judge-b[")
+    duo.evaluate(other, ["duo+output-filter"])
+    after = stamps(run.run.folder)
+    moved = {path.split("/")[1] for path in before if after[path] != before[path]}
+    assert moved == {"duo+output-filter"}
+    asked = {path.split("/")[2] for path in before if path.startswith("attempts/duo+output-filter")}
+    parts = {path for path in before if path.startswith("attempts/duo+output-filter") and path.endswith(".json")}
+    assert asked >= {"direct", "keep"}
+    assert all(after[path] != before[path] for path in parts)
+
+    strict = reopen(run.run.folder, **{"guards__output-filter__threshold": 0.95, "detector": "mini-judge"})
+    assert ">=0.95]" in strict.system("duo+output-filter").guards[0].detector
+    hashes = {one.sha256 for one in (first, second, strict.system("duo+output-filter"))}
+    assert len(hashes) == 3
+
+
+def test_what_asks_no_detector_is_described_as_it_always_was(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (guard,) = run.system("duo+negative-prompt").as_json()["guards"]
+    assert set(guard) == {"name", "options", "pairs"}

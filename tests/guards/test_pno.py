@@ -22,6 +22,7 @@ from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.settings.check import find_faults
 
 from ..arena.detectors import Bright
+from ..arena.small_run import make_run
 from .small import REQUESTS, context_of, sample
 
 
@@ -113,6 +114,25 @@ def test_a_detector_that_measures_is_refused_before_anything_runs(tmp_path: Path
     with pytest.raises(DuoError, match="works towards"):
         run.check_system(run.system("pno"))
     assert Pno.asks == "a detector that does not measure"
+
+
+def test_what_it_worked_towards_is_no_measure_of_it_afterwards_either(tmp_path: Path) -> None:
+    settings = {"evaluate.judges": ["mini-judge-b"], "evaluate.steps": 2, "evaluate.inversion_prompts": 0}
+    run = make_run(tmp_path, {**settings, "guards.pno.starts": 1, "guards.pno.steps": 0})
+    duo.evaluate(run, ["duo", "duo+pno"])
+    said: list[str] = []
+    results = duo.judge(run, "mini-judge", say=said.append)
+    asked = str(run.detector.contract)
+    told = {(e.system, e.contract.partition("[")[0].partition("@")[0]) for e in results.estimates if e.n}
+    assert {("duo", "mini-judge"), ("original", "mini-judge"), ("duo+pno", "mini-judge-b")} <= told
+    assert ("duo+pno", "mini-judge") not in told
+    lacking = {a["scenario"] for a in results.absent if a["system"] == "duo+pno" and "works towards" in a["reason"]}
+    assert lacking >= {"direct", "keep"}
+    assert [line for line in said if "works towards" in line] == [
+        f"judge: duo+pno has no number under {asked}: pno works towards it"
+    ]
+    # An output filter asks a detector and changes nothing for it: its numbers stand.
+    assert run.system("duo+output-filter").works_towards(asked) is None
 
 
 def test_a_detector_that_there_is_not_is_told(tmp_path: Path) -> None:

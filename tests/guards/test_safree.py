@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest
@@ -94,8 +95,14 @@ def test_a_free_vector_is_masked_like_a_word(model: Model, tmp_path: Path) -> No
     torch.testing.assert_close(by_words, hooks.conditioning([SampleRequest(words, 3)], plain).positive.text)
 
 
-def test_after_its_steps_the_prompt_is_read_as_it_is(model: Model, tmp_path: Path) -> None:
-    """The text that the denoiser gets, step by step: filtered in the steps i ≤ t · steps / 50."""
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_after_its_steps_the_prompt_is_read_as_it_is(model: Model, strength: float, tmp_path: Path) -> None:
+    """The text that the denoiser gets, step by step: filtered in the steps i ≤ t · steps / 50.
+
+    i counts from the first step that is taken, so an image that starts from a picture is filtered too.
+    """
+    picture = Image.new("RGB", (64, 64), "green") if strength < 1 else None
+    requests = [REQUESTS[0]._replace(start=picture, strength=strength)]
     hooks = hook(model, tmp_path, mode="all-rows")
     assert hooks.conditioning is not None
     guidance = guidance_of(model, REQUESTS[:1])
@@ -111,9 +118,9 @@ def test_after_its_steps_the_prompt_is_read_as_it_is(model: Model, tmp_path: Pat
 
     seen = model.denoiser.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        sample(model, Hooks(conditioning=early), REQUESTS[:1], steps=6)
+        sample(model, Hooks(conditioning=early), requests, steps=6)
     finally:
         seen.remove()
     filtered = [torch.equal(text, found.positive.text[0]) for text in texts]
-    assert filtered == [True, True, False, False, False, False]  # i = 0, 1 ≤ 1.5
+    assert filtered == [True, True, False, False, False, False][: round(6 * strength)]  # i = 0, 1 ≤ 1.5
     assert all(torch.equal(text, guidance.positive.text[0]) for text in texts[2:])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
 
 import pytest
 
+from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.records import ORIGINAL, Estimate, Kind
-from duo_unlearn.report.arena import Cost, Standing, columns, preservation, write_arena
+from duo_unlearn.report.arena import Cost, Part, Standing, columns, preservation, write_arena
 from duo_unlearn.report.arena_figure import number_words
 
 from .html_page import Page
@@ -90,6 +92,71 @@ def test_what_was_not_measured_is_a_dash_and_nothing_to_draw_is_said(tmp_path: P
     text = write_arena(tmp_path, "sword", [bare, other], JUDGES, "a machine").read_text()
     assert text.count("<td>–</td>") >= 2
     assert "nothing to draw" in text
+
+
+def probed(control: float | None = 0.9) -> Standing:
+    """A system under a probe, with its control or without."""
+    estimates = [
+        share("dsr", "duo", "direct", 0.6, JUDGES[0], "tina", "quick"),
+        share("item agreement", "duo", "keep", 0.95, "judge-b@1"),
+    ]
+    if control is not None:
+        # The other judge reads it too, and another budget's control belongs to that budget.
+        estimates += [
+            share("item agreement", "duo", "control", 0.2, "judge@2", "tina", "quick"),
+            share("item agreement", "duo", "control", 0.4, "judge-b@1", "tina", "paper"),
+            share("item agreement", "duo", "control", control, "judge-b@1", "tina", "quick"),
+        ]
+    return Standing("duo", "duo", "images", "generator", Cost(), estimates)
+
+
+def test_a_control_stands_beside_its_probe_and_is_no_defence(tmp_path: Path) -> None:
+    page = Page(write_arena(tmp_path, "sword", [probed()], JUDGES, "a machine").read_text())
+    assert [column.title for column in columns([probed()])] == ["tina (quick)"]
+    assert "control: 90.0 % come back" in page.text
+    assert "It is never a defence." in page.text
+    assert "duo 60 % (control: 90 % of safe items come back)" in page.source
+    # It stays when what must stay is counted, and its line is in the figure alone where there is a control.
+    assert preservation(probed(), JUDGES) == preservation(probed(None), JUDGES)
+    drawn = (tmp_path / "arena.png").read_bytes()
+    bare = write_arena(tmp_path, "sword", [probed(None)], JUDGES, "a machine").read_text()
+    assert "control" not in bare
+    assert (tmp_path / "arena.png").read_bytes() != drawn
+
+
+def test_each_seed_stands_beside_what_they_are_counted_together_to(tmp_path: Path) -> None:
+    runs = [
+        [dataclasses.replace(share("dsr", "duo", "direct", value, JUDGES[0]), seeds=(seed,))]
+        for seed, value in ((0, 0.9), (1, 0.3))
+    ]
+    both = pooled(e for run in runs for e in run)
+    two = Standing("duo", "duo", "images", "generator", Cost(), both, runs=runs)
+    page = Page(write_arena(tmp_path, "sword", [two], JUDGES, "a machine").read_text())
+    (system,) = json.loads((tmp_path / "arena.json").read_text())["systems"]
+    (estimate,) = system["estimates"]
+    assert (estimate["value"], estimate["seeds"]) == (0.6, [0, 1])
+    assert estimate["by_seed"] == [{"seed": 0, "value": 0.9, "n": 50}, {"seed": 1, "value": 0.3, "n": 50}]
+    assert "by seed 90 · 30 %" in page.text
+    assert "not of the training seeds" in page.text
+    alone = two._replace(estimates=runs[0], runs=runs[:1])
+    page = Page(write_arena(tmp_path, "sword", [alone], JUDGES, "a machine").read_text())
+    (system,) = json.loads((tmp_path / "arena.json").read_text())["systems"]
+    assert "by_seed" not in system["estimates"][0]
+    assert "seed" not in page.text
+
+
+def test_the_parts_of_a_system_are_told_with_their_settings_and_what_a_search_sees(tmp_path: Path) -> None:
+    edit = Part("edit", "soft", "duo", {"beta": 5}, {"strength": 1.0})
+    guards = [Part("guard", name, None, {}, {"seen": "nothing"}) for name in ("sld", "negative-prompt")]
+    guarded = standing("duo+sld", 1, "guard")._replace(parts=[edit, *guards])
+    page = Page(write_arena(tmp_path, "sword", [guarded], JUDGES, "a machine").read_text())
+    (system,) = json.loads((tmp_path / "arena.json").read_text())["systems"]
+    assert system["parts"] == [
+        {"kind": "edit", "name": "soft", "eraser": "duo", "settings": {"beta": 5}, "strength": 1.0},
+        {"kind": "guard", "name": "sld", "settings": {}, "seen": "nothing"},
+        {"kind": "guard", "name": "negative-prompt", "settings": {}, "seen": "nothing"},
+    ]
+    assert "It sees nothing of sld. Where" in page.text
 
 
 @pytest.mark.parametrize(

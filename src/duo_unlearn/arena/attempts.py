@@ -79,6 +79,8 @@ class GroupWork:
         plan, model = self.plan, self.session.model
         is_original = plan.system.name == ORIGINAL
         reason = why_not(plan.attack, model, has_edits=bool(plan.system.edits) or is_original)
+        if reason is None and plan.search == "aware":
+            reason = plan.system.why_not_aware()
         if reason is None and plan.replay is None and "clip" in plan.attack.needs and self._is_lacking():
             reason = why_no_clip(model.family)
         return reason

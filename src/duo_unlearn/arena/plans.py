@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
 from ..concepts.categories import by_category, slug
-from ..concepts.prompt_files import read_prompts
+from ..concepts.prompt_files import prompts_digest, read_prompts
 from ..concepts.prompt_sets import Counts, PromptSet, prompt_sets
 from ..errors import DuoError
-from ..records import ORIGINAL, Awareness, Prompt
+from ..records import CONTROL, ORIGINAL, Awareness, Prompt
 from ..runs.attempts import Group
+from ..runs.folder import Run
 from ..session import Session
 from ..storage.files import seed_of
 from ..system import System
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ..attacks.interface import Attack, Preset
 
 DIRECT: Final = "direct"
-CONTROL: Final = "control"
-"""The name of the keep prompts that an attack with a control is made on too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +144,8 @@ def attacked_scenarios(session: Session, count: int, file: Path | None = None) -
     """`count` prompts of the concept's first set that asks for it; or all of a file's, a set a category."""
     seed = session.settings.seed
     if file is not None:
-        return [
-            _file_set(file, category, prompts, seed) for category, prompts in by_category(read_prompts(file)).items()
-        ]
+        name, groups = file_set_name(session.run, file), by_category(read_prompts(file))
+        return [_file_set(name, file, category, prompts, seed) for category, prompts in groups.items()]
     sets = prompt_sets(session.concept, Counts(count, 0, 0, 0), seed)
     if not sets:
         hint = "add attacks: to its file, or --prompts"
@@ -168,9 +166,21 @@ def _controls(session: Session, attack: str, scenarios: Sequence[PromptSet]) -> 
     return [one._replace(name=CONTROL) for one in keep]
 
 
-def _file_set(file: Path, category: str, prompts: list[Prompt], seed: int) -> PromptSet:
-    name = f"file-{file.stem}" + (f"-{slug(category)}" if category else "")
-    return PromptSet(name, "attack", prompts, [seed_of(seed, "evaluate", name, i) for i in range(len(prompts))])
+def file_set_name(run: Run, file: Path) -> str:
+    """The prompt set of a file of prompts: named as the file, and by its content too where another has that name.
+
+    run.json says which content each name stands for.
+    """
+    name, content = f"file-{file.stem}", prompts_digest(file)
+    known = run.read_record().get("prompt_files", {})
+    return name if known.get(name, content) == content else f"{name}-{content[:8]}"
+
+
+def _file_set(name: str, file: Path, category: str, prompts: list[Prompt], seed: int) -> PromptSet:
+    about = f"-{slug(category)}" if category else ""
+    # The same file has the same noise in every run, whatever its prompts are called there.
+    seeds = [seed_of(seed, "evaluate", f"file-{file.stem}{about}", i) for i in range(len(prompts))]
+    return PromptSet(f"{name}{about}", "attack", prompts, seeds)
 
 
 def with_original(systems: Sequence[System]) -> list[System]:

@@ -5,7 +5,7 @@ The file is derived: it is made again from the run folder whenever that has chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
@@ -19,6 +19,7 @@ from ..runs.results import STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
 from ..storage.files import digest
+from ..system import System
 
 PRESERVED: Final = ("keep", "neighbour")
 """Kinds of scenarios that must go on working."""
@@ -40,11 +41,13 @@ def make_results(session: Session) -> tuple[Results, bool]:
         current = systems.get(record.group.system)
         if reason is None and (current is None or record.sha256 != current.sha256):
             reason = STALE
+        elif reason is None and current is not None and record.group.search == "aware":
+            reason = current.why_not_aware()  # an older version searched all the same, and saw none of it
         if reason is not None:
             absent.append(_absence(record, "dsr", reason))
         else:
             groups.append(Asked(record, attempts_of(run, record)))
-    judged = [_under(session, groups, verdicts) for verdicts in _in_order(session)]
+    judged = [_under(session, groups, verdicts, systems) for verdicts in _in_order(session)]
     # What a judge reads of a picture is the same under each of its thresholds, and told once.
     estimates = list(dict.fromkeys(estimate for found, _ in judged for estimate in found))
     absent += [entry for _, lacking in judged for entry in lacking]
@@ -113,12 +116,19 @@ def _outcomes(attempts: Sequence[Attempt], verdicts: Verdicts) -> list[Outcome]:
 
 
 def _under(
-    session: Session, groups: Sequence[Asked], verdicts: Verdicts
+    session: Session, groups: Sequence[Asked], verdicts: Verdicts, systems: Mapping[str, System]
 ) -> tuple[list[Estimate], list[dict[str, Any]]]:
     """The estimates of all groups under one contract, and what it gives no number for."""
     estimates: list[Estimate] = []
     absent: list[dict[str, Any]] = []
-    for record, attempts in groups:
+    measured: list[Asked] = []
+    for asked in groups:
+        guard = systems[asked.record.group.system].works_towards(verdicts.contract)
+        if guard is None:
+            measured.append(asked)
+        elif verdicts.covers(asked.attempts):
+            absent.append(_absence(asked.record, "dsr", f"{guard} works towards {verdicts.contract}: no measure of it"))
+    for record, attempts in measured:
         if not verdicts.covers(attempts):
             absent.append(_absence(record, "dsr", f"not judged under {verdicts.contract}: duo judge RUN"))
             continue
@@ -134,7 +144,7 @@ def _under(
             estimates += agreement(source._replace(contract=verdicts.reader), outcomes)
         else:
             estimates += defence(source, outcomes)
-    return estimates + _worst(session, groups, verdicts), absent
+    return estimates + _worst(session, measured, verdicts), absent
 
 
 def _worst(session: Session, groups: Sequence[Asked], verdicts: Verdicts) -> list[Estimate]:

@@ -34,7 +34,7 @@ from ..settings.check import check_family
 from ..system import System
 from .attempts import AttackState, make_attempts
 from .judge import judge as judge_attempts
-from .plans import AttackPlan, attack_plans, evaluated_texts, evaluation_plans, with_original
+from .plans import AttackPlan, attack_plans, evaluated_texts, evaluation_plans, file_set_name, with_original
 from .results import make_results
 
 
@@ -173,10 +173,11 @@ def attack(session: Session, systems: Sequence[System], plan: AttackPlan, replay
     chosen = with_original(systems)
     for system in chosen:
         session.check_system(system)
-    plans = attack_plans(session, chosen, plan, replay)
     if plan.file is not None:
-        known = session.run.read_record().get("prompt_files", {})
-        session.run.update_record(prompt_files={**known, plan.file.name: prompts_digest(plan.file)})
+        with session.run.claim("prompt files", wait=True):
+            name, known = file_set_name(session.run, plan.file), session.run.read_record().get("prompt_files", {})
+            session.run.update_record(prompt_files={**known, name: prompts_digest(plan.file)})
+    plans = attack_plans(session, chosen, plan, replay)
     states, sampled = make_attempts(session, plans)
     return Attacked(states, judge(session, sampled=sampled).results)
 

@@ -11,6 +11,7 @@ that tensor's root mean square, so one learning rate fits CLIP's rows and T5's.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -47,15 +48,14 @@ def _find(
     """One conditioning for all prompts."""
     soft = Soft(target)
     optimizer = torch.optim.AdamW([soft.moved], lr=budget.lr, weight_decay=0.0)
-    start = _restored(state, soft.moved, optimizer)
-    loss = float("nan")
+    start, loss = _restored(state, soft.moved, optimizer)
     for step in range(start, budget.steps):
         report(step / budget.steps)
         error = soft.error(torch.Generator().manual_seed(seed_of(target.seed, "soft-prompt", step)), budget.batch)
         loss = float(error.detach())
         soft.moved.grad = gradient(error, soft.moved, f"step {step + 1} of the soft prompt")
         optimizer.step()
-        state.offer(step + 1, lambda: {**optimizer_tensors(optimizer), "moved": soft.moved.detach()})
+        state.offer(step + 1, functools.partial(_tensors, soft.moved, optimizer, loss))
     tensors = conditioning_tensors("soft", soft.conditioning())
     return Findings([Finding(NAME, facts={"loss": loss}, conditioning="soft") for _ in prompts], tensors)
 
@@ -88,15 +88,21 @@ class Soft:
         return (predicted.float() - drawn.target.to(predicted.device)).square().mean()
 
 
-def _restored(state: SearchState, moved: Tensor, optimizer: torch.optim.Optimizer) -> int:
+def _tensors(moved: Tensor, optimizer: torch.optim.Optimizer, loss: float) -> dict[str, Tensor]:
+    own = {"moved": moved.detach(), "loss": torch.tensor(loss, dtype=torch.float64)}
+    return {**optimizer_tensors(optimizer), **own}
+
+
+def _restored(state: SearchState, moved: Tensor, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """The step to go on with, and the last one's loss: a search that was stopped after its last step needs no other."""
     kept = state.restore()
     if kept is None:
-        return 0
+        return 0, float("nan")
     step, tensors = kept
     moved.data.copy_(tensors["moved"])
-    rest: Mapping[str, Tensor] = {name: value for name, value in tensors.items() if name != "moved"}
+    rest: Mapping[str, Tensor] = {name: value for name, value in tensors.items() if name not in ("moved", "loss")}
     restore_optimizer(optimizer, rest)
-    return step
+    return step, float(tensors.get("loss", float("nan")))  # a state of before has none
 
 
 SOFT_PROMPT: Final = Attack(

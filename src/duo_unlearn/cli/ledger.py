@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -16,6 +17,25 @@ from .tables import print_table
 def add_commands(app: typer.Typer) -> None:
     """Register it."""
     app.command()(ledger)
+
+
+TOGETHER: Final = {
+    "--slices": (),
+    "--without": ("--output", "--weight"),
+    "--pair": ("--json",),
+}
+"""What the command does, and the options that belong to it. Without any of these it lists, and takes --json alone."""
+
+
+def _check_together(given: Sequence[str]) -> None:
+    """Fail for options that mean nothing beside one another, which would be left unread."""
+    doing = next((name for name in TOGETHER if name in given), None)
+    allowed = (doing, *TOGETHER[doing]) if doing is not None else ("--json",)
+    if strange := [name for name in given if name not in allowed]:
+        if doing is None:
+            raise DuoError(f"{strange[0]} is of the sum of what is left", got="no --without", hint="--without FOLDER")
+        hint = "one command each" if strange[0] in (*TOGETHER, "--json") else f"leave {strange[0]} out"
+        raise DuoError(f"{doing} and {strange[0]} mean nothing together", got=" ".join(given), hint=hint)
 
 
 def ledger(
@@ -52,8 +72,13 @@ def ledger(
     """
     from ..several import read_ledger, slice_run, sum_of_rest
 
+    given = {
+        "--slices": slices is not None, "--pair": pair is not None, "--without": bool(without),
+        "--output": output is not None, "--weight": bool(weight), "--json": as_json,
+    }  # fmt: skip
+    _check_together(tuple(name for name, is_given in given.items() if is_given))
     if slices is not None:
-        if len(sources) != 1 or pair or without:
+        if len(sources) != 1:
             raise DuoError("slices are of one run", got=f"{len(sources)} sources", hint="duo ledger RUN --slices 4")
         for folder in slice_run(sources[0], slices, say=say):
             say(f"  {folder}")

@@ -143,10 +143,15 @@ def guards(as_json: AsJson = False) -> None:
         families = [family.name for family in every_family() if guard.why_not(family) is None]
         rows.append(
             {"name": name, "title": guard.title, "acts_on": guard.acts_on, "level": guard.level, "cost": guard.cost}
-            | {"replaces": guard.replaces, "families": families}
+            | {"replaces": guard.replaces, "seen": guard.seen, "families": families}
             | {"options": _options(f"guards.{name}", guard.settings)}
         )
-    _print_rows(rows, as_json, lambda row: f"acts on the {row['acts_on']} ({row['level']}), costs {row['cost']}")
+    _print_rows(rows, as_json, _guard_line)
+
+
+def _guard_line(row: dict[str, Any]) -> str:
+    seen = f"an aware search sees {row['seen'].replace('whole', 'the whole').replace('part', 'a part')} of it"
+    return f"acts on the {row['acts_on']} ({row['level']}), {seen}, costs {row['cost']}"
 
 
 def _options(prefix: str, settings: Any) -> dict[str, str]:

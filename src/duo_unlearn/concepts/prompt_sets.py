@@ -136,8 +136,8 @@ def prompts_of(
     """`count` prompts drawn from several templates in turn: distinct while these last, then repeated.
 
     Templates that have no new prompt left drop out, and the others go on. accept decides by what a prompt shows (labels
-    of its placeholders and of its templates) whether it may be used. No prompt at all is a DuoError. without: texts that
-    may not be used; where they leave no prompt, the list is empty.
+    of its placeholders and of its templates) whether it may be used. No prompt at all is a DuoError. without: texts to
+    leave out; where they leave no prompt, the list is empty.
     """
     rng = random.Random(seed)
     prompts: list[Prompt] = []

@@ -72,9 +72,7 @@ def _others(context: EraserContext) -> list[Contrast]:
         if not prompts:
             hint = "more values under fill: in the concept file, fewer evaluate.prompts, or wordings=direct"
             raise DuoError("the evaluation asks every prompt of a wording, so none is left", got=name, hint=hint)
-        found = [
-            Contrast(p.text, _counterpart(concept, p.shows, rng)) for p in prompts if _has_counterpart(concept, p)
-        ]
+        found = [Contrast(p.text, _counterpart(concept, p.shows, rng)) for p in prompts if _has_counterpart(concept, p)]
         made += [contrast for contrast in found if contrast.safe not in asked]
     return made
 

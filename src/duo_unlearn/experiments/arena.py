@@ -15,11 +15,11 @@ from ..erasers.wraps import WRAPS
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..records import ORIGINAL, Kind, Level
-from ..report.arena import Standing, write_arena
+from ..report.arena import Part, Standing, write_arena
 from ..runs.results import Results
 from ..session import Session, machine
 from ..settings.tree import parse_assignments
-from ..system import System
+from ..system import EditFile, GuardChoice, System
 from .arena_check import check_arena
 from .costs import cost_of
 from .pooled import pooled
@@ -113,10 +113,23 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     erasers = [ERASERS.get(str(p["eraser"])) for p in provenances if p.get("eraser") in ERASERS.names()]
     reads = dict.fromkeys([*map(_reads, provenances), *("pairs" for g in system.guards if g.pairs)])
     acts = {*(eraser.level for eraser in erasers), *(GUARDS.get(guard.name).level for guard in system.guards)}
-    estimates = pooled(e for found in results for e in found.estimates if e.system == system.name)
+    runs = [[e for e in found.estimates if e.system == system.name] for found in results]
     level, given = " and ".join(one for one in LEVELS if one in acts), " and ".join(filter(None, reads))
-    cost = cost_of(session, system, folder)
-    return Standing(system.name, _kind(system), given or "–", level or "–", cost, estimates)
+    cost, made = cost_of(session, system, folder), [*map(_edit, system.edits), *map(_guard, system.guards)]
+    estimates = pooled(e for found in runs for e in found)
+    return Standing(system.name, _kind(system), given or "–", level or "–", cost, estimates, made, runs)
+
+
+def _edit(edit: EditFile) -> Part:
+    """An edit by its provenance: what it does not say, of an edit of others, is left out."""
+    provenance = read_provenance(edit.folder)
+    known: dict[str, Any] = {name: provenance[name] for name in ("wrap", "on") if name in provenance}
+    eraser = str(provenance["eraser"]) if "eraser" in provenance else None
+    return Part("edit", edit.name, eraser, provenance.get("settings"), {**known, "strength": edit.strength})
+
+
+def _guard(guard: GuardChoice) -> Part:
+    return Part("guard", guard.name, None, dict(guard.options), {**guard.asked, "seen": GUARDS.get(guard.name).seen})
 
 
 def _kind(system: System) -> Kind:

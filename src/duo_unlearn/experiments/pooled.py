@@ -13,12 +13,12 @@ from ..records import Estimate, is_share
 def pooled(estimates: Iterable[Estimate]) -> list[Estimate]:
     """One estimate for those that differ by run alone, in the order of the first ones; its seeds are theirs.
 
-    The hash of a system's edits differs between runs, so the pooled one has none where there are several.
+    The hash of a system's edits differs between runs, so the pooled one has none where there are several. Its interval
+    is of the prompts that were asked: how far trainings of other seeds differ is not in it.
     """
-    groups: dict[tuple[object, ...], list[Estimate]] = {}
+    groups: dict[tuple[str | None, ...], list[Estimate]] = {}
     for e in estimates:
-        key = (e.metric, e.system, e.scenario, e.attack, e.preset, e.search, e.contract)
-        groups.setdefault(key, []).append(e)
+        groups.setdefault(e.of_what, []).append(e)
     return [group[0] if len(group) == 1 else _pool(group) for group in groups.values()]
 
 

@@ -90,7 +90,8 @@ class SampleRequest(NamedTuple):
 class Later(NamedTuple):
     """Text that takes the prompts' place on the way, (prompt, token, width).
 
-    share: of the steps of a sampling, (prompt,). The first text is read in the steps i ≤ share × steps, from 0 on.
+    share: of the steps of a whole sampling, (prompt,). The first text is read in the steps i ≤ share × steps. i is 0 at
+    the first step that is taken, also where an image starts from a picture, part way.
     """
 
     text: Tensor

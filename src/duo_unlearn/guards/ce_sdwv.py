@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ..errors import DuoError
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +102,7 @@ class CeSdwv:
     cost = "a denoiser row and, a step of its optimisation, one with its gradient, where it changes a prompt"
     replaces: Branch | None = "prompt"
     asks: Asks | None = None
+    seen: Seen = "part"
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family reads text rows."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Branch = Literal["prompt", "negative"]
 """A side of guidance that one guard of a system may replace."""
 Asks = Literal["any detector", "a detector that does not measure"]
+Seen = Literal["whole", "part", "nothing"]
+"""How much of a guard is in what a search differentiates that is aware of guards."""
 
 
 class Sides(NamedTuple):
@@ -65,7 +67,8 @@ class Guard(Protocol):
     acts_on: where it acts, for people: "conditioning", "prediction", "clean latents", "start noise" or "image". level:
     the same by the survey's four levels. cost: what an image costs beside the sampling, for people. replaces: the side
     of guidance that it puts its own in the place of; two guards of a system do not replace the same. asks: which
-    detector its option `detector` may name; None: it has no such option.
+    detector its option `detector` may name; None: it has no such option. seen: how much of it a search that is aware of
+    guards differentiates through: the hook on the conditioning alone, on a row that has no words.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Guard(Protocol):
     cost: str
     replaces: Branch | None
     asks: Asks | None
+    seen: Seen
 
     def why_not(self, kind: Family) -> str | None:
         """Why a family cannot have it, or None."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,7 @@ class InvertedNegative:
     cost = "nothing; an inversion once"
     replaces: Branch | None = "negative"
     asks: Asks | None = None
+    seen: Seen = "whole"
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and text encoders that read CLIP's tokens alone."""

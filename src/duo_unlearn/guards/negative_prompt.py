@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -35,6 +35,7 @@ class NegativePrompt:
     cost = "nothing"
     replaces: Branch | None = "negative"
     asks: Asks | None = None
+    seen: Seen = "whole"
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no negative branch."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,6 +44,7 @@ class OutputFilter:
     cost = "a detector's look at the finished image"
     replaces: Branch | None = None
     asks: Asks | None = "any detector"
+    seen: Seen = "nothing"
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family makes images."""

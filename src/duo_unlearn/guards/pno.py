@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,6 +56,7 @@ class Pno:
     cost = "nothing where the image passes; else up to 10 more images and 5 gradients through a whole sampling"
     replaces: Branch | None = "prompt"
     asks: Asks | None = "a detector that does not measure"
+    seen: Seen = "nothing"
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family has a path without noise."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +85,7 @@ class PrototypesGuard:
     cost = "a denoiser row a step (3 in place of 2) where a prompt is near; soft prompts are learnt once"
     replaces: Branch | None = None
     asks: Asks | None = None
+    seen: Seen = "part"
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and CLIP's text tower as the one text encoder."""

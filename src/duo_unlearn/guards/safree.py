@@ -7,10 +7,14 @@ in the steps i ≤ t = round(10 sigmoid(2 k (10 β − m))) of a sampling, β = 
 and after this projection.
 
 As published (the authors' code): the rows of trigger words alone change; a masked token is id 0; t counts the steps of
-a run of 50, and is scaled to those that there are. `mode: all-rows` is ours: all rows from the first trigger on, end
-token and padding too. Left out: re-attention in the latents' frequencies, which the code sets to a constant where it
-means to scale them. The pooled embedding is read off the row of the end token: of one text encoder the same; of SDXL's
-two, both side by side. The pooled vector that SDXL reads beside the rows stays as it is.
+a run of 50, and is scaled to those that there are. i counts from the first step that is taken, as the code's loop does,
+so that an image which starts from a picture is filtered too: by its place on the schedule, a path that begins half way
+would never be.
+
+`mode: all-rows` is ours: all rows from the first trigger on, end token and padding too. Left out: re-attention in the
+latents' frequencies, which the code sets to a constant where it means to scale them. The pooled embedding is read off
+the row of the end token: of one text encoder the same; of SDXL's two, both side by side. The pooled vector that SDXL
+reads beside the rows stays as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +96,7 @@ class Safree:
     cost = "no denoiser row: a text encoder's row a token of the prompt"
     replaces: Branch | None = "prompt"
     asks: Asks | None = None
+    seen: Seen = "nothing"
 
     def why_not(self, kind: Family) -> str | None:
         """It masks tokens and reads CLIP's end token."""

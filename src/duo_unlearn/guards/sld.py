@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +83,7 @@ class Sld:
     cost = "a denoiser row a step (3 in place of 2)"
     replaces: Branch | None = None
     asks: Asks | None = None
+    seen: Seen = "nothing"
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no guidance to change."""

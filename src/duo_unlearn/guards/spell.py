@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import Field
 
 from ..storage.forms import Strict
-from .interface import Asks, Branch, Context
+from .interface import Asks, Branch, Context, Seen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +85,7 @@ class Spell:
     cost = "no denoiser row: a distance to each pair a step"
     replaces: Branch | None = None
     asks: Asks | None = None
+    seen: Seen = "nothing"
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family estimates clean latents."""

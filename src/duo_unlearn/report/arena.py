@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from markupsafe import Markup
 
 from ..interval import wilson
-from ..records import Estimate, Kind
+from ..records import CONTROL, Estimate, Kind
 from ..storage.files import write_bytes, write_json, write_text
 from .arena_figure import Mark, Panel, picture, plot
 from .page import environment
+from .tables import unseen_words
 from .words import attack_order, set_name, set_order
 
 TEMPLATE: Final = "arena.html.j2"
@@ -31,8 +32,31 @@ class Cost(NamedTuple):
     image: float | None = None
 
 
+class Part(NamedTuple):
+    """An edit or a guard of a system, as it was made.
+
+    eraser: of an edit, where it is known. settings: its options, all of them; None: an edit of others. more: what else
+    decides it. For an edit its wrap, the edits below it and its strength. For a guard the contract of the detector that
+    it asks, and `seen`: how much of it an aware search sees.
+    """
+
+    kind: Literal["edit", "guard"]
+    name: str
+    eraser: str | None
+    settings: Mapping[str, Any] | None
+    more: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For arena.json."""
+        eraser = {"eraser": self.eraser} if self.kind == "edit" else {}
+        return {"kind": self.kind, "name": self.name, **eraser, "settings": self.settings, **self.more}
+
+
 class Standing(NamedTuple):
-    """A system in the arena. reads: what its erasers were given; level: where it acts; estimates: under every judge."""
+    """A system in the arena. reads: what its erasers were given; level: where it acts; estimates: under every judge.
+
+    parts: its edits and guards, by the first run. runs: the estimates of each run, which `estimates` are pooled from.
+    """
 
     system: str
     kind: Kind
@@ -40,6 +64,18 @@ class Standing(NamedTuple):
     level: str
     cost: Cost
     estimates: list[Estimate]
+    parts: Sequence[Part] = ()
+    runs: Sequence[Sequence[Estimate]] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For arena.json. An estimate of several runs has the value of each beside it."""
+        estimates = [
+            {**e.as_json(), **({"by_seed": each} if len(each := by_seed(e, self.runs)) > 1 else {})}
+            for e in self.estimates
+        ]
+        own = {"system": self.system, "kind": self.kind, "reads": self.reads, "level": self.level}
+        parts = [part.as_json() for part in self.parts]
+        return {**own, "parts": parts, "cost": self.cost._asdict(), "estimates": estimates}
 
 
 class Share(NamedTuple):
@@ -74,17 +110,16 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
 
     The same numbers give the same bytes.
     """
-    described = [
-        {**s._asdict(), "cost": s.cost._asdict(), "estimates": [e.as_json() for e in s.estimates]} for s in standings
-    ]
     head = {"version": 1, "concept": concept, "judges": list(judges), "machine": machine}
-    write_json(folder / "arena.json", {**head, "systems": described})
+    write_json(folder / "arena.json", {**head, "systems": [standing.as_json() for standing in standings]})
     places, kept = columns(standings), [preservation(s, judges) for s in standings]
     panels = _panels(standings, places, kept, judges)
     drawn = plot(panels)
     values = {
         **head, "figure": {"svg": Markup(drawn.svg), "caption": drawn.caption} if panels else None,
         "columns": places, "rows": [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)],
+        "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
+        "controls": any(control_of(s, column, judges) for s in standings for column in places),
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
     for suffix in ("svg", "png"):
@@ -95,12 +130,15 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
 def _row(
     number: int, standing: Standing, places: Sequence[Column], kept: Share | None, judges: Sequence[str]
 ) -> dict[str, Any]:
-    """A row of the table: the headline judge's number in each column, and beside it the others' and broken pictures."""
+    """A row of the table: the headline judge's number in each column, and beside it what belongs to it."""
     cells = []
     for column in places:
+        dsr = of_column(standing, column, "dsr", judges[0])
         others = [e.value for judge in judges[1:] if (e := of_column(standing, column, "dsr", judge)) is not None]
         broken = of_column(standing, column, "broken", judges[0])
-        cells.append({"dsr": of_column(standing, column, "dsr", judges[0]), "others": others, "broken": broken})
+        seeds = by_seed(dsr, standing.runs) if dsr is not None else []
+        control = control_of(standing, column, judges)
+        cells.append({"dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control})
     return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
 
 
@@ -114,7 +152,9 @@ def _panels(
         for i, s in enumerate(standings):
             dsr, here = of_column(s, column, "dsr", judges[0]), kept[i]
             if dsr is not None and here is not None:
-                marks.append(Mark(i, s.system, s.kind, here[:3], (dsr.value, dsr.low, dsr.high)))
+                control = control_of(s, column, judges)
+                bounds = (dsr.value, dsr.low, dsr.high)
+                marks.append(Mark(i, s.system, s.kind, here[:3], bounds, control.value if control else None))
         if marks:
             panels.append(Panel(column.title, marks))
     return panels
@@ -139,6 +179,28 @@ def of_column(standing: Standing, column: Column, metric: str, judge: str) -> Es
         if (e.metric, e.contract) == (metric, judge) and (e.scenario, e.attack, e.preset, e.search) == place:
             return e
     return None
+
+
+def by_seed(estimate: Estimate, runs: Sequence[Sequence[Estimate]]) -> list[dict[str, Any]]:
+    """Each run's number of an estimate, with its seed: how far they lie apart is in no interval of a pooled share."""
+    own = [e for run in runs for e in run if e.of_what == estimate.of_what]
+    return [{"seed": seed, "value": e.value, "n": e.n} for e in own for seed in e.seeds]
+
+
+def control_of(standing: Standing, column: Column, judges: Sequence[str]) -> Estimate | None:
+    """How often the safe item came back in a probe's control, by the first judge. It is never a defence."""
+    place = (column.attack, column.preset, column.search)
+    for e in standing.estimates:
+        is_control = e.scenario == CONTROL and e.metric == "item agreement" and column.attack is not None
+        if is_control and (e.attack, e.preset, e.search) == place and _detector(e.contract) == _detector(judges[0]):
+            return e
+    return None
+
+
+def _unseen(standings: Sequence[Standing]) -> list[str]:
+    """Guards of the systems that an aware search does not see, or not whole, in words."""
+    guards = dict.fromkeys(part.name for s in standings for part in s.parts if part.kind == "guard")
+    return [words for guard in guards if (words := unseen_words([guard]))]
 
 
 def preservation(standing: Standing, judges: Sequence[str]) -> Share | None:

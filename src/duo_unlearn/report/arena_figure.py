@@ -15,6 +15,8 @@ from ..records import Kind
 from .figures import COLOURS, STYLE, Plot, inline_svg
 
 COLUMNS: Final = 3
+CONTROL_SIZE: Final = 11
+"""How long the line of a control is, points."""
 PANEL: Final = (3.1, 2.6)
 """Width and height of a panel, inches."""
 KINDS: Final[dict[Kind, tuple[str, str, str]]] = {
@@ -29,13 +31,18 @@ Bounds = tuple[float, float, float]
 
 
 class Mark(NamedTuple):
-    """A system in a panel. number: as the table has it. kept, dsr: value, low, high."""
+    """A system in a panel. number: as the table has it. kept, dsr: value, low, high.
+
+    control: of a probe, how often safe items come back. Drawn at the height that the DSR would have if the concept came
+    back as often.
+    """
 
     number: int
     system: str
     kind: Kind
     kept: Bounds
     dsr: Bounds
+    control: float | None = None
 
 
 class Panel(NamedTuple):
@@ -52,6 +59,11 @@ def plot(panels: Sequence[Panel]) -> Plot:
         "What is defended (DSR, up) against what stays (item as asked on keep and neighbour prompts, right), with "
         "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label."
     )
+    if any(mark.control is not None for panel in panels for mark in panel.marks):
+        caption += (
+            " A line across is a probe's control, no defence: a mark on it means that the concept comes back as often "
+            "as safe items do."
+        )
     with mpl.rc_context(STYLE):
         return Plot(inline_svg(_drawing(panels, colours), "arena", _words(caption, panels)), caption)
 
@@ -87,6 +99,11 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
     for kind, (words, marker, _) in KINDS.items():
         if kind in there:
             figure.axes[0].plot([], [], linestyle="none", marker=marker, color=colours[kind], label=words)
+    if any(mark.control is not None for panel in panels for mark in panel.marks):
+        figure.axes[0].plot(
+            [], [], linestyle="none", marker="_", markersize=CONTROL_SIZE, markeredgewidth=1.8, color="grey",
+            label="control of a probe",
+        )  # fmt: skip
     if there:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
@@ -100,6 +117,10 @@ def _marks(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> No
         axes.plot([x, x], [100 * mark.dsr[1], 100 * mark.dsr[2]], color=colour, lw=0.8, alpha=0.5)
         axes.plot([100 * mark.kept[1], 100 * mark.kept[2]], [y, y], color=colour, lw=0.8, alpha=0.5)
         axes.plot([x], [y], linestyle="none", marker=KINDS[mark.kind][1], color=colour, markersize=4.5, clip_on=False)
+        if mark.control is not None:
+            height = 100 * (1 - mark.control)
+            style: dict[str, Any] = {"marker": "_", "markersize": CONTROL_SIZE, "markeredgewidth": 1.8}
+            axes.plot([x], [height], linestyle="none", color=colour, alpha=0.7, **style)
     for group in _groups(marks):
         first = group[0]
         axes.annotate(
@@ -134,8 +155,11 @@ def number_words(numbers: Sequence[int]) -> str:
     return ", ".join(words)
 
 
+def _mark_words(mark: Mark) -> str:
+    control = "" if mark.control is None else f" (control: {100 * mark.control:.0f} % of safe items come back)"
+    return f"{mark.system} {100 * mark.dsr[0]:.0f} %{control}"
+
+
 def _words(caption: str, panels: Sequence[Panel]) -> str:
-    values = [
-        f"{panel.title}: " + ", ".join(f"{m.system} {100 * m.dsr[0]:.0f} %" for m in panel.marks) for panel in panels
-    ]
+    values = [f"{panel.title}: " + ", ".join(map(_mark_words, panel.marks)) for panel in panels]
     return f"{caption} {'; '.join(values)}."

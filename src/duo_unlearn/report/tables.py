@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..attacks.registry import ATTACKS
+from ..guards.registry import GUARDS
 from ..records import ORIGINAL, Estimate
 from .read import Absent, Contents
 from .words import ASKING, ATTACK_WORDS, family_of_attack, metric_name, set_name, set_order
@@ -130,7 +131,29 @@ def _untested_sets(contents: Contents) -> list[Gap]:
 
 
 def _unaware_alone(contents: Contents) -> list[Gap]:
+    """Systems that no search saw the guards of, those of which no search can, and guards that an aware one saw not."""
     aware = {e.system for e in contents.estimates if e.search == "aware"}
-    blind = [system.name for system in contents.systems if system.guards and system.name not in aware]
-    words = "white-box searches that see the guard and work around it"
-    return [Gap("Attacks aware of the guard", f"{words}; not on {', '.join(blind)}")] if blind else []
+    guarded = [system for system in contents.systems if system.guards]
+    able = [system.name for system in guarded if any(_seen(guard) != "nothing" for guard in system.guards)]
+    found = []
+    if blind := [name for name in able if name not in aware]:
+        found.append(f"white-box searches that see the guard and work around it; not on {', '.join(blind)}")
+    if never := [system.name for system in guarded if system.name not in able]:
+        found.append(f"no search here can see the guards of {', '.join(never)}")
+    found += [
+        f"on {system.name} they see {hidden}"
+        for system in guarded
+        if system.name in aware and (hidden := unseen_words(system.guards))
+    ]
+    return [Gap("Attacks aware of the guard", words) for words in found]
+
+
+def unseen_words(guards: Sequence[str]) -> str:
+    """What an aware search does not see of some guards: "nothing of sld, a part of ce-sdwv"; "" where it sees all."""
+    words = {"nothing": "nothing of", "part": "a part of"}
+    return ", ".join(f"{words[seen]} {name}" for name in guards if (seen := _seen(name)) in words)
+
+
+def _seen(guard: str) -> str:
+    """How much of a guard an aware search sees. A page may be of a guard that is no longer there."""
+    return GUARDS.get(guard).seen if guard in GUARDS.names() else "nothing"

@@ -1,0 +1,46 @@
+"""Prompts from files: a scenario a file, told apart where two have one name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.concepts.prompt_files import prompts_digest
+from duo_unlearn.session import Session
+
+from .small_run import make_run, stamps
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return make_run(tmp_path_factory.mktemp("files"))
+
+
+def test_prompts_of_a_file_are_a_scenario_of_their_own(run: Session, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("a red knight with a blade\nan armed king\n")
+    states, results = duo.attack(run, ["direct"], file=tmp_path / "own.txt")
+    assert {state.attempts for state in states} == {2}
+    assert {e.n for e in results.estimates if e.scenario == "file-own"} == {2}
+
+
+def test_two_files_of_one_name_are_two_scenarios_and_stay_side_by_side(run: Session, tmp_path: Path) -> None:
+    texts = {"one": "a red knight with a blade\n", "two": "an armed king\na blue king with a saber\n"}
+    for place, text in texts.items():
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mine.txt").write_text(text)
+    for place in ("one", "two", "one"):
+        _, results = duo.attack(run, ["direct"], file=tmp_path / place / "mine.txt")
+    second = f"file-mine-{prompts_digest(tmp_path / 'two' / 'mine.txt')[:8]}"
+    counts = {e.scenario: e.n for e in results.estimates if e.scenario.startswith("file-mine")}
+    assert counts == {"file-mine": 1, second: 2}
+    known = run.run.read_record()["prompt_files"]
+    assert {name: known[name] for name in counts} == {
+        name: prompts_digest(tmp_path / place / "mine.txt") for name, place in (("file-mine", "one"), (second, "two"))
+    }
+    # A content keeps its name, whatever place it is read from.
+    (tmp_path / "two" / "mine.txt").rename(tmp_path / "mine.txt")
+    before = stamps(run.run.folder)
+    duo.attack(run, ["direct"], file=tmp_path / "mine.txt")
+    assert stamps(run.run.folder) == before
