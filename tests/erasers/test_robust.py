@@ -18,6 +18,7 @@ from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.erasers.descent import generator_of
 from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.robust.bank import Caption, conditioning_of, read_bank, write_bank
+from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
 from duo_unlearn.erasers.robust.loss import RobustLoss
 from duo_unlearn.erasers.robust.recipe import robust_settings
 from duo_unlearn.erasers.robust.search import Aim, Prompts
@@ -209,6 +210,20 @@ def test_a_step_is_a_function_of_its_number_the_weights_and_the_memory(model: Mo
         second = float(loss(1).detach())
         loss.memory.update(kept)
         assert float(loss(1).detach()) == second != first
+
+
+def test_bf16_is_near_and_fp16_is_refused(model: Model, tmp_path: Path) -> None:
+    captions = {**NOTHING, "search": 1.0}
+    with begun(model, tmp_path / "a", {"captions": captions}) as (loss, tensors):
+        shaken(tensors)
+        whole = float(loss(0).detach())
+    with begun(model, tmp_path / "b", {"captions": captions, "mixed_precision": "bf16"}) as (loss, tensors):
+        shaken(tensors)
+        half = float(loss(0).detach())
+    assert half != whole
+    assert half == pytest.approx(whole, rel=0.1)
+    with pytest.raises(DuoError, match="not trained in fp16"):
+        ROBUST_DUO.erase(context_on(model, tmp_path / "c", "robust-duo", mixed_precision="fp16"), "robust-duo")
 
 
 def test_a_family_that_reads_t5_trains_without_the_search(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ...errors import DuoError
 from ..course import Course, course_eraser, erase_by
 from ..interface import EraserContext, State
 from .settings import RobustSettings
@@ -26,6 +27,12 @@ def _course(context: EraserContext) -> Iterator[Course]:
     from .loss import RobustLoss
 
     model, settings = context.model, context.options
+    if settings.mixed_precision == "fp16":
+        got = "a search and a training in one, which loss scaling does not reach"
+        raise DuoError("robust-duo is not trained in fp16", got=got, hint="mixed_precision bf16 or no")
+    if settings.gradient_checkpointing:
+        denoiser: Any = model.denoiser
+        denoiser.enable_gradient_checkpointing()
     with trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets) as tensors:
         loss = RobustLoss(context)
         descent = Descent(

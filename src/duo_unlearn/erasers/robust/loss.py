@@ -18,6 +18,7 @@ from ...edits.lora import adapters_off
 from ...errors import DuoError
 from ...families.denoising import Noised, predict_noised
 from ...families.interface import Conditioning, joined
+from ...families.load import DTYPES
 from ..descent import generator_of
 from ..duo.objective import Terms
 from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
@@ -64,8 +65,12 @@ class RobustLoss:
 
     def __call__(self, step: int) -> Tensor:
         """The scalar loss."""
-        terms = self.terms(step)
-        held = self.holding(step) if self.holding is not None else torch.zeros(())
+        half = self.settings.mixed_precision != "no"
+        with torch.autocast(
+            self.model.device.type, DTYPES[self.settings.mixed_precision] if half else None, enabled=half
+        ):
+            terms = self.terms(step)
+            held = self.holding(step) if self.holding is not None else torch.zeros(())
         names = ["preference", "safe_margin", "unsafe_margin", "accuracy"]
         names += ["prior"] if self.settings.prior_weight else []
         self.notes.update({name: float(getattr(terms, name).float().mean()) for name in names})
