@@ -164,8 +164,11 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     for words in [*arguments.variants, *(variants_of(arguments.file, arguments.only) if arguments.file else [])]:
         basis = f"{arguments.concept} {arguments.seed} {arguments.prompts} {words}"
+        more = [arguments.also, arguments.sets, arguments.steps, arguments.inversion]
+        basis += f" {more}" if any(more) else ""
         folder = arguments.output / f"{arguments.concept}-{hashlib.sha256(basis.encode()).hexdigest()[:8]}"
         found = row(words, run_variant(folder, first, words, arguments)) | {"folder": folder.name}
+        found |= {"beside": more} if any(more) else {}
         first = first or ("pairs." not in words and folder) or None
         rows.append(found)
         if found not in known:

@@ -228,7 +228,7 @@ class Session:
         for name, now in (("concept", self.concept.name), ("seed", self.settings.seed)):
             if known.get(name, now) != now:
                 got = f"{name} {known[name]} there, {now} now"
-                hint = f"--{name} {known[name]}, or another --output"
+                hint = f"--{name} {str(known[name]).replace('-and-', '+')}, or another --output"
                 raise DuoError(f"{self.run.folder} holds another run", got=got, hint=hint)
         return time.monotonic()
 

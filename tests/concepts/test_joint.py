@@ -76,6 +76,7 @@ def test_files_may_be_joined_with_names(tmp_path: Any) -> None:
         (["sword", "sword"], "once each"),
         (["sword", "gun"], "another split"),
         (["gun", "nudity"], "another detector"),
+        (["gun", "blood"], "another label"),
     ],
 )
 def test_what_cannot_be_joined_is_told(names: list[str], said: str) -> None:

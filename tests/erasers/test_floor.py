@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,20 @@ def test_what_it_lies_on_cannot_be_left_out_or_changed(made: Path, tmp_path: Pat
         opened(folder).system("uce+robust-duo")
 
 
-def test_the_training_begins_at_the_edit_below(made: Path) -> None:
-    lines = [json.loads(line) for line in (made / "train" / "robust-duo" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0]["preference"] == pytest.approx(0.6931, abs=1e-3)  # policy and reference are the floor's
-    assert lines[0]["hold"] == 0
+def test_the_training_begins_at_the_edit_below_and_is_held_to_the_original(run_folder: Path, tmp_path: Path) -> None:
+    def first_step(name: str, **more: Any) -> dict[str, float]:
+        folder = tmp_path / name
+        shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("edits", "train"))
+        options = {**OPTIONS["robust-duo"], "max_train_steps": 1, **more.pop("options", {})}
+        duo.train(opened(folder, erasers={"robust-duo": options}, **more))
+        line: dict[str, float] = json.loads((folder / "train" / "robust-duo" / "metrics.jsonl").read_text())
+        return line
+
+    floored, apart = first_step("floored"), first_step("apart", floor=None)
+    assert floored["preference"] == pytest.approx(math.log(2), abs=1e-5)  # policy and reference are both the floor's
+    assert floored["hold"] > apart["hold"] == 0  # the floor has moved what must stay
+    assert first_step("to-floor", options={"hold_to": "floor"})["hold"] == 0
+    assert floored["gradient_norm"] != apart["gradient_norm"]
 
 
 def test_a_merged_model_holds_both_and_an_adapter_would_travel_alone(made: Path, tmp_path: Path) -> None:
@@ -82,6 +93,8 @@ def test_a_sheet_of_the_run_is_of_both(made: Path, tmp_path: Path) -> None:
     duo.sample(["a king holding a sword"], tmp_path / "run.png", adapter=made, **few)
     duo.sample(["a king holding a sword"], tmp_path / "both.png", adapter=made, system="uce+robust-duo", **few)
     assert (tmp_path / "run.png").read_bytes() == (tmp_path / "both.png").read_bytes()
+    with pytest.raises(DuoError, match="its own strength alone"):
+        duo.sample(["a king"], tmp_path / "half.png", adapter=made, strength=0.5, **few)
     upper = as_lora(read_edit(made / "edits" / "robust-duo", "robust-duo"))
     with pytest.raises(DuoError, match="cannot be added up"):
         compose([upper, upper], [1, 1], tmp_path / "sum")
@@ -92,8 +105,8 @@ def test_a_sheet_of_the_run_is_of_both(made: Path, tmp_path: Path) -> None:
     [
         ({"floor": "robust-duo"}, "a system holds each edit once"),
         ({"floor": "spm"}, "it makes an adapter"),
-        ({"eraser": "duo"}, "duo reads the original model alone"),
-        ({"eraser": "rece"}, "rece reads the original model alone"),
+        ({"eraser": "duo"}, "duo is not made to train on top"),
+        ({"eraser": "esd-x"}, "esd-x is not made to train on top"),
     ],
 )
 def test_what_cannot_lie_below_is_told(tmp_path: Path, given: dict[str, Any], said: str) -> None:

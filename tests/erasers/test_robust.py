@@ -17,8 +17,7 @@ from torch import Tensor
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.erasers.descent import generator_of
 from duo_unlearn.erasers.duo.settings import TrainSettings
-from duo_unlearn.erasers.robust.bank import Caption, conditioning_of, read_bank, write_bank
-from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
+from duo_unlearn.erasers.robust.bank import Caption, read_bank, read_captions, write_bank
 from duo_unlearn.erasers.robust.loss import RobustLoss
 from duo_unlearn.erasers.robust.recipe import robust_settings
 from duo_unlearn.erasers.robust.search import Aim, Prompts
@@ -76,7 +75,7 @@ def test_a_bank_is_read_through_the_encoders(model: Model, tmp_path: Path) -> No
     captions, provenance = read_bank(small_bank(model, tmp_path / "bank.safetensors"))
     assert provenance == {"run": "sword"}
     assert [caption.attack for caption in captions] == ["p4d", "concept-inversion", "sneakyprompt", "soft-prompt"]
-    found = conditioning_of(model, captions)
+    found = read_captions(model, captions)
     torch.testing.assert_close(found.rows([2, 3]).text, model.condition(["a red king", "a blue king"]).text)
     assert found.pooled is not None
     ids = model.condition(Tokens(torch.tensor([sequence(model, [5, 6, 7])])))
@@ -93,8 +92,9 @@ def test_what_is_no_bank_is_told(model: Model, tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="is no bank"):
         read_bank(tmp_path / "other.safetensors")
     wrong = Caption("p4d", "", behind=Conditioning(torch.zeros(1, 3, 5)))
-    with pytest.raises(DuoError, match="do not fit"):
-        conditioning_of(model, [wrong, Caption("p4d", "a king")])
+    for misfit in (wrong, Caption("a", "", vector=torch.zeros(3)), Caption("a", "", ids=torch.full((77,), 10**6))):
+        with pytest.raises(DuoError, match="do not fit"):
+            read_captions(model, [misfit])
 
 
 @pytest.mark.parametrize("kind", sorted(NOTHING))
@@ -212,7 +212,7 @@ def test_a_step_is_a_function_of_its_number_the_weights_and_the_memory(model: Mo
         assert float(loss(1).detach()) == second != first
 
 
-def test_bf16_is_near_and_fp16_is_refused(model: Model, tmp_path: Path) -> None:
+def test_bf16_is_near(model: Model, tmp_path: Path) -> None:
     captions = {**NOTHING, "search": 1.0}
     with begun(model, tmp_path / "a", {"captions": captions}) as (loss, tensors):
         shaken(tensors)
@@ -222,14 +222,21 @@ def test_bf16_is_near_and_fp16_is_refused(model: Model, tmp_path: Path) -> None:
         half = float(loss(0).detach())
     assert half != whole
     assert half == pytest.approx(whole, rel=0.1)
-    with pytest.raises(DuoError, match="not trained in fp16"):
-        ROBUST_DUO.erase(context_on(model, tmp_path / "c", "robust-duo", mixed_precision="fp16"), "robust-duo")
+
+
+def test_what_cannot_be_trained_is_told_before_pairs() -> None:
+    def told(family: str, **options: Any) -> str:
+        given = {"eraser": "robust-duo", "erasers": {"robust-duo": options}}
+        with pytest.raises(DuoError, match="cannot be used so") as raised:
+            check_family(resolve(given), family)
+        return str(raised.value.got)
+
+    assert "not trained in fp16" in told("sdxl", mixed_precision="fp16")
+    assert "reads T5" in told("flux")
 
 
 def test_a_family_that_reads_t5_trains_without_the_search(tmp_path: Path) -> None:
     flux = load_model(str(small_models.flux(tmp_path / "model")), torch.device("cpu"), resolution=32)
-    with pytest.raises(DuoError, match="tokens of CLIP"), begun(flux, tmp_path / "a", {}):
-        pass
     captions = {**NOTHING, "unsafe": 0.5, "random": 0.5}
     with begun(flux, tmp_path / "b", {"captions": captions}) as (loss, _):
         assert float(loss(0).detach()) == pytest.approx(math.log(2), abs=1e-6)

@@ -111,6 +111,9 @@ def test_runs_of_several_seeds_are_pooled_and_others_refused(arena_run: tuple[Pa
         (["soft"], ["soft=duo", "soft=duo,beta=2"], "one name"),
         (["duo"], ["soft=duo"], "no system has"),
         (["wrapped"], ["wrapped=uce,wrap=meta-unlearning"], "cannot be wrapped"),
+        (["uce+robust-duo"], [], "made apart from uce"),
+        (["uce+r"], ["r=robust-duo,floor=uce", "uce=uce,weight=2"], "made with the run's options"),
+        (["uce+r"], ["r=robust-duo,floor=uce,mixed_precision=fp16"], "cannot be used so"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_made(

@@ -39,9 +39,10 @@ def test_a_bank_holds_what_is_found_on_training_prompts_and_is_read(run: Session
     captions, provenance = read_bank(path)
     assert provenance["system"]["name"] == "duo"
     assert provenance["attacks"] == ["unlearndiffatk", "concept-inversion"]
-    assert {caption.attack for caption in captions} <= {"unlearndiffatk", "concept-inversion"}
+    assert provenance["seed"] != run.settings.seed
+    assert not (run.run.attempts / "duo").exists()  # the run's own attempts and report are as they were
     assert [caption.vector is not None for caption in captions if caption.attack == "concept-inversion"] == [True, True]
-    asked = (run.run.folder / "cache" / "training.txt").read_text().splitlines()
+    asked = (run.run.folder / "bank" / "training.txt").read_text().splitlines()
     assert set(asked) <= {pair.unsafe_prompt for pair in run.pairs}
     evaluated = prompt_sets(run.concept, Counts(300, 300, 100, 100), run.settings.seed)
     assert not set(asked) & {prompt.text for one in evaluated for prompt in one.prompts}

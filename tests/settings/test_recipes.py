@@ -8,6 +8,7 @@ import pytest
 
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.settings.resolve import describe, resolve_settings
+from duo_unlearn.settings.tree import write_settings
 
 
 @pytest.mark.parametrize("concept", ["sword", "balloon", "sword+balloon"])
@@ -23,3 +24,20 @@ def test_the_robust_recipe_is_robust_duo_on_a_floor(tmp_path: Path, concept: str
     assert mine.floor is None
     assert mine.erasers["robust-duo"]["beta"] == 7
     assert mine.erasers["robust-duo"]["learning_rate"] == options.learning_rate
+
+
+def test_a_recipe_that_is_asked_for_anew_takes_the_place_of_the_runs(tmp_path: Path) -> None:
+    given = {"concept": "sword", "output": str(tmp_path)}
+    write_settings(tmp_path / "settings.yaml", resolve_settings({**given, "seed": 5}))
+    robust = resolve_settings({**given, "recipe": "robust"})
+    assert (robust.eraser, robust.floor, robust.seed) == ("robust-duo", "uce", 5)
+    write_settings(tmp_path / "settings.yaml", robust)
+    assert resolve_settings(given).eraser == "robust-duo"  # a later stage needs the folder alone
+    back = resolve_settings({**given, "recipe": "recommended"})
+    assert (back.eraser, back.floor, back.erasers) == ("duo", None, {})
+
+
+def test_what_is_said_of_duos_objective_is_said_of_robust_duos(tmp_path: Path) -> None:
+    given = {"recipe": "robust", "output": str(tmp_path), "train": {"beta": 77, "max_train_steps": 9}}
+    options = resolve_settings(given).erasers["robust-duo"]
+    assert (options["beta"], options["max_train_steps"], options["pairing"]) == (77, 9, "unpaired")

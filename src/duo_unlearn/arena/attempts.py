@@ -81,6 +81,9 @@ class GroupWork:
         reason = why_not(plan.attack, model, has_edits=bool(plan.system.edits) or is_original)
         if reason is None and plan.search == "aware":
             reason = plan.system.why_not_aware()
+        wanted = getattr(plan.budget, "pictures", 0)
+        if reason is None and wanted and wanted > len(self.session.pairs):
+            reason = f"it has {wanted} pictures of the concept, and the run has {len(self.session.pairs)} pairs"
         if reason is None and plan.replay is None and "clip" in plan.attack.needs and self._is_lacking():
             reason = why_no_clip(model.family)
         return reason

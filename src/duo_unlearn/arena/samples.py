@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ..edits.below import edits_below, together
+from ..edits.below import check_strength, edits_below, together
 from ..edits.files import check_base, read_edit
 from ..errors import DuoError
 from ..families.interface import Model, SampleRequest
@@ -91,6 +91,7 @@ def _edited(source: Path, model: str | None, strength: float, device: str) -> Su
     )  # fmt: skip
     check_base(edit, base)
     below = edits_below(edit, place.run.edits if place.run is not None else None)
+    check_strength(below, strength)
     return Subject(base, together([*below, edit], base))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from ..errors import DuoError
 from .spec import Concept, DetectorSpec, PairKind, Recommended, Templates, Values
 
+EACH: Final = ("mini-judge", "mini-judge-b")
+"""Detectors that look for each of their labels by itself. Others weigh labels against one another."""
 Fill = dict[str, Values | dict[str, Values]]
 
 
@@ -64,6 +67,7 @@ def _same(values: Sequence[object], names: Sequence[str], what: str, hint: str) 
 def _detector(specs: Sequence[DetectorSpec], names: Sequence[str]) -> DetectorSpec:
     hint = "two detectors: write a concept file of your own with one that sees both"
     _same([f"{spec.name} at {spec.threshold}" for spec in specs], names, "detector", hint)
+    _same([" or ".join(spec.labels) if spec.name not in EACH else "" for spec in specs], names, "label", hint)
     labels = list(dict.fromkeys(label for spec in specs for label in spec.labels))
     return specs[0].model_copy(update={"labels": labels})
 

@@ -31,6 +31,13 @@ def edits_below(edit: Edit, folder: Path | None) -> list[Edit]:
     return found
 
 
+def check_strength(below: Sequence[Edit], strength: float) -> None:
+    """Fail where an edit alone would have another strength than what it was made on."""
+    if below and strength != 1.0:
+        got = f"--strength {strength:g}, with {' and '.join(edit.name for edit in below)} below it"
+        raise DuoError("an edit on another one has its own strength alone", got=got, hint="--strength 1")
+
+
 @contextlib.contextmanager
 def together(edits: Sequence[Edit], model: Model) -> Iterator[None]:
     """The edits act inside the block, in order."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
+from ..edits.interface import edits_off
 from ..errors import DuoError
 from ..families.interface import Moments, SampleRequest
 from ..progress import progress
@@ -35,7 +36,7 @@ def both_sides(context: EraserContext) -> tuple[Captioned, Captioned]:
 
 
 def kept_pictures(context: EraserContext, count: int, steps: int, guidance: float) -> Captioned:
-    """Pictures of the concept's `keep` prompts that no evaluation asks, sampled from the base model.
+    """Pictures of the concept's `keep` prompts that no evaluation asks, sampled from the original model.
 
     They lie in the run and are sampled once. A concept without such prompts is a DuoError.
     """
@@ -53,7 +54,7 @@ def kept_pictures(context: EraserContext, count: int, steps: int, guidance: floa
         if facts.get("key") == key:
             return Captioned(Moments(tensors["mean"], tensors["std"]), prompts)
     requests = [SampleRequest(text, seed_of(seed, "kept", i)) for i, text in enumerate(prompts)]
-    with progress("sample what is kept", count, quiet=context.quiet) as report:
+    with edits_off(model), progress("sample what is kept", count, quiet=context.quiet) as report:
         images = model.sample(requests, steps=steps, guidance=guidance, batch=BATCH, report=report)
     parts = [model.encode_images(images[i : i + BATCH]) for i in range(0, count, BATCH)]
     # In the order that a file keeps: convolutions round otherwise on tensors whose channels are last.

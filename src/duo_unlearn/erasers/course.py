@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .interface import Eraser, EraserContext, Makes, Reads, State
+from .interface import Eraser, EraserContext, Facts, Makes, Reads, State, no_facts
 from .words import left_out
 
 if TYPE_CHECKING:
@@ -39,16 +39,19 @@ def course_eraser(
     makes: Makes = "weights",
     *,
     keeps: bool = False,
+    facts: Facts = no_facts,
 ) -> Eraser:
-    """The eraser of a course: it resumes, and knows its edit again under the same settings. keeps: see `erase_by`."""
-    erase = erase_by(make, keeps=keeps)
-    return Eraser(name, title, settings, reads, why_not, erase, course=make, level=level, makes=makes)
+    """The eraser of a course: it resumes, and knows its edit again under the same settings. Others: see `erase_by`."""
+    erase = erase_by(make, keeps=keeps, facts=facts)
+    return Eraser(name, title, settings, reads, why_not, erase, course=make, level=level, makes=makes, facts=facts)
 
 
-def erase_by(make: MakeCourse, *, keeps: bool = False) -> Callable[[EraserContext, str], State]:
+def erase_by(
+    make: MakeCourse, *, keeps: bool = False, facts: Facts = no_facts
+) -> Callable[[EraserContext, str], State]:
     """The `erase` of a course. The edit's provenance says how many rows went through the denoiser (`passes`).
 
-    keeps: whether it is given prompts of the concept's `keep`.
+    keeps: whether it is given prompts of the concept's `keep`. facts: as of `Eraser`; they are part of the key.
     """
 
     def erase(context: EraserContext, name: str) -> State:
@@ -56,6 +59,7 @@ def erase_by(make: MakeCourse, *, keeps: bool = False) -> Callable[[EraserContex
         from ..storage.files import digest
         from .descent import descend
 
+        context = context._replace(provenance={**context.provenance, **facts(context)})
         folder, settings = context.run.edit(name), context.options.model_dump(mode="json")
         seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
         # Neither this package's version nor the model's path decides the course; the concept's words may.

@@ -44,6 +44,18 @@ class EraserContext(NamedTuple):
     asked: frozenset[str] = frozenset()
 
 
+Facts = Callable[[EraserContext], Mapping[str, Any]]
+
+
+def no_facts(_context: EraserContext) -> Mapping[str, Any]:
+    """Options, pairs and words decide all."""
+    return {}
+
+
+def _any_options(_family: Family, _options: Any) -> str | None:
+    return None
+
+
 class Eraser(NamedTuple):
     """One eraser, as data and functions.
 
@@ -51,7 +63,9 @@ class Eraser(NamedTuple):
     or None. erase(context, name): writes the edit of that name into the run, or finds it there under the same settings;
     the same context gives the same bytes. trains: whether it is a training that several processes share. course: how
     its training is set up, where it is one by gradient descent. level: where it acts, by the survey's four levels.
-    makes: the kind of its edit.
+    makes: the kind of its edit. on_floor: whether it trains on what lies below it. facts(context): what beside the
+    options decides its course, for the provenance. why_not_options(family, options): why a family cannot have it with
+    these options, or None.
     """
 
     name: str
@@ -64,6 +78,9 @@ class Eraser(NamedTuple):
     course: MakeCourse | None = None
     level: Level = "generator"
     makes: Makes = "weights"
+    on_floor: bool = False
+    facts: Facts = no_facts
+    why_not_options: Callable[[Family, Any], str | None] = _any_options
 
 
 def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:
@@ -72,8 +89,8 @@ def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:
         return "a system holds each edit once"
     if floor.makes == "lora":
         return "it makes an adapter, which a training on top of it would switch off in its reference"
-    if eraser.course is None or eraser.trains:
-        return f"{eraser.name} reads the original model alone; robust-duo trains on what lies below it"
+    if not eraser.on_floor:
+        return f"{eraser.name} is not made to train on top of another edit; robust-duo is"
     return None
 
 

@@ -53,7 +53,8 @@ def wrapped(eraser: Eraser, name: str, options: Mapping[str, Any]) -> Eraser:
 
     def erase(context: EraserContext, edit: str) -> State:
         described = {"name": name, "settings": settings.model_dump(mode="json")}
-        return erase_by(make, keeps=True)(context._replace(provenance={**context.provenance, "wrap": described}), edit)
+        known = context._replace(provenance={**context.provenance, "wrap": described})
+        return erase_by(make, keeps=True, facts=eraser.facts)(known, edit)
 
     title = f"{eraser.title}; {wrap.title}"
     return eraser._replace(name=edit_name(eraser.name, name), title=title, erase=erase, trains=False, course=make)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..arena.stages import EditPlan
 from ..edits.provenance import edit_names
+from ..erasers.registry import ERASERS
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..guards.stacking import check_stack
@@ -21,12 +22,34 @@ def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems
     made = {plan.name for plan in makers}
     for session in sessions:
         for plan in makers:
-            changes: dict[str, object] = {"eraser": plan.eraser, "wrap": plan.wrap, "floor": plan.floor, "guard": []}
-            wanted = session.settings.model_copy(update=changes)
-            check_family(wanted, session.family)
+            options = {**session.settings.erasers.get(plan.eraser, {}), **plan.options}
+            changes: dict[str, object] = {
+                "eraser": plan.eraser, "wrap": plan.wrap, "floor": plan.floor, "guard": [],
+                "erasers": {**session.settings.erasers, plan.eraser: options},
+            }  # fmt: skip
+            check_family(session.settings.model_copy(update=changes), session.family)
+            _check_floor(session, plan, makers, systems)
         there = {*made, *edit_names(session.run.edits)}
         for name in systems:
             _check_system(session, name, there)
+
+
+def _check_floor(session: Session, plan: EditPlan, makers: Sequence[EditPlan], systems: Sequence[str]) -> None:
+    """Fail where a system's name would say of an edit and what lies below it what is not so."""
+    own = (plan.name, plan.floor) == (session.settings.edit, None)
+    floor = session.settings.floor if own else plan.floor
+    if any(other.name == floor and (other.options or other.eraser != floor) for other in makers):
+        hint = f"an entrant of another name; the floor's options: --set erasers.{floor}.…"
+        got = f"an entrant of the name {floor}"
+        raise DuoError(f"the floor of {plan.name} is made with the run's options", got=got, hint=hint)
+    if floor is not None or not ERASERS.get(plan.eraser).on_floor:
+        return
+    edits = {other.name for other in makers}
+    for name in systems:
+        before, there, _ = name.partition(f"+{plan.name}")
+        if there and (below := [part for part in before.split("+") if part in edits]):
+            hint = f"--entrant {plan.name}={plan.eraser},floor={below[-1]}"
+            raise DuoError(f"{plan.name} would be made apart from {below[-1]}, and put on it", got=name, hint=hint)
 
 
 def _check_system(session: Session, name: str, there: set[str]) -> None:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from ..arena.attempts import make_attempts
 from ..arena.findings import FindingsFile
-from ..arena.plans import AttackPlan, attack_plans
-from ..arena.stages import attack
-from ..attacks.interface import Findings
+from ..arena.plans import AttackPlan, Plan, attack_plans
+from ..attacks.interface import Attack, Findings
 from ..attacks.registry import ATTACKS
 from ..attacks.tensors import conditioning_of
 from ..erasers.robust.bank import Caption, write_bank
 from ..errors import DuoError
+from ..records import ORIGINAL
 from ..session import Session
-from ..storage.files import write_text
+from ..storage.files import seed_of, write_text
 from ..system import System
+from .sharing import share_pairs
 
-SEARCHES = ("text", "images", "model")
-"""What the searches that a bank can be filled by ask."""
-FOUND = "training"
-"""The scenario of a bank's attacks: prompts of the pairs, which no evaluation asks."""
+FOLDER: Final = "bank"
+"""Of a run's folder: the searches lie there, apart from the run's own attempts, under a seed of their own."""
 
 
 def fill_bank(
@@ -39,28 +39,52 @@ def fill_bank(
     """Attack a system with quick budgets on `count` of the pairs' unsafe prompts, and write what is found to a bank.
 
     attacks: searches that give captions; another one is a DuoError. budgets: attack → fields of its budget that are not
-    the quick one's. The same command goes on after a kill.
+    the quick one's. What could not run is said, and is not in the bank; so is a bank of nothing a DuoError. The same
+    command goes on after a kill.
     """
     for name in attacks:
         ATTACKS.check(name)
-        if (chosen := ATTACKS.get(name)).found_on not in SEARCHES or chosen.has_control:
-            usable = [one for one in ATTACKS.names() if ATTACKS.get(one).found_on in SEARCHES]
+        if not _finds_captions(ATTACKS.get(name)):
+            usable = [one for one in ATTACKS.names() if _finds_captions(ATTACKS.get(one))]
             raise DuoError("this attack finds no caption", got=name, hint=f"one of {', '.join(usable)}")
+    apart = _apart(session)
     plan = AttackPlan(list(attacks), prompts=count, file=_training_prompts(session, count), budgets=budgets or {})
-    attack(session, [system], plan)
+    plans = attack_plans(apart, [system], plan)
+    states, _ = make_attempts(apart, plans)
     captions: list[Caption] = []
-    for one in attack_plans(session, [system], plan):
-        group = one.group._replace(system="original", search=None) if one.attack.is_shared else one.group
-        for file in sorted(group.folder(session.run).glob("found-*.json")):
-            captions += _captions(one.attack.name, FindingsFile(file).read().findings)
+    ran = []
+    for one, state in zip(plans, states, strict=True):
+        if state.reason is not None:
+            say(f"{one.attack.name}: not in the bank, {state.reason}")
+            continue
+        ran.append(one.attack.name)
+        captions += [caption for file in _found(apart, one) for caption in _captions(one.attack.name, file)]
+    if not captions:
+        raise DuoError(
+            "the searches found no caption", got=", ".join(attacks), hint="other attacks, or a larger --count"
+        )
     provenance = {
-        "run": session.run.folder.name, "system": system.as_json(), "attacks": list(attacks), "preset": "quick",
+        "run": session.run.folder.name, "system": system.as_json(), "attacks": ran, "preset": "quick",
         "budgets": {name: dict(fields) for name, fields in (budgets or {}).items()},
-        "prompts": count, "seed": session.settings.seed, "base": session.model.fingerprint(),
+        "prompts": count, "seed": apart.settings.seed, "base": session.model.fingerprint(),
     }  # fmt: skip
     write_bank(path, captions, provenance)
-    say(f"bank: {len(captions)} captions of {', '.join(attacks)} → {path}")
+    say(f"bank: {len(captions)} captions of {', '.join(ran)} → {path}")
     return path
+
+
+def _finds_captions(attack: Attack) -> bool:
+    return attack.found_on in ("text", "images", "model") and not attack.has_control
+
+
+def _apart(session: Session) -> Session:
+    """The run's parts in a folder of its own, under a seed that no evaluation has."""
+    seed = seed_of(session.settings.seed, FOLDER) % (1 << 32)
+    update = {"output": session.run.folder / FOLDER, "seed": seed}
+    apart = Session(session.settings.model_copy(update=update), quiet=session.quiet)
+    vars(apart)["model"] = session.model  # read once
+    share_pairs(session.run, apart.run, session.settings.edit)
+    return apart
 
 
 def _training_prompts(session: Session, count: int) -> Path:
@@ -69,9 +93,15 @@ def _training_prompts(session: Session, count: int) -> Path:
     if not prompts:
         raise DuoError("a bank needs the pairs' prompts", got="pairs without any", hint="give them in a manifest")
     random.Random(f"{session.settings.seed}/bank").shuffle(prompts)
-    path = session.run.folder / "cache" / f"{FOUND}.txt"
+    path = session.run.folder / FOLDER / "training.txt"
     write_text(path, "".join(f"{prompt}\n" for prompt in prompts[:count]))
     return path
+
+
+def _found(apart: Session, plan: Plan) -> list[Findings]:
+    """What a search found, part by part. A search of the text encoder alone lies with the original."""
+    group = plan.group._replace(system=ORIGINAL, search=None) if plan.attack.is_shared else plan.group
+    return [FindingsFile(file).read().findings for file in sorted(group.folder(apart.run).glob("found-*.json"))]
 
 
 def _captions(name: str, found: Findings) -> list[Caption]:

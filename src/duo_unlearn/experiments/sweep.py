@@ -84,6 +84,9 @@ def _check(first: Session, kind: Kind, values: Sequence[float]) -> None:
         hint = "sweep --strength, or another run with --eraser duo"
         raise DuoError("β is a setting of DUO's training", got=f"a run of the eraser {eraser}", hint=hint)
     edit = first.settings.edit
+    if first.settings.floor is not None:
+        got, hint = f"{edit} on {first.settings.floor}", "duo arena, with an entrant a setting"
+        raise DuoError("an edit on another one is not swept", got=got, hint=hint)
     if kind == "strength" and not first.run.edit(edit).is_dir():
         hint = "run `duo train` first, or sweep --beta"
         raise DuoError(f"{first.run.folder} holds no edit {edit}", hint=hint)

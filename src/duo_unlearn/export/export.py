@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..concepts.store import load_concept
-from ..edits.below import edits_below, together
+from ..edits.below import check_strength, edits_below, together
 from ..edits.files import check_base, read_edit
 from ..edits.interface import Edit
 from ..edits.merge import merge
@@ -71,6 +71,7 @@ def export(
         got = f"it acts on top of {' and '.join(floor.name for floor in floors)}, and an adapter would travel alone"
         hint = "--format merged or checkpoint, which hold both"
         raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=got, hint=hint)
+    check_strength(floors, strength)
     estimates = _estimates(place, floors, content)
     base = Base(settings.model, settings.checkpoint_config, settings.resolution, pick_device(device), DTYPES[precision])
     with _whole_folder(folder) as temporary:
@@ -96,13 +97,22 @@ def _card(
         target=target,
         concept=str(edit.provenance.get("concept", settings.concept)),
         base=str(edit.provenance.get("model", settings.model)),
-        method=ERASERS.get(edit.name).title if edit.name in ERASERS.names() else None,
+        method=_method(edit),
         strength=edit.strength,
         provenance=edit.provenance,
         estimates=estimates,
         check=f"Loaded back and compared with the edit on its base: the largest mean difference of an image was "
         f"{difference[0]:.3f} of 255 levels (allowed: {difference[1]:g}).",
     )
+
+
+def _method(edit: Edit) -> str | None:
+    """How the edit was made, and on top of what; None where its name does not say."""
+    if edit.name not in ERASERS.names():
+        return None
+    below = [str(one["name"]) for one in edit.provenance.get("on", [])]
+    titles = [ERASERS.get(name).title if name in ERASERS.names() else name for name in below]
+    return "; on top of ".join([ERASERS.get(edit.name).title, *titles])
 
 
 def _check_arguments(folder: Path, precision: str, strength: float) -> None:

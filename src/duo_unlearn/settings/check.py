@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..concepts.spec import Concept
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
-from ..erasers.interface import why_no_floor
+from ..erasers.interface import checked_options, why_no_floor
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import why_not_wrapped
 from ..errors import DuoError
@@ -124,6 +124,11 @@ def check_family(settings: Settings, family: str) -> None:
     for name in filter(None, (settings.eraser, settings.floor)):
         if (reason := ERASERS.get(name).why_not(kind)) is not None:
             raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
+    if eraser.name != "duo":
+        options = checked_options(eraser, settings.erasers.get(eraser.name, {}))
+        if (reason := eraser.why_not_options(kind, options)) is not None:
+            hint = f"other options under erasers.{eraser.name}"
+            raise DuoError(f"the eraser {eraser.name} cannot be used so", got=reason, hint=hint)
     if settings.floor is not None and (reason := why_no_floor(ERASERS.get(settings.floor), eraser)) is not None:
         hint = "another --floor, or none: --set floor=null"
         raise DuoError(f"{settings.floor} cannot lie below {settings.eraser}", got=reason, hint=hint)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..concepts.store import load_concept
 from ..erasers.duo.paper import explain, paper_settings
-from ..erasers.robust.recipe import robust_settings, source_of
+from ..erasers.robust.recipe import SHARED, robust_settings, source_of
 from ..families.identify import family_of
 from ..families.registry import FAMILIES
 from ..runs.folder import Run
@@ -23,10 +23,12 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     says, the file, what is given. A run folder keeps its settings, so a later stage needs the folder alone.
     """
     run, *new = settings_layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
+    wanted = merge(*new)
+    if wanted.get("recipe", run.get("recipe")) != run.get("recipe") and run:
+        run = _without_recipe(run)
     settings = resolve(run, *new)
     concept, family = load_concept(settings.concept), family_of(settings.model)
     if settings.recipe == "paper":
-        wanted = merge(*new)
         has_beta = "beta" in merge(run, *new).get("train", {})
         base = paper_settings(concept, family, settings.train.beta if has_beta else None)
         if "recipe" in wanted or "beta" in wanted.get("train", {}):
@@ -37,10 +39,20 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
         base = recommended.settings if recommended else {}
     if settings.recipe == "robust":
         train = resolve(base, run, *new).train
-        base = merge(base, robust_settings(concept, FAMILIES.get(family), train))
+        # What is said of DUO's own objective is said of the same objective here.
+        mine = {name: value for name, value in wanted.get("train", {}).items() if name in SHARED}
+        own = {"erasers": {"robust-duo": mine}} if mine else {}
+        base = merge(base, robust_settings(concept, FAMILIES.get(family), train), own)
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if settings.pairs.folder is not None else {}
     return resolve(base, wordless, run, *new)
+
+
+def _without_recipe(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings without what its recipe chose: another one is asked for now."""
+    erasers = {name: options for name, options in run.get("erasers", {}).items() if name != "robust-duo"}
+    kept = {key: value for key, value in run.items() if key not in ("eraser", "floor", "recipe")}
+    return {**kept, "erasers": erasers}
 
 
 def settings_layers(file: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -57,6 +69,11 @@ def _run_layer(output: Path) -> dict[str, Any]:
 
 def describe(settings: Settings) -> str:
     """The settings as resolved, as YAML, and as a comment where the recommended ones come from."""
+    return f"# {summary(settings)}\n{as_yaml(settings)}"
+
+
+def summary(settings: Settings) -> str:
+    """The model's family, and where the settings come from, in one line."""
     family = family_of(settings.model)
     recommended = load_concept(settings.concept).recommended.get(family)
     source = recommended.source if recommended else "the package's defaults (the authors' for nudity on SD1.4)"
@@ -66,4 +83,4 @@ def describe(settings: Settings) -> str:
         source = f"the authors' scripts: {explain(family, settings.train)}"
     if _run_layer(settings.output):
         source += f"; then those of the run in {settings.output}"
-    return f"# family {family}; recommended settings: {source}\n{as_yaml(settings)}"
+    return f"family {family}; recipe {settings.recipe}; recommended settings: {source}"

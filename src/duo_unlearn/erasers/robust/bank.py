@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from ...errors import DuoError
-from ...families.conditioning import Conditioning
-from ...families.interface import Inverted, Model, Words, joined
+from ...families.interface import Conditioning, Inverted, Model, Words, joined
 from ...families.interface import Tokens as Ids
-from ...storage.files import read_tensors, write_tensors
+from ...families.tokens import sequence, vocabulary
+from ...runs.folder import Run
+from ...storage.files import read_tensors, sha256_of, write_bytes, write_tensors
+from ..interface import EraserContext
+from .settings import RobustSettings
 
 
 class Caption(NamedTuple):
@@ -68,13 +71,60 @@ def _caption(told: Mapping[str, str], tensors: Mapping[str, Tensor], name: str) 
     return Caption(told["attack"], told["text"], tensors.get(f"{name}.ids"), tensors.get(f"{name}.vector"), behind)
 
 
-def conditioning_of(model: Model, captions: Sequence[Caption]) -> Conditioning:
+class Bank(NamedTuple):
+    """A bank as a run has it. sha256: of its file."""
+
+    captions: list[Caption]
+    provenance: dict[str, Any]
+    sha256: str
+
+
+def bank_of(run: Run, settings: RobustSettings) -> Bank:
+    """The bank of a training. It is kept in the run, so that the run can be repeated once the file is elsewhere."""
+    kept = run.moments.with_name("bank.safetensors")
+    path = settings.bank
+    if path is not None and path.is_file():
+        found = read_bank(path)
+        if not kept.exists() or sha256_of(kept) != sha256_of(path):
+            write_bytes(kept, path.read_bytes())
+    else:
+        found = read_bank(kept if kept.exists() else path or kept)
+    return Bank(*found, sha256_of(kept))
+
+
+def bank_facts(context: EraserContext) -> dict[str, Any]:
+    """Which bank a training reads, and where that came from; nothing without one."""
+    if not context.options.captions.bank:
+        return {}
+    bank = bank_of(context.run, context.options)
+    return {"bank": {**bank.provenance, "sha256": bank.sha256}}
+
+
+def read_captions(model: Model, captions: Sequence[Caption]) -> Conditioning:
     """What the denoiser reads of captions, in order, float32, on the CPU. Those of another family are a DuoError."""
-    try:
-        return joined([_read(model, caption).map(lambda x: x.detach().float().cpu()) for caption in captions])
-    except (RuntimeError, IndexError) as error:  # sizes that do not fit
-        hint = "a bank that was filled on a model of this family"
-        raise DuoError("the bank's captions do not fit the model", got=str(error)[:100], hint=hint) from error
+    with torch.no_grad():
+        shape = model.condition([""]).text.shape[1:]
+    for caption in captions:
+        if (got := _misfit(model, caption, shape)) is not None:
+            hint = "a bank that was filled on a model of this family"
+            raise DuoError("the bank's captions do not fit the model", got=got, hint=hint)
+    return joined([_read(model, caption).map(lambda x: x.detach().float().cpu()) for caption in captions])
+
+
+def _misfit(model: Model, caption: Caption, shape: torch.Size) -> str | None:
+    """What of a caption is not of the model's sizes, or None. shape: of a conditioning, (token, width)."""
+    if caption.behind is not None:
+        same = caption.behind.text.shape[1:] == shape
+        return None if same else f"a conditioning of {tuple(caption.behind.text.shape[1:])}, not {tuple(shape)}"
+    words = vocabulary(model)
+    if caption.vector is not None and caption.vector.shape != words.shape[1:]:
+        return f"a vector of {tuple(caption.vector.shape)}, not {tuple(words.shape[1:])}"
+    if caption.ids is not None:
+        if len(caption.ids) != len(sequence(model, [])):
+            return f"{len(caption.ids)} tokens, not {len(sequence(model, []))}"
+        if int(caption.ids.max()) >= len(words):
+            return f"token {int(caption.ids.max())} of {len(words)}"
+    return None
 
 
 def _read(model: Model, caption: Caption) -> Conditioning:

@@ -10,13 +10,18 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from ...errors import DuoError
-from ..course import Course, course_eraser, erase_by
-from ..interface import EraserContext, State
+from ..course import Course, course_eraser
+from ..interface import EraserContext
+from .bank import bank_facts
 from .settings import RobustSettings
 
 if TYPE_CHECKING:
     from ...families.family import Family
+
+NO_FP16: Final = "loss scaling does not reach the search"
 
 
 @contextlib.contextmanager
@@ -27,9 +32,8 @@ def _course(context: EraserContext) -> Iterator[Course]:
     from .loss import RobustLoss
 
     model, settings = context.model, context.options
-    if settings.mixed_precision == "fp16":
-        got = "a search and a training in one, which loss scaling does not reach"
-        raise DuoError("robust-duo is not trained in fp16", got=got, hint="mixed_precision bf16 or no")
+    if next(model.denoiser.parameters()).dtype == torch.float16:
+        raise DuoError("robust-duo is not trained in fp16", got=NO_FP16, hint="--mixed_precision bf16 or no")
     if settings.gradient_checkpointing:
         denoiser: Any = model.denoiser
         denoiser.enable_gradient_checkpointing()
@@ -53,15 +57,13 @@ def _why_not(_family: Family) -> str | None:
     return None
 
 
-def _erase(context: EraserContext, name: str) -> State:
-    """The erasing of the course; the edit's provenance, and so its key, has the bank's hash and where it came from."""
-    from ...storage.files import sha256_of
-    from .bank import read_bank
-
-    path, provenance = context.options.bank, dict(context.provenance)
-    if context.options.captions.bank:
-        provenance["bank"] = {**read_bank(path)[1], "sha256": sha256_of(path)}
-    return erase_by(_course, keeps=True)(context._replace(provenance=provenance), name)
+def _why_not_options(family: Family, options: RobustSettings) -> str | None:
+    if options.mixed_precision == "fp16":
+        return f"it is not trained in fp16: {NO_FP16}"
+    if options.captions.search and not family.reads_clip_alone:
+        shares = "give the share of captions.search to the others"
+        return f"its search writes tokens of CLIP's text encoders, and {family.title} reads T5 beside them: {shares}"
+    return None
 
 
 ROBUST_DUO: Final = course_eraser(
@@ -73,4 +75,5 @@ ROBUST_DUO: Final = course_eraser(
     _course,
     makes="lora",
     keeps=True,
-)._replace(erase=_erase)
+    facts=bank_facts,
+)._replace(on_floor=True, why_not_options=_why_not_options)

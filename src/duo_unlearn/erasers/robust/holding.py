@@ -1,9 +1,10 @@
-"""What must stay: the policy is held to the original model on pictures without the concept, at every timestep.
+"""What must stay: the policy is held to another model on pictures without the concept, at every timestep.
 
-    L_hold = mean (θ(x_t, t, c) − φ(x_t, t, c))²,      t over the whole schedule
+    L_hold = mean (θ(x_t, t, c) − h(x_t, t, c))²,      t over the whole schedule
 
-x are the pairs' safe pictures under their own prompts, and pictures of the concept's `keep` prompts; c may be random
-words. Training scenes alone are used, so no evaluation asks for what was held.
+h is the original model, or the model with the floor (`hold_to`); without a floor they are one. x are the pairs' safe
+pictures under their own prompts, and pictures of the concept's `keep` prompts; c may be random words. Training scenes
+alone are used, so no evaluation asks for what was held.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from ...edits.interface import edits_off
 from ...edits.lora import adapters_off
 from ...families.denoising import predict_noised
-from ...families.interface import Moments, joined
+from ...families.interface import Conditioning, Moments, Words, joined
 from ..captioned import both_sides, kept_pictures
 from ..descent import generator_of
 from ..interface import EraserContext
@@ -32,12 +33,14 @@ class Holding:
         _, safe = both_sides(context)
         means, stds, captions = [safe.moments.mean], [safe.moments.std], list(safe.captions)
         if self.settings.keep:
-            with edits_off(self.model):  # those of the original model, whatever lies below the adapter
-                kept = kept_pictures(context, self.settings.keep, self.settings.keep_steps, self.settings.keep_guidance)
+            kept = kept_pictures(context, self.settings.keep, self.settings.keep_steps, self.settings.keep_guidance)
             means, stds = [*means, kept.moments.mean], [*stds, kept.moments.std]
             captions += kept.captions
         self.moments = Moments(torch.cat(means), torch.cat(stds))
         self.captions = read(self.model, captions)
+        self.to_original = self.settings.hold_to == "original" and bool(self.model.switches)
+        with edits_off(self.model):
+            self.original = read(self.model, captions) if self.to_original else self.captions
 
     def __call__(self, step: int) -> Tensor:
         """L_hold of a step, a scalar."""
@@ -45,13 +48,19 @@ class Holding:
         chosen = torch.randint(0, len(self.moments.mean), (settings.hold_batch,), generator=generator).tolist()
         picked = noised(self.model, self.moments, chosen, generator)
         under_random = torch.rand(settings.hold_batch, generator=generator) < settings.hold_random
-        captions = joined(
-            [
-                self.texts.random(generator) if is_random else self.captions.rows([row])
-                for row, is_random in zip(chosen, under_random.tolist(), strict=True)
-            ]
-        )
+        words = [self.texts.random_words(generator) if is_random else None for is_random in under_random.tolist()]
+        captions = self._read(self.captions, chosen, words)
         with torch.no_grad(), adapters_off(self.model.denoiser):
-            wanted = predict_noised(self.model, picked.noisy, picked.t, captions)
+            if self.to_original:
+                with edits_off(self.model):
+                    original = self._read(self.original, chosen, words)
+                    wanted = predict_noised(self.model, picked.noisy, picked.t, original)
+            else:
+                wanted = predict_noised(self.model, picked.noisy, picked.t, captions)
         now = predict_noised(self.model, picked.noisy, picked.t, captions)
         return (now.float() - wanted.float()).square().mean()
+
+    def _read(self, captions: Conditioning, rows: list[int], words: list[Words | None]) -> Conditioning:
+        """What is read of some pictures: their captions, or random words through the encoders as they stand."""
+        pairs = zip(rows, words, strict=True)
+        return joined([captions.rows([row]) if word is None else self.texts.read(word) for row, word in pairs])

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...edits.interface import edits_off
 from ...edits.lora import adapters_off
-from ...errors import DuoError
 from ...families.denoising import Noised, predict_noised
 from ...families.interface import Conditioning, joined
 from ...families.load import DTYPES
@@ -24,7 +24,7 @@ from ..duo.objective import Terms
 from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
 from ..interface import EraserContext
 from ..latents import pair_latents
-from .bank import conditioning_of, read_bank
+from .bank import bank_of, read_captions
 from .holding import Holding
 from .search import Aim, Prompts
 from .settings import Kind, RobustSettings
@@ -40,10 +40,6 @@ class RobustLoss:
     def __init__(self, context: EraserContext) -> None:
         self.context, self.model, self.seed = context, context.model, context.seed
         self.settings: RobustSettings = context.options
-        if self.settings.captions.search and not self.model.kind.reads_clip_alone:
-            got = f"{self.model.kind.title} reads T5 beside them"
-            hint = "give search's share to the others: --set erasers.robust-duo.captions={unsafe: 0.5, …, search: 0}"
-            raise DuoError("the search writes tokens of CLIP's text encoders", got=got, hint=hint)
         self.cache = pair_latents(context)
         self.texts = Texts(self.model, context.pairs, self.settings.captions)
         self.holding = Holding(context, self.texts) if self.settings.hold_weight else None
@@ -53,8 +49,7 @@ class RobustLoss:
         self.prompts = self._prompts() if self.settings.captions.search else None
 
     def _bank(self) -> Conditioning:
-        assert self.settings.bank is not None
-        return conditioning_of(self.model, read_bank(self.settings.bank)[0])
+        return read_captions(self.model, bank_of(self.context.run, self.settings).captions)
 
     def _prompts(self) -> Prompts:
         generator, many = generator_of(self.seed, "searched"), len(self.context.pairs)
@@ -107,8 +102,10 @@ class RobustLoss:
         imitate = torch.rand(len(places), generator=generator) < self.settings.search.imitate
         if not imitate.any():
             return Aim(noisy, t, target)
-        with torch.no_grad(), adapters_off(self.model.denoiser):
-            original = predict_noised(self.model, noisy, t, self.texts.unsafe.rows(list(pairs))).float().cpu()
+        asking = self.texts.original_unsafe.rows(list(pairs))
+        # The original's, and not the floor's, under which the concept is half gone.
+        with torch.no_grad(), adapters_off(self.model.denoiser), edits_off(self.model):
+            original = predict_noised(self.model, noisy, t, asking).float().cpu()
         return Aim(noisy, t, torch.where(imitate.view(-1, 1, 1, 1), original, target))
 
     def _read(

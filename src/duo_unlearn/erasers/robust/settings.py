@@ -75,8 +75,9 @@ class RobustSettings(ObjectiveSettings):
     captions: Mixture = Field(Mixture(), description="Shares of what pairs read, which sum to 1.")
     search: SearchSettings = Field(SearchSettings(), description="The search inside a step.")
     bank: Path | None = Field(None, description="A bank of captions, for captions.bank: a file that `duo bank` wrote.")
-    hold_weight: float = Field(
-        30.0, ge=0, description="Weight of the distance from the original model on pictures that must stay; 0: none."
+    hold_weight: float = Field(30.0, ge=0, description="Weight of the distance on pictures that must stay; 0: none.")
+    hold_to: Literal["original", "floor"] = Field(
+        "original", description="What they are held to: the original model, or the model with the floor."
     )
     hold_batch: int = Field(4, ge=1, description="Pictures a step that must stay.")
     hold_random: float = Field(0.0, ge=0, le=1, description="Share of them that are read under random words.")
