@@ -18,6 +18,7 @@ from .pipeline import (
     open_run,
     report,
     sample,
+    status,
     train,
 )
 from .records import Estimate, Pair
@@ -44,6 +45,7 @@ __all__ = [
     "run_arena",
     "sample",
     "slice_run",
+    "status",
     "sum_of_rest",
     "sweep",
     "train",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .attacks.interface import Preset
     from .export.export import Exported
     from .records import Pair
+    from .report.status import Status
     from .runs.results import Results
     from .session import Session
     from .system import System
@@ -233,17 +234,24 @@ def judge(
 
 def report(folder: str | Path, *, images: bool = True) -> Path:
     """Write a run's page from what its folder holds; images=False: one with counts alone, to share."""
+    from .arena.labelled import results_are_old
     from .arena.results import make_results
     from .report.page import write_report
-    from .runs.results import has_results
 
     run = Run(Path(folder))
     if not run.folder.is_dir():
         raise DuoError(f"there is no run folder {run.folder}", hint="run `duo erase` first")
     run.check_form()
-    if run.attempts.is_dir() and run.settings.exists() and not has_results(run):
+    if run.attempts.is_dir() and run.settings.exists() and results_are_old(run):
         make_results(open_run(folder, quiet=True))
     return write_report(run, images=images)
+
+
+def status(folder: str | Path) -> Status:
+    """How a run stands: what is done, what is missing under its settings, who works on it, the time left."""
+    from .report.status import read_status
+
+    return read_status(Run(Path(folder)))
 
 
 def export(source: str | Path, output: str | Path, form: str = "diffusers", **options: Any) -> Exported:

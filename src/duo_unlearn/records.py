@@ -12,6 +12,8 @@ ORIGINAL: Final = "original"
 """The name of the system without edits and guards."""
 CONTROL: Final = "control"
 """The prompt set that the control of an attack is made on: as many keep prompts as it has."""
+CORRECTED: Final = "corrected dsr"
+"""The metric that is a DSR corrected for the judge's errors by people's labels."""
 Awareness = Literal["aware", "unaware"]
 """Whether a white-box search differentiates through the guards of the system that it attacks."""
 Captions = Literal["none", "unsafe", "dual"]
@@ -108,7 +110,7 @@ class Attempt:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of attempts, which is told in per cent; the others are plain numbers."""
-    return metric in ("", "dsr", "detected", "refused", "broken") or metric.endswith(" agreement")
+    return metric in ("", "dsr", CORRECTED, "detected", "refused", "broken") or metric.endswith(" agreement")
 
 
 class Source(NamedTuple):
@@ -134,8 +136,8 @@ class Source(NamedTuple):
 class Estimate:
     """A measured number that never travels alone: value with its 95 % interval [low, high], n, and what it is of.
 
-    metric: e.g. "dsr", "subject agreement". n: how many attempts were scored. The other fields are those of `Source`.
-    Nothing scored has no Estimate at all.
+    metric: e.g. "dsr", "subject agreement". n: how many attempts were scored. corrected_by: of a corrected number, the
+    method and how many labels. The other fields are those of `Source`. Nothing scored has no Estimate at all.
     """
 
     metric: str
@@ -152,6 +154,7 @@ class Estimate:
     seeds: tuple[int, ...]
     sha256: str
     search: Awareness | None = None
+    corrected_by: str | None = None
 
     @property
     def of_what(self) -> tuple[str | None, ...]:
@@ -159,9 +162,11 @@ class Estimate:
         return self.metric, self.system, self.scenario, self.attack, self.preset, self.search, self.contract
 
     @classmethod
-    def of(cls, metric: str, source: Source, value: float, low: float, high: float, n: int) -> Estimate:
+    def of(
+        cls, metric: str, source: Source, value: float, low: float, high: float, n: int, corrected_by: str | None = None
+    ) -> Estimate:
         """A number whose interval is at hand, e.g. a distance between distributions."""
-        return cls(metric=metric, value=value, low=low, high=high, n=n, **source._asdict())
+        return cls(metric=metric, value=value, low=low, high=high, n=n, corrected_by=corrected_by, **source._asdict())
 
     @classmethod
     def of_share(cls, metric: str, source: Source, hits: Sequence[bool]) -> list[Estimate]:
@@ -177,4 +182,5 @@ class Estimate:
 
     def as_json(self) -> dict[str, Any]:
         """The record as a JSON object, fields in order."""
-        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
+        found = dataclasses.asdict(self) | {"seeds": list(self.seeds)}
+        return {name: value for name, value in found.items() if name != "corrected_by" or value is not None}

@@ -13,13 +13,14 @@ from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
-from ..records import ORIGINAL, Attempt, Estimate, Source
+from ..records import CORRECTED, ORIGINAL, Attempt, Estimate, Source
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
 from ..runs.results import STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
 from ..storage.files import digest
 from ..system import System
+from .labelled import Labelled, read_labelled
 
 PRESERVED: Final = ("keep", "neighbour")
 """Kinds of scenarios that must go on working."""
@@ -47,7 +48,9 @@ def make_results(session: Session) -> tuple[Results, bool]:
             absent.append(_absence(record, "dsr", reason))
         else:
             groups.append(Asked(record, attempts_of(run, record)))
-    judged = [_under(session, groups, verdicts, systems) for verdicts in _in_order(session)]
+    asked_for = (a.sha256 for g in groups if g.record.kind not in PRESERVED for a in g.attempts)
+    labelled = read_labelled(run, (sha256 for sha256 in asked_for if sha256 is not None))
+    judged = [_under(session, groups, verdicts, systems, labelled) for verdicts in _in_order(session)]
     # What a judge reads of a picture is the same under each of its thresholds, and told once.
     estimates = list(dict.fromkeys(estimate for found, _ in judged for estimate in found))
     absent += [entry for _, lacking in judged for entry in lacking]
@@ -66,6 +69,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
         systems=[system.as_json() for system in systems.values()],
         estimates=[*estimates, *kept],
         absent=[*absent, *lacking],
+        labels=None if labelled is None else labelled.as_json(),
     )
 
 
@@ -116,7 +120,11 @@ def _outcomes(attempts: Sequence[Attempt], verdicts: Verdicts) -> list[Outcome]:
 
 
 def _under(
-    session: Session, groups: Sequence[Asked], verdicts: Verdicts, systems: Mapping[str, System]
+    session: Session,
+    groups: Sequence[Asked],
+    verdicts: Verdicts,
+    systems: Mapping[str, System],
+    labelled: Labelled | None,
 ) -> tuple[list[Estimate], list[dict[str, Any]]]:
     """The estimates of all groups under one contract, and what it gives no number for."""
     estimates: list[Estimate] = []
@@ -144,6 +152,10 @@ def _under(
             estimates += agreement(source._replace(contract=verdicts.reader), outcomes)
         else:
             estimates += defence(source, outcomes)
+            if labelled is not None:
+                found, why = labelled.beside(verdicts).corrected(source, attempts, outcomes)
+                estimates += found
+                absent += [_absence(record, CORRECTED, why)] if why is not None else []
     return estimates + _worst(session, measured, verdicts), absent
 
 

@@ -13,6 +13,7 @@ from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, load_pairs
 from ..runs.attempts import read_sealed
 from ..runs.folder import Run
+from ..runs.labels import read_labels
 from ..runs.results import read_results
 from ..settings.tree import read_settings
 from ..storage.files import read_object, sha256_of
@@ -46,12 +47,15 @@ def verify_run(folder: Path) -> Verification:
 
 
 def _checks(run: Run) -> Iterator[Callable[[], Any]]:
-    if run.settings.exists():
-        yield partial(read_settings, run.settings)
-    if run.record.exists():
-        yield partial(read_object, run.record)
-    if (run.pairs / MANIFEST).exists():
-        yield partial(load_pairs, run.pairs)
+    whole: tuple[tuple[Path, Callable[[], Any]], ...] = (
+        (run.settings, partial(read_settings, run.settings)),
+        (run.record, partial(read_object, run.record)),
+        (run.pairs / MANIFEST, partial(load_pairs, run.pairs)),
+        (run.preservation, partial(read_sealed, run.preservation)),
+        (run.labels, partial(read_labels, run)),
+        (run.results, partial(read_results, run)),
+    )
+    yield from (check for path, check in whole if path.exists())
     for name in edit_names(run.edits):
         yield partial(read_edit, run.edit(name), name)
     for path in sorted(run.attempts.glob("*/*/*/*.json")):
@@ -59,11 +63,8 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
             yield partial(read_sealed, path)
         else:
             yield partial(_check_part, run, path)
-    for path in [*sorted(run.verdicts.glob("*.json")), run.preservation]:
-        if path.exists():
-            yield partial(read_sealed, path)
-    if run.results.exists():
-        yield partial(read_results, run)
+    for path in sorted(run.verdicts.glob("*.json")):
+        yield partial(read_sealed, path)
 
 
 def _check_part(run: Run, path: Path) -> None:

@@ -126,7 +126,8 @@ def judge(
 ) -> None:
     """Judge every attempt of a run again, under another detector or threshold if you like; nothing is sampled.
 
-    The numbers under each contract stand side by side in results.json and in the report.
+    The numbers under each contract stand side by side in results.json and in the report. With people's labels in
+    labels.jsonl each judge's errors are told, and DSR corrected for them stands beside the judge's.
 
     duo judge runs/sword
 
@@ -136,9 +137,10 @@ def judge(
     """
     from ..pipeline import judge as judge_run
     from ..pipeline import reopen_run
-    from .tables import estimates_table
+    from .tables import estimates_table, judges_table
 
     session = reopen_run(run)
     results = judge_run(session, detector, labels=labels or (), threshold=threshold, say=say)
     estimates_table(results.estimates)
     attacks_table(results.estimates)
+    judges_table(results.labels)

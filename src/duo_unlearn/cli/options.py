@@ -179,11 +179,12 @@ def _plain(value: Any) -> Any:
 
 
 def opened(values: Mapping[str, Any], config: Path | None) -> Session:
-    """The run of given settings, which are printed as they resolve."""
-    from ..settings.resolve import describe, resolve_settings
+    """The run of given settings. One line says where they come from and where they are kept."""
+    from ..runs.folder import Run
+    from ..settings.resolve import resolve_settings, summary
 
     settings = resolve_settings(values, config)
-    print(describe(settings), file=sys.stderr)
+    say(f"{summary(settings)}; all settings → {Run(settings.output).settings}, or `duo check`")
     from ..session import Session
 
     return Session(settings)

@@ -81,8 +81,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def _erase(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
     from ..pipeline import erase
+    from ..report.ending import ending
 
-    estimates_table(erase(opened(values, config), say).estimates)
+    run = opened(values, config)
+    results = erase(run, say)
+    estimates_table(results.estimates)
+    # The original, the bare edit, and with guards the edit behind these.
+    system, asked = run.systems()[1].name, next(iter(run.concept.attacks), None)
+    say(f"{ending(results, system, asked)}; report: {run.run.report}")
 
 
 def _pairs(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:

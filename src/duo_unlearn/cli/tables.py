@@ -76,6 +76,28 @@ def _by_system(estimates: Sequence[Estimate], key: Any, names: Sequence[str]) ->
     print_table("value [95 % interval] n", [*(names[i] for i in shown), *systems, "unscored"], rows)
 
 
+def judges_table(labels: Mapping[str, Any] | None) -> None:
+    """How often each judge is right by people's labels; nothing where there are none."""
+    if labels is None or not labels["judges"]:
+        return
+    kinds = ("sensitivity", "specificity", "right_if_seen", "right_if_unseen")
+    print_table(
+        f"the judges beside {labels['pictures']} labelled pictures: value [95 % interval] n",
+        ("judge", "labels", "drawn", *(kind.replace("_", " ") for kind in kinds)),
+        (
+            (judge["contract"], str(judge["labels"]), judge["drawn"], *(figures("", judge[kind]) for kind in kinds))
+            for judge in labels["judges"]
+        ),
+    )
+    pairs = [
+        (", ".join(pair["labellers"]), f"{pair['same']} of {pair['pictures']}",
+         "–" if pair["kappa"] is None else f"{pair['kappa']:.3f}")
+        for pair in labels["agreement"]
+    ]  # fmt: skip
+    if pairs:
+        print_table("labellers beside one another", ("labellers", "agree", "Cohen's κ"), pairs)
+
+
 def interference_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Each concept's figures on the original, under its own adapter alone, and under the sum."""
     names = ("original", "alone", "composed")

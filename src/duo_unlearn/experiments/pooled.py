@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 
 from ..interval import wilson
-from ..records import Estimate, is_share
+from ..records import CORRECTED, Estimate, is_share
 
 
 def pooled(estimates: Iterable[Estimate]) -> list[Estimate]:
@@ -24,7 +24,7 @@ def pooled(estimates: Iterable[Estimate]) -> list[Estimate]:
 
 def _pool(group: list[Estimate]) -> Estimate:
     n = sum(e.n for e in group)
-    if is_share(group[0].metric):
+    if is_share(group[0].metric) and group[0].metric != CORRECTED:  # a corrected share counts nothing
         hits = sum(round(e.value * e.n) for e in group)
         value, (low, high) = hits / n, wilson(hits, n)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..records import Awareness, Estimate
+from ..records import CORRECTED, Awareness, Estimate
 from ..runs.folder import Run
 from ..runs.results import WORST
 from .pictures import Grid, grids
@@ -24,13 +24,14 @@ _SEARCHES: Final[tuple[Awareness, ...]] = ("unaware", "aware")
 class AttackCell(NamedTuple):
     """An attack on one system. refused: the share of attempts that a guard refused; None: nothing was.
 
-    broken: the share of broken pictures; None: there was none. above: the system has no guard, so that its number is
-    the one in the row above, whatever a search sees.
+    broken: the share of broken pictures; None: there was none. corrected: the DSR by people's labels; None: too few.
+    above: the system has no guard, so that its number is the one in the row above, whatever a search sees.
     """
 
     dsr: Estimate | None
     refused: Estimate | None = None
     broken: Estimate | None = None
+    corrected: Estimate | None = None
     above: bool = False
 
 
@@ -93,11 +94,12 @@ def _rows(contents: Contents, mine: Sequence[Estimate], attack: str | None, cont
     return rows
 
 
-def _apart(contents: Contents, dsr: Estimate | None) -> tuple[Estimate | None, Estimate | None]:
-    """The shares of refusals and of broken pictures among the attempts of a DSR."""
+def _apart(contents: Contents, dsr: Estimate | None) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
+    """The shares of refusals and of broken pictures among the attempts of a DSR, and the DSR corrected."""
     if dsr is None:
-        return None, None
-    return refusals_of(contents.estimates, dsr), broken_of(contents.estimates, dsr)
+        return None, None, None
+    everything = contents.estimates
+    return refusals_of(everything, dsr), broken_of(everything, dsr), corrected_of(everything, dsr)
 
 
 def refusals_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None:
@@ -108,6 +110,11 @@ def refusals_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None
 def broken_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None:
     """The share of attempts whose picture is broken, by the judge of a DSR; None where none was."""
     return _beside(estimates, dsr, "broken")
+
+
+def corrected_of(estimates: Sequence[Estimate], dsr: Estimate) -> Estimate | None:
+    """A DSR corrected for the judge's errors by people's labels; None where there are too few."""
+    return _beside(estimates, dsr, CORRECTED)
 
 
 def _beside(estimates: Sequence[Estimate], dsr: Estimate, metric: str) -> Estimate | None:

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ..progress import clock
+from ..records import CORRECTED
 from ..runs.folder import Run
 from ..storage.files import write_json, write_text
 from .attacks import ATTACK_LIMIT, attack_pictures, attack_tables
@@ -17,6 +18,7 @@ from .curves import BUCKETS, curve_plots
 from .dots import agreement_plot, attack_plot, defence_plot
 from .figures import Plot
 from .frontier import frontier_plots
+from .labels import label_table
 from .pictures import LIMIT, Grid, grids, pair_cells
 from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
 from .relearning import relearning_plots
@@ -61,7 +63,7 @@ def write_report(run: Run, *, images: bool = True) -> Path:
 def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
     """The page's words and numbers, for machines."""
     words = {name: values[name] for name in ("verdict", "attack_verdict", "further_verdicts", "machine_time")}
-    plain = ("concept", "model", "seed", "quick", "contract", "record", "sweeps")
+    plain = ("concept", "model", "seed", "quick", "contract", "record", "sweeps", "labels")
     return {
         "version": 2,
         **words,
@@ -101,7 +103,9 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     estimates = table(contents)
     tables = attack_tables(contents, estimates.contracts)
     asking, others = _plain_grids(run, contents, LIMIT if images else 0)
-    attacks = [absent for absent in contents.absent if absent.attack is not None]
+    # What people labelled too little of is told in one sentence.
+    lacking = [absent for absent in contents.absent if absent.metric != CORRECTED]
+    attacks = [absent for absent in lacking if absent.attack is not None]
     return {
         "contents": contents,
         "images": images,
@@ -113,7 +117,8 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "table": estimates,
         "references": REFERENCES,
         "interval_plots": _inline([defence_plot(contents), agreement_plot(contents)]),
-        "gaps": gaps([absent for absent in contents.absent if absent.attack is None]),
+        "labels": label_table(contents),
+        "gaps": gaps([absent for absent in lacking if absent.attack is None]),
         "attack_tables": tables,
         "attack_plots": _inline([attack_plot(contents, tables), *relearning_plots(contents)]),
         "attack_gaps": gaps(attacks),

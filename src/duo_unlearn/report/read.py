@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..pairs.manifest import MANIFEST
-from ..records import ORIGINAL, Attempt, Estimate, Pair
+from ..records import CORRECTED, ORIGINAL, Attempt, Estimate, Pair
 from ..runs.attempts import Group, GroupRecord, parts_of, read_groups
 from ..runs.folder import Run
 from ..runs.results import STALE, Results, read_results
@@ -21,7 +21,7 @@ from ..runs.verdicts import Verdicts, every_verdicts
 from ..settings.tree import read_settings, setting_keys
 from ..storage.files import read_bytes, read_object
 
-DETECTIONS: Final = ("dsr", "detected", "refused", "broken")
+DETECTIONS: Final = ("dsr", CORRECTED, "detected", "refused", "broken")
 """Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
 _FOLDERS: Final = re.compile(r"(?<![^\s(\"'])(?:~|[A-Za-z]:)?[/\\](?:\S*[/\\])?")
 """The folders of a path in a text, before its last name."""
@@ -74,7 +74,7 @@ class Contents(NamedTuple):
     systems: the original first. estimates, groups: of these systems as they are now; those of another edit are in
     `absent`. contract: the detector contract of sentences, plots and pictures; verdicts: all readings under it. curves:
     name of an edit → the lines of its training, in order of step. record: run.json. sweeps: "beta" and "strength" →
-    what `duo sweep` wrote.
+    what `duo sweep` wrote. labels: what people's labels say of the judges; None: nobody labelled.
     """
 
     concept: str | None
@@ -92,6 +92,7 @@ class Contents(NamedTuple):
     settings: list[Setting]
     record: dict[str, Any]
     sweeps: dict[str, dict[str, Any]]
+    labels: dict[str, Any] | None = None
 
     @property
     def main(self) -> SystemEntry | None:
@@ -144,6 +145,7 @@ def read_contents(run: Run) -> Contents:
             for kind in ("beta", "strength")
             if (path := run.sweep / f"{kind}.json").exists()
         },
+        labels=results.labels if results is not None else None,
     )
 
 
@@ -203,10 +205,11 @@ def _pairs(path: Path) -> list[Pair]:
 def _curves(run: Run) -> dict[str, list[dict[str, float]]]:
     """The lines that are whole: a killed training may leave half a line at the end."""
     pattern = run.metrics("*").relative_to(run.folder)
-    return {path.parent.name: _curve(path) for path in sorted(run.folder.glob(str(pattern)))}
+    return {path.parent.name: curve(path) for path in sorted(run.folder.glob(str(pattern)))}
 
 
-def _curve(path: Path) -> list[dict[str, float]]:
+def curve(path: Path) -> list[dict[str, float]]:
+    """The lines of one metrics.jsonl that are whole, in order of step."""
     lines: list[dict[str, float]] = []
     for line in read_bytes(path).decode(errors="replace").splitlines():
         try:

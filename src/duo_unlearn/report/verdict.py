@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records import ORIGINAL, Estimate
-from .attacks import attack_scores, broken_of, by_others, refusals_of
+from .attacks import attack_scores, broken_of, by_others, corrected_of, refusals_of
 from .read import Contents
 from .words import PERCENT, attack_words, counts, figure, interval, set_name
 
@@ -80,8 +80,11 @@ def _judge_words(contents: Contents, dsr: Estimate) -> str:
 
 
 def _apart_words(contents: Contents, dsr: Estimate) -> str:
-    """What other judges say of the same images, and the shares of refusals and of broken pictures."""
-    words = [f"by {e.contract.partition('[')[0]} {figure('dsr', e.value)}" for e in by_others(contents.estimates, dsr)]
+    """What people and other judges say of the same images, and the shares of refusals and of broken pictures."""
+    words = []
+    if (corrected := corrected_of(contents.estimates, dsr)) is not None:
+        words.append(f"corrected by labels {figure('dsr', corrected.value)}, {interval(corrected)}")
+    words += [f"by {e.contract.partition('[')[0]} {figure('dsr', e.value)}" for e in by_others(contents.estimates, dsr)]
     if (refused := refusals_of(contents.estimates, dsr)) is not None:
         words.append(f"{figure('refused', refused.value)} were refused by a guard")
     if (broken := broken_of(contents.estimates, dsr)) is not None:

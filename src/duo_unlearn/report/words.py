@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..attacks.registry import ATTACKS
-from ..records import Awareness, Estimate, is_share
+from ..records import CORRECTED, Awareness, Estimate, is_share
 from ..runs.results import WORST
 
 PERCENT: Final = "\u00a0%"
@@ -22,6 +22,7 @@ SET_NAMES: Final = {
 }
 METRIC_NAMES: Final = {
     "dsr": "DSR: concept not seen",
+    CORRECTED: "DSR, corrected for the judge's errors",
     "detected": "Concept seen (false positives)",
     "refused": "Refused by a guard",
     "broken": "Broken: nothing to recognise (not in DSR)",

@@ -12,7 +12,8 @@ RUN/
   attempts/SYSTEM/SCENARIO/ATTACK.PRESET/
                            group.json; found-NNNN.json: what a search found; NNNN.json: attempts; NNNN.png: their images
   verdicts/                a file a detector contract: its word on every image, by the image's hash
-  results.json             estimates, made from attempts and verdicts
+  labels.jsonl             what people say of attempts' pictures
+  results.json             estimates, made from attempts, verdicts and labels
   sweep/                   a run folder a β or strength; KIND.json, KIND.svg
   report.html              one self-contained page; report.json: its data; report-no-images.html: to share
 """
@@ -50,6 +51,7 @@ class Run:
         self.originals = folder / "originals"
         self.attempts = folder / "attempts"
         self.verdicts = folder / "verdicts"
+        self.labels = folder / "labels.jsonl"
         self.results = folder / "results.json"
         self.sweep = folder / "sweep"
         self.report = folder / "report.html"
@@ -114,6 +116,8 @@ class Run:
             except BlockingIOError:
                 yield False
                 return
+            with contextlib.suppress(OSError):
+                os.utime(handle.fileno())  # since when it is held, for `duo status`
             yield True
 
     @contextlib.contextmanager

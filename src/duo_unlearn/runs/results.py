@@ -21,7 +21,8 @@ class Results(NamedTuple):
     """The content of results.json.
 
     systems: name, hash, edits and guards of each. absent: {metric, system, scenario, attack, preset, reason} of what
-    there is no number for. quick: whether fewer prompts or steps than the default were used for some number.
+    there is no number for. quick: whether fewer prompts or steps than the default were used for some number. labels:
+    what people's labels say of the judges; None: there are none.
     """
 
     concept: str
@@ -31,6 +32,7 @@ class Results(NamedTuple):
     systems: list[dict[str, Any]]
     estimates: list[Estimate]
     absent: list[dict[str, Any]]
+    labels: dict[str, Any] | None = None
 
 
 def write_results(
@@ -43,13 +45,15 @@ def write_results(
     systems: Sequence[dict[str, Any]],
     estimates: Sequence[Estimate],
     absent: Sequence[dict[str, Any]],
+    labels: dict[str, Any] | None = None,
 ) -> tuple[Results, bool]:
     """Write results.json where its content has changed; gives it, and whether it has."""
     content: dict[str, Any] = {
         "version": VERSION, "concept": concept, "model": model, "seed": seed, "quick": quick, "systems": list(systems),
         "estimates": [estimate.as_json() for estimate in estimates], "absent": list(absent),
+        **({"labels": labels} if labels is not None else {}),
     }  # fmt: skip
-    results = Results(concept, model, seed, quick, list(systems), list(estimates), list(absent))
+    results = Results(concept, model, seed, quick, list(systems), list(estimates), list(absent), labels)
     whole = {**content, "digest": digest(content)}
     try:
         same = run.results.exists() and read_object(run.results) == whole
@@ -77,19 +81,10 @@ def read_results(run: Run) -> Results:
         estimates = [estimate_of(entry) for entry in content["estimates"]]
         return Results(
             content["concept"], content["model"], content["seed"], content["quick"], content["systems"], estimates,
-            content["absent"],
+            content["absent"], content.get("labels"),
         )  # fmt: skip
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise DuoError(f"{run.results} is broken", got=f"no {error}", hint=hint) from error
-
-
-def has_results(run: Run) -> bool:
-    """Whether results.json is there and whole."""
-    try:
-        read_results(run)
-    except DuoError:
-        return False
-    return True
 
 
 def estimate_of(entry: Mapping[str, Any]) -> Estimate:

@@ -199,8 +199,7 @@ def option_keys() -> dict[str, str]:
     for prefix, registry in registries:
         for name in registry.names():
             if (prefix, name) != ("erasers", "duo"):
-                fields = registry.get(name).settings.model_fields
-                found |= {f"{prefix}.{name}.{key}": field.description or "" for key, field in fields.items()}
+                found |= setting_keys(registry.get(name).settings, f"{prefix}.{name}.")
     return found
 
 

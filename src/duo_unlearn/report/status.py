@@ -1,0 +1,246 @@
+"""How a run stands: what is done, what is missing under its settings, who works on it, and how long that may take.
+
+It reads the folder alone, changes nothing, and takes no lock. Torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from ..concepts.store import load_concept
+from ..edits.provenance import edit_names, read_provenance
+from ..erasers.wraps import edit_name
+from ..errors import DuoError
+from ..pairs.manifest import MANIFEST, PARTIAL
+from ..records import ORIGINAL
+from ..runs.folder import Run
+from ..runs.holders import Holder, holders
+from ..settings.tree import Settings, merge, read_settings
+from ..system import EditFile, System
+from .asked import Asked, object_or_empty, place_of, rate_of, read_asked
+from .read import curve
+
+State = Literal["done", "running", "begun", "not begun"]
+
+
+class Work(NamedTuple):
+    """A stage, or what one asks of a system. done, of: of its unit; of: None where that is not known.
+
+    seconds_left: for one process; None where it is not known. note: what more there is to say.
+    """
+
+    name: str
+    state: State
+    done: int
+    of: int | None
+    unit: str
+    seconds_left: float | None = None
+    note: str = ""
+
+
+class Status(NamedTuple):
+    """A run as it stands. stages: pairs, train, evaluate, judge, report, in order. attacks: those that were asked for.
+
+    processes: None where the system does not tell. next: the command that goes on; None: all is done, or at work.
+    """
+
+    run: str
+    concept: str | None
+    model: str | None
+    seed: int | None
+    stages: list[Work]
+    attacks: list[Work]
+    processes: list[Holder] | None
+    next: str | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of all that is not done, as far as it is known; None where nothing is."""
+        known = [work.seconds_left for work in (*self.stages, *self.attacks) if work.seconds_left is not None]
+        return sum(known) if known else None
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        named = {"stages": [work._asdict() for work in self.stages], "attacks": [w._asdict() for w in self.attacks]}
+        processes = None if self.processes is None else [holder.as_json() for holder in self.processes]
+        return {**self._asdict(), **named, "processes": processes, "seconds_left": self.seconds_left}
+
+
+class _Folder(NamedTuple):
+    """What the parts of a status are read from. settings: of the run, with defaults for what it has none of."""
+
+    run: Run
+    settings: Mapping[str, Any]
+    record: Mapping[str, Any]
+    asked: list[Asked]
+    processes: list[Holder]
+
+    @property
+    def edit(self) -> str:
+        return edit_name(str(self.settings["eraser"]), self.settings["wrap"])
+
+
+def read_status(run: Run) -> Status:
+    """How a run stands. A folder that is no run is a DuoError; so are settings that were changed by hand."""
+    run.check_form()
+    known = (run.settings, run.record, run.pairs, run.attempts, run.folder / ".lock")
+    if not any(path.exists() for path in known):
+        got = "no such folder" if not run.folder.exists() else "no settings.yaml in it"
+        raise DuoError(f"{run.folder} is no run folder", got=got, hint=f"duo erase -o {run.folder}")
+    raw = read_settings(run.settings) if run.settings.exists() else {}
+    found = holders(run)
+    settings = merge(Settings().model_dump(mode="json"), raw)
+    folder = _Folder(run, settings, object_or_empty(run.record), read_asked(run), found or [])
+    evaluated, attacks = _evaluated(folder)
+    stages = [_pairs(folder), _train(folder), evaluated, _judged(folder), _report(folder)]
+    stages = _running(stages, folder.processes)
+    name = {key: raw.get(key, folder.record.get(key)) for key in ("concept", "model", "seed")}
+    then = None if found else _then(folder, stages, attacks)
+    return Status(str(run.folder), name["concept"], name["model"], name["seed"], stages, attacks, found, then)
+
+
+def _then(folder: _Folder, stages: Sequence[Work], attacks: Sequence[Work]) -> str | None:
+    """The command that goes on; None where all is done."""
+    run = folder.run
+    # A run of what others erased has no pairs and no edit of its own, and needs none.
+    of_others = not run.edit(folder.edit).is_dir() and bool(edit_names(run.edits))
+    if not of_others and any(work.state != "done" for work in stages[:3]):
+        return f"duo erase -o {run.folder}"
+    if any(work.state != "done" for work in attacks):
+        return f"duo attack {run.folder}"
+    judged, page = stages[3:]
+    return None if judged.state == page.state == "done" else f"duo judge {run.folder}"
+
+
+def _pairs(folder: _Folder) -> Work:
+    over = (folder.run.pairs / MANIFEST).exists()
+    content = object_or_empty(folder.run.pairs / (MANIFEST if over else PARTIAL))
+    pairs, tries = content.get("pairs", []), content.get("tries", [])
+    wanted = sum(int(kind["wanted"]) for kind in tries) if tries else None
+    kept = sum(pair.get("keep", True) for pair in pairs)
+    note = f"{len(pairs) - kept} dropped" if kept < len(pairs) else ""
+    state: State = "done" if over else "begun" if content else "not begun"
+    return Work("pairs", state, len(pairs), wanted if not over else len(pairs), "pairs", note=note)
+
+
+def _train(folder: _Folder) -> Work:
+    """By optimizer steps. Those of the eraser duo and its kind say how fast they are."""
+    run, name, settings = folder.run, folder.edit, folder.settings
+    lines = curve(run.metrics(name)) if run.metrics(name).exists() else []
+    done = int(lines[-1]["step"]) if lines else 0
+    own = settings["train"] if settings["eraser"] == "duo" else settings["erasers"].get(settings["eraser"], {})
+    steps = own.get("max_train_steps", own.get("steps")) if run.settings.exists() else None
+    others = [other for other in edit_names(run.edits) if other != name]
+    note = f"other edits: {', '.join(others)}" if others else ""
+    if run.edit(name).is_dir():
+        return Work("train", "done", done, done, "steps", note=note)
+    rates = sorted(line["pairs_per_second"] for line in lines[-50:] if line.get("pairs_per_second"))
+    left = None
+    if rates and steps is not None:
+        size = own.get("train_batch_size", 1) * own.get("gradient_accumulation_steps", 1)
+        left = max(0, steps - done) * size / rates[len(rates) // 2]
+    return Work("train", "begun" if lines else "not begun", done, steps, "steps", left, note)
+
+
+def _evaluated(folder: _Folder) -> tuple[Work, list[Work]]:
+    """The images of an evaluation under the settings, and a line for each attack."""
+    current = [one for one in folder.asked if not _is_stale(folder, one)]
+    wanted = _wanted(folder)
+    mine = {place: [one for one in current if place_of(one.group) == place] for place in wanted}
+    done = of = 0
+    for place, size in wanted.items():
+        if any(one.reason is not None for one in mine[place]):
+            continue  # it cannot be asked there, and the reason is in the results
+        of += size
+        done += min(size, max((one.done for one in mine[place]), default=0))
+    rate = rate_of([one for several in mine.values() for one in several])
+    left = None if rate is None or done == of else (of - done) * rate
+    state: State = "done" if of and done >= of else "begun" if done else "not begun"
+    work = Work("evaluate", state, done, of or None, "images", left)
+    rest = [one for one in folder.asked if place_of(one.group) not in wanted or one not in current]
+    return work, [_attack(one, rest, stale=one not in current, processes=folder.processes) for one in rest]
+
+
+def _attack(one: Asked, others: Sequence[Asked], *, stale: bool, processes: Sequence[Holder]) -> Work:
+    """The line of one attack on one system. others: the same one on other systems says how long it takes."""
+    group = one.group
+    name = f"{group.attack_name} on {group.system}: {group.scenario}" + (f", {group.preset}" if group.preset else "")
+    name += f", {group.search}" if group.search else ""
+    if one.reason is not None or stale:
+        note = one.reason or "of another edit than the one that is there"
+        return Work(name, "done" if one.reason else "begun", 0, 0, "images", note=note)
+    prefix = f"{group.system}.{group.scenario}.{group.slug}."
+    working = any(claim.name.startswith(prefix) for holder in processes for claim in holder.claims)
+    state: State = "done" if one.done >= one.size else "running" if working else "begun" if one.done else "not begun"
+    same = [o for o in others if (o.group.attack, o.group.preset) == (group.attack, group.preset)]
+    rate = rate_of([one]) or rate_of(same)
+    left = None if rate is None or state == "done" else (one.size - one.done) * rate
+    return Work(name, state, one.done, one.size, "images", left)
+
+
+def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:
+    """(system, prompt set, attack) → images that an evaluation has; none where settings or concept are not there."""
+    settings, counts = folder.settings, folder.settings["evaluate"]
+    if not folder.run.settings.exists():
+        return {}
+    try:
+        concept = load_concept(str(settings["concept"]))
+    except DuoError:
+        return {}
+    sets = dict.fromkeys(concept.attacks, counts["prompts"])
+    sets |= {"keep": counts["keep_prompts"]} if concept.keep else {}
+    sets |= dict.fromkeys(concept.neighbours, counts["neighbour_prompts"])
+    inverted: dict[str, int] = {}
+    if counts["inversion_prompts"]:
+        few = min(counts["inversion_prompts"], counts["prompts"])
+        inverted = dict.fromkeys(list(concept.attacks)[:1], few)
+        inverted |= {"plain": counts["inversion_prompts"]} if concept.plain is not None else {}
+    whole = folder.edit if settings["floor"] is None else f"{settings['floor']}+{folder.edit}"
+    systems = [ORIGINAL, whole, *(["+".join([whole, *settings["guard"]])] if settings["guard"] else [])]
+    asked = {(system, name, "direct"): count for system in systems for name, count in sets.items()}
+    return asked | {(s, name, "concept-inversion"): n for s in systems for name, n in inverted.items()}
+
+
+def _is_stale(folder: _Folder, one: Asked) -> bool:
+    """Whether attempts are of another edit than there is. Of a system with guards that is not looked at."""
+    edits = []
+    for name in one.group.system.split("+") if one.group.system != ORIGINAL else []:
+        place = folder.run.edit(name)
+        if not place.is_dir():
+            return False
+        try:
+            edits.append(EditFile(name, place, str(read_provenance(place).get("sha256"))))
+        except DuoError:
+            return False
+    return one.sha256 != System(tuple(edits)).sha256
+
+
+def _judged(folder: _Folder) -> Work:
+    """The pictures that the judge with the fewest verdicts has judged."""
+    pictures = {sha for one in folder.asked for sha in one.pictures}
+    told = [object_or_empty(path) for path in sorted(folder.run.verdicts.glob("*.json"))]
+    counts = [len(pictures & {*one.get("verdicts", {}), *one.get("faults", {})}) for one in told]
+    done = min(counts, default=0)
+    state: State = "not begun" if not done else "done" if done == len(pictures) else "begun"
+    note = f"by {len(told)} judges" if len(told) > 1 else ""
+    return Work("judge", state, done, len(pictures), "pictures", note=note)
+
+
+def _report(folder: _Folder) -> Work:
+    run = folder.run
+    there = run.report.exists()
+    is_old = there and run.results.exists() and run.results.stat().st_mtime > run.report.stat().st_mtime
+    state: State = "begun" if is_old else "done" if there else "not begun"
+    return Work("report", state, int(there), 1, "page", note="older than the results" if is_old else "")
+
+
+def _running(stages: list[Work], processes: Sequence[Holder]) -> list[Work]:
+    """A process that has the run alone works at the first stage that is not done; others at images, or judge."""
+    if not processes:
+        return stages
+    alone = any(holder.alone for holder in processes)
+    judging = any(claim.name == "judge" for holder in processes for claim in holder.claims)
+    names = [work.name for work in stages] if alone else ["judge"] if judging else ["evaluate"]
+    first = next((i for i, work in enumerate(stages) if work.name in names and work.state != "done"), None)
+    return [work._replace(state="running") if i == first else work for i, work in enumerate(stages)]

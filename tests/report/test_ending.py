@@ -1,0 +1,77 @@
+"""The line that a run ends with."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from duo_unlearn.records import ORIGINAL, Estimate
+from duo_unlearn.report.ending import ending
+from duo_unlearn.runs.results import Results
+
+from .make_run import READER, attack_estimates, plain_estimates, share, source_of
+
+
+def results(estimates: list[Estimate]) -> Results:
+    return Results("sword", "mini", 0, False, [], estimates, [])
+
+
+def direct(original: tuple[int, int], edited: tuple[int, int], contract: str = "judge[a]@1") -> list[Estimate]:
+    """DSR of both on direct prompts: (defended, of)."""
+    counts = zip((ORIGINAL, "duo"), (original, edited), strict=True)
+    return [share("dsr", source_of(system, "direct", contract), *count) for system, count in counts]
+
+
+def test_an_erased_concept_with_its_cost() -> None:
+    line = ending(results([*plain_estimates(), *attack_estimates()]), "duo", "direct")
+    assert line == (
+        "erased: sword not seen in 99.0 % [97.1, 99.7] of 300 direct images by mini-judge; original: 4.0 % [2.3, 6.9]; "
+        "cost: 8.0 points of item on wand prompts"
+    )
+
+
+@pytest.mark.parametrize(
+    ("original", "edited", "words"),
+    [
+        ((12, 300), (12, 300), "not erased: "),  # a run that did nothing
+        ((12, 300), (20, 300), "The intervals meet"),
+        ((1, 4), (3, 4), "The intervals meet"),  # too few to tell
+        ((290, 300), (300, 300), "erased: "),
+        ((290, 300), (294, 300), "not erased: "),  # hardly seen before, so nothing is shown
+        ((12, 300), (100, 300), "It is shown less, and still often"),
+        ((0, 4), (4, 4), "erased: "),
+    ],
+)
+def test_erased_means_more_than_chance_and_more_than_half(
+    original: tuple[int, int], edited: tuple[int, int], words: str
+) -> None:
+    line = ending(results(direct(original, edited)), "duo", "direct")
+    assert words in line
+    assert line.startswith("erased: ") == (words == "erased: ")
+
+
+def test_the_judge_that_heads_the_tables_decides() -> None:
+    first, second = direct((0, 50), (0, 50)), direct((0, 50), (50, 50), "other[a]@1")
+    assert ending(results([*first, *second]), "duo", "direct").startswith("not erased: ")
+    assert ending(results([*second, *first]), "duo", "direct").startswith("erased: ")
+
+
+def test_a_broken_picture_or_an_attack_makes_nothing_erased() -> None:
+    attacked = [dataclasses.replace(e, attack="p4d", preset="quick") for e in direct((0, 50), (50, 50))]
+    broken = [share("broken", source_of("duo", "direct"), 50, 50)]
+    for estimates in (attacked, broken, []):
+        assert ending(results(estimates), "duo", "direct").startswith("whether sword is erased was not measured")
+    alone = ending(results(direct((0, 50), (50, 50))[1:]), "duo", "direct")
+    assert "the original was not measured" in alone
+
+
+def test_a_cost_that_is_none_and_one_that_was_not_measured() -> None:
+    same = [share("item agreement", source_of(system, "keep", READER), 40, 50) for system in (ORIGINAL, "duo")]
+    assert ending(results(same), "duo", None).endswith("cost: no agreement fell")
+    prior = [
+        Estimate.of("prior preservation", source_of("duo", name, "clip"), value, value, value, 9)
+        for name, value in (("keep", 0.95), ("wand", 0.9))
+    ]
+    assert ending(results(prior), "duo", None).endswith("cost: prior preservation down to 0.90 on wand prompts")
+    assert ending(results([]), "duo", None).endswith("cost: not measured")

@@ -1,0 +1,53 @@
+"""What a run prints: where its settings are, in one line, and at its end whether the concept is erased."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.cli.main import main
+
+from .drawn_pairs import draw_pairs
+from .small_concept import small_concept
+
+FEW = {
+    "train.max_train_steps": 1,
+    "train.learning_rate": 1e-9,
+    "pairs.trust": "true",
+    "evaluate.prompts": 2,
+    "evaluate.keep_prompts": 2,
+    "evaluate.neighbour_prompts": 1,
+    "evaluate.inversion_prompts": 0,
+    "evaluate.steps": 4,
+}
+
+
+def command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["duo", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+
+
+def test_a_run_that_did_nothing_ends_as_not_erased_and_says_where_its_settings_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_pairs(tmp_path / "mine", 3)
+    run = tmp_path / "run"
+    given = ["--concept", small_concept(tmp_path), "-o", str(run), "--pairs", str(tmp_path / "mine")]
+    given += [word for key, value in FEW.items() for word in ("--set", f"{key}={value}")]
+    command(["erase", *given], monkeypatch)
+    out, err = capsys.readouterr()
+    first, *_, last = err.splitlines()
+    assert first.startswith("family mini; recipe recommended; recommended settings: ")
+    assert first.endswith(f"; all settings → {run / 'settings.yaml'}, or `duo check`")
+    assert "prior_weight:" not in err
+    assert last.startswith("not erased: sword not seen in ")
+    assert last.endswith(f"; report: {run / 'report.html'}")
+    assert "cost: " in last
+    assert "value [95 % interval] n" in out
+    assert (run / "settings.yaml").exists()
+    command(["check", *given], monkeypatch)
+    assert "\ntrain:\n" in capsys.readouterr().out  # in full, as a settings file
