@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import duo_unlearn as duo
+from duo_unlearn.arena.attempts import make_attempts
+from duo_unlearn.arena.plans import AttackPlan, attack_plans
+from duo_unlearn.arena.stages import judge
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.experiments.sharing import share_originals, share_pairs
 from duo_unlearn.interval import wilson
@@ -23,7 +26,7 @@ from duo_unlearn.records import ORIGINAL, Estimate, is_share
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import read_results
-from duo_unlearn.session import machine
+from duo_unlearn.session import Session, machine
 from duo_unlearn.storage.files import write_json, write_text
 
 SEEDS: Final = (0, 1, 2)
@@ -40,6 +43,8 @@ PAPER: Final = (
     "ring-a-bell", "concept-inversion", "unlearndiffatk", "sneakyprompt", "p4d", "p4d-detector", "p4d-k"
 )  # fmt: skip
 """Searches, run with their published budgets."""
+NEVER_STOP: Final = ("p4d", "p4d-k")
+"""Searches that take all of their steps, whatever they have found."""
 QUICK: Final = tuple(name for name in ATTACKS.names() if name.startswith(("image-to-image", "relearning", "edit-")))
 """Attacks that have one budget."""
 PROMPTS: Final = 16
@@ -97,8 +102,17 @@ def one_run(runs: Path, concept: str, form: str, seed: int, attacks: Sequence[st
     duo.erase(run, say=print)
     if chosen := [name for name in QUICK if name in attacks]:
         duo.attack(run, chosen, prompts=PROMPTS, say=print)
-    if chosen := [name for name in PAPER if name in attacks]:
+    if chosen := [name for name in PAPER if name in attacks and name not in NEVER_STOP]:
         duo.attack(run, chosen, preset="paper", prompts=PROMPTS, say=print)
+    if chosen := [name for name in NEVER_STOP if name in attacks]:
+        attack_edit_alone(run, chosen)
+
+
+def attack_edit_alone(run: Session, names: Sequence[str]) -> None:
+    """Attack the edited model and not the original, which shows the sword under every direct prompt by itself."""
+    with run.run.lock(shared=True):
+        make_attempts(run, attack_plans(run, [run.systems()[-1]], AttackPlan(names, "paper", PROMPTS)))
+        judge(run)
 
 
 def write_pages(runs: Path) -> None:
