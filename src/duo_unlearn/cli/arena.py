@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,11 +21,13 @@ from .options import (
     SystemNames,
     TextEncoder,
     Unet,
+    Workers,
     joined_concept,
     say,
     system_names,
 )
 from .tables import attacks_table
+from .workers import share
 
 if TYPE_CHECKING:
     from ..attacks.interface import Preset
@@ -57,6 +60,7 @@ def attack(
     lora: Lora = None,
     unet: Unet = None,
     text_encoder: TextEncoder = None,
+    workers: Workers = None,
     output: Output = None,
     model: Model = None,
     concept: Concept = None,
@@ -70,6 +74,8 @@ def attack(
 
     duo attack runs/sword --system duo+negative-prompt --attack p4d --aware
 
+    duo attack runs/sword --workers auto
+
     duo attack runs/other --attack p4d --replay runs/sword
 
     What others erased, without a run of ours:
@@ -81,6 +87,7 @@ def attack(
     budget = checked_preset(preset)
     session = _session(run or output, {"model": model, "concept": joined_concept(concept), "device": device})
     sources = {"erased": erased, "lora": lora, "unet": unet, "text_encoder": text_encoder}
+    share(workers, session.run.folder, sys.argv[1:])
     _, results = run_attacks(
         session,
         names,

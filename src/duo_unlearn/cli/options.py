@@ -42,6 +42,11 @@ GuardNames = Annotated[
     list[str] | None, typer.Option("--guard", help="A guard of the system, one of `duo guards`. Repeatable.")
 ]
 
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", help="Processes that share the work: a number, or auto (one a GPU, else one a core)."),
+]
+
 _FILE: Final = Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Settings file; flags come on top.")]
 _ASSIGN: Final = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. --set train.beta=250. Repeatable.")

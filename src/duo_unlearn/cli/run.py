@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from .options import (
     SystemNames,
     TextEncoder,
     Unet,
+    Workers,
     flag_settings,
     opened,
     say,
@@ -24,6 +26,7 @@ from .options import (
     system_names,
 )
 from .tables import estimates_table, print_error
+from .workers import share
 
 SOURCES = ("erased", "lora", "unet", "text_encoder")
 
@@ -53,7 +56,9 @@ def add_commands(app: typer.Typer) -> None:
         "evaluate",
         "Measure the run's systems beside the original.\n\n"
         "duo evaluate -o runs/sword\n\n"
-        "Started again beside itself, on another GPU say, it shares the work:\n\n"
+        "By a process a GPU, or a core:\n\n"
+        "duo evaluate -o runs/sword --workers auto\n\n"
+        "Started again beside itself, on another machine say, it shares the work:\n\n"
         "CUDA_VISIBLE_DEVICES=1 duo evaluate -o runs/sword\n\n"
         "What others erased:\n\n"
         "duo evaluate --model ./sd15 --erased ./sd15-erased --concept nudity -o runs/theirs",
@@ -64,6 +69,7 @@ def add_commands(app: typer.Typer) -> None:
             "lora": Lora,
             "unet": Unet,
             "text_encoder": TextEncoder,
+            "workers": Workers,
         },
     )
     settings_command(
@@ -107,6 +113,7 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
     from ..pipeline import evaluate
 
     run = opened(values, config)
+    share(more["workers"], run.run.folder, sys.argv[1:])
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
     estimates_table(evaluate(run, names, say).estimates)
 

@@ -1,0 +1,117 @@
+"""Several processes for one command: they end together, one that dies starts again, and a refusal is told once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import duo_unlearn as duo
+from duo_unlearn.cli.workers import count_of, share, supervise, without_workers
+from duo_unlearn.errors import DuoError, Interrupted
+
+from .test_processes import EVALUATE, pictures, with_adapter, words
+
+
+def nothing() -> None:
+    """Look at nothing."""
+
+
+def python(text: str) -> list[str]:
+    return [sys.executable, "-c", text]
+
+
+def test_each_has_its_environment_and_its_log(tmp_path: Path) -> None:
+    command = python("import os, sys; print(os.environ['N'], file=sys.stderr)")
+    supervise(command, [{"N": "a"}, {"N": "b"}], tmp_path, nothing, every=0.05)
+    assert [(tmp_path / f"{i}.log").read_text() for i in range(2)] == ["a\n", "b\n"]
+
+
+def test_one_that_is_killed_starts_again(tmp_path: Path) -> None:
+    text = f"""
+import os, pathlib, signal
+path = pathlib.Path({str(tmp_path / "starts")!r})
+path.write_text(path.read_text() + "x" if path.exists() else "x")
+if len(path.read_text()) < 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    supervise(python(text), [{}], tmp_path / "logs", nothing, every=0.05)
+    assert (tmp_path / "starts").read_text() == "xxx"
+
+
+def test_one_that_dies_again_and_again_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="died again and again") as raised:
+        supervise(python("import os; os.kill(os.getpid(), 9)"), [{}], tmp_path, nothing, every=0.05)
+    assert "after 3 starts" in str(raised.value.got)
+
+
+def test_a_refusal_is_told_in_its_own_words_and_stops_the_others(tmp_path: Path) -> None:
+    text = f"""
+import os, pathlib, sys, time
+ready = pathlib.Path({str(tmp_path / "ready")!r})
+if os.environ["N"] == "0":
+    while not ready.exists():
+        time.sleep(0.01)
+    print("Error: the attack is unknown\\nGot: p5d\\nTry: p4d", file=sys.stderr)
+    sys.exit(1)
+try:
+    ready.touch()
+    time.sleep(600)
+except KeyboardInterrupt:
+    ready.rename(ready.with_name("stopped"))
+"""
+    with pytest.raises(DuoError, match="the attack is unknown") as raised:
+        supervise(python(text), [{"N": "0"}, {"N": "1"}], tmp_path / "logs", nothing, every=0.05)
+    assert (raised.value.got, raised.value.hint) == ("p5d", "p4d")
+    assert (tmp_path / "stopped").exists()
+
+
+def test_an_interruption_reaches_all(tmp_path: Path) -> None:
+    text = f"""
+import pathlib, time
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path({str(tmp_path / "saved")!r}).touch()
+"""
+    timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(Interrupted, match="what was made is kept"):
+        supervise(python(text), [{}], tmp_path / "logs", nothing, every=0.05)
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize(("text", "gpus", "count"), [("3", 0, 3), ("auto", 4, 4)])
+def test_a_number_or_a_process_a_gpu(text: str, gpus: int, count: int) -> None:
+    assert count_of(text, lambda: gpus) == count
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
+def test_a_number_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(DuoError, match="--workers takes a number"):
+        count_of(text, lambda: 0)
+
+
+def test_the_option_is_not_handed_on() -> None:
+    assert without_workers(["attack", "runs/a", "--workers", "2", "--count", "3"]) == [
+        "attack",
+        "runs/a",
+        "--count",
+        "3",
+    ]
+    assert without_workers(["attack", "--workers=auto", "runs/a"]) == ["attack", "runs/a"]
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_one_process_gives(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, two = with_adapter(tmp_path / "one"), with_adapter(tmp_path / "two")
+    duo.evaluate(duo.open_run(one.folder, settings=EVALUATE, quiet=True))
+    share("2", two.folder, words("evaluate", two.folder, EVALUATE))
+    assert pictures(two) == pictures(one)
+    assert two.results.read_bytes() == one.results.read_bytes()
