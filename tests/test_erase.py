@@ -156,6 +156,17 @@ def test_a_settings_file_is_named_and_flags_come_on_top(tmp_path: Path) -> None:
     assert "did you mean 'train.beta'" in duo("check", str(tmp_path / "run.yaml")).stderr
 
 
+def test_a_run_folder_may_be_named_in_place_of_its_settings_file(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 2)
+    given = ["--pairs", str(tmp_path / "mine"), "--trust-pairs"]
+    assert duo("pairs", "-o", str(tmp_path / "run"), "--seed", "7", *given).returncode == 0
+    again = duo("pairs", str(tmp_path / "run"))
+    assert again.returncode == 0, again.stderr
+    assert "pairs: already done, 2 of 2 kept" in again.stderr
+    other = duo("pairs", str(tmp_path / "run"), "--seed", "8")
+    assert "holds another run" in other.stderr
+
+
 def test_a_pickle_only_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     for part in ("unet", "vae", "text_encoder"):

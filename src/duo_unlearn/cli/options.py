@@ -47,7 +47,9 @@ Workers = Annotated[
     typer.Option("--workers", help="Processes that share the work: a number, or auto (one a GPU, else one a core)."),
 ]
 
-_FILE: Final = Annotated[Path | None, typer.Argument(metavar="[RUN.yaml]", help="Settings file; flags come on top.")]
+_FILE: Final = Annotated[
+    Path | None, typer.Argument(metavar="[RUN.yaml]", help="Settings file, or a run folder; flags come on top.")
+]
 _ASSIGN: Final = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. --set train.beta=250. Repeatable.")
 ]
@@ -154,7 +156,10 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
     def command(**values: Any) -> None:
         flags = {key: _plain(values[flag]) for flag, (key, _) in FLAGS.items()}
         flags["concept"] = joined_concept(values["concept"])
-        act(flag_settings(values["assign"], flags), values["config"], {option: values[option] for option in more or {}})
+        config = values["config"]
+        if config is not None and (config / "settings.yaml").is_file() and name != "check":
+            flags["output"], config = flags["output"] or str(config), None  # a run folder has its settings
+        act(flag_settings(values["assign"], flags), config, {option: values[option] for option in more or {}})
 
     parameters = [
         inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
