@@ -100,7 +100,8 @@ def one_run(runs: Path, concept: str, form: str, seed: int, attacks: Sequence[st
         if name != form and Run(folder).results.exists():
             share_pairs(Run(folder), run.run, "duo")
             share_originals(Run(folder), run.run)
-    duo.erase(run, say=print)
+    if not run.run.results.exists():  # several parts of one run may be made at once
+        duo.erase(run, say=print)
     if chosen := [name for name in QUICK if name in attacks]:
         duo.attack(run, chosen, prompts=PROMPTS, say=print)
     if chosen := [name for name in PAPER if name in attacks and name not in NEVER_STOP]:
