@@ -31,6 +31,7 @@ def command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.value.code == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_did_nothing_ends_as_not_erased_and_says_where_its_settings_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return run
 
 
+@pytest.mark.slow
 def test_an_aware_number_is_not_given_where_no_search_sees_the_guard(run: Session) -> None:
     states, results = duo.attack(run, ["p4d"], systems=[SYSTEM], prompts=1, aware=True, budgets=SMALL)
     said = next(state.reason for state in states if state.group.system == SYSTEM)

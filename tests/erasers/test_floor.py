@@ -60,6 +60,7 @@ def test_what_it_lies_on_cannot_be_left_out_or_changed(made: Path, tmp_path: Pat
         opened(folder).system("uce+robust-duo")
 
 
+@pytest.mark.slow
 def test_the_training_begins_at_the_edit_below_and_is_held_to_the_original(run_folder: Path, tmp_path: Path) -> None:
     def first_step(name: str, **more: Any) -> dict[str, float]:
         folder = tmp_path / name
@@ -76,6 +77,7 @@ def test_the_training_begins_at_the_edit_below_and_is_held_to_the_original(run_f
     assert floored["gradient_norm"] != apart["gradient_norm"]
 
 
+@pytest.mark.slow
 def test_a_merged_model_holds_both_and_an_adapter_would_travel_alone(made: Path, tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="cannot hold the edit robust-duo") as raised:
         duo.export(made, tmp_path / "lora")

@@ -40,6 +40,7 @@ def test_it_refuses_what_the_detector_sees_or_fails_on(model: Model, tmp_path: P
     model.hooks = []
 
 
+@pytest.mark.slow
 def test_refusals_are_counted_on_prompts_that_ask_for_nothing_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +57,7 @@ def test_refusals_are_counted_on_prompts_that_ask_for_nothing_too(
     assert ("refused", "keep", "original") not in found
 
 
+@pytest.mark.slow
 def test_another_detector_or_threshold_is_another_system_and_is_sampled_anew(tmp_path: Path) -> None:
     options = {"evaluate.steps": 2, "evaluate.inversion_prompts": 0, "evaluate.judges": ["mini-judge"]}
     run = make_run(tmp_path, options)

@@ -116,6 +116,7 @@ def test_a_detector_that_measures_is_refused_before_anything_runs(tmp_path: Path
     assert Pno.asks == "a detector that does not measure"
 
 
+@pytest.mark.slow
 def test_what_it_worked_towards_is_no_measure_of_it_afterwards_either(tmp_path: Path) -> None:
     settings = {"evaluate.judges": ["mini-judge-b"], "evaluate.steps": 2, "evaluate.inversion_prompts": 0}
     run = make_run(tmp_path, {**settings, "guards.pno.starts": 1, "guards.pno.steps": 0})
