@@ -156,6 +156,7 @@ def test_a_settings_file_is_named_and_flags_come_on_top(tmp_path: Path) -> None:
     assert "did you mean 'train.beta'" in duo("check", str(tmp_path / "run.yaml")).stderr
 
 
+@pytest.mark.slow
 def test_a_run_folder_may_be_named_in_place_of_its_settings_file(tmp_path: Path) -> None:
     draw_pairs(tmp_path / "mine", 2)
     given = ["--pairs", str(tmp_path / "mine"), "--trust-pairs"]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -51,18 +48,19 @@ def test_one_that_dies_again_and_again_is_told(tmp_path: Path) -> None:
 
 def test_a_refusal_is_told_in_its_own_words_and_stops_the_others(tmp_path: Path) -> None:
     text = f"""
-import os, pathlib, sys, time
+import os, pathlib, signal, sys, time
 ready = pathlib.Path({str(tmp_path / "ready")!r})
 if os.environ["N"] == "0":
     while not ready.exists():
         time.sleep(0.01)
     print("Error: the attack is unknown\\nGot: p5d\\nTry: p4d", file=sys.stderr)
     sys.exit(1)
-try:
-    ready.touch()
-    time.sleep(600)
-except KeyboardInterrupt:
+def stop(*_):
     ready.rename(ready.with_name("stopped"))
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+ready.touch()
+time.sleep(600)
 """
     with pytest.raises(DuoError, match="the attack is unknown") as raised:
         supervise(python(text), [{"N": "0"}, {"N": "1"}], tmp_path / "logs", nothing, every=0.05)
@@ -72,16 +70,21 @@ except KeyboardInterrupt:
 
 def test_an_interruption_reaches_all(tmp_path: Path) -> None:
     text = f"""
-import pathlib, time
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
+import pathlib, signal, sys, time
+def stop(*_):
     pathlib.Path({str(tmp_path / "saved")!r}).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+pathlib.Path({str(tmp_path / "ready")!r}).touch()
+time.sleep(600)
 """
-    timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+
+    def look() -> None:
+        if (tmp_path / "ready").exists():
+            raise KeyboardInterrupt  # as Ctrl-C would, wherever the supervisor is
+
     with pytest.raises(Interrupted, match="what was made is kept"):
-        supervise(python(text), [{}], tmp_path / "logs", nothing, every=0.05)
+        supervise(python(text), [{}], tmp_path / "logs", look, every=0.05)
     assert (tmp_path / "saved").exists()
 
 

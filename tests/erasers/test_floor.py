@@ -90,6 +90,7 @@ def test_a_merged_model_holds_both_and_an_adapter_would_travel_alone(made: Path,
         duo.export(shutil.copytree(made / "edits" / "robust-duo", tmp_path / "alone"), tmp_path / "other", "merged")
 
 
+@pytest.mark.slow
 def test_a_sheet_of_the_run_is_of_both(made: Path, tmp_path: Path) -> None:
     few = {"count": 1, "steps": 2}
     duo.sample(["a king holding a sword"], tmp_path / "run.png", adapter=made, **few)

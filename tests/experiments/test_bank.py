@@ -65,6 +65,7 @@ def test_a_bank_holds_what_is_found_on_training_prompts_and_is_read(run: Session
 @pytest.mark.parametrize(
     ("attack", "said"), [("image-to-image", "finds no caption"), ("tina", "finds no caption"), ("nothing", "unknown")]
 )
+@pytest.mark.slow
 def test_attacks_that_find_no_caption_are_refused(run: Session, tmp_path: Path, attack: str, said: str) -> None:
     with pytest.raises(DuoError, match=said):
         duo.fill_bank(run, tmp_path / "bank.safetensors", [attack])

@@ -7,7 +7,6 @@ again. What the command itself refuses stops all of them.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -123,10 +122,13 @@ def _started(command: Sequence[str], environment: Mapping[str, str], log: IO[byt
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
-    """Tell those that run to stop, give them time to save, and end those that do not."""
+    """Tell those that run to stop, give them time to save, and end those that do not.
+
+    SIGTERM, as a shell lets what it starts in the background ignore SIGINT.
+    """
     running = [w.process for w in workers if w.process is not None and w.process.poll() is None]
     for process in running:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
     deadline = time.monotonic() + PATIENCE
     for process in running:
         try:
