@@ -19,6 +19,7 @@ from .detectors.registry import check_detector, make_detector
 from .edits.interface import edits_off
 from .erasers.interface import State
 from .erasers.latents import Cache, build_cache
+from .erasers.wraps import whole_name
 from .errors import DuoError
 from .families.identify import family_of
 from .families.interface import Model
@@ -138,20 +139,19 @@ class Session:
     def system(self, name: str) -> System:
         """The system of a name such as "original", "duo", "uce+duo" or "duo+negative-prompt"."""
 
-        def asked(options: Mapping[str, Any]) -> str:
+        def contract_of(options: Mapping[str, Any]) -> str:
             detector = self._guard_detector(options.get("detector"), options.get("labels"), options.get("threshold"))
             return str(detector.contract)
 
-        return system_of(name, self.run.edits, self.settings.guards, self.pairs_digest, asked)
+        return system_of(name, self.run.edits, self.settings.guards, self.pairs_digest, contract_of)
 
     def systems(self) -> list[System]:
         """The systems that the run measures now: the original, its edit, and with guards the edit behind these."""
         return [self.system(name) for name in self._names()]
 
     def _names(self) -> list[str]:
-        edit, floor = self.settings.edit, self.settings.floor
-        whole = edit if floor is None else f"{floor}+{edit}"
-        names = [ORIGINAL, whole] if self.run.edit(edit).is_dir() else [ORIGINAL]
+        edit = self.settings.edit
+        names = [ORIGINAL, whole_name(edit, self.settings.floor)] if self.run.edit(edit).is_dir() else [ORIGINAL]
         return [*names, "+".join([*names[1:], *self.settings.guard])] if self.settings.guard else names
 
     def known_systems(self) -> dict[str, System]:

@@ -41,7 +41,7 @@ class GuardChoice(NamedTuple):
     detector: str = ""
 
     @property
-    def asked(self) -> dict[str, str]:
+    def detector_entry(self) -> dict[str, str]:
         """Its detector by that name, where it asks one: other guards are described as they always were."""
         return {"detector": self.detector} if self.detector else {}
 
@@ -64,7 +64,7 @@ class System:
         return digest(
             {
                 "edits": [[edit.name, edit.sha256, edit.strength] for edit in self.edits],
-                "guards": [[g.name, dict(g.options), g.pairs, *g.asked.values()] for g in self.guards],
+                "guards": [[g.name, dict(g.options), g.pairs, *g.detector_entry.values()] for g in self.guards],
             }
         )
 
@@ -90,7 +90,9 @@ class System:
     def as_json(self) -> dict[str, Any]:
         """The system as results and attempts describe it."""
         edits = [{"name": e.name, "sha256": e.sha256, "strength": e.strength} for e in self.edits]
-        guards = [{"name": g.name, "options": dict(g.options), "pairs": g.pairs, **g.asked} for g in self.guards]
+        guards = [
+            {"name": g.name, "options": dict(g.options), "pairs": g.pairs, **g.detector_entry} for g in self.guards
+        ]
         return {"name": self.name, "sha256": self.sha256, "edits": edits, "guards": guards}
 
     @contextlib.contextmanager

@@ -68,9 +68,16 @@ def shas(run: Run, system: str) -> list[str]:
     return [str(attempt.sha256) for attempt in attempts_of(run, record)]
 
 
-def label(run: Run, pictures: Sequence[str], word: Word, who: str = "Ann", **drawn: str) -> None:
+def label(
+    run: Run,
+    pictures: Sequence[str],
+    word: Word,
+    who: str = "Ann",
+    stratum: Word | None = None,
+    contract: str | None = None,
+) -> None:
     for sha in pictures:
-        append_label(run, Label(sha, word, who, **drawn))  # type: ignore[arg-type]
+        append_label(run, Label(sha, word, who, stratum, contract))
 
 
 def corrected(run: Session) -> dict[tuple[str, str], Estimate]:

@@ -27,7 +27,7 @@ def opened(folder: Path, **more: Any) -> Session:
 
 
 @pytest.fixture(scope="module")
-def made(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stacked(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose edit lies on another one."""
     folder = tmp_path_factory.mktemp("floor") / "run"
     shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("edits", "train"))
@@ -35,10 +35,10 @@ def made(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_floor_is_made_first_and_the_two_are_one_system(made: Path) -> None:
-    run = opened(made)
-    floor = read_edit(made / "edits" / "uce", "uce")
-    upper = read_edit(made / "edits" / "robust-duo", "robust-duo")
+def test_the_floor_is_made_first_and_the_two_are_one_system(stacked: Path) -> None:
+    run = opened(stacked)
+    floor = read_edit(stacked / "edits" / "uce", "uce")
+    upper = read_edit(stacked / "edits" / "robust-duo", "robust-duo")
     assert upper.provenance["on"] == [{"name": "uce", "sha256": floor.sha256}]
     assert [system.name for system in run.systems()] == ["original", "uce+robust-duo"]
     said: list[str] = []
@@ -46,9 +46,9 @@ def test_the_floor_is_made_first_and_the_two_are_one_system(made: Path) -> None:
     assert said[0].startswith("train: already done")
 
 
-def test_what_it_lies_on_cannot_be_left_out_or_changed(made: Path, tmp_path: Path) -> None:
+def test_what_it_lies_on_cannot_be_left_out_or_changed(stacked: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(made, folder)
+    shutil.copytree(stacked, folder)
     with pytest.raises(DuoError, match="was made on top of uce") as raised:
         opened(folder).system("robust-duo")
     assert "uce+robust-duo" in str(raised.value.hint)
@@ -78,27 +78,27 @@ def test_the_training_begins_at_the_edit_below_and_is_held_to_the_original(run_f
 
 
 @pytest.mark.slow
-def test_a_merged_model_holds_both_and_an_adapter_would_travel_alone(made: Path, tmp_path: Path) -> None:
+def test_a_merged_model_holds_both_and_an_adapter_would_travel_alone(stacked: Path, tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="cannot hold the edit robust-duo") as raised:
-        duo.export(made, tmp_path / "lora")
+        duo.export(stacked, tmp_path / "lora")
     assert "on top of uce" in str(raised.value.got)
-    done = duo.export(made, tmp_path / "merged", "merged")
+    done = duo.export(stacked, tmp_path / "merged", "merged")
     assert done.difference < 0.5
     described = json.loads((done.folder / "provenance.json").read_text())
     assert [one["name"] for one in described["on"]] == ["uce"]
     with pytest.raises(DuoError, match="acts on top of uce"):
-        duo.export(shutil.copytree(made / "edits" / "robust-duo", tmp_path / "alone"), tmp_path / "other", "merged")
+        duo.export(shutil.copytree(stacked / "edits" / "robust-duo", tmp_path / "alone"), tmp_path / "other", "merged")
 
 
 @pytest.mark.slow
-def test_a_sheet_of_the_run_is_of_both(made: Path, tmp_path: Path) -> None:
+def test_a_sheet_of_the_run_is_of_both(stacked: Path, tmp_path: Path) -> None:
     few = {"count": 1, "steps": 2}
-    duo.sample(["a king holding a sword"], tmp_path / "run.png", adapter=made, **few)
-    duo.sample(["a king holding a sword"], tmp_path / "both.png", adapter=made, system="uce+robust-duo", **few)
+    duo.sample(["a king holding a sword"], tmp_path / "run.png", adapter=stacked, **few)
+    duo.sample(["a king holding a sword"], tmp_path / "both.png", adapter=stacked, system="uce+robust-duo", **few)
     assert (tmp_path / "run.png").read_bytes() == (tmp_path / "both.png").read_bytes()
     with pytest.raises(DuoError, match="its own strength alone"):
-        duo.sample(["a king"], tmp_path / "half.png", adapter=made, strength=0.5, **few)
-    upper = as_lora(read_edit(made / "edits" / "robust-duo", "robust-duo"))
+        duo.sample(["a king"], tmp_path / "half.png", adapter=stacked, strength=0.5, **few)
+    upper = as_lora(read_edit(stacked / "edits" / "robust-duo", "robust-duo"))
     with pytest.raises(DuoError, match="cannot be added up"):
         compose([upper, upper], [1, 1], tmp_path / "sum")
 

@@ -147,7 +147,8 @@ class GroupWork:
     def _findings(self, target: Target, name: str, part: slice, report: Report) -> Findings:
         """What the attack finds for a part: searched for once and kept, or another run's."""
         plan = self.plan
-        file = FindingsFile(self._owner().folder(self.session.run) / f"found-{name}.json")
+        owner = plan.findings_group
+        file = FindingsFile(owner.folder(self.session.run) / f"found-{name}.json")
         prompts, seeds = self.scenario.prompts[part], self.scenario.seeds[part]
         if plan.attack.found_on == "nothing":
             return plan.attack.find(target, prompts, seeds, plan.budget, report, NO_STATE)
@@ -155,7 +156,7 @@ class GroupWork:
             return replayed_file(self.session, plan, name, [p.text for p in prompts]).read().findings
         key = self._search_key(part)
         # One process searches, and the others read what it found.
-        claim = f"{self._owner().system}.{self.group.scenario}.{self._owner().slug}.found-{name}"
+        claim = f"{owner.system}.{owner.scenario}.{owner.slug}.found-{name}"
         with self.session.run.claim(claim, wait=True):
             if (known := file.read_if(key)) is not None:
                 return known
@@ -164,11 +165,6 @@ class GroupWork:
             file.write(found, key, self.session.model.family, [prompt.text for prompt in prompts])
             state.clear()
             return found
-
-    def _owner(self) -> Group:
-        """Whose folder holds what is found: what serves every system lies with the original."""
-        group = self.group._replace(replay=None)
-        return group._replace(system=ORIGINAL, search=None) if self.plan.attack.is_shared else group
 
     def _sample(self, target: Target, part: slice, found: Findings) -> list[Attempt]:
         plan, run = self.plan, self.session.run

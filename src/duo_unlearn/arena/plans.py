@@ -49,6 +49,12 @@ class Plan:
         replay = self.replay.resolve().name if self.replay is not None else None
         return Group(self.system.name, self.scenario.name, self.attack.name, self.preset, self.search, replay)
 
+    @property
+    def findings_group(self) -> Group:
+        """The folder that what is found is kept in: what serves every system lies with the original."""
+        group = self.group._replace(replay=None)
+        return group._replace(system=ORIGINAL, search=None) if self.attack.is_shared else group
+
 
 class AttackPlan(NamedTuple):
     """Attacks that every system of a run, or every member of a sweep, undergoes. prompts: how many of the scenario.

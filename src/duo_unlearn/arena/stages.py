@@ -31,6 +31,7 @@ from ..runs.machine import alone
 from ..runs.results import Results
 from ..session import Session
 from ..settings.check import check_family
+from ..settings.tree import Settings
 from ..system import System
 from .attempts import AttackState, make_attempts
 from .judge import judge as judge_attempts
@@ -49,6 +50,16 @@ class EditPlan(NamedTuple):
     options: Mapping[str, Any] = {}
     wrap: str | None = None
     floor: str | None = None
+
+    def over(self, settings: Settings) -> Settings:
+        """A run's settings with this edit in the place of their own."""
+        options = {**settings.erasers.get(self.eraser, {}), **self.options}
+        return settings.model_copy(
+            update={
+                "eraser": self.eraser, "wrap": self.wrap, "floor": self.floor,
+                "erasers": {**settings.erasers, self.eraser: options},
+            }
+        )  # fmt: skip
 
 
 class Measurement(NamedTuple):
@@ -114,7 +125,7 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
         raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
     detach(session.model)  # an evaluation leaves adapters on it, switched off
     if plan is not None:
-        settings = settings.model_copy(update={"eraser": plan.eraser, "wrap": plan.wrap, "floor": plan.floor})
+        settings = plan.over(settings)
     check_family(settings, session.family)
     eraser = ERASERS.get(settings.eraser)
     own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..families.interface import Model, Tokens
 from ..families.inversion import gradient
-from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
+from ..families.tokens import nearest_tokens, plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
 from ..runs.search_state import SearchState
 from .interface import Attack, Findings, Need, Preset, Report, Target
@@ -111,9 +111,7 @@ class _Search(SideBySide):
     @torch.no_grad()
     def whole(self) -> Tensor:
         """Every prompt's sequence with the token nearest to each free vector by cosine, (prompt, token)."""
-        unit = torch.nn.functional.normalize(self.vectors, dim=-1)
-        nearest = self.plain[(unit @ self.directions.T).argmax(dim=-1)]
-        return self.ids.masked_scatter(self.free, nearest)
+        return self.ids.masked_scatter(self.free, nearest_tokens(self.vectors, self.plain, self.directions))
 
     def step(self) -> None:
         """One gradient step, at a noise level of chance, of the prompts that have not won.

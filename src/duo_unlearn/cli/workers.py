@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from ..errors import DuoError, Interrupted
 from ..progress import progress
@@ -100,7 +100,8 @@ class _Worker:
     def start(self) -> None:
         self.starts += 1
         with self.log.open("ab" if self.starts > 1 else "wb") as log:
-            self.process = _started(self.command, {**os.environ, **self.environment}, log)
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
     def is_at_work(self) -> bool:
         """Whether it still runs; one that died is started again."""
@@ -115,10 +116,6 @@ class _Worker:
             raise DuoError("a worker died again and again", got=got, hint=f"what it said is in {self.log}")
         self.start()
         return True
-
-
-def _started(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, stderr=log)
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

@@ -23,7 +23,7 @@ def join(concepts: Sequence[Concept]) -> Concept:
     if repeated := [name for name in names if names.count(name) > 1]:
         raise DuoError("concepts are joined once each", got=", ".join(names), hint=f"name {repeated[0]} once")
     _same([concept.split for concept in concepts], names, "split", "a concept of the mini world and one of real models")
-    erased = [_shown(concept) for concept in concepts]
+    erased = {shown for concept in concepts for shown in concept.shows.items()}
     return Concept(
         name="-and-".join(names),
         joins=names,
@@ -46,16 +46,10 @@ def join(concepts: Sequence[Concept]) -> Concept:
     )
 
 
-def _shown(concept: Concept) -> tuple[str, str]:
-    """What a picture of the concept shows, attribute and label; ("", "") where its detector names no attribute."""
-    attribute, _, label = next(iter(concept.detector.labels), "").partition("=")
-    return (attribute, label) if label else ("", "")
-
-
-def _stays(one: PairKind | Templates, erased: Sequence[tuple[str, str]]) -> bool:
+def _stays(one: PairKind | Templates, erased: set[tuple[str, str]]) -> bool:
     """Whether a picture of these prompts shows nothing that is erased. "flower+book" shows both."""
     shown = {(attribute, part) for attribute, label in one.shows.items() for part in label.split("+")}
-    return not shown & set(erased)
+    return not shown & erased
 
 
 def _same(values: Sequence[object], names: Sequence[str], what: str, hint: str) -> None:
@@ -112,7 +106,7 @@ def _distinct(several: Iterable[Templates]) -> list[Templates]:
     return found
 
 
-def _neighbours(concepts: Sequence[Concept], erased: Sequence[tuple[str, str]]) -> dict[str, list[Templates]]:
+def _neighbours(concepts: Sequence[Concept], erased: set[tuple[str, str]]) -> dict[str, list[Templates]]:
     found: dict[str, list[Templates]] = {}
     for concept in concepts:
         for name, several in concept.neighbours.items():

@@ -105,6 +105,12 @@ class Concept(_Frozen):
     joins: list[SetName] = Field(default=[], description="The concepts that this one joins; [] for one by itself.")
 
     @property
+    def shows(self) -> dict[str, str]:
+        """What a picture of it shows, attribute: label, as its detector says; {} where that names no attribute."""
+        attribute, _, label = next(iter(self.detector.labels), "").partition("=")
+        return {attribute: label} if label else {}
+
+    @property
     def erased(self) -> str:
         """What an edit of this concept erases, as its provenance says: "sword", or "sword + balloon"."""
         return " + ".join(self.joins or [self.name])

@@ -37,6 +37,11 @@ def edit_name(eraser: str, wrap: str | None) -> str:
     return eraser if wrap is None else f"{wrap}-{eraser}"
 
 
+def whole_name(edit: str, floor: str | None) -> str:
+    """The name of an edit and what lies below it, as one system."""
+    return edit if floor is None else f"{floor}+{edit}"
+
+
 def why_not_wrapped(eraser: Eraser) -> str | None:
     """Why an eraser cannot be wrapped, or None."""
     return None if eraser.course is not None else "it is a closed form: there is no training to wrap"

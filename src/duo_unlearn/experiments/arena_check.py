@@ -22,12 +22,7 @@ def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems
     made = {plan.name for plan in makers}
     for session in sessions:
         for plan in makers:
-            options = {**session.settings.erasers.get(plan.eraser, {}), **plan.options}
-            changes: dict[str, object] = {
-                "eraser": plan.eraser, "wrap": plan.wrap, "floor": plan.floor, "guard": [],
-                "erasers": {**session.settings.erasers, plan.eraser: options},
-            }  # fmt: skip
-            check_family(session.settings.model_copy(update=changes), session.family)
+            check_family(plan.over(session.settings).model_copy(update={"guard": []}), session.family)
             _check_floor(session, plan, makers, systems)
         there = {*made, *edit_names(session.run.edits)}
         for name in systems:

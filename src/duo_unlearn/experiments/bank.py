@@ -17,7 +17,6 @@ from ..attacks.registry import ATTACKS
 from ..attacks.tensors import conditioning_of
 from ..erasers.robust.bank import Caption, write_bank
 from ..errors import DuoError
-from ..records import ORIGINAL
 from ..session import Session
 from ..storage.files import seed_of, write_text
 from ..system import System
@@ -58,7 +57,7 @@ def fill_bank(
             say(f"{one.attack.name}: not in the bank, {state.reason}")
             continue
         ran.append(one.attack.name)
-        captions += [caption for file in _found(apart, one) for caption in _captions(one.attack.name, file)]
+        captions += [caption for found in _findings(apart, one) for caption in _captions(one.attack.name, found)]
     if not captions:
         raise DuoError(
             "the searches found no caption", got=", ".join(attacks), hint="other attacks, or a larger --count"
@@ -98,10 +97,10 @@ def _training_prompts(session: Session, count: int) -> Path:
     return path
 
 
-def _found(apart: Session, plan: Plan) -> list[Findings]:
-    """What a search found, part by part. A search of the text encoder alone lies with the original."""
-    group = plan.group._replace(system=ORIGINAL, search=None) if plan.attack.is_shared else plan.group
-    return [FindingsFile(file).read().findings for file in sorted(group.folder(apart.run).glob("found-*.json"))]
+def _findings(apart: Session, plan: Plan) -> list[Findings]:
+    """What a search found, part by part."""
+    folder = plan.findings_group.folder(apart.run)
+    return [FindingsFile(file).read().findings for file in sorted(folder.glob("found-*.json"))]
 
 
 def _captions(name: str, found: Findings) -> list[Caption]:

@@ -57,6 +57,15 @@ def plain_tokens(model: Model) -> Tensor:
     )
 
 
+def nearest_tokens(vectors: Tensor, plain: Tensor, directions: Tensor) -> Tensor:
+    """The token nearest to each vector by cosine (Wen et al. 2023), (…,), of vectors (…, width).
+
+    plain: the tokens that there are to choose from; directions: their embeddings at length 1, (token, width).
+    """
+    unit = torch.nn.functional.normalize(vectors, dim=-1)
+    return plain[(unit @ directions.T).argmax(dim=-1)]
+
+
 def tokens_of(model: Model, words: str | Tokens | Inverted) -> Tokens:
     """The words of one prompt as token ids; a free vector is a row in the place of its token."""
     if isinstance(words, Tokens):

@@ -44,14 +44,11 @@ def make_candidate(concept: Concept, kind: int, attempt: int, seed: int) -> Cand
 
 
 def _allowed_words(concept: Concept, kind: int, rng: random.Random, accept: Accept) -> dict[str, str]:
-    # "item=sword" of the detector says what an unsafe picture shows; labels of other detectors name no attribute.
-    attribute, _, label = next(iter(concept.detector.labels), "").partition("=")
-    concept_shows = {attribute: label} if label else {}
     used = placeholders(concept.pairs[kind].unsafe) | placeholders(concept.pairs[kind].safe)
     choices = choices_of(concept, used)
     for _ in range(MOST_FILLS):
         words, labels = choose_fill(concept, rng, choices)
-        if accept(labels | concept_shows) and accept(labels | concept.pairs[kind].shows):
+        if accept(labels | concept.shows) and accept(labels | concept.pairs[kind].shows):
             return words
     raise DuoError(
         f"the concept {concept.name} has a kind of pair whose every combination of words is held out for evaluation",

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..concepts.store import load_concept
 from ..edits.provenance import edit_names, read_provenance
-from ..erasers.wraps import edit_name
+from ..erasers.wraps import edit_name, whole_name
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL
 from ..records import ORIGINAL
@@ -196,7 +196,7 @@ def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:
         few = min(counts["inversion_prompts"], counts["prompts"])
         inverted = dict.fromkeys(list(concept.attacks)[:1], few)
         inverted |= {"plain": counts["inversion_prompts"]} if concept.plain is not None else {}
-    whole = folder.edit if settings["floor"] is None else f"{settings['floor']}+{folder.edit}"
+    whole = whole_name(folder.edit, settings["floor"])
     systems = [ORIGINAL, whole, *(["+".join([whole, *settings["guard"]])] if settings["guard"] else [])]
     asked = {(system, name, "direct"): count for system in systems for name, count in sets.items()}
     return asked | {(s, name, "concept-inversion"): n for s in systems for name, n in inverted.items()}

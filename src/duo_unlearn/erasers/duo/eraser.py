@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..course import Course
 from ..interface import Eraser, EraserContext, Reads, State
@@ -54,6 +54,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     from ...runs.machine import is_first_process
     from ..checkpoint import identity
     from ..trainer import train
+    from .course import save_memory
 
     model, run, settings, pairs = context.model, context.run, context.options, list(context.pairs)
     key = identity(settings, pairs, model, context.seed)
@@ -65,7 +66,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     # Of several processes the first one encodes, and the others read what it wrote.
     with PartialState(cpu=model.device.type == "cpu").main_process_first():
         cache = _cache(context, file)
-    _save_memory(context)
+    save_memory(model, settings)
     with model.denoiser_alone():
         trained = train(model, cache, pairs, run, settings, seed=context.seed, name=name, quiet=context.quiet)
     if is_first_process():
@@ -87,51 +88,30 @@ def passes_of(settings: TrainSettings) -> int:
     return 2 * rows * settings.gradient_accumulation_steps * settings.max_train_steps
 
 
-def _save_memory(context: EraserContext) -> None:
-    denoiser: Any = context.model.denoiser
-    if context.options.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
-
-
 @contextlib.contextmanager
 def _course(context: EraserContext, file: str) -> Iterator[Course]:
     """The same training as a course, for wraps: on one process, all batches of a step held at once."""
-    from ...edits.files import save_adapter
     from ...errors import DuoError
-    from ..descent import Descent
-    from ..trained_adapter import trained_adapter
+    from .course import adapter_course
 
-    model, settings = context.model, context.options
-    if settings.mixed_precision == "fp16":
+    if context.options.mixed_precision == "fp16":
         hint = "mixed_precision bf16 or no"
         raise DuoError("an eraser that is wrapped is trained without the loss scaling that fp16 needs", hint=hint)
-    cache = _cache(context, file)
-    _save_memory(context)
-    with trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets) as tensors:
-        descent = Descent(
-            tensors,
-            functools.partial(_loss, context, cache),
-            settings.max_train_steps,
-            settings.learning_rate,
-            settings.lr_scheduler,
-            settings.adam_weight_decay,
-            settings.max_grad_norm,
-        )
-        yield Course(descent, lambda folder, described: save_adapter(model, folder, described))
+    with adapter_course(context, functools.partial(_loss, context, _cache(context, file))) as course:
+        yield course
 
 
 def _loss(context: EraserContext, cache: Cache, step: int) -> Tensor:
     """The mean loss of a step's batches, a scalar."""
     import torch
 
-    from ...families.load import DTYPES
+    from .course import autocast
     from .step import make_batch, terms_of
 
     model, settings = context.model, context.options
     size, count = settings.train_batch_size, settings.gradient_accumulation_steps
     firsts = range(step * count * size, (step + 1) * count * size, size)
-    half = settings.mixed_precision != "no"
-    with torch.autocast(model.device.type, DTYPES[settings.mixed_precision] if half else None, enabled=half):
+    with autocast(model, settings):
         batches = [make_batch(cache, model, list(range(i, i + size)), settings, context.seed) for i in firsts]
         losses = [terms_of(model, None, batch, settings).loss for batch in batches]
     return torch.stack(losses).mean()

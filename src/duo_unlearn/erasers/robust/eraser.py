@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -26,31 +26,14 @@ NO_FP16: Final = "loss scaling does not reach the search"
 
 @contextlib.contextmanager
 def _course(context: EraserContext) -> Iterator[Course]:
-    from ...edits.files import save_adapter
-    from ..descent import Descent
-    from ..trained_adapter import trained_adapter
+    from ..duo.course import adapter_course
     from .loss import RobustLoss
 
-    model, settings = context.model, context.options
-    if next(model.denoiser.parameters()).dtype == torch.float16:
+    if next(context.model.denoiser.parameters()).dtype == torch.float16:
         raise DuoError("robust-duo is not trained in fp16", got=NO_FP16, hint="--mixed_precision bf16 or no")
-    if settings.gradient_checkpointing:
-        denoiser: Any = model.denoiser
-        denoiser.enable_gradient_checkpointing()
-    with trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets) as tensors:
-        loss = RobustLoss(context)
-        descent = Descent(
-            tensors,
-            loss,
-            settings.max_train_steps,
-            settings.learning_rate,
-            settings.lr_scheduler,
-            settings.adam_weight_decay,
-            settings.max_grad_norm,
-            memory=loss.memory,
-            notes=loss.notes,
-        )
-        yield Course(descent, lambda folder, described: save_adapter(model, folder, described))
+    loss = RobustLoss(context)
+    with adapter_course(context, loss, loss.memory, loss.notes) as course:
+        yield course
 
 
 def _why_not(_family: Family) -> str | None:

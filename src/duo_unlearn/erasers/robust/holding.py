@@ -16,7 +16,7 @@ from ...edits.interface import edits_off
 from ...edits.lora import adapters_off
 from ...families.denoising import predict_noised
 from ...families.interface import Conditioning, Moments, Words, joined
-from ..captioned import both_sides, kept_pictures
+from ..captioned import kept_pictures
 from ..descent import generator_of
 from ..interface import EraserContext
 from ..pictures import noised
@@ -27,20 +27,19 @@ from .texts import Texts, read
 class Holding:
     """Draws pictures that must stay, and gives the distance on them."""
 
-    def __init__(self, context: EraserContext, texts: Texts) -> None:
+    def __init__(self, context: EraserContext, safe: Moments, texts: Texts) -> None:
         self.model, self.seed, self.texts = context.model, context.seed, texts
         self.settings: RobustSettings = context.options
-        _, safe = both_sides(context)
-        means, stds, captions = [safe.moments.mean], [safe.moments.std], list(safe.captions)
+        self.to_original = self.settings.hold_to == "original" and bool(self.model.switches)
+        self.moments, self.captions = safe, texts.safe
+        prompts = [pair.safe_prompt or "" for pair in context.pairs]
         if self.settings.keep:
             kept = kept_pictures(context, self.settings.keep, self.settings.keep_steps, self.settings.keep_guidance)
-            means, stds = [*means, kept.moments.mean], [*stds, kept.moments.std]
-            captions += kept.captions
-        self.moments = Moments(torch.cat(means), torch.cat(stds))
-        self.captions = read(self.model, captions)
-        self.to_original = self.settings.hold_to == "original" and bool(self.model.switches)
+            self.moments = Moments(*(torch.cat(parts) for parts in zip(safe, kept.moments, strict=True)))
+            prompts += kept.captions
+            self.captions = read(self.model, prompts)
         with edits_off(self.model):
-            self.original = read(self.model, captions) if self.to_original else self.captions
+            self.original = read(self.model, prompts) if self.to_original else self.captions
 
     def __call__(self, step: int) -> Tensor:
         """L_hold of a step, a scalar."""

@@ -18,8 +18,8 @@ from ...edits.interface import edits_off
 from ...edits.lora import adapters_off
 from ...families.denoising import Noised, predict_noised
 from ...families.interface import Conditioning, joined
-from ...families.load import DTYPES
 from ..descent import generator_of
+from ..duo.course import autocast
 from ..duo.objective import Terms
 from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
 from ..interface import EraserContext
@@ -42,7 +42,7 @@ class RobustLoss:
         self.settings: RobustSettings = context.options
         self.cache = pair_latents(context)
         self.texts = Texts(self.model, context.pairs, self.settings.captions)
-        self.holding = Holding(context, self.texts) if self.settings.hold_weight else None
+        self.holding = Holding(context, self.cache.safe, self.texts) if self.settings.hold_weight else None
         self.memory: dict[str, Tensor] = {}
         self.notes: dict[str, float] = {}
         self.bank = self._bank() if self.settings.captions.bank else None
@@ -60,10 +60,7 @@ class RobustLoss:
 
     def __call__(self, step: int) -> Tensor:
         """The scalar loss."""
-        half = self.settings.mixed_precision != "no"
-        with torch.autocast(
-            self.model.device.type, DTYPES[self.settings.mixed_precision] if half else None, enabled=half
-        ):
+        with autocast(self.model, self.settings):
             terms = self.terms(step)
             held = self.holding(step) if self.holding is not None else torch.zeros(())
         names = ["preference", "safe_margin", "unsafe_margin", "accuracy"]
@@ -82,9 +79,8 @@ class RobustLoss:
         generator = generator_of(self.seed, "captions", step)
         # A searched prompt brings the pair that it was searched on.
         drawn = self.prompts.draw(kinds.count("search"), generator) if self.prompts is not None else []
-        left = list(drawn)
-        pairs = self.prompts.pairs if self.prompts is not None else []
-        chosen = [pairs[left.pop(0)] if k == "search" else pair for k, pair in zip(kinds, chosen, strict=True)]
+        brought = iter([self.prompts.pairs[prompt] for prompt in drawn] if self.prompts is not None else [])
+        chosen = [next(brought) if kind == "search" else pair for kind, pair in zip(kinds, chosen, strict=True)]
         draws = draw(samples, self.cache.safe.mean.shape[1:], settings, self.seed)
         members = noised_members(self.cache, self.model, chosen, draws)
         if drawn and settings.search.steps:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...families.denoising import predict_noised
 from ...families.interface import Conditioning, Model, Tokens
 from ...families.inversion import gradient
-from ...families.tokens import plain_tokens, sequence, vocabulary, word_ids
+from ...families.tokens import nearest_tokens, plain_tokens, sequence, vocabulary, word_ids
 from .settings import SearchSettings
 
 
@@ -110,9 +110,7 @@ class Prompts:
         """Token ids, (prompt, token), and the input row of each: nearest tokens', or the vectors of soft forms."""
         device = self.model.device
         free, soft, used = self.free[list(chosen)].to(device), self.soft[list(chosen)].to(device), self._used(chosen)
-        nearest = self.plain.to(device)[
-            (torch.nn.functional.normalize(vectors, dim=-1) @ self.directions.to(device).T).argmax(dim=-1)
-        ]
+        nearest = nearest_tokens(vectors, self.plain.to(device), self.directions.to(device))
         ids = self.ids[list(chosen)].to(device).masked_scatter(free, nearest[used])
         rows = self.words.to(device)[ids]
         own = torch.zeros_like(rows).masked_scatter(free.unsqueeze(-1), vectors[used])

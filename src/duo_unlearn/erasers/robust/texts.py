@@ -50,7 +50,7 @@ class Texts:
     def read(self, words: Words) -> Conditioning:
         """One prompt through the text encoders as they stand, without gradient, float32, on the CPU."""
         with torch.no_grad():
-            return self.model.condition(words).map(_kept)
+            return self.model.condition(words).map(_on_cpu)
 
     def random(self, generator: torch.Generator) -> Conditioning:
         """Random words, read."""
@@ -61,11 +61,12 @@ def read(model: Model, prompts: Sequence[str]) -> Conditioning:
     """Prompts through the text encoders as they stand, float32, on the CPU; each distinct one is read once."""
     distinct = sorted(set(prompts))
     parts = [model.condition(distinct[i : i + BATCH]) for i in range(0, len(distinct), BATCH)]
-    found = joined([part.map(_kept) for part in parts])
-    return found.rows([distinct.index(prompt) for prompt in prompts])
+    found = joined([part.map(_on_cpu) for part in parts])
+    rows = {prompt: row for row, prompt in enumerate(distinct)}
+    return found.rows([rows[prompt] for prompt in prompts])
 
 
-def _kept(tensor: Tensor) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().float().cpu()
 
 
