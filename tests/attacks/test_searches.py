@@ -16,7 +16,7 @@ from duo_unlearn.attacks.interface import Finding, Findings, Preset, Target, req
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.search import concept_vector
 from duo_unlearn.edits.lora import attach, detach
-from duo_unlearn.families.interface import Inverted, SampleRequest, Tokens
+from duo_unlearn.families.interface import Inverted, Model, SampleRequest, Tokens
 from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from duo_unlearn.records import Prompt
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
@@ -69,6 +69,28 @@ def test_tokens_in_place_of_a_word_are_that_word(whole: Target) -> None:
     other[0, 2] = word_ids(model, "boat")[0]
     rows = vocabulary(model)[ids[:, 2:3]]
     torch.testing.assert_close(model.condition(Tokens(other, rows, first=2)).text, text)
+
+
+def test_ring_a_bell_measures_no_candidate_twice_and_finds_the_same(
+    whole: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, target = whole.model, whole.model.condition(["a knight holding a sword"]).text[0] + 0.5
+    measured: list[tuple[int, ...]] = []
+    plain = ring_a_bell.distances
+
+    def counted(model: Model, target: Tensor, candidates: Tensor) -> Tensor:
+        measured.extend(tuple(ids) for ids in candidates.tolist())
+        return plain(model, target, candidates)
+
+    monkeypatch.setattr(ring_a_bell, "distances", counted)
+    with torch.no_grad():
+        ids, distance = ring_a_bell.evolve(model, target, population=16, generations=30, tokens=8, seed=1)
+    assert len(set(measured)) == len(measured) < 16 + 30 * 8
+    monkeypatch.setattr(ring_a_bell, "_Fitness", lambda model, target: lambda rows: plain(model, target, rows))
+    with torch.no_grad():
+        again, exact = ring_a_bell.evolve(model, target, population=16, generations=30, tokens=8, seed=1)
+    assert again == ids
+    assert exact == pytest.approx(distance, rel=1e-5)
 
 
 @pytest.mark.slow

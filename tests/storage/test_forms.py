@@ -37,6 +37,8 @@ def refused(path: Path, content: str | bytes) -> str:
         "a: [1",
         "a: " + "[" * 10_000,
         "a: " + "{b: " * 5_000,
+        "[" * 400_000,  # libyaml composes this by recursion in C, and would end the process
+        "- " * 400_000,
         "\n".join(" " * i + "a:" for i in range(1200)),
         "a: 2026-13-45",
         "a: " + "9" * 5000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -76,6 +77,7 @@ def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """What renders the pages: every text is escaped, and a name that is not given is an error."""
     environment = jinja2.Environment(
