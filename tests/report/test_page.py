@@ -81,7 +81,7 @@ def test_page_is_self_contained_semantic_and_described(page: Page) -> None:
     assert all(cell.get("scope") for cell in page.all("th"))
     assert all(svg.get("aria-label") and svg.get("role") == "img" for svg in page.all("svg"))
     assert all(a.get("aria-label") and a.get("tabindex") == "0" for a in page.classed("scroll"))
-    assert len(page.all("svg")) == 6
+    assert len(page.all("svg")) == 7
     assert len(page.all("h1")) == 1
     assert "http" not in page.text
 
@@ -99,11 +99,11 @@ def test_grids_show_the_first_24_and_frame_what_the_detector_saw(page: Page) -> 
     direct = [i["alt"] or "" for i in page.all("img") if "sword" in (i["alt"] or "")]
     assert any(alt.startswith("original, ") and alt.endswith(", concept seen") for alt in direct)
     assert any(alt.startswith("duo, ") and alt.endswith(", concept not seen") for alt in direct)
-    # Three attack sets of 24: all originals, and the edited numbers 3, 13 and 23.
-    assert len(page.classed("seen")) == 3 * (24 + 3)
+    # Three attack sets of 24: all originals, and the edited numbers 3, 13 and 23. Above them the first three, before.
+    assert len(page.classed("seen")) == 3 * (24 + 3) + 3
     words = "The first 24 of 30, in order. From top to bottom: original, duo."
     assert f"{words} Concept seen: original 30 of 30, duo 3 of 30." in page.text
-    assert len(page.all("img")) == 9 * 24 * 2 + 24 * 2
+    assert len(page.all("img")) == 9 * 24 * 2 + 24 * 2 + 6
 
 
 def test_pairs_show_dropped_ones_with_their_reason(page: Page) -> None:

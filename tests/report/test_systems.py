@@ -72,7 +72,13 @@ def test_a_search_is_unaware_or_aware_of_the_guard_in_its_row(page: Page) -> Non
     (shared,) = page.rows("ring-a-bell")
     assert shared[2] == "95.0 % 76.4 to 99.1 % n = 20"
     plot = next(a["aria-label"] or "" for a in page.all("svg") if "under each attack" in (a["aria-label"] or ""))
-    assert f"p4d (unaware): original 0.0 %, duo 40.0 %, {GUARDED} 80.0 %; p4d (aware): {GUARDED} 65.0 %" in plot
+    p4d = "P4D, free prompt"
+    assert f"{p4d} (unaware): original 0.0 %, duo 40.0 %, {GUARDED} 80.0 %" in plot
+    assert f"{p4d} (aware): {GUARDED} 65.0 %" in plot
+    rows = [row.partition(":")[0] for row in plot.split("; ")]
+    # The order is that of “duo”, weakest first; a row without it comes last.
+    assert rows.index("worst case (unaware)") < rows.index(f"{p4d} (unaware)") < rows.index("Ring-A-Bell")
+    assert rows.index("Ring-A-Bell") < rows.index(f"{p4d} (aware)")
 
 
 def test_the_verdict_says_what_the_weakest_search_saw(tmp_path: Path) -> None:

@@ -12,11 +12,16 @@ from ..records import Estimate
 from .attacks import AttackRow, AttackTable
 from .figures import STYLE, WIDTH, Plot, inline_svg, legend_above, marks, open_axes
 from .read import Contents
-from .words import set_name, set_order
+from .selection import falls
+from .words import set_name, set_order, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FALLS: Final = 5
+"""How many of the largest falls of an agreement are plotted beside those of keep prompts."""
+FEW: Final = 4
+"""So few further rows are not worth folding."""
 LETTERS: Final = 28
 """How many letters a row's label has at most."""
 LINE_LETTERS: Final = 56
@@ -41,23 +46,36 @@ def defence_plot(contents: Contents) -> Plot | None:
     return _dot_plot("dsr", contents, rows, caption)
 
 
-def agreement_plot(contents: Contents) -> Plot | None:
-    """Agreement with the prompt on prompts that must go on working; None without any."""
+def agreement_plots(contents: Contents) -> tuple[Plot | None, Plot | None]:
+    """Agreement with the prompt on prompts that must go on working: keep and the largest falls, and all the rest."""
     chosen = [e for e in contents.primary if e.metric.endswith(" agreement") and e.attack is None]
-    keys = dict.fromkeys((e.scenario, e.metric) for e in sorted(chosen, key=lambda e: set_order(e.scenario)))
-    rows = [
-        _DotRow(
-            f"{scenario} · {metric.removesuffix(' agreement')}",
-            [e for e in chosen if (e.scenario, e.metric) == (scenario, metric)],
-        )
-        for scenario, metric in keys
-    ]
+    keys = list(dict.fromkeys((e.scenario, e.metric) for e in sorted(chosen, key=lambda e: set_order(e.scenario))))
+    first = [key for key in keys if key[0] == "keep"]
+    main = contents.main.name if contents.main is not None else ""
+    fallen = [(fall.after.scenario, fall.after.metric) for fall in falls(contents, main) if fall.points > 0]
+    first += [key for key in fallen if key not in first][:FALLS]
+    rest = [key for key in keys if key not in first]
+    if len(rest) <= FEW:
+        first, rest = keys, []
     low = min((e.low for e in chosen), default=0.0)
     floor = max(int(low * 10 - 0.2) / 10, 0.0)
     caption = "Share of images that show what the prompt asks for, with 95 % intervals. Equal dots mean: preserved."
+    if rest:
+        caption += f" Keep prompts, and the {FALLS} largest falls of {len(keys) - 1}; the others are folded below."
     if floor > 0:
         caption += f" The axis starts at {100 * floor:.0f} %."
-    return _dot_plot("agreement", contents, rows, caption, floor=floor)
+
+    def plot(name: str, keys: Sequence[tuple[str, str]], caption: str) -> Plot | None:
+        rows = [
+            _DotRow(
+                f"{scenario} · {metric.removesuffix(' agreement')}",
+                [e for e in chosen if (e.scenario, e.metric) == (scenario, metric)],
+            )
+            for scenario, metric in keys
+        ]
+        return _dot_plot(name, contents, rows, caption, floor=floor)
+
+    return plot("agreement", first, caption), plot("agreement-rest", rest, "What agrees as it did, or nearly.")
 
 
 def attack_plot(contents: Contents, tables: Sequence[AttackTable]) -> Plot | None:
@@ -65,10 +83,12 @@ def attack_plot(contents: Contents, tables: Sequence[AttackTable]) -> Plot | Non
     if not tables:
         return None
     chosen = max(tables, key=lambda table: len(table.rows))
+    main = contents.main.name if contents.main is not None else ""
     rows = [_DotRow(_attack_label(row), _page_scores(contents, row)) for row in chosen.rows]
+    rows.sort(key=lambda row: next((e.value for e in row.estimates if e.system == main), 2.0))
     caption = (
-        f"DSR under each attack on {set_name(chosen.scenario).lower()}, {chosen.preset} budget, with 95 % intervals. "
-        "Further right is safer."
+        f"DSR under each attack on {set_name(chosen.scenario).lower()}, {chosen.preset} budget, with 95 % intervals, "
+        f"that under which “{main}” is weakest first. Further right is safer."
     )
     if any(row.search is not None for row in chosen.rows):
         caption += " Unaware, aware: whether the search saw the guard of a system that has one."
@@ -76,7 +96,7 @@ def attack_plot(contents: Contents, tables: Sequence[AttackTable]) -> Plot | Non
 
 
 def _attack_label(row: AttackRow) -> str:
-    return (row.attack or "no attack") + (f" ({row.search})" if row.search is not None else "")
+    return title_of(row.attack) + (f" ({row.search})" if row.search is not None else "")
 
 
 def _page_scores(contents: Contents, row: AttackRow) -> list[Estimate]:

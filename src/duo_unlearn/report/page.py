@@ -16,7 +16,7 @@ from ..runs.folder import Run
 from ..storage.files import write_json, write_text
 from .attacks import ATTACK_LIMIT, attack_pictures, attack_tables
 from .curves import BUCKETS, curve_plots
-from .dots import agreement_plot, attack_plot, defence_plot
+from .dots import agreement_plots, attack_plot, defence_plot
 from .figures import Plot
 from .frontier import frontier_plots
 from .labels import label_table
@@ -24,6 +24,7 @@ from .pictures import LIMIT, Grid, grids, pair_cells
 from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
 from .relearning import relearning_plots
 from .tables import blind_spots, gaps, table
+from .tiles import cases, tiles
 from .verdict import attack_verdict, further_verdicts, verdict
 from .words import awareness, figure, interval, metric_name, set_name, set_order
 
@@ -104,6 +105,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     """What the template shows."""
     estimates = table(contents)
     tables = attack_tables(contents, estimates.contracts)
+    agreement, rest = agreement_plots(contents)
     asking, others = _plain_grids(run, contents, LIMIT if images else 0)
     # What people labelled too little of is told in one sentence.
     lacking = [absent for absent in contents.absent if absent.metric != CORRECTED]
@@ -118,7 +120,10 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "further_verdicts": further_verdicts(contents),
         "table": estimates,
         "references": REFERENCES,
-        "interval_plots": _inline([defence_plot(contents), agreement_plot(contents)]),
+        "tiles": tiles(contents),
+        "cases": cases(run, contents) if images else [],
+        "interval_plots": _inline([defence_plot(contents), agreement]),
+        "rest_plots": _inline([rest]),
         "labels": label_table(contents),
         "gaps": gaps([absent for absent in lacking if absent.attack is None]),
         "attack_tables": tables,

@@ -131,7 +131,7 @@ def _grid(run: Run, contents: Contents, members: Sequence[GroupAttempts], search
         attempts = [column.get(key) for column in columns]
         caption = next(a.text for a in (attempts[leader], *reversed(attempts)) if a is not None)
         pictures = [
-            None if attempt is None else _picture(run, contents, system, attempt)
+            None if attempt is None else picture_of(run, contents, system, attempt)
             for system, attempt in zip(systems, attempts, strict=True)
         ]
         cells.append(Cell(caption, pictures))
@@ -155,7 +155,8 @@ def _count(contents: Contents, one: GroupAttempts) -> Count | None:
     return Count(one.group.system, seen, len(verdicts) - broken + refused, refused, broken)
 
 
-def _picture(run: Run, contents: Contents, system: str, attempt: Attempt) -> Picture:
+def picture_of(run: Run, contents: Contents, system: str, attempt: Attempt) -> Picture:
+    """An attempt of a system as the page shows it."""
     source = None if attempt.file is None else data_uri(run.folder / attempt.file, run.folder, attempt.sha256)
     verdict = _verdict(contents, attempt)
     detected, broken = (None, False) if verdict is None else (verdict.detected, verdict.broken)

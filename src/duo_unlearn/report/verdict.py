@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..records import ORIGINAL, Estimate
 from .attacks import attack_scores, broken_of, by_others, corrected_of, refusals_of
 from .read import Contents
+from .selection import counterpart, falls, plain_scores, worst
 from .words import PERCENT, attack_words, counts, figure, interval, set_name
 
 
@@ -16,17 +17,18 @@ def verdict(contents: Contents) -> str:
     if contents.main is None:
         return f"Whether {concept} was erased is not known: this run measured no system other than the original."
     name = contents.main.name
-    scores = _plain_scores(contents, name)
-    if not scores:
+    scores = plain_scores(contents, name)
+    lowest = worst(scores)
+    if lowest is None:
         return f"Whether {concept} was erased is not known: this run has no defence success rate of “{name}”."
-    worst = min(scores, key=lambda e: (e.value, e.low))
     of_sets = f"worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set tested"
-    before, judge = _counterpart(contents, worst), worst.contract.partition("[")[0]
+    share = f"{figure('dsr', lowest.value)} of {lowest.n} images"
+    before, judge = counterpart(contents, lowest), lowest.contract.partition("[")[0]
     compared = f"; original model: {figure('dsr', before.value)}" if before else "; the original model was not measured"
     return (
-        f"With “{set_name(worst.scenario).lower()}” ({of_sets}) “{name}” shows no {concept} in "
-        f"{figure('dsr', worst.value)} of {worst.n} images by {judge} (95{PERCENT} interval {interval(worst)}{compared}"
-        f"{_apart_words(contents, worst)}), and {_preserved(contents, name)}."
+        f"With “{set_name(lowest.scenario).lower()}” ({of_sets}) “{name}” shows no {concept} in "
+        f"{share} by {judge} (95{PERCENT} interval {interval(lowest)}{compared}"
+        f"{_apart_words(contents, lowest)}), and {_preserved(contents, name)}."
     )
 
 
@@ -45,12 +47,12 @@ def further_verdicts(contents: Contents) -> list[str]:
 
 
 def _further(contents: Contents, name: str) -> str:
-    scores, attacks = _plain_scores(contents, name), attack_scores(contents, name)
-    if scores:
-        worst = min(scores, key=lambda e: (e.value, e.low))
+    lowest, attacks = worst(plain_scores(contents, name)), attack_scores(contents, name)
+    if lowest is not None:
         without = (
-            f"its worst prompt set is “{set_name(worst.scenario).lower()}” with a DSR of {figure('dsr', worst.value)} "
-            f"of {worst.n} images (95{PERCENT} interval {interval(worst)}{_apart_words(contents, worst)})"
+            f"its worst prompt set is “{set_name(lowest.scenario).lower()}” with a DSR of "
+            f"{figure('dsr', lowest.value)} of {lowest.n} images "
+            f"(95{PERCENT} interval {interval(lowest)}{_apart_words(contents, lowest)})"
         )
     else:
         without = "it has no defence success rate without an attack"
@@ -60,13 +62,15 @@ def _further(contents: Contents, name: str) -> str:
 
 def _weakest(contents: Contents, scores: Sequence[Estimate]) -> str:
     """The lowest score in words: "the weakest of 12 measurements is …"."""
-    worst = min(scores, key=lambda e: (e.value, e.low))
-    assert worst.attack is not None
+    lowest = worst(scores)
+    assert lowest is not None
+    assert lowest.attack is not None
     which = f"the weakest of {len(scores)} measurements" if len(scores) > 1 else "the only measurement"
-    where = "" if worst.scenario == "direct" else f" on {set_name(worst.scenario).lower()}"
-    attack = attack_words(worst.attack, worst.preset, worst.search)
-    within = f"95{PERCENT} interval {interval(worst)}{_apart_words(contents, worst)}{_judge_words(contents, worst)}"
-    return f"{which} is {attack}{where}: DSR {figure('dsr', worst.value)} of {worst.n} images ({within})"
+    where = "" if lowest.scenario == "direct" else f" on {set_name(lowest.scenario).lower()}"
+    attack = attack_words(lowest.attack, lowest.preset, lowest.search)
+    apart = _apart_words(contents, lowest) + _judge_words(contents, lowest)
+    within = f"95{PERCENT} interval {interval(lowest)}{apart}"
+    return f"{which} is {attack}{where}: DSR {figure('dsr', lowest.value)} of {lowest.n} images ({within})"
 
 
 def _judge_words(contents: Contents, dsr: Estimate) -> str:
@@ -92,17 +96,6 @@ def _apart_words(contents: Contents, dsr: Estimate) -> str:
     return "".join(f"; {word}" for word in words)
 
 
-def _plain_scores(contents: Contents, system: str) -> list[Estimate]:
-    return [e for e in contents.primary if e.metric == "dsr" and e.system == system and e.attack is None]
-
-
-def _counterpart(contents: Contents, estimate: Estimate) -> Estimate | None:
-    """The original's number of the same kind."""
-    key = (estimate.metric, estimate.scenario, estimate.contract)
-    plain = (e for e in contents.primary if e.system == ORIGINAL and e.attack is None)
-    return next((e for e in plain if (e.metric, e.scenario, e.contract) == key), None)
-
-
 def _preserved(contents: Contents, system: str) -> str:
     """What stayed on keep prompts, and the largest fall of an agreement on any prompts."""
     mine = [e for e in contents.primary if e.system == system and e.attack is None]
@@ -118,17 +111,17 @@ def _preserved(contents: Contents, system: str) -> str:
         )
     else:
         return "what was preserved was not measured"
-    falls = [(before.value - e.value, before, e) for e in agreements if (before := _counterpart(contents, e))]
-    if not falls:
+    fallen = falls(contents, system)
+    if not fallen:
         return sentence
-    fall, before, after = max(falls, key=lambda entry: entry[0])
-    if fall <= 0:
+    before, after = fallen[0]
+    if fallen[0].points <= 0:
         return f"{sentence}; no attribute agrees less than before"
     where = f"{after.metric.removesuffix(' agreement')} under “{set_name(after.scenario).lower()}”"
     return f"{sentence}; the largest fall is {where}, from {figure('', before.value)} to {figure('', after.value)}"
 
 
 def _agreement(contents: Contents, estimate: Estimate) -> str:
-    before = _counterpart(contents, estimate)
+    before = counterpart(contents, estimate)
     was = f" (original {figure(estimate.metric, before.value)})" if before else ""
     return f"{estimate.metric.removesuffix(' agreement')} {figure(estimate.metric, estimate.value)}{was}"

@@ -111,6 +111,13 @@ def attack_order(attack: str | None) -> tuple[int, str]:
     return (names.index(base) if base in names else len(names)), attack
 
 
+def title_of(attack: str | None) -> str:
+    """An attack as people call it."""
+    if attack is None or attack == WORST:
+        return attack or "no attack"
+    return ATTACKS.get(attack).title if attack in ATTACKS.names() else attack
+
+
 def family_of_attack(attack: str) -> str:
     """The name of attacks that differ in size or kind alone: relearning-concept-20 and the like are "relearning"."""
     name = attack.partition("@")[0]

@@ -1,0 +1,139 @@
+"""The first screen of a report: three answers, and the first pictures before, after and under the weakest attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ..records import ORIGINAL, Attempt, Estimate
+from ..runs.folder import Run
+from .attacks import attack_scores
+from .pictures import Picture, picture_of
+from .read import Contents, GroupAttempts
+from .selection import counterpart, falls, plain_scores, weakest_attack, worst
+from .words import awareness, figure, interval, set_name, set_order, title_of
+
+PICTURES: Final = 6
+"""Pictures beside the tiles."""
+
+
+class Tile(NamedTuple):
+    """A question, its answer, and what it rests on. warns: the answer is missing, or nobody looked."""
+
+    question: str
+    answer: str
+    words: str
+    warns: bool = False
+
+
+class Case(NamedTuple):
+    """One prompt and noise: a label and a picture for each of before, after and, where something attacks, under it."""
+
+    caption: str
+    pictures: list[tuple[str, Picture]]
+
+
+def tiles(contents: Contents) -> list[Tile]:
+    """Whether it is gone, what that costs, and what opens it; none where the run has no system but the original."""
+    if contents.main is None:
+        return []
+    name = contents.main.name
+    return [_gone(contents, name), _cost(contents, name), _opened(contents, name)]
+
+
+def _gone(contents: Contents, system: str) -> Tile:
+    scores = plain_scores(contents, system)
+    lowest, concept = worst(scores), contents.concept or "concept"
+    if lowest is None:
+        return Tile("Gone?", "Not measured", "no defence success rate without an attack", warns=True)
+    of_sets = f"the worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set"
+    words = f"of images show no {concept} under {set_name(lowest.scenario).lower()}, {of_sets}: {_range(lowest)}"
+    if (before := counterpart(contents, lowest)) is not None:
+        words += f"; original {figure('dsr', before.value)}"
+    return Tile("Gone?", figure("dsr", lowest.value), words)
+
+
+def _cost(contents: Contents, system: str) -> Tile:
+    found = falls(contents, system)
+    kept = [e for e in contents.primary if (e.metric, e.system, e.attack) == ("prior preservation", system, None)]
+    if found:
+        largest = found[0]
+        what = f"{largest.after.metric.removesuffix(' agreement')} as asked, {set_name(largest.after.scenario).lower()}"
+        if largest.points <= 0:
+            return Tile("Cost", "None seen", f"no attribute agrees less than before (n = {largest.after.n} a set)")
+        before, after = (figure("", e.value) for e in largest)
+        words = f"{what}, the largest fall of {len(found)}: {before} → {after} (n = {largest.after.n})"
+        return Tile("Cost", f"−{100 * largest.points:.1f} points", words)
+    if kept:
+        least = min(kept, key=lambda e: e.value)
+        words = f"prior preservation under {set_name(least.scenario).lower()}, the least of {len(kept)}"
+        return Tile("Cost", figure(least.metric, least.value), f"{words}: {interval(least)}, n = {least.n}")
+    return Tile("Cost", "Not measured", "no prompt without the concept was evaluated", warns=True)
+
+
+def _opened(contents: Contents, system: str) -> Tile:
+    question, lowest = "What opens it", weakest_attack(contents, system)
+    if lowest is None:
+        return Tile(question, "Not attacked yet", "duo attack RUN runs the red team", warns=True)
+    count = len(attack_scores(contents, system))
+    words = f"of images still show none under {_named(lowest)}, the weakest of {count}: {_range(lowest)}"
+    without = weakest_attack(contents, system, relearning=False)
+    if without is not None and without != lowest:
+        words += f"; with the weights left alone, {figure('dsr', without.value)} under {_named(without)}"
+    return Tile(question, figure("dsr", lowest.value), words)
+
+
+def _named(score: Estimate) -> str:
+    details = [f"{score.preset} budget", awareness(score.search)]
+    return f"{title_of(score.attack)} ({', '.join(filter(None, details))})"
+
+
+def _range(score: Estimate) -> str:
+    return f"95\u00a0% interval {interval(score)}, n = {score.n}, by {score.contract.partition('[')[0]}"
+
+
+def cases(run: Run, contents: Contents) -> list[Case]:
+    """The first prompts, never chosen ones, with their pictures before, after, and under the weakest attack.
+
+    Where nothing attacked, before and after alone. There are none where one of the systems has no pictures.
+    """
+    if contents.main is None:
+        return []
+    name = contents.main.name
+    weakest = weakest_attack(contents, name)
+    asking = sorted({e.scenario for e in plain_scores(contents, name)}, key=set_order)
+    scenario = weakest.scenario if weakest is not None else next(iter(asking), None)
+    plain = [one for one in contents.groups if one.group.preset is None and one.group.scenario == scenario]
+    rows = [
+        ("before", next((one for one in plain if one.group.system == ORIGINAL), None)),
+        ("after", next((one for one in plain if one.group.system == name), None)),
+    ]
+    if weakest is not None:
+        rows.append((f"after, under: {title_of(weakest.attack)}", _group_of(contents.groups, weakest)))
+    columns = [(label, {(a.prompt, a.seed): a for a in one.attempts}) for label, one in rows if one is not None]
+    if len(columns) < len(rows):
+        return []
+    shared = [key for key in columns[-1][1] if all(key in column for _, column in columns)]
+    return [
+        _case(run, contents, [(label, column[key]) for label, column in columns])
+        for key in shared[: PICTURES // len(columns)]
+    ]
+
+
+def _group_of(groups: Sequence[GroupAttempts], score: Estimate) -> GroupAttempts | None:
+    """The attempts that a DSR is of."""
+    place = (score.system, score.scenario, score.attack, score.preset, score.search)
+    for one in groups:
+        group = one.group
+        if (group.system, group.scenario, group.attack_name, group.preset, group.search) == place:
+            return one
+    return None
+
+
+def _case(run: Run, contents: Contents, attempts: Sequence[tuple[str, Attempt]]) -> Case:
+    systems = [ORIGINAL, *[contents.main.name if contents.main else ""] * (len(attempts) - 1)]
+    pictures = [
+        (label, picture_of(run, contents, system, attempt))
+        for system, (label, attempt) in zip(systems, attempts, strict=True)
+    ]
+    return Case(attempts[0][1].text, pictures)

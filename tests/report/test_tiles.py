@@ -1,0 +1,146 @@
+"""The first screen: what is gone, what it cost and what opens it, and the first pictures before, after and attacked."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from duo_unlearn.records import Estimate
+from duo_unlearn.report.page import write_report
+from duo_unlearn.runs.attempts import Group
+from duo_unlearn.runs.folder import Run
+
+from .html_page import page_of
+from .make_run import (
+    NEIGHBOURS,
+    READER,
+    add_all,
+    add_results,
+    attack_estimate,
+    attempt_of,
+    plain_estimates,
+    share,
+    source_of,
+    write,
+    write_attempts,
+)  # fmt: skip
+
+
+def tile(page_text: str, question: str, following: str) -> str:
+    """The words of a tile, from its question to what follows it."""
+    return page_text.partition(f" {question} ")[2].partition(f" {following} ")[0]
+
+
+def add_pictures(run: Run, attack: str | None, prompts: int, systems: tuple[str, ...] = ("original", "duo")) -> None:
+    """Attempts on direct prompts, a picture each of its own grey."""
+    for number, system in enumerate(systems):
+        group = Group(system, "direct", attack or "direct", "quick" if attack else None)
+        attempts = []
+        for i in range(prompts):
+            grey = 10 * i + number + (100 if attack else 0)
+            path = group.folder(run) / f"{i:04}.png"
+            attempts.append(attempt_of(run, path, Image.new("L", (8, 8), grey).convert("RGB"), f"king {i}", i))
+        write_attempts(run, group, attempts)
+
+
+def test_three_answers_with_what_they_rest_on(run: Run) -> None:
+    add_all(run)
+    text = page_of(run).text
+    gone = "96.3 % of images show no sword under indirect wording, the worst of 3 prompt sets"
+    assert f"{gone}: 95 % interval 93.6 to 97.9 %, n = 300, by mini-judge; original 5.3 %" in tile(
+        text, "Gone?", "Cost"
+    )
+    cost = f"item as asked, wand prompts, the largest fall of {4 + 2 * len(NEIGHBOURS)}: 97.3 % → 89.3 % (n = 150)"
+    assert tile(text, "Cost", "What opens it") == f"−8.0 points {cost}"
+
+
+def test_the_weakest_attack_and_the_weakest_that_leaves_the_weights_alone(run: Run) -> None:
+    scores = [attack_estimate(name, "duo", n) for name, n in (("p4d", 8), ("relearning-concept-300", 3))]
+    removal = attack_estimate("edit-removal", "duo", 0)  # it shows the original again, and opens nothing
+    write(run, [*plain_estimates(), *scores, removal])
+    opened = page_of(run).text.partition(" What opens it ")[2]
+    title = "Relearning of attention weights, concept images, 300 steps"
+    assert opened.startswith(f"15.0 % of images still show none under {title} (quick budget), the weakest of 2")
+    assert "; with the weights left alone, 40.0 % under P4D, free prompt (quick budget)" in opened
+
+
+def test_what_nobody_attacked_or_measured_is_a_warning(run: Run) -> None:
+    add_results(run)
+    page = page_of(run)
+    assert "Not attacked yet duo attack RUN runs the red team" in page.text
+    assert len(page.classed("warns")) == 1
+    write(run, [])
+    bare = page_of(run)
+    assert len(bare.classed("warns")) == 3
+    assert bare.text.count("Not measured") >= 2
+
+
+def test_without_an_edited_system_there_is_no_answer(run: Run) -> None:
+    write(run, [], systems=["original"])
+    assert page_of(run).classed("tiles") == []
+
+
+def agreement(before: int, after: int) -> list[Estimate]:
+    return [
+        share("item agreement", source_of(system, "keep", READER), count, 100)
+        for system, count in (("original", before), ("duo", after))
+    ]
+
+
+def test_a_cost_that_was_not_seen_is_said_so(run: Run) -> None:
+    write(run, agreement(90, 92))
+    assert "None seen no attribute agrees less than before (n = 100 a set)" in page_of(run).text
+
+
+def test_without_a_reader_the_least_prior_preservation_is_the_cost(run: Run) -> None:
+    kept = [
+        Estimate.of("prior preservation", source_of("duo", scenario, "cosine"), value, value - 0.01, value + 0.01, 30)
+        for scenario, value in (("keep", 0.95), ("wand", 0.91))
+    ]
+    write(run, kept)
+    assert "0.910 prior preservation under wand prompts, the least of 2: 0.900 to 0.920, n = 30" in page_of(run).text
+
+
+@pytest.mark.parametrize(
+    ("attack", "labels"), [(None, ["before", "after"] * 3), ("p4d", 2 * ["before", "after", "3rd"])]
+)
+def test_six_pictures_of_the_first_prompts(run: Run, attack: str | None, labels: list[str]) -> None:
+    add_pictures(run, None, 5)
+    scores = plain_estimates()
+    if attack is not None:
+        add_pictures(run, attack, 4)
+        scores.append(attack_estimate(attack, "duo", 1))
+    write(run, scores)
+    page = page_of(run)
+    shown = page.source.partition('<ul class="cases">')[2].partition("</ul>")[0]
+    assert shown.count("<img") == 6
+    words = [label.replace("3rd", "after, under: P4D, free prompt") for label in labels]
+    assert [part.partition("<")[0] for part in shown.split("<strong>")[1:]] == words
+    assert shown.count('<label class="picture') == 6  # blurred until asked for
+    named = "“king 0”; “king 1”." if attack else "“king 0”; “king 1”; “king 2”."
+    assert f"The first prompts, the same noise before and after: {named}" in page.text
+
+
+def test_no_pictures_where_a_system_has_none_or_none_are_wanted(run: Run) -> None:
+    add_pictures(run, None, 3, systems=("original",))
+    write(run, plain_estimates())
+    assert page_of(run).classed("cases") == []
+    add_pictures(run, None, 3)
+    assert len(page_of(run).classed("cases")) == 1
+    bare = write_report(run, images=False).read_text(encoding="utf-8")
+    assert 'class="cases"' not in bare
+
+
+def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(run: Run) -> None:
+    add_all(run)
+    page = page_of(run)
+    plots = [
+        a["aria-label"] or ""
+        for a in page.all("svg")
+        if "agree" in (a["aria-label"] or "") or "asks for" in (a["aria-label"] or "")
+    ]
+    head, rest = plots
+    assert "wand · item" in head
+    assert "keep · colour" in head
+    assert "wand · item" not in rest
+    assert f"the 5 largest falls of {2 * len(NEIGHBOURS) + 3}" in page.text
