@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from PIL import Image
@@ -13,6 +12,7 @@ from ..errors import DuoError
 from ..features.weights import weights_digest, why_no_weights
 from ..progress import no_loading_bars
 from ..records import Verdict
+from ..storage.hub import files_here_alone, why_not_loaded
 from .interface import Contract
 
 BATCH: Final = 16
@@ -82,17 +82,16 @@ def _load(source: str) -> tuple[Any, Any, str]:
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    folder = Path(source)
-    local: dict[str, Any] = {"local_files_only": True} if folder.exists() else {}
-    safe = {"trust_remote_code": False, **local}
+    here = files_here_alone(source)
+    safe: dict[str, Any] = {"trust_remote_code": False, "local_files_only": here}
     try:
-        with no_loading_bars() if local else contextlib.nullcontext():
+        with no_loading_bars() if here else contextlib.nullcontext():
             net = AutoModelForImageClassification.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, **safe
             )
         processor = AutoImageProcessor.from_pretrained(source, **safe)
     except (OSError, ValueError) as error:
         hint = "label model=FOLDER of a classifier in transformers format, or a hub id that can be reached"
-        got = str(error)[:150].replace("\n", " ")
+        got = why_not_loaded(error, source)
         raise DuoError(f"cannot load the classifier {source}", got=got, hint=hint) from error
     return net.requires_grad_(False).eval(), processor, weights_digest(source, net.config)

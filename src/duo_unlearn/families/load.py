@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from ..progress import no_loading_bars
 from ..records import Quantize
 from ..runs.machine import local_index, world_size
 from ..storage.files import read_json
+from ..storage.hub import files_here_alone, why_not_loaded
 from .family import Family
 from .identify import families_of_index, family_of
 from .interface import Model
@@ -68,7 +70,7 @@ def load_model(
     if Path(source).suffix == ".safetensors":
         return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
     folder = _folder_of(source)
-    local = Path(folder).exists()
+    local, here = Path(folder).exists(), files_here_alone(folder)
     index = read_json(Path(folder) / "model_index.json") if local else _hub_index(source)
     _check_class(source, family, index)
     options = {**dict.fromkeys(absent_parts(family, index)), **family.load_options}
@@ -81,7 +83,7 @@ def load_model(
                 dtype=dtype,
                 use_safetensors=True,
                 variant=variant_of(Path(folder)) if local else None,
-                local_files_only=local,
+                local_files_only=here,
                 **options,
             )
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, TypeError) as error:
@@ -156,7 +158,7 @@ def load_checkpoint(
     try:
         with no_loading_bars() if local else contextlib.nullcontext():
             pipe = getattr(diffusers, family.pipeline).from_single_file(
-                str(path), config=folder, local_files_only=local, dtype=dtype, **family.load_options
+                str(path), config=folder, local_files_only=files_here_alone(folder), dtype=dtype, **family.load_options
             )
     except Exception as error:  # the hub's client raises many types beside those of a wrong configuration
         got = f"{type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}"
@@ -171,7 +173,9 @@ def _hub_index(source: str) -> dict[str, Any]:
     from diffusers import DiffusionPipeline
 
     try:
-        return dict(DiffusionPipeline.load_config(source))
+        with warnings.catch_warnings(action="ignore"):  # diffusers gives the hub's client an option that is gone
+            return dict(DiffusionPipeline.load_config(source, local_files_only=files_here_alone(source)))
     except Exception as error:  # the hub's client raises many types; each means the same to the user
         hint = "check the id and the network, or pass a local diffusers folder"
-        raise DuoError(f"cannot fetch the model {source} from the hub", got=type(error).__name__, hint=hint) from error
+        got = why_not_loaded(error, source)
+        raise DuoError(f"cannot fetch the model {source} from the hub", got=got, hint=hint) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..errors import DuoError
 from ..progress import no_loading_bars
+from ..storage.hub import files_here_alone, why_not_loaded
 from .interface import Clip, ClipSource
 from .registry import clip_source
 from .weights import DEFAULT_CLIP, weights_digest, why_no_weights
@@ -27,16 +27,17 @@ def load_clip(source: str) -> Clip:
     """A CLIP in transformers' format, read once a process. source: a folder or a hub id. DuoError: it cannot be had."""
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    folder = Path(source)
-    local = {"local_files_only": True} if folder.exists() else {}
+    here = files_here_alone(source)
     try:
-        with no_loading_bars() if local else contextlib.nullcontext():
-            model: Any = CLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **local)
-        tokenizer = CLIPTokenizer.from_pretrained(source, **local)
-        processor: Any = CLIPImageProcessor.from_pretrained(source, **local)
+        with no_loading_bars() if here else contextlib.nullcontext():
+            model: Any = CLIPModel.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, local_files_only=here
+            )
+        tokenizer = CLIPTokenizer.from_pretrained(source, local_files_only=here)
+        processor: Any = CLIPImageProcessor.from_pretrained(source, local_files_only=here)
     except (OSError, ValueError) as error:
         hint = "a folder with a CLIP in transformers' format, or a hub id that can be reached"
-        raise DuoError(f"cannot load the CLIP {source}", got=str(error)[:150].replace("\n", " "), hint=hint) from error
+        raise DuoError(f"cannot load the CLIP {source}", got=why_not_loaded(error, source), hint=hint) from error
 
     def prepare(images: list[Image.Image]) -> Tensor:
         pixels: Tensor = processor(images=images, return_tensors="pt").pixel_values
