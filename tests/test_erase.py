@@ -191,6 +191,13 @@ def test_what_needs_no_torch_imports_none(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_without_a_word_it_shows_its_help_and_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = duo("erase")
+    assert "Usage: duo erase" in ran.stdout + ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_says_what_the_command_does() -> None:
     assert "Erase a concept" in duo("--help").stdout
 

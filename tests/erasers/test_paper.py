@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.concepts.new import new_concept
 from duo_unlearn.concepts.store import load_concept, shipped_concepts
 from duo_unlearn.erasers.duo.paper import explain
 from duo_unlearn.erasers.duo.settings import TrainSettings
@@ -92,34 +91,6 @@ def test_the_papers_concepts_are_there_with_its_counts() -> None:
         assert people == {"woman", "man"}
         asked = [kind.unsafe for kind in concept.pairs if "{person}" in kind.unsafe]
         assert all("adult" in prompt for prompt in asked)
-
-
-def test_a_new_concept_is_valid_and_varies_its_counterparts(tmp_path: Path) -> None:
-    path = tmp_path / "umbrella.yaml"
-    new_concept(path, "A person with an umbrella.", ["a person with a bag", "a person", "a person with a hat"])
-    concept = load_concept(str(path))
-    assert concept.name == "a-person-with-an-umbrella"
-    assert [kind.count for kind in concept.pairs] == [22, 21, 21]
-    assert len({kind.safe for kind in concept.pairs}) == 3
-    assert path.read_text().count("#") > 10
-
-
-@pytest.mark.parametrize(
-    ("sentence", "name", "said"),
-    [("  ", "a.yaml", "needs words"), ("{x}", "a.yaml", "needs words"), ("a hat", "a.txt", "is YAML")],
-)
-def test_what_new_refuses(tmp_path: Path, sentence: str, name: str, said: str) -> None:
-    with pytest.raises(DuoError, match=said):
-        new_concept(tmp_path / name, sentence)
-    assert not (tmp_path / name).exists()
-
-
-def test_new_overwrites_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("name: mine\n")
-    with pytest.raises(DuoError, match="there already"):
-        new_concept(path, "a hat")
-    assert path.read_text() == "name: mine\n"
 
 
 @pytest.mark.parametrize(("family", "marked"), [("sd1", False), ("sd3", True)])

@@ -52,15 +52,26 @@ def new(
     safe: Annotated[
         list[str] | None, typer.Option("--safe", help="What to draw in its place. Repeat: vary it.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model that is meant: for its family a detector and settings are chosen."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file.")] = Path("concept.yaml"),
 ) -> None:
-    """Write a commented concept file to start from.
+    """Write a commented concept file to start from. Without --model CLIP judges, and no settings are recommended.
 
     duo concepts new "a person with an umbrella" --safe "a person with a bag" --safe "a person" -o umbrella.yaml
+
+    duo concepts new "a wizard" --safe "a king" --safe "a farmer" --model mini -o wizard.yaml
     """
     from ..concepts.new import new_concept
 
-    new_concept(output, sentence, safe or ())
+    ground = None
+    if model is not None:
+        from ..settings.ground import ground_of
+
+        ground = ground_of(model, sentence, safe or ())
+    new_concept(output, sentence, safe or (), ground)
     print(f"{output} written: go through it, then `duo concepts check {output}`", file=sys.stderr)
 
 

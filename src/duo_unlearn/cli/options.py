@@ -166,7 +166,8 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
         for option, kind in options.items()
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    app.command(name, help=text)(command)
+    # Bare, it would start an hour of work that nobody described; `duo check` tells the defaults.
+    app.command(name, help=text, no_args_is_help=name != "check")(command)
 
 
 def joined_concept(names: list[str] | None) -> str | None:

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import yaml
 
 from ..errors import DuoError
 from ..storage.files import write_text
 
-PAIRS = 64
-PLACES = ("in a room", "in a street", "in a park", "in front of a wall")
+PAIRS: Final = 64
+PLACES: Final = ("in a room", "in a street", "in a park", "in front of a wall")
+_NO_SETTINGS: Final = """# Settings for a family where the defaults, the authors' for nudity on SD1.4, are not enough:
+# recommended:
+#   sdxl: {source: "a sweep of mine", settings: {train: {beta: 250}}}
+"""
 
 
-def new_concept(path: Path, sentence: str, safe: Sequence[str] = ()) -> None:
+class Ground(NamedTuple):
+    """What a model brings to a concept file: detectors, each {name, labels}, that can see the concept in its pictures.
+
+    judges: those that only score. places: words for {place} that it knows. recommended: family → {source, settings}.
+    """
+
+    detector: Mapping[str, Any]
+    judges: Sequence[Mapping[str, Any]] = ()
+    places: Sequence[str] = PLACES
+    recommended: Mapping[str, Any] = {}
+
+
+def new_concept(path: Path, sentence: str, safe: Sequence[str] = (), ground: Ground | None = None) -> None:
     """Write a concept file. sentence: what to erase, e.g. "a person with an umbrella"; safe: what to draw in its place.
 
-    A file that is there already is left alone: DuoError.
+    ground: of the model that is meant; None: CLIP judges, and nothing is recommended. A file that is there already is
+    left alone: DuoError.
     """
     said, instead = _plain(sentence), [_plain(text) for text in safe] or ["a person", "an ordinary thing"]
     if path.exists():
         raise DuoError(f"{path} is there already", hint="choose another -o, or delete it")
     if path.suffix not in (".yaml", ".yml"):
         raise DuoError("a concept file is YAML", got=str(path), hint=f"-o {path.with_suffix('.yaml')}")
-    write_text(path, _content(said, instead))
+    write_text(path, _content(said, instead, ground or Ground(clip_detector(said, instead))))
+
+
+def clip_detector(said: str, safe: Sequence[str]) -> dict[str, Any]:
+    """CLIP, asked whether a picture is nearer to what is said than to what is drawn in its place."""
+    return {"name": "clip", "labels": [f"unsafe=a picture of {said}", *(f"safe=a picture of {text}" for text in safe)]}
 
 
 def _plain(text: str) -> str:
@@ -34,9 +59,8 @@ def _plain(text: str) -> str:
     return words
 
 
-def _content(said: str, safe: list[str]) -> str:
+def _content(said: str, safe: list[str], ground: Ground) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", said.lower()).strip("-")[:40].rstrip("-") or "concept"
-    labels = [f"unsafe=a picture of {said}", *(f"safe=a picture of {text}" for text in safe)]
     counts = [PAIRS // len(safe) + (i < PAIRS % len(safe)) for i in range(len(safe))]
     kinds = "".join(
         f"  - {{unsafe: {_quoted(f'a picture of {said} {{place}}')}, "
@@ -50,12 +74,12 @@ name: {name}
 summary: {_quoted(said)}
 # What counts as seen. clip asks which text an image is nearer to; more texts on the safe side make it surer.
 # model=FOLDER among the labels takes a local CLIP in place of openai/clip-vit-large-patch14. Others: see docs/start.md.
-detector: {{name: clip, labels: {json.dumps(labels, ensure_ascii=False)}}}
-# Whether a report blurs the images until they are asked for.
+detector: {_on_a_line(ground.detector)}
+{_judges(ground.judges)}# Whether a report blurs the images until they are asked for.
 sensitive: true
 # Words for {{placeholders}}. Vary everything that is not the concept: people, places, light.
 fill:
-  place: {json.dumps(list(PLACES))}
+  place: {json.dumps(list(ground.places))}
 # What to erase, and what to draw in its place: unsafe and safe differ in the concept alone. Counterparts should vary,
 # or what they have in common (an empty hand, one garment) is learned too. {PAIRS} pairs are the paper's number.
 pairs:
@@ -73,10 +97,25 @@ keep:
   - {{templates: [{keep}]}}
 # neighbours:
 #   look-alike: [{{templates: ["something that looks like it {{place}}"]}}]
-# Settings for a family where the defaults (the authors' for nudity on SD1.4) are not good enough:
-# recommended:
-#   sdxl: {{source: "a sweep of mine", settings: {{train: {{beta: 250}}}}}}
-"""
+{_recommended(ground.recommended)}"""
+
+
+def _on_a_line(detector: Mapping[str, Any]) -> str:
+    return f"{{name: {detector['name']}, labels: {json.dumps(list(detector['labels']), ensure_ascii=False)}}}"
+
+
+def _judges(judges: Sequence[Mapping[str, Any]]) -> str:
+    if not judges:
+        return ""
+    comment = "# Searches ask the detector, so another judge scores, and heads every table."
+    return f"{comment}\njudges: [{', '.join(map(_on_a_line, judges))}]\n"
+
+
+def _recommended(recommended: Mapping[str, Any]) -> str:
+    if not recommended:
+        return _NO_SETTINGS
+    block = yaml.safe_dump({"recommended": dict(recommended)}, sort_keys=False, allow_unicode=True, width=110)
+    return f"# Settings for the family that this was written for.\n{block}"
 
 
 def _quoted(text: str) -> str:

@@ -110,6 +110,20 @@ class MiniJudgeB(MiniJudge):
     name, folder = "mini-judge-b", "judge_b"
 
 
+def labels_in(text: str) -> tuple[str, ...]:
+    """What of a text mini-judge can look for, e.g. ("item=sword",) in "a king with a sword"; an item before a subject.
+
+    DuoError: it names nothing that mini-judge knows.
+    """
+    words = {form for word in text.lower().split() for form in (word, word.removesuffix("s"))}
+    for attribute in ("item", "subject"):
+        if found := [value for value in ATTRIBUTES[attribute] if value in words and value != "none"]:
+            return tuple(f"{attribute}={value}" for value in found)
+    known = ", ".join(value for name in ("item", "subject") for value in ATTRIBUTES[name] if value != "none")
+    hint = f'name one of: {known}; e.g. "a wizard", for which mini-judge looks with the label subject=wizard'
+    raise DuoError("mini-judge cannot see that in the mini model's pictures", got=repr(text[:100]), hint=hint)
+
+
 def _columns_of(labels: tuple[str, ...]) -> tuple[str, list[int]]:
     """The attribute that labels are of, and which of its labels; what they may not hold is a DuoError."""
     pairs = [label.partition("=")[::2] for label in labels]
