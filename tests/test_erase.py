@@ -194,7 +194,7 @@ def test_what_needs_no_torch_imports_none(module: str) -> None:
 def test_without_a_word_it_shows_its_help_and_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ran = duo("erase")
-    assert "Usage: duo erase" in ran.stdout + ran.stderr
+    assert "Erase a concept: pairs, edit, evaluation, report." in ran.stdout + ran.stderr
     assert list(tmp_path.iterdir()) == []
 
 
