@@ -131,6 +131,13 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
 
     DuoError for unknown keys, wrong types, a name used twice, a file that is missing, changed or outside the folder.
     """
+    manifest = read_entries(folder, name)
+    _check_files(folder, folder / name, manifest.pairs)
+    return manifest
+
+
+def read_entries(folder: Path, name: str = MANIFEST) -> Manifest:
+    """The same without a look at the images: their names are checked, the files may be missing or changed."""
     path = folder / name
     if not path.exists():
         raise DuoError(f"there are no pairs in {folder}", got=f"no {name}", hint="run `duo pairs` first")
@@ -143,13 +150,12 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
         for i, entry in enumerate(form.tries)
     ]
     _check_names((pair.name for pair in pairs), path)
-    _check_files(folder, path, pairs)
+    _check_inside(path, [file for p in pairs for file in (p.unsafe, p.safe)], "import the pairs instead")
     return Manifest(form.concept, form.settings, pairs, tries, name == MANIFEST)
 
 
 def _check_files(folder: Path, path: Path, pairs: Sequence[Pair]) -> None:
     files = [(p.unsafe, p.unsafe_sha256) for p in pairs] + [(p.safe, p.safe_sha256) for p in pairs]
-    _check_inside(path, [file for file, _ in files], "import the pairs instead")
     if missing := [file for file, _ in files if not is_regular(folder / file)]:
         hint = "restore them, or make the pairs in a new folder"
         raise DuoError(f"files of {path} are missing", got=", ".join(missing), hint=hint)
