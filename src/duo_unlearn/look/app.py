@@ -15,12 +15,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..errors import DuoError
+from .attempts import attempt_routes
 from .gate import Door, Gate
 from .home import home_routes
+from .labels import label_routes
 from .pages import Missing, Pages, refusal, refused
 from .pairs import pair_routes
 from .pictures import Pictures, Sent
 from .records import Records
+from .training import training_routes
 
 STATIC: Final = Path(__file__).parent / "static"
 KEEP: Final = {"Cache-Control": "private, max-age=86400, immutable"}
@@ -34,6 +37,9 @@ def application(records: Records, door: Door) -> ASGIApp:
     routes: list[BaseRoute] = [
         *home_routes(pages),
         *pair_routes(pages),
+        *attempt_routes(pages),
+        *label_routes(pages),
+        *training_routes(pages),
         Route("/picture/{sha256}", functools.partial(_picture, pictures)),
         Route("/small/{sha256}", functools.partial(_small, pictures)),
         Mount("/static", StaticFiles(directory=STATIC)),

@@ -7,7 +7,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import DuoError
-from ..progress import clock
 from ..runs.labels import read_labels
 from .pages import Pages
 
@@ -35,4 +34,4 @@ class _Home:
             "attempts": len(records.attempts()),
             "judges": len(records.verdicts()),
         }
-        return self.pages("home.html.j2", stand=stand, counts=counts, labelled=labelled, clock=clock)
+        return self.pages("home.html.j2", stand=stand, counts=counts, labelled=labelled)

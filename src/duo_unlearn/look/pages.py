@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..errors import DuoError
+from ..progress import clock
 from .records import Records
 
 ROOMS: Final = (("Pairs", "/pairs"), ("Attempts", "/attempts"), ("Labels", "/labels"), ("Training", "/training"))
@@ -122,6 +123,7 @@ def environment() -> jinja2.Environment:
     filters: dict[str, Any] = {
         "quoted": lambda text: quote(str(text), safe=""),
         "score": score,
+        "clock": clock,
         "query": query,
         "enumerated": enumerated,
     }

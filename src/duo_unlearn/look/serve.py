@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import ipaddress
 import socket
 import threading
@@ -30,9 +29,9 @@ WARNING: Final = (
 
 def serve(
     run: Run, *, host: str = "127.0.0.1", port: int | None = None, remote: bool = False, browser: bool = False,
-    say: Callable[[str], None], show: Callable[[str], None] = functools.partial(print, flush=True),
+    say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Serve a run until Ctrl-C. show: called once with the first URL, which holds the token.
+    """Serve a run until Ctrl-C. The first URL, which holds the token, is printed on standard output.
 
     DuoError: the address is not this machine's alone and `remote` was not given, or the port is in use.
     """
@@ -49,7 +48,7 @@ def serve(
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
     config = uvicorn.Config(application(records, door), lifespan="off", ws="none", **quiet)
     url = f"http://{_shown(host)}:{there}{OPEN}?token={door.token}"
-    show(url)
+    print(url, flush=True)
     say("open that address; Ctrl-C ends it")
     if browser:
         webbrowser.open(url)
