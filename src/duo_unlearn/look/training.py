@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -32,7 +32,7 @@ class Training(NamedTuple):
 
     name: str
     steps: int
-    last: list[tuple[str, float]]
+    last: Sequence[tuple[str, float]]
     captions: list[str]
 
 
@@ -82,7 +82,7 @@ class _Room:
         mark: Hashable = (mark_of(*self._paths().values()), self.pages.records.holder())
         return hashlib.sha256(repr(mark).encode()).hexdigest()[:16]
 
-    def _values(self) -> dict[str, object]:
+    def _values(self) -> dict[str, Any]:
         found = []
         for name in self._paths():
             lines, plots = self._read(name)

@@ -217,8 +217,11 @@ def _compare(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> 
 
 
 def set_keep(folder: Path, names: Sequence[str], keep: bool, reason: str | None = None) -> list[Pair]:
-    """Keep pairs or drop them from training; gives all pairs. The reason stands beside each, nothing is deleted."""
-    manifest = read_manifest(folder)
+    """Keep pairs or drop them from training; gives all pairs. The reason stands beside each, nothing is deleted.
+
+    No picture is looked at, so that one that is broken can be dropped too; a training looks at all.
+    """
+    manifest = read_entries(folder)
     if unknown := sorted(set(names) - {pair.name for pair in manifest.pairs}):
         raise DuoError(f"there is no such pair in {folder}", got=unknown[0], hint=f"`{MANIFEST}` lists the names")
     pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name in names else p for p in manifest.pairs]
