@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from duo_unlearn.look.app import application
 from duo_unlearn.look.gate import Door
+from duo_unlearn.look.jobs import Jobs
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
 
@@ -22,7 +23,9 @@ def door_of(*, remote: bool = False) -> Door:
 
 def stranger(run: Run, door: Door | None = None, base: str = BASE) -> TestClient:
     """A client that has not opened the run."""
-    return TestClient(application(Records(run), door or door_of()), base_url=base, follow_redirects=False)
+    return TestClient(
+        application(Records(run), door or door_of(), Jobs(run.folder)), base_url=base, follow_redirects=False
+    )
 
 
 def opened(run: Run, base: str = BASE) -> TestClient:

@@ -16,21 +16,21 @@ from starlette.types import ASGIApp
 
 from ..errors import DuoError
 from .attempts import attempt_routes
+from .compare import compare_routes
 from .gate import Door, Gate
 from .home import home_routes
+from .jobs import Jobs
 from .labels import label_routes
-from .pages import Missing, Pages, refusal, refused
+from .pages import KEEP, Missing, Pages, refusal, refused
 from .pairs import pair_routes
 from .pictures import Pictures, Sent
 from .records import Records
 from .training import training_routes
 
 STATIC: Final = Path(__file__).parent / "static"
-KEEP: Final = {"Cache-Control": "private, max-age=86400, immutable"}
-"""For pictures: their address is their content's hash."""
 
 
-def application(records: Records, door: Door) -> ASGIApp:
+def application(records: Records, door: Door, jobs: Jobs) -> ASGIApp:
     """Everything that the page of a run answers to."""
     pictures = Pictures(records)
     pages = Pages(records, are_tiny=lambda: pictures.are_tiny)
@@ -40,6 +40,7 @@ def application(records: Records, door: Door) -> ASGIApp:
         *attempt_routes(pages),
         *label_routes(pages),
         *training_routes(pages),
+        *compare_routes(pages, jobs),
         Route("/picture/{sha256}", functools.partial(_picture, pictures)),
         Route("/small/{sha256}", functools.partial(_small, pictures)),
         Mount("/static", StaticFiles(directory=STATIC)),

@@ -14,9 +14,18 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..errors import DuoError
 from ..progress import clock
+from .jobs import Busy
 from .records import Records
 
-ROOMS: Final = (("Pairs", "/pairs"), ("Attempts", "/attempts"), ("Labels", "/labels"), ("Training", "/training"))
+ROOMS: Final = (
+    ("Pairs", "/pairs"),
+    ("Attempts", "/attempts"),
+    ("Labels", "/labels"),
+    ("Training", "/training"),
+    ("Compare", "/compare"),
+)
+KEEP: Final = {"Cache-Control": "private, max-age=86400, immutable"}
+"""For pictures: what lies at their address never changes."""
 LONGEST: Final = 200
 """How many characters of a text that is typed are taken: a reason, a name."""
 
@@ -65,7 +74,7 @@ def refusal(error: DuoError, status: int) -> Response:
 def refused(_request: Request, error: Exception) -> Response:
     """The answer to a DuoError in a page."""
     assert isinstance(error, DuoError)
-    return refusal(error, 404 if isinstance(error, Missing) else 409 if isinstance(error, ReadOnly) else 400)
+    return refusal(error, 404 if isinstance(error, Missing) else 409 if isinstance(error, ReadOnly | Busy) else 400)
 
 
 def posted(act: Callable[[Request, Mapping[str, str]], str]) -> Callable[[Request], Awaitable[Response]]:

@@ -17,6 +17,7 @@ from ..errors import DuoError
 from ..runs.folder import Run
 from .app import application
 from .gate import LOOPBACK, OPEN, Door
+from .jobs import Jobs
 from .records import Records
 
 PORT: Final = 8765
@@ -46,13 +47,14 @@ def serve(
     # Read while the address is on its way to a browser.
     threading.Thread(target=records.warm, daemon=True).start()
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    config = uvicorn.Config(application(records, door), lifespan="off", ws="none", **quiet)
+    jobs = Jobs(run.folder)
+    config = uvicorn.Config(application(records, door, jobs), lifespan="off", ws="none", **quiet)
     url = f"http://{_shown(host)}:{there}{OPEN}?token={door.token}"
     print(url, flush=True)
     say("open that address; Ctrl-C ends it")
     if browser:
         webbrowser.open(url)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.closing(jobs), contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
     say("closed")
 

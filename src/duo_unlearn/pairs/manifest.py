@@ -185,7 +185,7 @@ def save_manifest(
         "version": VERSION,
         "concept": concept,
         "settings": dict(settings),
-        "pairs": [dataclasses.asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.name)],
+        "pairs": [dict(vars(pair)) for pair in sorted(pairs, key=lambda pair: pair.name)],
         "tries": [dataclasses.asdict(kind) for kind in tries],
     }
     write_json(folder / name, content)

@@ -67,7 +67,7 @@ for (const picture of document.querySelectorAll(".picture img")) {
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const again = async () => {
     try {
-      const answer = await fetch(`${part.dataset.refresh}?mark=${encodeURIComponent(part.dataset.mark || "")}`);
+      const answer = await fetch(`${part.dataset.refresh}${part.dataset.refresh.includes("?") ? "&" : "?"}mark=${encodeURIComponent(part.dataset.mark || "")}`);
       if (answer.status === 200) {
         part.innerHTML = await answer.text(); // escaped by the server, and no script of it would run
         part.dataset.mark = answer.headers.get("x-mark") || "";
@@ -77,3 +77,19 @@ for (const part of document.querySelectorAll("[data-refresh]")) {
   };
   setTimeout(again, Number(part.dataset.every || 2000));
 }
+
+// A comparison: a slider over both pictures, and while space is held the original alone.
+const duels = () => document.querySelectorAll("[data-duel]:not(.over)").forEach((one) => one.classList.add("over"));
+new MutationObserver(duels).observe(document.getElementById("main"), { childList: true, subtree: true });
+duels();
+document.addEventListener("input", (event) => {
+  if (event.target.matches("[data-slides]")) event.target.closest("[data-duel]").style.setProperty("--cut", `${event.target.value}%`);
+});
+const blink = (event, on) => {
+  const duel = document.querySelector("[data-duel]");
+  if (event.key !== " " || !duel || typing(event.target) || event.target.closest("button, a, summary")) return;
+  event.preventDefault();
+  duel.classList.toggle("blink", on);
+};
+document.addEventListener("keydown", (event) => blink(event, true));
+document.addEventListener("keyup", (event) => blink(event, false));
