@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("starlette", reason="the extra `ui` is not installed")
-
 from starlette.testclient import TestClient
 
 from duo_unlearn.look.app import application
@@ -14,6 +10,7 @@ from duo_unlearn.look.jobs import Jobs
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
 
+__all__ = ["BASE", "TestClient", "door_of", "opened", "stranger"]
 BASE = "http://127.0.0.1:8765"
 
 

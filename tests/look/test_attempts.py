@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from duo_unlearn.runs.attempts import Group, attempts_of, read_groups
 from duo_unlearn.runs.folder import Run
 
 from ..report.make_run import (
     GUARDED,
-    THREE,
     add_images,
     add_record,
-    add_results,
     refusal_of,
     write_attempts,
 )
 from .browser import opened
 from .test_pairs import HOSTILE
-
-
-@pytest.fixture
-def asked(run: Run) -> Run:
-    add_images(run, count=12, systems=THREE)
-    add_results(run, THREE)
-    add_record(run)
-    return run
 
 
 def shown(text: str) -> list[str]:

@@ -21,7 +21,6 @@ from ..experiments.small_run import edited_run
 from ..report.make_run import add_curves, add_images, add_pairs, add_record
 from .test_pairs import HOSTILE
 
-pytest.importorskip("starlette", reason="the extra `ui` is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this system")]
@@ -48,7 +47,7 @@ def browsing(url: str, **context: Any) -> Iterator[tuple[Any, list[str]]]:
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = kit.chromium.launch(executable_path=CHROMIUM, args=flags)
         page = browser.new_context(**context).new_page()
-        page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
         page.on("pageerror", lambda error: faults.append(f"error: {error}"))
         page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
         page.goto(url)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
 import duo_unlearn as duo
 from duo_unlearn.look.app import application
@@ -20,7 +19,7 @@ from duo_unlearn.runs.folder import Run
 
 from ..experiments.small_run import edited_run
 from ..report.make_run import add_images, add_record
-from .browser import BASE, door_of, opened
+from .browser import BASE, TestClient, door_of, opened
 from .test_pairs import HOSTILE
 
 FORM = {"prompt": "a red knight holding a sword", "system": "duo", "seed": "3", "steps": "2"}

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from duo_unlearn.errors import DuoError
+from duo_unlearn.look import serve
 from duo_unlearn.runs.folder import Run
 
 from ..report.make_run import add_pairs, add_record
 from .browser import BASE, door_of, opened, stranger
 
-serve = pytest.importorskip("duo_unlearn.look.serve", reason="the extra `ui` is not installed")
 DROP = "/pairs/0001/drop"
 
 
@@ -159,6 +159,10 @@ def test_no_path_leads_to_a_file(small: Run, path: str) -> None:
     assert answer.status_code in (404, 405)
     assert "recipe" not in answer.text
     assert "def " not in answer.text
+
+
+def test_a_very_long_address_is_refused(small: Run) -> None:
+    assert opened(small).get("/attempts/a/b/c/" + "9" * 5000).status_code == 414
 
 
 def test_pages_hold_no_inline_script_and_no_inline_style(small: Run) -> None:

@@ -10,26 +10,17 @@ import sys
 from collections import Counter
 
 import pytest
-from starlette.testclient import TestClient
 
 from duo_unlearn.look.labels import order_of
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.labels import Label, append_label, read_labels
 
-from ..report.make_run import JUDGE, THREE, add_images, add_record, add_results
-from .browser import opened
+from ..report.make_run import JUDGE, add_images, add_record, add_results
+from .browser import TestClient, opened
 from .test_pairs import HOSTILE
 
 httpx = pytest.importorskip("httpx2", reason="what Starlette's test client needs")
-
-
-@pytest.fixture
-def asked(run: Run) -> Run:
-    add_images(run, count=12, systems=THREE)
-    add_results(run, THREE)
-    add_record(run)
-    return run
 
 
 def next_of(client: TestClient, name: str) -> str:

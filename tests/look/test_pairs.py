@@ -189,6 +189,13 @@ def test_hostile_prompts_names_and_reasons_are_escaped(run: Run) -> None:
     assert "<script>" not in answer.text
 
 
+def test_what_utf8_cannot_write_is_shown_with_a_question_mark(small: Run) -> None:
+    path = small.pairs / "manifest.json"
+    path.write_text(path.read_text().replace('"name": "0001"', '"name": "00\\ud800"'), encoding="utf-8")
+    client = opened(small)
+    assert client.get("/pairs").status_code == client.get("/pairs/0000").status_code == 200
+
+
 def test_broken_missing_and_replaced_pictures_are_told_and_the_rest_is_shown(small: Run) -> None:
     client = opened(small)
     pairs = load_pairs(small.pairs)

@@ -87,7 +87,7 @@ def attempt_routes(pages: Pages) -> list[Route]:
 
 def path_of(entry: Entry) -> str:
     """Where an attempt is shown."""
-    return "/attempts/" + "/".join(quote(str(part), safe="") for part in entry.path)
+    return "/attempts/" + "/".join(quote(str(part), safe="", errors="replace") for part in entry.path)
 
 
 class _Room:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ..edits.provenance import edit_names
 from ..errors import DuoError
 from ..records import ORIGINAL
 from .jobs import Job, Jobs
-from .pages import KEEP, Missing, Pages, environment, number, posted
+from .pages import KEEP, Missing, Pages, html, number, posted
 
 LONGEST: Final = 2000
 """How many characters a prompt may have."""
@@ -73,8 +73,7 @@ class _Room:
         job = self._shown(request)
         if request.query_params.get("mark") == _mark(job):
             return Response(status_code=204)
-        text = environment().get_template("comparison.html.j2").render(holder=None, **self._values(job))
-        return HTMLResponse(text, headers={"X-Mark": _mark(job)})
+        return html("comparison.html.j2", headers={"X-Mark": _mark(job)}, **self._values(job))
 
     def begin(self, _request: Request, form: Mapping[str, str]) -> str:
         """Begin a comparison."""

@@ -18,6 +18,8 @@ from ..errors import DuoError
 
 MOST_BODY: Final = 64 * 1024
 """How many bytes a request may carry: a form of a few lines."""
+MOST_PATH: Final = 2000
+"""How many characters a path may have: the names of a system, a prompt set and an attack."""
 OPEN: Final = "/open"
 """The path of the first URL, which carries the token."""
 STATIC: Final = "/static/"
@@ -111,6 +113,8 @@ class Gate:
     def _answer(self, scope: Scope, headers: Headers) -> Response | None:
         """What a request is told here; None for a good one."""
         path, method = scope["path"], scope["method"]
+        if len(path) > MOST_PATH:
+            return self.refuse(DuoError("this address is too long", got=f"{len(path)} characters"), 414)
         host = headers.get("host", "")
         if not self.door.is_ours(host):
             hint = "open the address that `duo look` printed"

@@ -102,7 +102,10 @@ class Jobs:
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-m", "duo_unlearn.look.worker", str(self.folder)]
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8")
+            # In a session of its own: Ctrl-C is the page's, which then ends it.
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8", start_new_session=True
+            )
         return self._process
 
     def _follow(self, job: Job, process: subprocess.Popen[str]) -> None:

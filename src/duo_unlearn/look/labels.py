@@ -17,7 +17,7 @@ from ..runs.labels import WORDS, Label, append_label, read_labels
 from ..runs.verdicts import Verdicts
 from ..storage.files import digest
 from .pages import Missing, Pages, posted, typed
-from .records import Records, word
+from .records import Entry, Records, word
 
 WEIGHTS: Final = {"yes": 2, "no": 2, "broken": 1}
 """How often a verdict is drawn beside the others: the rare ones too, since a judge's errors are counted by its word."""
@@ -68,7 +68,7 @@ class _Room:
     def __init__(self, pages: Pages) -> None:
         self.pages, self.records = pages, pages.records
         self._skipped: set[tuple[str, str]] = set()
-        self._order: tuple[Any, list[Drawn]] = (None, [])
+        self._order: tuple[list[Entry], Verdicts | None, list[Drawn]] | None = None
 
     def show(self, request: Request) -> Response:
         """The next picture for a person, or one that is asked for again; first the question who it is."""
@@ -141,7 +141,7 @@ class _Room:
 
     def _drawn(self, judge: Verdicts | None) -> list[Drawn]:
         """The order, made again where the attempts or the verdicts have changed."""
-        mark = (id(self.records.attempts()), id(judge))
-        if self._order[0] != mark:
-            self._order = mark, order_of(self.records, judge)
-        return self._order[1]
+        entries, known = self.records.attempts(), self._order
+        if known is None or known[0] is not entries or known[1] is not judge:
+            known = self._order = entries, judge, order_of(self.records, judge)
+        return known[2]

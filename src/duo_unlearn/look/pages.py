@@ -56,7 +56,7 @@ class Pages:
             "holder": records.holder(),
             "tiny": self.are_tiny(),
         }
-        return HTMLResponse(environment().get_template(template).render({**usual, **values}), status)
+        return html(template, status, **{**usual, **values})
 
     def check_free(self) -> None:
         """Fail while another process holds the run."""
@@ -66,9 +66,15 @@ class Pages:
             raise ReadOnly("another process works on this run, so nothing is changed", got=got, hint=hint)
 
 
+def html(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> HTMLResponse:
+    """A template's text. Half a surrogate, which JSON may hold and UTF-8 cannot, becomes a question mark."""
+    text = environment().get_template(template).render(values)
+    return HTMLResponse(text.encode(errors="replace"), status, headers)
+
+
 def refusal(error: DuoError, status: int) -> Response:
     """A page that tells an error in the house's three lines, and nothing of the run."""
-    return HTMLResponse(environment().get_template("error.html.j2").render(error=error), status)
+    return html("error.html.j2", status, error=error)
 
 
 def refused(_request: Request, error: Exception) -> Response:
@@ -130,7 +136,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "quoted": lambda text: quote(str(text), safe=""),
+        "quoted": lambda text: quote(str(text), safe="", errors="replace"),
         "score": score,
         "clock": clock,
         "query": query,

@@ -129,15 +129,15 @@ class _Room:
         self._change(name, typed(form.get("reason", "")) or None, undo=False)
         rest = names[names.index(name) + 1 :] if name in names else []
         if rest:
-            return f"/pairs/{quote(rest[0], safe='')}{query(chosen._asdict(), last=name)}"
+            return f"/pairs/{quote(rest[0], safe='', errors='replace')}{query(chosen._asdict(), last=name)}"
         # After the last pair it is shown itself, wherever the filter would put it now.
-        return f"/pairs/{quote(name, safe='')}{query(chosen._asdict(), last=name)}"
+        return f"/pairs/{quote(name, safe='', errors='replace')}{query(chosen._asdict(), last=name)}"
 
     def undo(self, request: Request, _form: Mapping[str, str]) -> str:
         """Take a pair back, and show it."""
         name = str(request.path_params["name"])
         self._change(name, None, undo=True)
-        return f"/pairs/{quote(name, safe='')}{query(Filter.of(request.query_params)._asdict())}"
+        return f"/pairs/{quote(name, safe='', errors='replace')}{query(Filter.of(request.query_params)._asdict())}"
 
     def _change(self, name: str, reason: str | None, *, undo: bool) -> None:
         self.pages.check_free()

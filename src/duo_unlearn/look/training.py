@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Hashable, Sequence
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from ..errors import DuoError
 from ..report.read import curve
-from .pages import Missing, Pages, environment
+from .pages import Missing, Pages, html
 from .records import Cached, mark_of
 
 COLOURS: Final = """<style>
@@ -62,8 +64,7 @@ class _Room:
         mark = self._mark()
         if request.query_params.get("mark") == mark:
             return Response(status_code=204)
-        text = environment().get_template("curves.html.j2").render(**self._values())
-        return HTMLResponse(text, headers={"X-Mark": mark})
+        return html("curves.html.j2", headers={"X-Mark": mark}, **self._values())
 
     def plot(self, request: Request) -> Response:
         name, place = str(request.path_params["name"]), int(request.path_params["plot"])
@@ -89,7 +90,9 @@ class _Room:
             if lines:
                 last = [(key, lines[-1][key]) for key in TOLD if key in lines[-1]]
                 found.append(Training(name, int(lines[-1]["step"]), last, [caption for _, caption in plots]))
-        work = next((work for work in self.pages.records.stand().stages if work.name == "train"), None)
+        work = None
+        with contextlib.suppress(DuoError):  # a broken part of the run, which the first page tells
+            work = next(work for work in self.pages.records.stand().stages if work.name == "train")
         return {"trainings": found, "work": work, "holder": self.pages.records.holder()}
 
     def _read(self, name: str) -> tuple[list[dict[str, float]], list[tuple[str, str]]]:

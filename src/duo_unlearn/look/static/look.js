@@ -66,7 +66,7 @@ for (const picture of document.querySelectorAll(".picture img")) {
 // Parts that change while a page is open: the server renders them again, and tells when there is nothing new.
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const again = async () => {
-    try {
+    if (!document.hidden) try {
       const answer = await fetch(`${part.dataset.refresh}${part.dataset.refresh.includes("?") ? "&" : "?"}mark=${encodeURIComponent(part.dataset.mark || "")}`);
       if (answer.status === 200) {
         part.innerHTML = await answer.text(); // escaped by the server, and no script of it would run
