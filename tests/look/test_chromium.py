@@ -108,6 +108,9 @@ def test_three_pairs_are_curated_and_ten_attempts_labelled_by_keyboard(run: Run)
         page.keyboard.press("u")
         page.wait_for_url("**again=**")
         assert shown.get_attribute("action").endswith(wanted[-1][0])
+        page.set_viewport_size({"width": 390, "height": 844})
+        at(page, "/labels/agreement")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert faults == []
 
 

@@ -22,7 +22,8 @@ document.addEventListener("click", (event) => {
   const dialog = document.getElementById(opener.dataset.opens);
   const list = dialog.querySelector("dl");
   if (list) {
-    list.replaceChildren(...keyed().filter((one) => one.dataset.says).flatMap((one) => {
+    const known = keyed().filter((one) => one.dataset.says), general = (one) => Boolean(one.closest(".bar"));
+    list.replaceChildren(...known.sort((a, b) => general(a) - general(b)).flatMap((one) => {
       const key = document.createElement("dt"), says = document.createElement("dd"), cap = document.createElement("kbd");
       cap.textContent = { ArrowRight: "→", ArrowLeft: "←", ArrowUp: "↑", " ": "space" }[one.dataset.key] || one.dataset.key;
       key.append(cap);
