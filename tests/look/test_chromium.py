@@ -117,7 +117,8 @@ def test_three_pairs_are_curated_and_ten_attempts_labelled_by_keyboard(run: Run)
 def test_hostile_words_run_nowhere_and_pictures_stay_blurred_until_they_are_asked_for(run: Run) -> None:
     add_pairs(run, count=8, prompt=HOSTILE, reason=HOSTILE)
     add_images(run, count=3, prompt=HOSTILE)
-    add_curves(run, steps=12, name="<img src=x onerror=alert(3)>")
+    hostile = "<img src=x onerror=alert(3)>"
+    add_curves(run, steps=12, name=hostile)
     add_record(run)
     with served(run) as url, browsing(url, viewport={"width": 390, "height": 844}) as (page, faults):
         paths = (
@@ -134,6 +135,10 @@ def test_hostile_words_run_nowhere_and_pictures_stay_blurred_until_they_are_aske
             at(page, path)
             page.wait_for_load_state("networkidle") if path != "/compare" else None
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        at(page, "/training")
+        with run.metrics(hostile).open("a") as handle:  # a training that goes on in another process
+            handle.write('\n{"step": 13, "loss": 0.5, "preference": 0.5}\n')
+        page.get_by_text("step 13").wait_for()
         assert faults == []
         at(page, "/pairs/0001")
         blur = "getComputedStyle(document.querySelector('.picture img')).filter"

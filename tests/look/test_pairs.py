@@ -250,6 +250,10 @@ def test_a_broken_manifest_is_told_in_three_lines(small: Run) -> None:
     assert answer.status_code == 400
     assert "is not valid JSON" in answer.text
     assert "Try" in answer.text
+    assert "is not valid JSON" in client.get("/").text
+    small.labels.write_text('{"sha256": "a"}\n')
+    assert "labels.jsonl line 1" in client.get("/").text
+    assert client.get("/attempts").status_code == client.get("/training").status_code == 200
 
 
 def test_pictures_are_blurred_unless_the_run_says_that_it_needs_none_of_it(small: Run) -> None:

@@ -138,7 +138,7 @@ class _Room:
 
 
 def _mark(job: Job | None) -> str:
-    return f"{job.number}.{job.state}.{job.phase}" if job is not None else ""
+    return f"{job.number}.{job.state}.{job.stage}" if job is not None else ""
 
 
 def _number(name: str, text: str | None) -> float | int:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import DuoError
+from ..records import Pair
 from ..runs.labels import read_labels
 from .pages import Pages
 
@@ -21,17 +22,22 @@ class _Home:
         self.pages, self.records = pages, pages.records
 
     def show(self, _request: Request) -> Response:
-        records = self.records
-        stand = records.stand()
-        pairs = records.pairs
+        records, faults = self.records, list[DuoError]()
+        pairs: list[Pair] = []
+        labelled = 0
         try:
-            labelled: str | DuoError = str(len({label.sha256 for label in read_labels(records.run)}))
+            pairs = records.pairs
         except DuoError as error:
-            labelled = error
+            faults.append(error)
+        try:
+            labelled = len({label.sha256 for label in read_labels(records.run)})
+        except DuoError as error:
+            faults.append(error)
         counts = {
             "pairs": len(pairs),
             "dropped": sum(not pair.keep for pair in pairs),
             "attempts": len(records.attempts()),
             "judges": len(records.verdicts()),
+            "labelled": labelled,
         }
-        return self.pages("home.html.j2", stand=stand, counts=counts, labelled=labelled)
+        return self.pages("home.html.j2", stand=records.stand(), counts=counts, faults=faults)

@@ -122,7 +122,7 @@ def page_number(text: str | None, pages: int) -> int:
 def query(values: Mapping[str, Any], **changes: Any) -> str:
     """A query with some values changed, without the empty ones: "?page=2", or ""."""
     merged = {k: v for k, v in {**values, **changes}.items() if v not in (None, "")}
-    return f"?{urlencode(merged)}" if merged else ""
+    return f"?{urlencode(merged, errors='replace')}" if merged else ""
 
 
 @functools.cache

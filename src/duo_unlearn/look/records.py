@@ -134,7 +134,9 @@ class Records:
 
     def _read_pictures(self) -> dict[str, Path]:
         """SHA-256 → the file that a record names. Only what is inside the run is taken."""
-        named = [(self.run.pairs, *side) for pair in self.pairs for side in _sides(pair)]
+        named: list[tuple[Path, str, str]] = []
+        with contextlib.suppress(DuoError):  # a broken manifest is told by the page of pairs
+            named += [(self.run.pairs, *side) for pair in self.pairs for side in _sides(pair)]
         named += [(self.run.folder, a.file, a.sha256) for a in self._shown()]
         return {sha: folder / file for folder, file, sha in named if sha and ".." not in file.split("/")}
 
