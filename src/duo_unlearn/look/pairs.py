@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections import Counter
@@ -156,17 +157,23 @@ class _Room:
         return manifest.tries if manifest is not None else []
 
     def _kinds(self) -> dict[str, str]:
-        """A pair's name → the place of its kind, by the templates that its prompts fill."""
-        templates = [(_filled(kind.unsafe_prompt), _filled(kind.safe_prompt)) for kind in self._tries()]
-        found = {}
-        for pair in self.records.pairs if templates else []:
-            for i, (unsafe, safe) in enumerate(templates):
-                if unsafe.fullmatch(pair.unsafe_prompt or "") and safe.fullmatch(pair.safe_prompt or ""):
-                    found[pair.name] = str(i)
-                    break
-        return found
+        """A pair's name → the place of its kind, by the templates that its prompts fill; "" for none."""
+        templates = tuple((kind.unsafe_prompt, kind.safe_prompt) for kind in self._tries())
+        if not templates:
+            return {}
+        return {pair.name: _kind(templates, pair.unsafe_prompt, pair.safe_prompt) for pair in self.records.pairs}
 
 
+@functools.lru_cache(maxsize=20_000)
+def _kind(templates: tuple[tuple[str, str], ...], unsafe: str | None, safe: str | None) -> str:
+    """The place of the first templates that two prompts fill, as text; "" for none."""
+    for i, (one, other) in enumerate(templates):
+        if _filled(one).fullmatch(unsafe or "") and _filled(other).fullmatch(safe or ""):
+            return str(i)
+    return ""
+
+
+@functools.lru_cache(maxsize=1_000)
 def _filled(template: str) -> re.Pattern[str]:
     """What a template such as "a {colour} hat" may have become."""
     parts = re.split(r"\{\w+\}", template)
