@@ -79,18 +79,16 @@ for (const part of document.querySelectorAll("[data-refresh]")) {
   setTimeout(again, Number(part.dataset.every || 2000));
 }
 
-// A comparison: a slider over both pictures, and while space is held the original alone.
+// A comparison: a slider over both pictures, and while space or the picture is held the original alone.
 const duels = () => document.querySelectorAll("[data-duel]:not(.over)").forEach((one) => one.classList.add("over"));
 new MutationObserver(duels).observe(document.getElementById("main"), { childList: true, subtree: true });
 duels();
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-slides]")) event.target.closest("[data-duel]").style.setProperty("--cut", `${event.target.value}%`);
 });
-const blink = (event, on) => {
-  const duel = document.querySelector("[data-duel]");
-  if (event.key !== " " || !duel || typing(event.target) || event.target.closest("button, a, summary")) return;
-  event.preventDefault();
-  duel.classList.toggle("blink", on);
-};
-document.addEventListener("keydown", (event) => blink(event, true));
-document.addEventListener("keyup", (event) => blink(event, false));
+const blink = (on) => document.querySelector("[data-duel]")?.classList.toggle("blink", on);
+const held = (event) => event.key === " " && document.querySelector("[data-duel]") && !typing(event.target) && !event.target.closest("button, a, summary");
+document.addEventListener("keydown", (event) => { if (held(event)) { event.preventDefault(); blink(true); } });
+document.addEventListener("keyup", (event) => { if (event.key === " ") blink(false); });
+document.addEventListener("pointerdown", (event) => { if (event.target.closest("[data-duel] .both")) blink(true); });
+for (const name of ["pointerup", "pointercancel", "blur"]) window.addEventListener(name, () => blink(false));
