@@ -73,7 +73,7 @@ class _Room:
     def show(self, request: Request) -> Response:
         """The next picture for a person, or one that is asked for again; first the question who it is."""
         labeller = typed(request.query_params.get("labeller", ""))
-        judge, judges = self._judge(request.query_params), self.records.verdicts()
+        place, judge = self._judge(request.query_params)
         if not labeller:
             names = sorted({label.labeller for label in read_labels(self.records.run)})
             return self.pages("labeller.html.j2", room="Labels", names=names, count=len(self.records.pool()))
@@ -89,7 +89,7 @@ class _Room:
             "label.html.j2",
             room="Labels",
             labeller=labeller,
-            judge=judges.index(judge) if judge is not None else 0,
+            judge=place,
             drawn=wanted[0] if wanted else None,
             ahead=wanted[1] if len(wanted) > 1 else None,
             before=before if before in known and before != again else "",
@@ -104,7 +104,7 @@ class _Room:
     def say(self, request: Request, form: Mapping[str, str]) -> str:
         """Write one person's word on a picture, or skip it, and go on. The label is on the disk before the answer."""
         sha256, labeller = str(request.path_params["sha256"]), typed(form.get("labeller", ""))
-        judge = self._judge(form)
+        place, judge = self._judge(form)
         drawn = next((one for one in self._drawn(judge) if one.sha256 == sha256), None)
         if drawn is None:
             raise Missing("there is no such picture to label", got=sha256[:80], hint="/labels shows the next one")
@@ -118,7 +118,6 @@ class _Room:
             contract = judge.contract if judge is not None and drawn.stratum is not None else None
             entry: dict[str, Any] = {"label": said, "stratum": drawn.stratum, "contract": contract}
             append_label(self.records.run, Label(sha256, labeller=labeller, **entry))
-        place = self.records.verdicts().index(judge) if judge is not None else 0
         return f"/labels?{urlencode({'labeller': labeller, 'judge': place, 'before': sha256})}"
 
     def agreement(self, _request: Request) -> Response:
@@ -133,11 +132,11 @@ class _Room:
             counts.setdefault(label.labeller, dict.fromkeys(WORDS, 0))[label.label] += 1
         return self.pages("agreement.html.j2", room="Labels", told=labelled.as_json(), counts=counts, words=WORDS)
 
-    def _judge(self, values: Mapping[str, str]) -> Verdicts | None:
-        """The judge by whose verdicts pictures are drawn: the first one, unless another is asked for."""
-        judges, place = self.records.verdicts(), values.get("judge", "0")
-        at = int(place) if place.isdecimal() and len(place) < 4 else 0
-        return judges[at] if at < len(judges) else next(iter(judges), None)
+    def _judge(self, values: Mapping[str, str]) -> tuple[int, Verdicts | None]:
+        """The judge by whose verdicts pictures are drawn, and its place: the first, unless another is asked for."""
+        judges, asked = self.records.verdicts(), values.get("judge", "0")
+        place = int(asked) if asked.isdecimal() and len(asked) < 4 else 0
+        return (place, judges[place]) if place < len(judges) else (0, next(iter(judges), None))
 
     def _drawn(self, judge: Verdicts | None) -> list[Drawn]:
         """The order, made again where the attempts or the verdicts have changed."""

@@ -46,7 +46,12 @@ def serve(
     records = Records(run)
     # Read while the address is on its way to a browser.
     threading.Thread(target=records.warm, daemon=True).start()
-    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    quiet: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+    }
     jobs = Jobs(run.folder)
     config = uvicorn.Config(application(records, door, jobs), lifespan="off", ws="none", **quiet)
     url = f"http://{_shown(host)}:{there}{OPEN}?token={door.token}"
