@@ -14,6 +14,8 @@ CONTROL: Final = "control"
 """The prompt set that the control of an attack is made on: as many keep prompts as it has."""
 CORRECTED: Final = "corrected dsr"
 """The metric that is a DSR corrected for the judge's errors by people's labels."""
+PRESERVED: Final = ("keep", "neighbour")
+"""Kinds of prompt sets that must go on working: no DSR is of them."""
 Awareness = Literal["aware", "unaware"]
 """Whether a white-box search differentiates through the guards of the system that it attacks."""
 Captions = Literal["none", "unsafe", "dual"]

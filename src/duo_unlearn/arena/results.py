@@ -6,14 +6,14 @@ The file is derived: it is made again from the run folder whenever that has chan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from ..attacks.registry import ATTACKS
 from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
-from ..records import CORRECTED, ORIGINAL, Attempt, Estimate, Source
+from ..records import CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
 from ..runs.results import STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
@@ -21,9 +21,6 @@ from ..session import Session
 from ..storage.files import digest
 from ..system import System
 from .labelled import Labelled, read_labelled
-
-PRESERVED: Final = ("keep", "neighbour")
-"""Kinds of scenarios that must go on working."""
 
 
 class Asked(NamedTuple):

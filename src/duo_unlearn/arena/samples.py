@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from ..errors import DuoError
 from ..families.interface import Model, SampleRequest
 from ..families.load import load_model, pick_device
 from ..progress import progress
+from ..records import ORIGINAL
 from ..runs.folder import Run
 from ..session import Session
 from ..settings.resolve import resolve_settings
@@ -97,11 +98,39 @@ def _edited(source: Path, model: str | None, strength: float, device: str) -> Su
 
 def _system(folder: Path, name: str, strength: float, device: str) -> Subject:
     """A system of a run, its edits at a strength, on the run's model as it is evaluated."""
+    return _of_session(session_of(folder, device), name, strength)
+
+
+def session_of(folder: Path, device: str = "auto") -> Session:
+    """The session of a run that is there; its model is loaded when it is first asked for."""
     run = Run(folder)
     run.check_form()
     if not run.settings.exists():
         raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint="run `duo erase` first")
-    session = Session(resolve_settings({"output": str(folder), "device": device}))
+    return Session(resolve_settings({"output": str(folder), "device": device}), quiet=True)
+
+
+def compared(
+    session: Session, prompt: str, *, system: str, strength: float, seed: int, steps: int, guidance: float,
+    say: Callable[[str], None],
+) -> list[Image.Image | None]:  # fmt: skip
+    """The original's image of a prompt and a system's, from the same noise; None in place of one that a guard refuses.
+
+    They are those of `duo sample --compare --count 1` with these options. say: called with what is done next.
+    """
+    say("loading the model")
+    subject = _of_session(session, system, strength)
+    request = SampleRequest(prompt, seed_of(seed, "sample", 0))
+    shown: list[Image.Image | None] = []
+    for name, place in ((ORIGINAL, contextlib.nullcontext()), (system, subject.on)):
+        say(f"drawing: {name}")
+        with place:
+            made = subject.model.sample([request], steps=steps, guidance=guidance, batch=1)
+            shown += guarded(subject.model, made)
+    return shown
+
+
+def _of_session(session: Session, name: str, strength: float) -> Subject:
     known = session.system(name)
     chosen = dataclasses.replace(known, edits=tuple(edit._replace(strength=strength) for edit in known.edits))
     session.check_system(chosen)

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from ..errors import DuoError, Interrupted
-from . import adapter, arena, experiments, ledger, lists, run, status
+from . import adapter, arena, experiments, ledger, lists, look, run, status
 from .concepts import concepts
 from .mini import mini
 from .options import say
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Erase a concept from a text-to-image model, and measure that it is gone.",
     epilog="Start with: [bold]duo demo[/bold]",
 )
-for room in (run, status, arena, experiments, ledger, adapter, lists):
+for room in (run, status, look, arena, experiments, ledger, adapter, lists):
     room.add_commands(app)
 app.add_typer(concepts, name="concepts")
 app.add_typer(mini, name="mini")

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DuoError
 from .options import (
     Erased,
     Lora,
@@ -187,14 +186,11 @@ def drop(
     duo drop runs/sword 0003 0017 --reason "the hand is cut off"
     """
     from ..edits.provenance import edit_names
-    from ..pairs.manifest import set_keep
+    from ..pairs.drop import drop as drop_pairs
     from ..runs.folder import Run
 
     folder = Run(run)
-    if not folder.pairs.is_dir():
-        raise DuoError(f"{run} holds no pairs", hint="run `duo pairs` first")
-    with folder.lock():
-        pairs = set_keep(folder.pairs, names, undo, None if undo else reason or "dropped by hand")
+    pairs = drop_pairs(folder, names, reason, undo=undo)
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
     for name in edit_names(folder.edits):
         state = folder.checkpoint(name).parent

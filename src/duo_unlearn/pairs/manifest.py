@@ -122,7 +122,7 @@ def check_pair_name(path: Path, name: str) -> None:
 def _check_inside(path: Path, files: Iterable[str], hint: str) -> None:
     """A manifest names files of its own folder; others could be anything that the user can read."""
     for file in files:
-        if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
+        if file.startswith("/") or ".." in file.split("/") or "\0" in file:
             raise DuoError(f"{path} names a file outside its folder", got=repr(file)[1:-1][:200], hint=hint)
 
 
@@ -131,6 +131,13 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
 
     DuoError for unknown keys, wrong types, a name used twice, a file that is missing, changed or outside the folder.
     """
+    manifest = read_entries(folder, name)
+    _check_files(folder, folder / name, manifest.pairs)
+    return manifest
+
+
+def read_entries(folder: Path, name: str = MANIFEST) -> Manifest:
+    """The same without a look at the images: their names are checked, the files may be missing or changed."""
     path = folder / name
     if not path.exists():
         raise DuoError(f"there are no pairs in {folder}", got=f"no {name}", hint="run `duo pairs` first")
@@ -143,13 +150,12 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
         for i, entry in enumerate(form.tries)
     ]
     _check_names((pair.name for pair in pairs), path)
-    _check_files(folder, path, pairs)
+    _check_inside(path, [file for p in pairs for file in (p.unsafe, p.safe)], "import the pairs instead")
     return Manifest(form.concept, form.settings, pairs, tries, name == MANIFEST)
 
 
 def _check_files(folder: Path, path: Path, pairs: Sequence[Pair]) -> None:
     files = [(p.unsafe, p.unsafe_sha256) for p in pairs] + [(p.safe, p.safe_sha256) for p in pairs]
-    _check_inside(path, [file for file, _ in files], "import the pairs instead")
     if missing := [file for file, _ in files if not is_regular(folder / file)]:
         hint = "restore them, or make the pairs in a new folder"
         raise DuoError(f"files of {path} are missing", got=", ".join(missing), hint=hint)
@@ -179,7 +185,7 @@ def save_manifest(
         "version": VERSION,
         "concept": concept,
         "settings": dict(settings),
-        "pairs": [dataclasses.asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.name)],
+        "pairs": [dict(vars(pair)) for pair in sorted(pairs, key=lambda pair: pair.name)],
         "tries": [dataclasses.asdict(kind) for kind in tries],
     }
     write_json(folder / name, content)
@@ -211,8 +217,11 @@ def _compare(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> 
 
 
 def set_keep(folder: Path, names: Sequence[str], keep: bool, reason: str | None = None) -> list[Pair]:
-    """Keep pairs or drop them from training; gives all pairs. The reason stands beside each, nothing is deleted."""
-    manifest = read_manifest(folder)
+    """Keep pairs or drop them from training; gives all pairs. The reason stands beside each, nothing is deleted.
+
+    No picture is looked at, so that one that is broken can be dropped too; a training looks at all.
+    """
+    manifest = read_entries(folder)
     if unknown := sorted(set(names) - {pair.name for pair in manifest.pairs}):
         raise DuoError(f"there is no such pair in {folder}", got=unknown[0], hint=f"`{MANIFEST}` lists the names")
     pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name in names else p for p in manifest.pairs]

@@ -4,7 +4,8 @@ RUN/
   settings.yaml            the settings as resolved
   run.json                 provenance: versions, machine, base model's fingerprint, stages finished
   pairs/                   unsafe/*.png  safe/*.png  manifest.json  sheet.png
-  cache/                   moments.safetensors: latents and text embeddings; preservation.json: what was measured once
+  cache/                   moments.safetensors: latents and text embeddings; preservation.json: what was measured once;
+                           small/: pictures for `duo look`
   train/NAME/              checkpoint.safetensors  metrics.jsonl, of each eraser that trains
   edits/NAME/              an edit: its safetensors file, provenance.json. A LoRA loads with `pipe.load_lora_weights`
   guards/                  what guards learned

@@ -1,0 +1,36 @@
+"""Dropping pairs of a run: by whom the run is held, and pairs whose picture is broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from duo_unlearn.errors import DuoError
+from duo_unlearn.pairs.drop import drop
+from duo_unlearn.pairs.manifest import load_pairs, read_entries
+from duo_unlearn.runs.folder import Run
+
+from ..report.make_run import add_pairs
+
+
+def test_a_pair_whose_picture_is_broken_can_be_dropped(run: Run) -> None:
+    add_pairs(run, count=3)
+    (run.pairs / "unsafe" / "0001.png").write_bytes(b"broken")
+    drop(run, ["0001"], "broken")
+    assert [(pair.name, pair.reason) for pair in read_entries(run.pairs).pairs if not pair.keep] == [("0001", "broken")]
+    with pytest.raises(DuoError, match="SHA-256 differs"):  # a training looks at every picture all the same
+        load_pairs(run.pairs)
+
+
+def test_a_run_that_is_held_or_has_no_pairs(run: Run) -> None:
+    with pytest.raises(DuoError, match="holds no pairs"):
+        drop(run, ["0001"])
+    add_pairs(run, count=3)
+    before = (run.pairs / "manifest.json").read_bytes()
+    with run.lock(), pytest.raises(DuoError, match="in use by another run"):
+        drop(run, ["0001"])
+    with pytest.raises(DuoError, match="no such pair"):
+        drop(run, ["0001", "9999"])
+    assert (run.pairs / "manifest.json").read_bytes() == before
+    assert not drop(run, ["0001"])[1].keep
+    assert drop(run, ["0001"], undo=True)[1].reason is None
+    assert (run.pairs / "manifest.json").read_bytes() == before
