@@ -45,6 +45,7 @@ test: $(STAMP) ## the fast tests
 	@$(PYTEST) -m "not slow"
 
 slow: $(STAMP) ## the slow tests
+	@command -v chromium chromium-browser google-chrome >/dev/null || (apt-get -q update && apt-get -qy install chromium) >>$(LOG) 2>&1 || echo "no Chromium, so its test is skipped: $(LOG)" >&2
 	@$(PYTEST) -m slow
 
 check: $(STAMP) ## linter, format, types, import layers
@@ -56,7 +57,7 @@ check: $(STAMP) ## linter, format, types, import layers
 lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows, beside the same torch
 	@rm -rf $(LOCK_VENV); $(PYTHON) -m venv $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH)
-	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH) "hatchling" ".[trackers,nudenet,dev]"
+	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH) "hatchling" ".[trackers,nudenet,ui,dev]"
 	@{ grep '^#' $(LOCK); $(LOCK_VENV)/bin/python -m pip freeze --all --exclude pip --exclude duo_unlearn | sed -E 's/^([^#+]*)\+.*/\1/'; } >$(LOCK).new
 	@mv $(LOCK).new $(LOCK); rm -rf $(LOCK_VENV); echo "$(LOCK) written; git diff shows what changed"
 
