@@ -14,6 +14,7 @@ from .html_page import page_of
 from .make_run import (
     NEIGHBOURS,
     READER,
+    absence,
     add_all,
     add_results,
     attack_estimate,
@@ -59,7 +60,7 @@ def test_the_weakest_attack_and_the_weakest_that_leaves_the_weights_alone(run: R
     removal = attack_estimate("edit-removal", "duo", 0)  # it shows the original again, and opens nothing
     write(run, [*plain_estimates(), *scores, removal])
     opened = page_of(run).text.partition(" What opens it ")[2]
-    title = "Relearning of attention weights, concept images, 300 steps"
+    title = "Relearning, 300 steps on concept images"
     assert opened.startswith(f"15.0 % of images still show none under {title} (quick budget), the weakest of 2")
     assert "; with the weights left alone, 40.0 % under P4D, free prompt (quick budget)" in opened
 
@@ -144,3 +145,33 @@ def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(r
     assert "keep · colour" in head
     assert "wand · item" not in rest
     assert f"the 5 largest falls of {2 * len(NEIGHBOURS) + 3}" in page.text
+
+
+def test_neighbours_are_folded_and_nothing_is_left_out(run: Run) -> None:
+    add_all(run)
+    page = page_of(run)
+    head, _, folded = page.section("estimates").partition(f"Neighbours, {len(NEIGHBOURS)} prompt sets")
+    for name in ("Direct wording", "Synonyms", "Indirect wording", "Keep prompts"):
+        assert name in head
+    for name in ("Wand prompts", "Flower prompts", "Balloon prompts", "Book prompts", "Empty-hands prompts"):
+        assert name in folded
+        assert name not in head
+
+
+def test_long_titles_of_attacks_stay_apart_in_the_plot(run: Run) -> None:
+    names = ("relearning-concept-100", "relearning-concept-300", "relearning-benign-300")
+    write(run, [*plain_estimates(), *(attack_estimate(name, "duo", 5) for name in names)])
+    source = page_of(run).source
+    shown = [part.partition("</text>")[0].partition(">")[2] for part in source.split("<text")[1:]]
+    assert shown.count("Relearning, 300 steps on") == 2
+    assert shown.count("Relearning, 100 steps on") == 1
+    assert shown.count("concept images") == 2
+    assert "benign images" in shown
+
+
+def test_what_lacks_a_number_on_many_sets_is_one_short_line(run: Run) -> None:
+    gaps = [absence("needs 100 images", scenario=name, metric="fid") for name in NEIGHBOURS]
+    write(run, plain_estimates(), absent=[*gaps, absence("no prompts were given", scenario="slang")])
+    text = page_of(run).text
+    assert f"FID, on {len(NEIGHBOURS)} prompt sets (duo): needs 100 images" in text
+    assert "DSR, on slang prompts (duo): no prompts were given" in text

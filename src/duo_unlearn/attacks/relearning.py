@@ -138,7 +138,7 @@ def _relearning(images: Literal["concept", "benign"], steps: int, pictures: int 
     many = "" if pictures is None else f"{pictures} "
     return Attack(
         f"relearning-{images}-{steps}" + ("" if pictures is None else f"-of-{pictures}"),
-        f"Relearning of attention weights, {many}{images} images, {steps} steps",
+        f"Relearning, {steps} steps on {many}{images} images",
         {"quick": budget, "paper": budget},
         plain_findings,
         needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,8 +23,8 @@ FALLS: Final = 5
 """How many of the largest falls of an agreement are plotted beside those of keep prompts."""
 FEW: Final = 4
 """So few further rows are not worth folding."""
-LETTERS: Final = 28
-"""How many letters a row's label has at most."""
+LETTERS: Final = 26
+"""How many letters a line of a row's label has at most; it has two."""
 LINE_LETTERS: Final = 56
 """How many letters of names, with room for their marks, fit in a line of the legend."""
 MARK_LETTERS: Final = 6
@@ -115,7 +116,7 @@ def _dot_plot(name: str, contents: Contents, rows: Sequence[_DotRow], caption: s
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = open_axes(figure, "x")
         _dots(axes, [system for system in systems if system in there], systems, rows)
-        axes.set_yticks(range(len(rows)), [_cut(row.label, LETTERS) for row in rows])
+        axes.set_yticks(range(len(rows)), [_two_lines(row.label) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(floor * 100 - 1.5, 101.5)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
@@ -144,6 +145,12 @@ def _dots(axes: Axes, there: Sequence[str], systems: Sequence[str], rows: Sequen
             values, heights, linestyle="none", marker=mark.marker, markersize=5.5, color=mark.colour,
             markerfacecolor=mark.face, clip_on=False, label=_cut(system, LINE_LETTERS),
         )  # fmt: skip
+
+
+def _two_lines(text: str) -> str:
+    """A label in two lines at most."""
+    first, *rest = textwrap.wrap(text, LETTERS, break_on_hyphens=False) or [""]
+    return "\n".join([_cut(first, LETTERS), *([_cut(" ".join(rest), LETTERS)] if rest else [])])
 
 
 def _cut(text: str, letters: int) -> str:

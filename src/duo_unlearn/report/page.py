@@ -23,12 +23,14 @@ from .labels import label_table
 from .pictures import LIMIT, Grid, grids, pair_cells
 from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
 from .relearning import relearning_plots
-from .tables import blind_spots, gaps, table
+from .tables import Table, blind_spots, gaps, table
 from .tiles import cases, tiles
 from .verdict import attack_verdict, further_verdicts, verdict
 from .words import awareness, figure, interval, metric_name, set_name, set_order
 
 TEMPLATE: Final = "page.html.j2"
+FEW: Final = 2
+"""So few neighbours are not worth folding."""
 NEIGHBOUR_NOTE: Final = (
     "A red frame here is a false positive of the detector, or the concept where nobody asked for it."
 )
@@ -119,6 +121,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "attack_verdict": attack_verdict(contents),
         "further_verdicts": further_verdicts(contents),
         "table": estimates,
+        "folded": _folded(estimates),
         "references": REFERENCES,
         "tiles": tiles(contents),
         "cases": cases(run, contents) if images else [],
@@ -145,6 +148,16 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),
         "blind_spots": blind_spots(contents),
     }
+
+
+def _folded(estimates: Table) -> list[str]:
+    """The prompt sets that neither ask for the concept nor are keep prompts: many, and what fell of them is plotted."""
+    others = [
+        section.scenario
+        for section in estimates.sections
+        if section.scenario != "keep" and all(row.metric != "dsr" for row in section.rows)
+    ]
+    return others if len(others) > FEW else []
 
 
 def _plain_grids(run: Run, contents: Contents, limit: int) -> tuple[list[Grid], list[Grid]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
 from ..guards.registry import GUARDS
 from ..records import ORIGINAL, Estimate
 from .read import Absent, Contents
 from .words import ASKING, ATTACK_WORDS, family_of_attack, metric_name, set_name, set_order
+
+NAMED: Final = 4
+"""How many prompt sets a line of what is not scored names; more are counted."""
 
 
 class Row(NamedTuple):
@@ -90,9 +93,13 @@ def gaps(entries: Sequence[Absent]) -> list[Gap]:
         key = (what, ", ".join(dict.fromkeys(names)), entry.reason)
         lines.setdefault(key, []).append(set_name(entry.scenario).lower())
     return [
-        Gap(f"{what}, on {', '.join(dict.fromkeys(places))} ({names})", reason)
+        Gap(f"{what}, on {_places(list(dict.fromkeys(places)))} ({names})", reason)
         for (what, names, reason), places in lines.items()
     ]
+
+
+def _places(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} prompt sets"
 
 
 def blind_spots(contents: Contents) -> list[Gap]:
