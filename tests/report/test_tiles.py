@@ -10,7 +10,7 @@ from duo_unlearn.report.page import write_report
 from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
 
-from .html_page import page_of
+from .html_page import Page, page_of
 from .make_run import (
     NEIGHBOURS,
     READER,
@@ -25,6 +25,13 @@ from .make_run import (
     write,
     write_attempts,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    run = Run(tmp_path_factory.mktemp("full"))
+    add_all(run)
+    return page_of(run)
 
 
 def tile(page_text: str, question: str, following: str) -> str:
@@ -44,9 +51,8 @@ def add_pictures(run: Run, attack: str | None, prompts: int, systems: tuple[str,
         write_attempts(run, group, attempts)
 
 
-def test_three_answers_with_what_they_rest_on(run: Run) -> None:
-    add_all(run)
-    text = page_of(run).text
+def test_three_answers_with_what_they_rest_on(full: Page) -> None:
+    text = full.text
     gone = "96.3 % of images show no sword under indirect wording, the worst of 3 prompt sets"
     assert f"{gone}: 95 % interval 93.6 to 97.9 %, n = 300, by mini-judge; original 5.3 %" in tile(
         text, "Gone?", "Cost"
@@ -132,25 +138,21 @@ def test_no_pictures_where_a_system_has_none_or_none_are_wanted(run: Run) -> Non
     assert 'class="cases"' not in bare
 
 
-def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(run: Run) -> None:
-    add_all(run)
-    page = page_of(run)
+def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(full: Page) -> None:
     plots = [
         a["aria-label"] or ""
-        for a in page.all("svg")
+        for a in full.all("svg")
         if "agree" in (a["aria-label"] or "") or "asks for" in (a["aria-label"] or "")
     ]
     head, rest = plots
     assert "wand · item" in head
     assert "keep · colour" in head
     assert "wand · item" not in rest
-    assert f"the 5 largest falls of {2 * len(NEIGHBOURS) + 3}" in page.text
+    assert f"the 5 largest falls of {2 * len(NEIGHBOURS) + 3}" in full.text
 
 
-def test_neighbours_are_folded_and_nothing_is_left_out(run: Run) -> None:
-    add_all(run)
-    page = page_of(run)
-    head, _, folded = page.section("estimates").partition(f"Neighbours, {len(NEIGHBOURS)} prompt sets")
+def test_neighbours_are_folded_and_nothing_is_left_out(full: Page) -> None:
+    head, _, folded = full.section("estimates").partition(f"Neighbours, {len(NEIGHBOURS)} prompt sets")
     for name in ("Direct wording", "Synonyms", "Indirect wording", "Keep prompts"):
         assert name in head
     for name in ("Wand prompts", "Flower prompts", "Balloon prompts", "Book prompts", "Empty-hands prompts"):
