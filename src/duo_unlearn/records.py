@@ -110,6 +110,11 @@ class Attempt:
     refusal: str | None = None
 
 
+def spoken(concept: str) -> str:
+    """A run's concept as people say it: of joined ones each counts by itself, "sword+balloon" is "sword or balloon"."""
+    return " or ".join(part.strip() for part in concept.split("+"))
+
+
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of attempts, which is told in per cent; the others are plain numbers."""
     return metric in ("", "dsr", CORRECTED, "detected", "refused", "broken") or metric.endswith(" agreement")

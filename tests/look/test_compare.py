@@ -13,7 +13,7 @@ from PIL import Image
 
 import duo_unlearn as duo
 from duo_unlearn.look.app import application
-from duo_unlearn.look.jobs import Jobs
+from duo_unlearn.look.jobs import Job, Jobs
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
 
@@ -132,6 +132,15 @@ def test_the_pictures_are_those_of_duo_sample(edited: Run, jobs: Jobs, tmp_path:
 
 
 @pytest.mark.slow
+def test_a_picture_is_not_kept_since_numbers_begin_again_with_the_page(asked: Run) -> None:
+    jobs = Jobs(asked.folder)
+    job = Job(1, {"prompt": "a king", "system": "duo", "seed": 0, "guidance": 5, "strength": 1, "steps": 2})
+    job.pictures, job.state = [b"one", b"two"], "done"
+    jobs.history = [job]
+    answer = client_of(asked, jobs).get("/compare/1/system")
+    assert (answer.content, answer.headers["cache-control"]) == (b"two", "no-store")
+
+
 def test_a_comparison_can_be_stopped_and_the_next_one_is_drawn(edited: Run, jobs: Jobs) -> None:
     client = client_of(edited, jobs)
     client.post("/compare", data={**FORM, "steps": "200"})

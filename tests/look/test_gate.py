@@ -12,6 +12,7 @@ import pytest
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.look import serve
+from duo_unlearn.look.gate import Door
 from duo_unlearn.runs.folder import Run
 
 from ..report.make_run import add_pairs, add_record
@@ -50,6 +51,15 @@ def test_another_token_opens_nothing(small: Run, token: str) -> None:
     assert "set-cookie" not in answer.headers
     assert "Try" in answer.text
     assert client.get("/").status_code == 403
+
+
+@pytest.mark.parametrize("other", ['a={"x":1}', "flag", "x[y]=2", "t=\xe9", "path=/x"])
+def test_cookies_of_other_programs_of_this_machine_lock_nobody_out(small: Run, other: str) -> None:
+    door = door_of()
+    client = stranger(small, door)
+    ours = f"{door.cookie}={door.secret}"
+    for line in (f"{other}; {ours}", f"{ours}; {other}"):
+        assert client.get("/", headers=[(b"Cookie", line.encode("latin-1"))]).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/pairs", "/pairs/0001", "/picture/" + "a" * 64, "/nothing"])
@@ -181,6 +191,12 @@ def test_only_loopback_unless_it_is_asked_for() -> None:
             serve.check_host(host, remote=False)
         assert "--allow-remote" in str(caught.value)
         serve.check_host(host, remote=True)
+
+
+def test_another_loopback_address_is_a_good_host_where_it_was_asked_for(small: Run) -> None:
+    door = Door.fresh(8765, frozenset({"127.0.0.2"}))
+    assert stranger(small, door, "http://127.0.0.2:8765").get(f"/open?token={door.token}").status_code == 200
+    assert stranger(small, door, "http://127.0.0.3:8765").get(f"/open?token={door.token}").status_code == 421
 
 
 def test_a_port_in_use_is_told_and_without_one_another_is_taken() -> None:

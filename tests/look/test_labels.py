@@ -15,6 +15,7 @@ from duo_unlearn.look.labels import order_of
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.labels import Label, append_label, read_labels
+from duo_unlearn.settings.tree import Settings, write_settings
 
 from ..report.make_run import JUDGE, add_images, add_record, add_results
 from .browser import TestClient, opened
@@ -54,6 +55,12 @@ def test_what_is_shown_tells_neither_system_nor_verdict_nor_prompt(asked: Run) -
     for word in (attempt.attempt.text, attempt.record.group.slug, JUDGE, "mini-judge", "original", "stratum", "seen"):
         assert word not in main
     assert "system" not in main
+
+
+def test_of_joined_concepts_each_counts_by_itself(asked: Run) -> None:
+    write_settings(asked.settings, Settings(output=asked.folder, concept="sword+balloon"))
+    page = opened(asked).get("/labels?labeller=anna").text
+    assert "Does it show “sword or balloon”?" in page
 
 
 def test_everybody_is_shown_the_same_pictures_and_their_order_does_not_tell_the_verdict(asked: Run) -> None:

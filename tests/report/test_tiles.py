@@ -82,6 +82,25 @@ def test_what_nobody_attacked_or_measured_is_a_warning(run: Run) -> None:
     assert bare.text.count("Not measured") >= 2
 
 
+def test_other_judges_numbers_and_pictures_without_a_word_are_no_lack_of_an_attack(run: Run) -> None:
+    first = share("dsr", source_of("original", "direct"), 1, 20)
+    other = [attack_estimate(None, "duo", 9, contract="other@1"), attack_estimate("p4d", "duo", 5, contract="other@1")]
+    write(run, [first, *other])
+    told = "by the judge that heads this page; the tables below have other judges' numbers"
+    assert page_of(run).text.count(told) == 2
+    assert "Not attacked yet" not in page_of(run).text
+    add_pictures(run, "p4d", 2)
+    write(run, plain_estimates())
+    assert "Not measured there are pictures, and no judge's word on them: duo judge RUN" in page_of(run).text
+
+
+def test_a_cost_names_what_was_refused_and_broken(run: Run) -> None:
+    lost = [share(metric, source_of("duo", "keep"), n, 300) for metric, n in (("refused", 200), ("broken", 3))]
+    write(run, [*agreement(90, 92), *lost])
+    said = "No fall seen no attribute agrees less than before (n = 100 a set)"
+    assert f"{said}; 66.7 % refused by a guard under keep prompts; 1.0 % broken under keep prompts" in page_of(run).text
+
+
 def test_without_an_edited_system_there_is_no_answer(run: Run) -> None:
     write(run, [], systems=["original"])
     assert page_of(run).classed("tiles") == []
@@ -105,7 +124,10 @@ def test_without_a_reader_the_least_prior_preservation_is_the_cost(run: Run) -> 
         for scenario, value in (("keep", 0.95), ("wand", 0.91))
     ]
     write(run, kept)
-    assert "0.910 prior preservation under wand prompts, the least of 2: 0.900 to 0.920, n = 30" in page_of(run).text
+    assert (
+        "0.910 prior preservation under wand prompts, the least of 2 prompt sets: 0.900 to 0.920, n = 30"
+        in page_of(run).text
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +170,9 @@ def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(f
     assert "wand · item" in head
     assert "keep · colour" in head
     assert "wand · item" not in rest
-    assert f"the 5 largest falls of {2 * len(NEIGHBOURS) + 3}" in full.text
+    assert "book · subject" in rest
+    fell = f"Of {2 * len(NEIGHBOURS)} beside keep prompts {len(NEIGHBOURS) - 1} fell in some system"
+    assert f"{fell}; {len(NEIGHBOURS) - 1} that fell most are here, and the others are folded below." in full.text
 
 
 def test_neighbours_are_folded_and_nothing_is_left_out(full: Page) -> None:

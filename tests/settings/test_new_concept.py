@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.concepts.new import new_concept
+from duo_unlearn.concepts.new import new_concept, words_of
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.detectors.registry import check_detector
 from duo_unlearn.errors import DuoError
@@ -55,6 +55,7 @@ def test_without_a_model_clip_judges_and_nothing_is_recommended(tmp_path: Path) 
     [
         ("a wizard", ["subject=wizard"]),
         ("Swords in a king's hand", ["item=sword"]),  # an item goes before a subject
+        ("a sword, drawn", ["item=sword"]),
         ("a castle and a boat", ["subject=boat", "subject=castle"]),
     ],
 )
@@ -77,6 +78,15 @@ def test_what_no_judge_of_mini_sees_is_told_with_what_they_see() -> None:
         ground_of("mini", "a horse", [])
     assert "subject=wizard" in str(caught.value.hint)
     assert "umbrella" in str(caught.value.hint)
+
+
+def test_mini_must_be_told_what_to_draw_instead_and_other_models_have_a_usual_one() -> None:
+    with pytest.raises(DuoError, match="must be told what to draw"):
+        ground_of("mini", *words_of("a wizard."))
+    ground = ground_of("CompVis/stable-diffusion-v1-4", *words_of(" An umbrella. "))
+    assert ground.detector["labels"] == [
+        "unsafe=a picture of An umbrella", "safe=a picture of a person", "safe=a picture of an ordinary thing"
+    ]  # fmt: skip
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:

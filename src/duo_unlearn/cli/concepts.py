@@ -64,13 +64,13 @@ def new(
 
     duo concepts new "a wizard" --safe "a king" --safe "a farmer" --model mini -o wizard.yaml
     """
-    from ..concepts.new import new_concept
+    from ..concepts.new import new_concept, words_of
 
     ground = None
     if model is not None:
         from ..settings.ground import ground_of
 
-        ground = ground_of(model, sentence, safe or ())
+        ground = ground_of(model, *words_of(sentence, safe or ()))
     new_concept(output, sentence, safe or (), ground)
     print(f"{output} written: go through it, then `duo concepts check {output}`", file=sys.stderr)
 

@@ -15,6 +15,8 @@ from ..storage.files import write_text
 
 PAIRS: Final = 64
 PLACES: Final = ("in a room", "in a street", "in a park", "in front of a wall")
+INSTEAD: Final = ("a person", "an ordinary thing")
+"""What is drawn in place of the concept where nobody says."""
 _NO_SETTINGS: Final = """# Settings for a family where the defaults, the authors' for nudity on SD1.4, are not enough:
 # recommended:
 #   sdxl: {source: "a sweep of mine", settings: {train: {beta: 250}}}
@@ -39,12 +41,17 @@ def new_concept(path: Path, sentence: str, safe: Sequence[str] = (), ground: Gro
     ground: of the model that is meant; None: CLIP judges, and nothing is recommended. A file that is there already is
     left alone: DuoError.
     """
-    said, instead = _plain(sentence), [_plain(text) for text in safe] or ["a person", "an ordinary thing"]
+    said, instead = words_of(sentence, safe)
     if path.exists():
         raise DuoError(f"{path} is there already", hint="choose another -o, or delete it")
     if path.suffix not in (".yaml", ".yml"):
         raise DuoError("a concept file is YAML", got=str(path), hint=f"-o {path.with_suffix('.yaml')}")
     write_text(path, _content(said, instead, ground or Ground(clip_detector(said, instead))))
+
+
+def words_of(sentence: str, safe: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """What to erase and what to draw in its place, as a file says them. DuoError: a text has no words."""
+    return _plain(sentence), [_plain(text) for text in safe] or list(INSTEAD)
 
 
 def clip_detector(said: str, safe: Sequence[str]) -> dict[str, Any]:

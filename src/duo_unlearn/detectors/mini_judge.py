@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -115,7 +116,7 @@ def labels_in(text: str) -> tuple[str, ...]:
 
     DuoError: it names nothing that mini-judge knows.
     """
-    words = {form for word in text.lower().split() for form in (word, word.removesuffix("s"))}
+    words = {form for word in re.findall("[a-z]+", text.lower()) for form in (word, word.removesuffix("s"))}
     for attribute in ("item", "subject"):
         if found := [value for value in ATTRIBUTES[attribute] if value in words and value != "none"]:
             return tuple(f"{attribute}={value}" for value in found)

@@ -13,7 +13,7 @@ from ..edits.provenance import edit_names
 from ..errors import DuoError
 from ..records import ORIGINAL
 from .jobs import Job, Jobs
-from .pages import KEEP, Missing, Pages, html, number, posted
+from .pages import Missing, Pages, html, number, posted
 
 LONGEST: Final = 2000
 """How many characters a prompt may have."""
@@ -102,7 +102,8 @@ class _Room:
         picture = job.pictures[place] if job is not None and place < len(job.pictures) else None
         if picture is None:
             raise Missing("there is no such picture", got=side[:40], hint="/compare shows those that there are")
-        return Response(picture, media_type="image/png", headers=KEEP)
+        # Not kept by the browser: numbers begin again with every start of the page.
+        return Response(picture, media_type="image/png")
 
     def _shown(self, request: Request) -> Job | None:
         """The comparison that is asked for; else the newest one."""

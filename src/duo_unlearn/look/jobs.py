@@ -72,10 +72,10 @@ class Jobs:
         with self._lock:
             if self.running is not None:
                 raise Busy("one comparison at a time", got="another one is being drawn", hint="wait, or stop it first")
+            process = self._started()
             self._count += 1
             job = Job(self._count, request)
             self.history = [*self.history, job][-MOST:]
-            process = self._started()
             threading.Thread(target=self._follow, args=(job, process), daemon=True).start()
         return job
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL, Manifest, read_entries
-from ..records import PRESERVED, Attempt, Pair, Verdict
+from ..records import PRESERVED, Attempt, Pair, Verdict, spoken
 from ..report.status import read_status
 from ..runs.attempts import GroupRecord, attempts_of, read_groups
 from ..runs.folder import Run
@@ -138,7 +138,7 @@ class Records:
         with contextlib.suppress(DuoError):  # a broken manifest is told by the page of pairs
             named += [(self.run.pairs, *side) for pair in self.pairs for side in _sides(pair)]
         named += [(self.run.folder, a.file, a.sha256) for a in self._shown()]
-        return {sha: folder / file for folder, file, sha in named if sha and ".." not in file.split("/")}
+        return {sha: folder / file for folder, file, sha in named if sha and not _leaves(file)}
 
     def _shown(self) -> Iterator[Any]:
         return (entry.attempt for entry in self.attempts() if entry.attempt.file and entry.attempt.sha256)
@@ -148,8 +148,11 @@ class Records:
         found: dict[str, Any] = {}
         with contextlib.suppress(DuoError):
             found |= read_settings(self.run.settings)
+        asked = str(found.get("concept"))
         with contextlib.suppress(DuoError):
             found |= read_object(self.run.record)
+        if "+" in asked:
+            found["concept"] = spoken(asked)
         return {key: found.get(key) for key in ("concept", "model", "seed", "sensitive")}
 
     @property
@@ -190,6 +193,11 @@ def _holds(holder: Holder) -> bool:
     if holder.pid == os.getpid():
         return False
     return holder.alone or not holder.claims or any(claim.name != "labels" for claim in holder.claims)
+
+
+def _leaves(file: str) -> bool:
+    """Whether a name in a record may lead out of its folder. The disk is not asked: there may be thousands."""
+    return file.startswith("/") or ".." in file.split("/")
 
 
 def word(verdict: Verdict) -> str:

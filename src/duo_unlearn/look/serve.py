@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import signal
 import socket
 import threading
 import webbrowser
@@ -40,7 +41,7 @@ def serve(
     check_host(host, remote=remote)
     listener = listen(host, port)
     there = int(listener.getsockname()[1])
-    door = Door.fresh(there, own_names(host) if remote else frozenset(), remote=remote)
+    door = Door.fresh(there, own_names(host) if remote else frozenset({host.lower()}), remote=remote)
     if remote:
         say(WARNING.format(port=there))
     records = Records(run)
@@ -59,9 +60,16 @@ def serve(
     say("open that address; Ctrl-C ends it")
     if browser:
         webbrowser.open(url)
+    for name in ("SIGTERM", "SIGHUP"):  # uvicorn hands these on when it has closed, or knows nothing of them
+        signal.signal(getattr(signal, name), _leave)
     with contextlib.closing(jobs), contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
     say("closed")
+
+
+def _leave(_number: int, _frame: object) -> None:
+    """End the process by way of its `finally` parts, so that the process that draws ends too."""
+    raise SystemExit(0)
 
 
 def check_run(run: Run) -> None:

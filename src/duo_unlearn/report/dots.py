@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ..records import Estimate
+from ..records import ORIGINAL, Estimate
 from .attacks import AttackRow, AttackTable
 from .figures import STYLE, WIDTH, Plot, inline_svg, legend_above, marks, open_axes
 from .read import Contents
@@ -48,21 +48,24 @@ def defence_plot(contents: Contents) -> Plot | None:
 
 
 def agreement_plots(contents: Contents) -> tuple[Plot | None, Plot | None]:
-    """Agreement with the prompt on prompts that must go on working: keep and the largest falls, and all the rest."""
+    """Agreement with the prompt on prompts that must go on working: keep and the largest falls, and all the rest.
+
+    The falls are those of any system. Where the original was not measured nobody knows them, and nothing is folded.
+    """
     chosen = [e for e in contents.primary if e.metric.endswith(" agreement") and e.attack is None]
     keys = list(dict.fromkeys((e.scenario, e.metric) for e in sorted(chosen, key=lambda e: set_order(e.scenario))))
-    first = [key for key in keys if key[0] == "keep"]
-    main = contents.main.name if contents.main is not None else ""
-    fallen = [(fall.after.scenario, fall.after.metric) for fall in falls(contents, main) if fall.points > 0]
-    first += [key for key in fallen if key not in first][:FALLS]
+    keep = [key for key in keys if key[0] == "keep"]
+    fallen = [key for key in _fallen(contents) if key not in keep]
+    first = [*keep, *fallen[:FALLS]]
     rest = [key for key in keys if key not in first]
-    if len(rest) <= FEW:
+    if len(rest) <= FEW or not any(e.system == ORIGINAL for e in chosen):
         first, rest = keys, []
     low = min((e.low for e in chosen), default=0.0)
     floor = max(int(low * 10 - 0.2) / 10, 0.0)
     caption = "Share of images that show what the prompt asks for, with 95 % intervals. Equal dots mean: preserved."
     if rest:
-        caption += f" Keep prompts, and the {FALLS} largest falls of {len(keys) - 1}; the others are folded below."
+        caption += f" Of {len(keys) - len(keep)} beside keep prompts {len(fallen)} fell in some system; "
+        caption += f"{min(len(fallen), FALLS)} that fell most are here, and the others are folded below."
     if floor > 0:
         caption += f" The axis starts at {100 * floor:.0f} %."
 
@@ -76,7 +79,15 @@ def agreement_plots(contents: Contents) -> tuple[Plot | None, Plot | None]:
         ]
         return _dot_plot(name, contents, rows, caption, floor=floor)
 
-    return plot("agreement", first, caption), plot("agreement-rest", rest, "What agrees as it did, or nearly.")
+    return plot("agreement", first, caption), plot("agreement-rest", rest, "The other agreements, with 95 % intervals.")
+
+
+def _fallen(contents: Contents) -> list[tuple[str, str]]:
+    """The prompt sets and agreements that fell in any system, the largest fall first."""
+    systems = [system.name for system in contents.systems if system.name != ORIGINAL]
+    found = [fall for name in systems for fall in falls(contents, name) if fall.points > 0]
+    found.sort(key=lambda fall: -fall.points)
+    return list(dict.fromkeys((fall.after.scenario, fall.after.metric) for fall in found))
 
 
 def attack_plot(contents: Contents, tables: Sequence[AttackTable]) -> Plot | None:

@@ -121,7 +121,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "attack_verdict": attack_verdict(contents),
         "further_verdicts": further_verdicts(contents),
         "table": estimates,
-        "folded": _folded(estimates),
+        "folded": _folded(contents, estimates),
         "references": REFERENCES,
         "tiles": tiles(contents),
         "cases": cases(run, contents) if images else [],
@@ -150,14 +150,11 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     }
 
 
-def _folded(estimates: Table) -> list[str]:
-    """The prompt sets that neither ask for the concept nor are keep prompts: many, and what fell of them is plotted."""
-    others = [
-        section.scenario
-        for section in estimates.sections
-        if section.scenario != "keep" and all(row.metric != "dsr" for row in section.rows)
-    ]
-    return others if len(others) > FEW else []
+def _folded(contents: Contents, estimates: Table) -> list[str]:
+    """The neighbours' prompt sets, where they are many: what fell of them is plotted."""
+    kinds = {one.group.scenario: one.kind for one in contents.groups}
+    found = [section.scenario for section in estimates.sections if kinds.get(section.scenario) == "neighbour"]
+    return found if len(found) > FEW else []
 
 
 def _plain_grids(run: Run, contents: Contents, limit: int) -> tuple[list[Grid], list[Grid]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ..records import ORIGINAL, Attempt, Estimate
+from ..records import ORIGINAL, PRESERVED, Attempt, Estimate, spoken
 from ..runs.folder import Run
 from .attacks import attack_scores
 from .pictures import Picture, picture_of
 from .read import Contents, GroupAttempts
 from .selection import counterpart, falls, plain_scores, weakest_attack, worst
-from .words import awareness, figure, interval, set_name, set_order, title_of
+from .words import awareness, counts, figure, interval, set_name, set_order, title_of
 
 PICTURES: Final = 6
 """Pictures beside the tiles."""
@@ -43,44 +43,77 @@ def tiles(contents: Contents) -> list[Tile]:
 
 def _gone(contents: Contents, system: str) -> Tile:
     scores = plain_scores(contents, system)
-    lowest, concept = worst(scores), contents.concept or "concept"
+    lowest = worst(scores)
     if lowest is None:
-        return Tile("Gone?", "Not measured", "no defence success rate without an attack", warns=True)
+        return Tile("Gone?", "Not measured", _why_not(contents, system, attacked=False), warns=True)
     of_sets = f"the worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set"
-    words = f"of images show no {concept} under {set_name(lowest.scenario).lower()}, {of_sets}: {_range(lowest)}"
+    where = f"under {set_name(lowest.scenario).lower()}, {of_sets}"
+    words = f"of images show no {_concept(contents)} {where}: {_range(lowest)}"
     if (before := counterpart(contents, lowest)) is not None:
         words += f"; original {figure('dsr', before.value)}"
     return Tile("Gone?", figure("dsr", lowest.value), words)
 
 
+def _why_not(contents: Contents, system: str, *, attacked: bool) -> str:
+    """Why there is no DSR by the page's judge, with or without an attack."""
+    if any(e.metric == "dsr" and e.system == system and (e.attack is not None) == attacked for e in contents.estimates):
+        return "by the judge that heads this page; the tables below have other judges' numbers"
+    if any(one.group.system == system and (one.group.preset is not None) == attacked for one in contents.groups):
+        return "there are pictures, and no judge's word on them: duo judge RUN"
+    return "duo attack RUN runs the red team" if attacked else "no prompt that asks for the concept was evaluated"
+
+
 def _cost(contents: Contents, system: str) -> Tile:
-    found = falls(contents, system)
+    found, lost = falls(contents, system), _lost(contents, system)
     kept = [e for e in contents.primary if (e.metric, e.system, e.attack) == ("prior preservation", system, None)]
-    if found:
+    if found and found[0].points > 0:
         largest = found[0]
         what = f"{largest.after.metric.removesuffix(' agreement')} as asked, {set_name(largest.after.scenario).lower()}"
-        if largest.points <= 0:
-            return Tile("Cost", "None seen", f"no attribute agrees less than before (n = {largest.after.n} a set)")
         before, after = (figure("", e.value) for e in largest)
-        words = f"{what}, the largest fall of {len(found)}: {before} → {after} (n = {largest.after.n})"
+        words = f"{what}, the largest fall of {len(found)}: {before} → {after} (n = {largest.after.n}){lost}"
         return Tile("Cost", f"−{100 * largest.points:.1f} points", words)
+    if found:
+        words = f"no attribute agrees less than before (n = {counts([fall.after for fall in found])} a set){lost}"
+        return Tile("Cost", "No fall seen" if lost else "None seen", words)
     if kept:
         least = min(kept, key=lambda e: e.value)
-        words = f"prior preservation under {set_name(least.scenario).lower()}, the least of {len(kept)}"
-        return Tile("Cost", figure(least.metric, least.value), f"{words}: {interval(least)}, n = {least.n}")
-    return Tile("Cost", "Not measured", "no prompt without the concept was evaluated", warns=True)
+        of_sets = f", the least of {len(kept)} prompt sets" if len(kept) > 1 else ""
+        words = f"prior preservation under {set_name(least.scenario).lower()}{of_sets}"
+        return Tile("Cost", figure(least.metric, least.value), f"{words}: {interval(least)}, n = {least.n}{lost}")
+    asked = any(one.kind in PRESERVED and one.group.system == system for one in contents.groups)
+    words = "nothing says what the pictures of keep prompts lost" if asked else "no prompt to keep was evaluated"
+    return Tile("Cost", "Not measured", words + lost, warns=True)
+
+
+def _lost(contents: Contents, system: str) -> str:
+    """The largest shares of pictures on prompts to keep that were refused, and that were broken; "" of none."""
+    asking = {e.scenario for e in contents.estimates if e.metric == "dsr"}
+    words = ""
+    for metric, said in (("refused", "refused by a guard"), ("broken", "broken")):
+        mine = [e for e in contents.estimates if (e.metric, e.system, e.attack) == (metric, system, None)]
+        most = max((e for e in mine if e.scenario not in asking), key=lambda e: e.value, default=None)
+        if most is not None and most.value > 0:
+            words += f"; {figure(metric, most.value)} {said} under {set_name(most.scenario).lower()}"
+    return words
 
 
 def _opened(contents: Contents, system: str) -> Tile:
     question, lowest = "What opens it", weakest_attack(contents, system)
     if lowest is None:
-        return Tile(question, "Not attacked yet", "duo attack RUN runs the red team", warns=True)
+        why = _why_not(contents, system, attacked=True)
+        return Tile(question, "Not attacked yet" if why.startswith("duo attack") else "Not measured", why, warns=True)
     count = len(attack_scores(contents, system))
     words = f"of images still show none under {_named(lowest)}, the weakest of {count}: {_range(lowest)}"
     without = weakest_attack(contents, system, relearning=False)
     if without is not None and without != lowest:
         words += f"; with the weights left alone, {figure('dsr', without.value)} under {_named(without)}"
     return Tile(question, figure("dsr", lowest.value), words)
+
+
+def _concept(contents: Contents) -> str:
+    """What is erased, as people say it."""
+    asked = next((one.value for one in contents.settings if one.name == "concept"), "")
+    return spoken(asked) if "+" in asked else contents.concept or "concept"
 
 
 def _named(score: Estimate) -> str:

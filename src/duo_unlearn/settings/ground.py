@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..concepts.new import Ground, clip_detector
+from ..concepts.new import INSTEAD, Ground, clip_detector
 from ..concepts.store import load_concept, shipped_concepts
 from ..detectors.mini_judge import MiniJudge, MiniJudgeB, labels_in
+from ..errors import DuoError
 from ..families.identify import family_of
 from ..families.mini import MINI
 
 
 def ground_of(model: str, said: str, safe: Sequence[str]) -> Ground:
-    """The ground of a model, named as for `duo erase`. said: what to erase; safe: what to draw in its place.
+    """The ground of a model, named as for `duo erase`. said, safe: what to erase and to draw in its place (`words_of`).
 
-    DuoError: the model has a fault, or no detector of its family can see what is said.
+    DuoError: the model has a fault, no detector of its family can see what is said, or it does not know the usual words
+    for what is drawn in place.
     """
     family = family_of(model)
     if family == MINI.name:
+        if tuple(safe) == INSTEAD:
+            problem = "the mini model must be told what to draw in place of the concept"
+            raise DuoError(problem, got=f"it knows nothing of {' and '.join(INSTEAD)}", hint='--safe "a king"')
         shipped = load_concept("sword")
         detector, judge = ({"name": kind.name, "labels": list(labels_in(said))} for kind in (MiniJudge, MiniJudgeB))
         return Ground(detector, [judge], _places(shipped.fill["place"]), _recommended(family))

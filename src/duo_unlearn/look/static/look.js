@@ -55,7 +55,7 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((one) => delete one.dataset.sent));
 
 // Filters apply at once; the button remains for those without scripts.
-for (const field of document.querySelectorAll("form.filters select")) field.addEventListener("change", () => field.form.requestSubmit());
+for (const field of document.querySelectorAll("form.filters[method=get] select")) field.addEventListener("change", () => field.form.requestSubmit());
 
 // A picture that cannot be shown says so in its place.
 const mark = (picture) => picture.closest(".picture")?.classList.add("lost");
