@@ -146,6 +146,7 @@ def test_check_reports_every_fault_at_once(tmp_path: Path) -> None:
     assert done.stderr.count("Error:") == 3
 
 
+@pytest.mark.slow
 def test_a_settings_file_is_named_and_flags_come_on_top(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("train: {beta: 30, rank: 8}\n")
     done = duo("check", str(tmp_path / "run.yaml"), "--rank", "4", "-o", str(tmp_path / "run"))
@@ -168,6 +169,7 @@ def test_a_run_folder_may_be_named_in_place_of_its_settings_file(tmp_path: Path)
     assert "holds another run" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_pickle_only_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     for part in ("unet", "vae", "text_encoder"):
@@ -202,7 +204,10 @@ def test_help_says_what_the_command_does() -> None:
     assert "Erase a concept" in duo("--help").stdout
 
 
-@pytest.mark.parametrize(("command", "names"), [("erasers", {"duo", "uce"}), ("guards", {"negative-prompt"})])
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [pytest.param("erasers", {"duo", "uce"}, marks=pytest.mark.slow), ("guards", {"negative-prompt"})],
+)
 def test_erasers_and_guards_are_listed_as_json(command: str, names: set[str]) -> None:
     rows = {row["name"]: row for row in json.loads(duo(command, "--json").stdout)}
     assert names <= set(rows)

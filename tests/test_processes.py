@@ -128,6 +128,7 @@ def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_stages_of_one_process_refuse_a_launcher(tmp_path: Path) -> None:
     environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "1"}
     command = [sys.executable, "-c", COMMAND, "erase", "-o", str(tmp_path / "run")]

@@ -56,6 +56,7 @@ def test_signs_cancel_before_the_absolute_value(tmp_path: Path) -> None:
         assert any(not torch.equal(masks[name], mask) for name, mask in most_salient(sizes, 0.5).items())
 
 
+@pytest.mark.slow
 def test_weights_outside_the_mask_stay_bit_for_bit(tmp_path: Path) -> None:
     model = load_model("mini", CPU)
     context = context_on(model, tmp_path, "salun", batch=2, steps=2, lr=1e-3)

@@ -141,6 +141,7 @@ def test_a_picture_is_not_kept_since_numbers_begin_again_with_the_page(asked: Ru
     assert (answer.content, answer.headers["cache-control"]) == (b"two", "no-store")
 
 
+@pytest.mark.slow
 def test_a_comparison_can_be_stopped_and_the_next_one_is_drawn(edited: Run, jobs: Jobs) -> None:
     client = client_of(edited, jobs)
     client.post("/compare", data={**FORM, "steps": "200"})

@@ -57,6 +57,7 @@ def twenty() -> list[Standing]:
     return [standing(ORIGINAL, 0, "original"), *(standing(f"system-{i}+<guard>", i) for i in range(1, 20))]
 
 
+@pytest.mark.slow
 def test_the_page_has_a_row_a_system_and_escapes_names(twenty: list[Standing], tmp_path: Path) -> None:
     page = write_arena(tmp_path, "<sword>", twenty, JUDGES, "a machine")
     text = page.read_text()
