@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ..records import ORIGINAL
 from ..report.words import ATTACK_WORDS, attack_order, set_name, set_order
 from ..runs.verdicts import Reading, Verdicts
-from .pages import Missing, Pages, page_number
+from .pages import Missing, Pages, leaf
 from .records import Entry, word
 
 A_PAGE: Final = 60
@@ -45,7 +45,7 @@ class Filter(NamedTuple):
         made = made._replace(verdict=made.verdict if made.verdict in VERDICTS else "")
         return made._replace(judge=made.judge if made.judge.isdecimal() and len(made.judge) < 4 else "")
 
-    def chosen(self, entries: Sequence[Entry], judge: Verdicts | None) -> list[Entry]:
+    def select(self, entries: Sequence[Entry], judge: Verdicts | None) -> list[Entry]:
         """The attempts that are meant, in the run's order."""
         needle = self.text.lower().strip()
         return [
@@ -97,9 +97,8 @@ class _Room:
     def overview(self, request: Request) -> Response:
         entries, chosen = self.records.attempts(), Filter.of(request.query_params)
         judge = self._judge(chosen)
-        found = chosen.chosen(entries, judge)
-        pages = max(1, -(-len(found) // A_PAGE))
-        page = page_number(request.query_params.get("page"), pages)
+        found = chosen.select(entries, judge)
+        page = leaf(found, A_PAGE, request.query_params.get("page"))
         groups = [entry.record.group for entry in entries]
         slugs = sorted({(group.slug, group.attack) for group in groups}, key=lambda one: (attack_order(one[1]), one[0]))
         return self.pages(
@@ -111,13 +110,11 @@ class _Room:
             scenarios=[("", "all"), *((s, set_name(s)) for s in sorted({g.scenario for g in groups}, key=set_order))],
             verdicts=VERDICTS,
             judges=[(str(i), one.contract) for i, one in enumerate(self.records.verdicts())],
-            shown=[
-                (entry, path_of(entry), word_of(entry, judge)) for entry in found[(page - 1) * A_PAGE : page * A_PAGE]
-            ],
+            shown=[(entry, path_of(entry), word_of(entry, judge)) for entry in page.shown],
             count=len(found),
             total=len(entries),
-            page=page,
-            pages=pages,
+            page=page.number,
+            pages=page.of,
         )
 
     def one(self, request: Request) -> Response:
@@ -128,7 +125,7 @@ class _Room:
             got = "/".join(map(str, path))[:120]
             raise Missing("there is no such attempt in this run", got=got, hint="/attempts shows those that there are")
         judge = self._judge(chosen)
-        found = chosen.chosen(entries, judge)
+        found = chosen.select(entries, judge)
         at = next((i for i, one in enumerate(found) if one.path == entry.path), None)
         return self.pages(
             "attempt.html.j2",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlencode
 
 import jinja2
@@ -14,9 +14,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..errors import DuoError
 from ..progress import clock
+from ..report.html import environment_of
 from .jobs import Busy
 from .records import Records
 
+Thing = TypeVar("Thing")
 ROOMS: Final = (
     ("Pairs", "/pairs"),
     ("Attempts", "/attempts"),
@@ -113,10 +115,20 @@ def number(text: str | None) -> float | None:
     return found if abs(found) < 1e9 else None
 
 
-def page_number(text: str | None, pages: int) -> int:
-    """A page that there is, counted from 1."""
-    found = int(text) if text and text.isdecimal() and len(text) < 7 else 1
-    return max(1, min(found, pages))
+class Leaf(NamedTuple, Generic[Thing]):
+    """One page of an overview. number, of: this page and how many there are, counted from 1."""
+
+    shown: Sequence[Thing]
+    number: int
+    of: int
+
+
+def leaf(things: Sequence[Thing], size: int, asked: str | None) -> Leaf[Thing]:
+    """The page that a query asks for, or the nearest that there is; the first where it asks for none."""
+    pages = max(1, -(-len(things) // size))
+    found = int(asked) if asked and asked.isdecimal() and len(asked) < 7 else 1
+    place = max(1, min(found, pages))
+    return Leaf(things[(place - 1) * size : place * size], place, pages)
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
@@ -127,23 +139,18 @@ def query(values: Mapping[str, Any], **changes: Any) -> str:
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """What renders the pages: every text is escaped, and a name that is not given is an error."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    """What renders the pages."""
+    return environment_of(
+        __package__,
+        "templates",
+        {
+            "quoted": lambda text: quote(str(text), safe="", errors="replace"),
+            "score": score,
+            "clock": clock,
+            "query": query,
+            "enumerated": enumerated,
+        },
     )
-    filters: dict[str, Any] = {
-        "quoted": lambda text: quote(str(text), safe="", errors="replace"),
-        "score": score,
-        "clock": clock,
-        "query": query,
-        "enumerated": enumerated,
-    }
-    made.filters |= filters
-    return made
 
 
 def enumerated(texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from ..pairs.drop import BY_HAND, drop
 from ..pairs.manifest import KindTries
 from ..records import Pair
-from .pages import Missing, Pages, number, page_number, posted, query, typed
+from .pages import Missing, Pages, leaf, number, posted, query, typed
 
 A_PAGE: Final = 48
 """How many pairs an overview shows."""
@@ -43,7 +43,7 @@ class Filter(NamedTuple):
         known = {"state": made.state in STATES, "order": made.order in ORDERS, "kind": made.kind.isdecimal()}
         return made._replace(**{name: "" for name, is_known in known.items() if not is_known})
 
-    def chosen(self, pairs: list[Pair], kinds: Mapping[str, str]) -> list[Pair]:
+    def select(self, pairs: list[Pair], kinds: Mapping[str, str]) -> list[Pair]:
         """The pairs that are meant, in order. kinds: a pair's name → its kind. No score is no reason to show a pair."""
         most, least = number(self.unsafe), number(self.safe)
         found = [
@@ -80,9 +80,8 @@ class _Room:
 
     def overview(self, request: Request) -> Response:
         kinds, chosen = self._kinds(), Filter.of(request.query_params)
-        found = chosen.chosen(self.records.pairs, kinds)
-        pages = max(1, -(-len(found) // A_PAGE))
-        page = page_number(request.query_params.get("page"), pages)
+        found = chosen.select(self.records.pairs, kinds)
+        page = leaf(found, A_PAGE, request.query_params.get("page"))
         return self.pages(
             "pairs.html.j2",
             room="Pairs",
@@ -90,18 +89,18 @@ class _Room:
             kinds=[f"{kind.unsafe_prompt} → {kind.safe_prompt}" for kind in self._tries()],
             states=STATES,
             orders=ORDERS,
-            pairs=found[(page - 1) * A_PAGE : page * A_PAGE],
+            pairs=page.shown,
             count=len(found),
             total=len(self.records.pairs),
             kept=sum(pair.keep for pair in self.records.pairs),
-            page=page,
-            pages=pages,
+            page=page.number,
+            pages=page.of,
         )
 
     def one(self, request: Request) -> Response:
         name, chosen = str(request.path_params["name"]), Filter.of(request.query_params)
         pair = self._pair(name)
-        found = chosen.chosen(self.records.pairs, self._kinds())
+        found = chosen.select(self.records.pairs, self._kinds())
         names = [one.name for one in found]
         place = names.index(name) if name in names else None
         last = next((p for p in self.records.pairs if p.name == request.query_params.get("last")), None)
@@ -126,19 +125,17 @@ class _Room:
     def drop(self, request: Request, form: Mapping[str, str]) -> str:
         """Drop a pair, and go on to the next one."""
         name, chosen = str(request.path_params["name"]), Filter.of(request.query_params)
-        names = [one.name for one in chosen.chosen(self.records.pairs, self._kinds())]
+        names = [one.name for one in chosen.select(self.records.pairs, self._kinds())]
         self._change(name, typed(form.get("reason", "")) or None, undo=False)
         rest = names[names.index(name) + 1 :] if name in names else []
-        if rest:
-            return f"/pairs/{quote(rest[0], safe='', errors='replace')}{query(chosen._asdict(), last=name)}"
         # After the last pair it is shown itself, wherever the filter would put it now.
-        return f"/pairs/{quote(name, safe='', errors='replace')}{query(chosen._asdict(), last=name)}"
+        return _address(rest[0] if rest else name, chosen, last=name)
 
     def undo(self, request: Request, _form: Mapping[str, str]) -> str:
         """Take a pair back, and show it."""
         name = str(request.path_params["name"])
         self._change(name, None, undo=True)
-        return f"/pairs/{quote(name, safe='', errors='replace')}{query(Filter.of(request.query_params)._asdict())}"
+        return _address(name, Filter.of(request.query_params))
 
     def _change(self, name: str, reason: str | None, *, undo: bool) -> None:
         self.pages.check_free()
@@ -162,6 +159,11 @@ class _Room:
         if not templates:
             return {}
         return {pair.name: _kind(templates, pair.unsafe_prompt, pair.safe_prompt) for pair in self.records.pairs}
+
+
+def _address(name: str, chosen: Filter, **more: str) -> str:
+    """Where a pair is shown, among those that are meant."""
+    return f"/pairs/{quote(name, safe='', errors='replace')}{query(chosen._asdict(), **more)}"
 
 
 @functools.lru_cache(maxsize=20_000)

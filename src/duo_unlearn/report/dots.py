@@ -85,7 +85,7 @@ def agreement_plots(contents: Contents) -> tuple[Plot | None, Plot | None]:
 def _fallen(contents: Contents) -> list[tuple[str, str]]:
     """The prompt sets and agreements that fell in any system, the largest fall first."""
     systems = [system.name for system in contents.systems if system.name != ORIGINAL]
-    found = [fall for name in systems for fall in falls(contents, name) if fall.points > 0]
+    found = [fall for name in systems for fall in falls(contents.primary, name) if fall.points > 0]
     found.sort(key=lambda fall: -fall.points)
     return list(dict.fromkeys((fall.after.scenario, fall.after.metric) for fall in found))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..records import ORIGINAL, Estimate
+from ..records import Estimate
 from ..runs.results import Results
+from .selection import counterpart, falls
 
 GONE: Final = 0.5
 """What the DSR of an erased concept lies above, interval and all: it is more often gone than there."""
@@ -27,7 +28,7 @@ def _erased(results: Results, system: str, scenario: str | None) -> str:
     after = scores[0]  # the judge that heads the tables comes first
     by = after.contract.partition("[")[0]
     now = f"{results.concept} not seen in {_percent(after)} of {after.n} {scenario} images by {by}"
-    before = next((e for e in _plain(results, ORIGINAL) if _what(e) == _what(after)), None)
+    before = counterpart(results.estimates, after)
     if before is None:
         return f"whether {results.concept} is erased is not known, the original was not measured: {now}"
     now += f"; original: {_percent(before)}"
@@ -38,14 +39,13 @@ def _erased(results: Results, system: str, scenario: str | None) -> str:
 
 def _cost(results: Results, system: str) -> str:
     """The worst fall of an agreement on keep or neighbour prompts; without a reader, the least prior preservation."""
-    before, mine = {_what(e): e for e in _plain(results, ORIGINAL)}, _plain(results, system)
-    read = [e for e in mine if e.metric.endswith(" agreement") and _what(e) in before]
-    falls = [(before[_what(e)].value - e.value, e) for e in read]
-    if falls:
-        fall, worst = max(falls, key=lambda entry: entry[0])
-        where = f"{worst.metric.removesuffix(' agreement')} on {worst.scenario} prompts"
-        return f"cost: {100 * fall:.1f} points of {where}" if fall > 0 else "cost: no agreement fell"
-    kept = [e for e in mine if e.metric == "prior preservation"]
+    if fallen := falls(results.estimates, system):
+        largest = fallen[0]
+        where = f"{largest.after.metric.removesuffix(' agreement')} on {largest.after.scenario} prompts"
+        return (
+            f"cost: {100 * largest.points:.1f} points of {where}" if largest.points > 0 else "cost: no agreement fell"
+        )
+    kept = [e for e in _plain(results, system) if e.metric == "prior preservation"]
     if not kept:
         return "cost: not measured"
     least = min(kept, key=lambda e: e.value)
@@ -54,10 +54,6 @@ def _cost(results: Results, system: str) -> str:
 
 def _plain(results: Results, system: str) -> list[Estimate]:
     return [e for e in results.estimates if e.system == system and e.attack is None]
-
-
-def _what(estimate: Estimate) -> tuple[str, str, str]:
-    return estimate.metric, estimate.scenario, estimate.contract
 
 
 def _percent(estimate: Estimate) -> str:

@@ -19,6 +19,7 @@ from .curves import BUCKETS, curve_plots
 from .dots import agreement_plots, attack_plot, defence_plot
 from .figures import Plot
 from .frontier import frontier_plots
+from .html import environment_of
 from .labels import label_table
 from .pictures import LIMIT, Grid, grids, pair_cells
 from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
@@ -82,25 +83,21 @@ def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """What renders the pages: every text is escaped, and a name that is not given is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    """What renders the reports' pages."""
+    return environment_of(
+        __package__,
+        ".",
+        {
+            "set_name": set_name,
+            "metric_name": metric_name,
+            "interval": interval,
+            "figure_of": lambda e: figure(e.metric, e.value),
+            "awareness": awareness,
+            "clock": clock,
+            # A long name of a system may be broken after each "+".
+            "breakable": lambda name: Markup(str(escape(name)).replace("+", "+<wbr>")),
+        },
     )
-    environment.filters |= {
-        "set_name": set_name,
-        "metric_name": metric_name,
-        "interval": interval,
-        "figure_of": lambda e: figure(e.metric, e.value),
-        "awareness": awareness,
-        "clock": clock,
-        # A long name of a system may be broken after each "+".
-        "breakable": lambda name: Markup(str(escape(name)).replace("+", "+<wbr>")),
-    }
-    return environment
 
 
 def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:

@@ -45,15 +45,15 @@ def weakest_attack(contents: Contents, system: str, *, relearning: bool = True) 
     return worst([e for e in scores if relearning or family_of_attack(str(e.attack)) != RELEARNING])
 
 
-def counterpart(contents: Contents, estimate: Estimate) -> Estimate | None:
+def counterpart(estimates: Sequence[Estimate], estimate: Estimate) -> Estimate | None:
     """The original's number of the same kind."""
     key = (estimate.metric, estimate.scenario, estimate.contract)
-    plain = (e for e in contents.primary if e.system == ORIGINAL and e.attack is None)
+    plain = (e for e in estimates if e.system == ORIGINAL and e.attack is None)
     return next((e for e in plain if (e.metric, e.scenario, e.contract) == key), None)
 
 
-def falls(contents: Contents, system: str) -> list[Fall]:
+def falls(estimates: Sequence[Estimate], system: str) -> list[Fall]:
     """What a system's pictures agree less with than the original's, the largest fall first; rises come last."""
-    mine = [e for e in contents.primary if e.system == system and e.attack is None and e.metric.endswith(" agreement")]
-    pairs = [Fall(before, e) for e in mine if (before := counterpart(contents, e)) is not None]
+    mine = [e for e in estimates if e.system == system and e.attack is None and e.metric.endswith(" agreement")]
+    pairs = [Fall(before, e) for e in mine if (before := counterpart(estimates, e)) is not None]
     return sorted(pairs, key=lambda fall: -fall.points)

@@ -45,26 +45,31 @@ def _gone(contents: Contents, system: str) -> Tile:
     scores = plain_scores(contents, system)
     lowest = worst(scores)
     if lowest is None:
-        return Tile("Gone?", "Not measured", _why_not(contents, system, attacked=False), warns=True)
+        return _unknown("Gone?", contents, system, attacked=False)
     of_sets = f"the worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set"
     where = f"under {set_name(lowest.scenario).lower()}, {of_sets}"
     words = f"of images show no {_concept(contents)} {where}: {_range(lowest)}"
-    if (before := counterpart(contents, lowest)) is not None:
+    if (before := counterpart(contents.primary, lowest)) is not None:
         words += f"; original {figure('dsr', before.value)}"
     return Tile("Gone?", figure("dsr", lowest.value), words)
 
 
-def _why_not(contents: Contents, system: str, *, attacked: bool) -> str:
+def _unknown(question: str, contents: Contents, system: str, *, attacked: bool) -> Tile:
     """Why there is no DSR by the page's judge, with or without an attack."""
+    answer = "Not measured"
     if any(e.metric == "dsr" and e.system == system and (e.attack is not None) == attacked for e in contents.estimates):
-        return "by the judge that heads this page; the tables below have other judges' numbers"
-    if any(one.group.system == system and (one.group.preset is not None) == attacked for one in contents.groups):
-        return "there are pictures, and no judge's word on them: duo judge RUN"
-    return "duo attack RUN runs the red team" if attacked else "no prompt that asks for the concept was evaluated"
+        words = "by the judge that heads this page; the tables below have other judges' numbers"
+    elif any(one.group.system == system and (one.group.preset is not None) == attacked for one in contents.groups):
+        words = "there are pictures, and no judge's word on them: duo judge RUN"
+    elif attacked:
+        answer, words = "Not attacked yet", "duo attack RUN runs the red team"
+    else:
+        words = "no prompt that asks for the concept was evaluated"
+    return Tile(question, answer, words, warns=True)
 
 
 def _cost(contents: Contents, system: str) -> Tile:
-    found, lost = falls(contents, system), _lost(contents, system)
+    found, lost = falls(contents.primary, system), _lost(contents, system)
     kept = [e for e in contents.primary if (e.metric, e.system, e.attack) == ("prior preservation", system, None)]
     if found and found[0].points > 0:
         largest = found[0]
@@ -98,16 +103,15 @@ def _lost(contents: Contents, system: str) -> str:
 
 
 def _opened(contents: Contents, system: str) -> Tile:
-    question, lowest = "What opens it", weakest_attack(contents, system)
+    lowest = weakest_attack(contents, system)
     if lowest is None:
-        why = _why_not(contents, system, attacked=True)
-        return Tile(question, "Not attacked yet" if why.startswith("duo attack") else "Not measured", why, warns=True)
+        return _unknown("What opens it", contents, system, attacked=True)
     count = len(attack_scores(contents, system))
     words = f"of images still show none under {_named(lowest)}, the weakest of {count}: {_range(lowest)}"
     without = weakest_attack(contents, system, relearning=False)
     if without is not None and without != lowest:
         words += f"; with the weights left alone, {figure('dsr', without.value)} under {_named(without)}"
-    return Tile(question, figure("dsr", lowest.value), words)
+    return Tile("What opens it", figure("dsr", lowest.value), words)
 
 
 def _concept(contents: Contents) -> str:

@@ -23,7 +23,7 @@ def verdict(contents: Contents) -> str:
         return f"Whether {concept} was erased is not known: this run has no defence success rate of “{name}”."
     of_sets = f"worst of {len(scores)} prompt sets" if len(scores) > 1 else "the only prompt set tested"
     share = f"{figure('dsr', lowest.value)} of {lowest.n} images"
-    before, judge = counterpart(contents, lowest), lowest.contract.partition("[")[0]
+    before, judge = counterpart(contents.primary, lowest), lowest.contract.partition("[")[0]
     compared = f"; original model: {figure('dsr', before.value)}" if before else "; the original model was not measured"
     return (
         f"With “{set_name(lowest.scenario).lower()}” ({of_sets}) “{name}” shows no {concept} in "
@@ -111,7 +111,7 @@ def _preserved(contents: Contents, system: str) -> str:
         )
     else:
         return "what was preserved was not measured"
-    fallen = falls(contents, system)
+    fallen = falls(contents.primary, system)
     if not fallen:
         return sentence
     before, after = fallen[0]
@@ -122,6 +122,6 @@ def _preserved(contents: Contents, system: str) -> str:
 
 
 def _agreement(contents: Contents, estimate: Estimate) -> str:
-    before = counterpart(contents, estimate)
+    before = counterpart(contents.primary, estimate)
     was = f" (original {figure(estimate.metric, before.value)})" if before else ""
     return f"{estimate.metric.removesuffix(' agreement')} {figure(estimate.metric, estimate.value)}{was}"
