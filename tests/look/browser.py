@@ -10,12 +10,17 @@ from duo_unlearn.look.jobs import Jobs
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
 
-__all__ = ["BASE", "TestClient", "door_of", "opened", "stranger"]
+__all__ = ["BASE", "TestClient", "door_of", "manifest", "opened", "stranger"]
 BASE = "http://127.0.0.1:8765"
 
 
 def door_of(*, remote: bool = False) -> Door:
     return Door.fresh(8765, remote=remote)
+
+
+def manifest(run: Run) -> bytes:
+    """The list of a run's pairs, byte for byte."""
+    return (run.pairs / "manifest.json").read_bytes()
 
 
 def stranger(run: Run, door: Door | None = None, base: str = BASE) -> TestClient:

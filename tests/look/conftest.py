@@ -9,9 +9,17 @@ import pytest
 
 from duo_unlearn.runs.folder import Run
 
-from ..report.make_run import THREE, add_images, add_record, add_results
+from ..report.make_run import THREE, add_images, add_pairs, add_record, add_results
 
 collect_ignore_glob = [] if importlib.util.find_spec("starlette") else ["test_*.py"]
+
+
+@pytest.fixture
+def small(run: Run) -> Run:
+    """A run of fourteen pairs."""
+    add_pairs(run, count=14)
+    add_record(run)
+    return run
 
 
 @pytest.fixture(scope="session")

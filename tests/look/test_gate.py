@@ -15,21 +15,9 @@ from duo_unlearn.look import serve
 from duo_unlearn.look.gate import Door
 from duo_unlearn.runs.folder import Run
 
-from ..report.make_run import add_pairs, add_record
-from .browser import BASE, door_of, opened, stranger
+from .browser import BASE, door_of, manifest, opened, stranger
 
 DROP = "/pairs/0001/drop"
-
-
-@pytest.fixture
-def small(run: Run) -> Run:
-    add_pairs(run, count=4)
-    add_record(run)
-    return run
-
-
-def kept(run: Run) -> bytes:
-    return (run.pairs / "manifest.json").read_bytes()
 
 
 def test_the_first_url_gives_a_cookie_that_scripts_and_other_sites_cannot_use(small: Run) -> None:
@@ -105,25 +93,25 @@ def test_with_remote_any_address_is_a_good_host_and_no_foreign_name(small: Run) 
     ],
 )
 def test_another_origin_changes_nothing(small: Run, headers: dict[str, str]) -> None:
-    client, before = opened(small), kept(small)
+    client, before = opened(small), manifest(small)
     answer = client.post(DROP, data={"reason": "x"}, headers=headers)
     assert answer.status_code == 403
-    assert kept(small) == before
+    assert manifest(small) == before
 
 
 def test_a_form_of_nowhere_and_one_without_the_cookie_change_nothing(small: Run) -> None:
-    before = kept(small)
+    before = manifest(small)
     client = opened(small)
     for name in ("Origin", "Sec-Fetch-Site"):
         del client.headers[name]
     assert client.post(DROP, data={"reason": "x"}).status_code == 403
     unknown = stranger(small)
     assert unknown.post(DROP, data={"reason": "x"}, headers={"Origin": BASE}).status_code == 403
-    assert kept(small) == before
+    assert manifest(small) == before
 
 
 def test_a_large_body_is_refused_whether_its_length_is_told_or_not(small: Run) -> None:
-    client, before = opened(small), kept(small)
+    client, before = opened(small), manifest(small)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.post(DROP, content=b"reason=" + b"x" * 10_000_000, headers=form).status_code == 413
     taken = 0
@@ -136,7 +124,7 @@ def test_a_large_body_is_refused_whether_its_length_is_told_or_not(small: Run) -
 
     assert client.post(DROP, content=chunks(), headers=form).status_code == 413
     assert client.post(DROP, content=b"&".join(b"a%d=1" % i for i in range(100)), headers=form).status_code == 400
-    assert kept(small) == before
+    assert manifest(small) == before
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH"])

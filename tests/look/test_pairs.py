@@ -19,20 +19,9 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.pictures import save_png
 
 from ..report.make_run import add_pairs, add_record
-from .browser import opened
+from .browser import manifest, opened
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>{{ 7*7 }}\u202e"
-
-
-@pytest.fixture
-def small(run: Run) -> Run:
-    add_pairs(run, count=14)
-    add_record(run)
-    return run
-
-
-def manifest(run: Run) -> bytes:
-    return (run.pairs / "manifest.json").read_bytes()
 
 
 def scored(run: Run) -> None:

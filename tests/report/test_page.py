@@ -25,7 +25,6 @@ from .html_page import Page, assert_inert, page_of
 from .make_run import (
     TWO,
     absence,
-    add_all,
     add_curves,
     add_images,
     add_pairs,
@@ -43,16 +42,9 @@ from .make_run import (
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> $\\frac{ {{ 7*7 }}'
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run(tmp_path_factory.mktemp("full"))
-    add_all(run)
-    return run
-
-
-@pytest.fixture(scope="module")
-def page(full: Run) -> Page:
-    return page_of(full)
+@pytest.fixture
+def page(full_page: Page) -> Page:
+    return full_page
 
 
 def test_verdict_states_the_worst_score_with_its_interval_and_what_was_preserved(page: Page) -> None:

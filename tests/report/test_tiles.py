@@ -15,7 +15,6 @@ from .make_run import (
     NEIGHBOURS,
     READER,
     absence,
-    add_all,
     add_results,
     attack_estimate,
     attempt_of,
@@ -25,13 +24,6 @@ from .make_run import (
     write,
     write_attempts,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    run = Run(tmp_path_factory.mktemp("full"))
-    add_all(run)
-    return page_of(run)
 
 
 def tile(page_text: str, question: str, following: str) -> str:
@@ -51,8 +43,8 @@ def add_pictures(run: Run, attack: str | None, prompts: int, systems: tuple[str,
         write_attempts(run, group, attempts)
 
 
-def test_three_answers_with_what_they_rest_on(full: Page) -> None:
-    text = full.text
+def test_three_answers_with_what_they_rest_on(full_page: Page) -> None:
+    text = full_page.text
     gone = "96.3 % of images show no sword under indirect wording, the worst of 3 prompt sets"
     assert f"{gone}: 95 % interval 93.6 to 97.9 %, n = 300, by mini-judge; original 5.3 %" in tile(
         text, "Gone?", "Cost"
@@ -160,10 +152,10 @@ def test_no_pictures_where_a_system_has_none_or_none_are_wanted(run: Run) -> Non
     assert 'class="cases"' not in bare
 
 
-def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(full: Page) -> None:
+def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(full_page: Page) -> None:
     plots = [
         a["aria-label"] or ""
-        for a in full.all("svg")
+        for a in full_page.all("svg")
         if "agree" in (a["aria-label"] or "") or "asks for" in (a["aria-label"] or "")
     ]
     head, rest = plots
@@ -172,11 +164,11 @@ def test_keep_prompts_and_the_largest_falls_are_plotted_and_the_rest_is_folded(f
     assert "wand · item" not in rest
     assert "book · subject" in rest
     fell = f"Of {2 * len(NEIGHBOURS)} beside keep prompts {len(NEIGHBOURS) - 1} fell in some system"
-    assert f"{fell}; {len(NEIGHBOURS) - 1} that fell most are here, and the others are folded below." in full.text
+    assert f"{fell}; {len(NEIGHBOURS) - 1} that fell most are here, and the others are folded below." in full_page.text
 
 
-def test_neighbours_are_folded_and_nothing_is_left_out(full: Page) -> None:
-    head, _, folded = full.section("estimates").partition(f"Neighbours, {len(NEIGHBOURS)} prompt sets")
+def test_neighbours_are_folded_and_nothing_is_left_out(full_page: Page) -> None:
+    head, _, folded = full_page.section("estimates").partition(f"Neighbours, {len(NEIGHBOURS)} prompt sets")
     for name in ("Direct wording", "Synonyms", "Indirect wording", "Keep prompts"):
         assert name in head
     for name in ("Wand prompts", "Flower prompts", "Balloon prompts", "Book prompts", "Empty-hands prompts"):
