@@ -17,6 +17,9 @@ TORCH = $(shell grep '^torch==' $(LOCK))
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 # Python compiles what it imports, so nothing is compiled ahead: that takes a good part of the set-up.
 INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
+# Python keeps what it compiled, also where the environment forbids it (many containers do), or each process of a
+# test run would compile diffusers and its own 4,000 files again.
+unexport PYTHONDONTWRITEBYTECODE
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 

@@ -26,7 +26,7 @@ from duo_unlearn.interval import wilson
 from duo_unlearn.records import ORIGINAL, Estimate, is_share
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
-from duo_unlearn.runs.results import read_results
+from duo_unlearn.runs.results import WORST, estimate_of, read_results
 from duo_unlearn.session import Session, machine
 from duo_unlearn.storage.files import write_text
 
@@ -77,11 +77,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
     keep_freed_memory()  # as `duo` does
-    attacks = given.attack or [*QUICK, *PAPER]
+    attacks = given.attack or ["none", *QUICK, *PAPER]
     for concept in [] if given.write else given.concept or CONCEPTS:
         for seed in given.seed or SEEDS:
             for form in given.form or FORMS:
-                one_run(given.runs, concept, form, seed, attacks if concept == CONCEPTS[0] else [])
+                one_run(given.runs, concept, form, seed, attacks if concept == CONCEPTS[0] else ["none"])
     if given.write or not (given.concept or given.form or given.seed or given.attack):
         write_pages(given.runs)
 
@@ -100,8 +100,11 @@ def one_run(runs: Path, concept: str, form: str, seed: int, attacks: Sequence[st
         if name != form and Run(folder).results.exists():
             share_pairs(Run(folder), run.run, "duo")
             share_originals(Run(folder), run.run)
-    if not run.run.results.exists():  # several parts of one run may be made at once
+    if "none" in attacks:
         duo.erase(run, say=print)
+    elif not run.run.results.exists():  # several parts of one run may be made at once
+        duo.make_pairs(run, say=print)
+        duo.train(run, say=print)
     if chosen := [name for name in QUICK if name in attacks]:
         duo.attack(run, chosen, prompts=PROMPTS, say=print)
     if chosen := [name for name in PAPER if name in attacks and name not in NEVER_STOP]:
@@ -118,8 +121,8 @@ def attack_edit_alone(run: Session, names: Sequence[str]) -> None:
 
 
 def write_pages(runs: Path) -> None:
-    """Write results.json and the tables from the run folders."""
-    rows = list(rows_of(runs))
+    """Write results.json and the tables from the run folders, and from results.json what they do not hold."""
+    rows = with_earlier(list(rows_of(runs)))
     estimates = [{"concept": r.concept, "form": r.form, "seed": r.seed} | r.estimate.as_json() for r in rows]
     head = {"version": 3, "model": "mini", "machine": machine(), "seeds": SEEDS, "forms": FORMS}
     # A line an estimate: shorter by half than an indented file, and its changes can be read.
@@ -128,6 +131,26 @@ def write_pages(runs: Path) -> None:
     text = (DOCS / "results-tables.md").read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     write_text(DOCS / "results-tables.md", f"{before}{BEGIN}\n\n{tables(rows)}\n{END}{rest.partition(END)[2]}")
+
+
+def with_earlier(rows: Sequence[Row]) -> list[Row]:
+    """The rows of results.json, those that were measured anew in their place.
+
+    A processor that rounds otherwise trains another edit from the same seed; what stands side by side of two is told.
+    The worst case over attacks is left out: no run folder need hold all of them.
+    """
+    found: dict[object, Row] = {}
+    for e in json.loads((DOCS / "results.json").read_text(encoding="utf-8"))["estimates"]:
+        row = Row(e.pop("concept"), e.pop("form"), e.pop("seed"), estimate_of(e))
+        found[(*row[:3], row.estimate.of_what)] = row
+    found |= {(*row[:3], row.estimate.of_what): row for row in rows}
+    edits: dict[tuple[str, str, int], set[str]] = {}
+    for row in found.values():
+        edits.setdefault(row[:3], set()).add(row.estimate.sha256[:8])
+    for (concept, form, seed), hashes in edits.items():
+        if len(hashes) > 1:
+            print(f"{concept}, {form}, seed {seed}: the rows are of {len(hashes)} edits, {', '.join(sorted(hashes))}")
+    return [row for row in found.values() if row.estimate.attack != WORST]
 
 
 def rows_of(runs: Path) -> Iterable[Row]:

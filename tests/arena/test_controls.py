@@ -16,6 +16,8 @@ from .small_run import make_run, reopen, stamps
 SMALL = {"completion": {"steps": 2}, "tina": {"steps": 2, "passes": 1}}
 NAMES = ["completion", "tina"]
 
+pytestmark = pytest.mark.slow
+
 
 def attack(run: Session) -> Results:
     return duo.attack(run, NAMES, prompts=2, budgets=SMALL)[1]

@@ -177,6 +177,7 @@ def test_the_sets_take_turns(sword: Concept) -> None:
     assert items == [group.shows["item"] for group in sword.keep]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_concepts())
 def test_shipped_prompts_are_distinct_at_the_default_counts(name: str) -> None:
     concept, counts = load_concept(name), EvaluateSettings()

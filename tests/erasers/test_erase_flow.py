@@ -124,6 +124,7 @@ def term(loss: EraseFlowLoss, path: Tensor, step: int, words: str) -> Tensor:
     return log_ratio(loss.schedule, step, path[step], path[step + 1], prediction)
 
 
+@pytest.mark.slow
 def test_the_anchor_itself_is_as_likely_as_its_own_noise_says(model: Model, tmp_path: Path) -> None:
     with loss_of(model, tmp_path) as loss, torch.no_grad():
         (path, noises), anchor = path_of(loss, SAFE), model.condition([SAFE])

@@ -136,7 +136,10 @@ def test_unrelated_pictures_are_sampled_once_a_run(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("name", "options", "part"),
-    [("hirm", {"steps": 1}, "text_encoder"), ("duo", {"max_train_steps": 1, "rank": 2, "prior_weight": 0.0}, "unet")],
+    [
+        pytest.param("hirm", {"steps": 1}, "text_encoder", marks=pytest.mark.slow),
+        ("duo", {"max_train_steps": 1, "rank": 2, "prior_weight": 0.0}, "unet"),
+    ],
 )
 def test_encoders_and_adapters_are_wrapped_too(tmp_path: Path, name: str, options: dict[str, Any], part: str) -> None:
     context = context_on(load_model("mini", CPU), tmp_path, name, **options)

@@ -60,7 +60,7 @@ def test_a_point_in_a_line() -> None:
     assert said == "preservation 0.900 [0.890, 0.910] n = 20, weakest: a1, DSR 50.0% [25.0%, 100.0%] n = 20"
 
 
-@pytest.mark.parametrize("suffix", ["svg", "png"])
+@pytest.mark.parametrize("suffix", ["svg", pytest.param("png", marks=pytest.mark.slow)])
 def test_the_same_points_give_the_same_picture(suffix: str, tmp_path: Path) -> None:
     points = [point(5, 0.90, 1.0, 0.96, 0.5, 0.4), point(9, 0.95, 0.99, 0.97, 0.6, 0.3)]
     for name in ("a", "b"):

@@ -154,6 +154,7 @@ def test_a_sample_does_not_depend_on_its_batch(untrained: Path) -> None:
     assert not torch.allclose(together[0:1], alone, atol=0.02)
 
 
+@pytest.mark.slow
 def quick_look() -> list[Scene]:
     """Forty-eight figures, twelve objects and twelve pairs that training never saw."""
     rng = random.Random("quick look")
@@ -177,6 +178,7 @@ def test_the_shipped_clip_is_as_good_as_its_card_says(shipped: Path) -> None:
         assert figure.value >= 0.8
 
 
+@pytest.mark.slow
 @pytest.fixture(scope="module")
 def decoded(shipped: Path) -> Tensor:
     """Every second picture of the quick look, through the shipped VAE."""
@@ -188,6 +190,7 @@ def test_the_shipped_vae_is_as_good_as_its_card_says(decoded: Tensor) -> None:
     assert quality.vae_figures(pixels, decoded)["vae/psnr of the mean error"].value >= 28
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JUDGES)
 def test_a_shipped_judge_is_as_good_as_its_card_says(shipped: Path, decoded: Tensor, name: str) -> None:
     judge, scenes = load_judge(shipped, CPU, name), quick_look()
