@@ -100,6 +100,19 @@ def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = sile
     return measured.results
 
 
+def take_step(run: Session, step: int | None = None, say: Say = silent) -> str:
+    """Make an adapter that a training kept an edit of the run; gives its name, e.g. "duo-300".
+
+    step: one of those that were kept; None: the best one on the held-out pairs.
+    """
+    from .erasers.kept import take_step as take
+
+    with run.run.lock():
+        name = take(run.run, run.settings.edit, step)
+    say(f"train: the adapter of step {name.rpartition('-')[2]} → {run.run.edit(name)}")
+    return name
+
+
 def erase(run: Session, say: Say = silent) -> Results:
     """Erase a concept: pairs, edit, evaluation and report. The same call resumes, and skips what is done."""
     from .runs.machine import alone

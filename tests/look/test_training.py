@@ -6,7 +6,12 @@ import json
 import re
 import xml.etree.ElementTree as ET
 
+from PIL import Image
+
+from duo_unlearn.erasers.preview_files import PROMPTS, preview_file
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import write_json
+from duo_unlearn.storage.pictures import save_png
 
 from ..report.make_run import add_curves, add_record
 from .browser import opened
@@ -59,3 +64,26 @@ def test_no_training_yet_and_one_whose_first_line_is_torn(run: Run) -> None:
     run.metrics("duo").parent.mkdir(parents=True)
     run.metrics("duo").write_text('{"step": 1, "lo')
     assert "No training has written a step yet" in client.get("/training").text
+
+
+def test_previews_stand_newest_first_under_their_prompts(run: Run) -> None:
+    add_curves(run, steps=12)
+    add_record(run)
+    folder = run.previews("duo")
+    for step in (0, 4, 12):
+        save_png(Image.new("RGB", (64, 16), (step, 0, 0)), preview_file(folder, step))
+    write_json(folder / PROMPTS, {"prompts": ["a <b>knight</b>", "a king"]})
+    client = opened(run)
+    page = client.get("/training").text
+    assert re.findall(r'src="(/training/duo/previews/\d+\.png)"', page) == [
+        f"/training/duo/previews/{step}.png" for step in (12, 4, 0)
+    ]
+    assert "a &lt;b&gt;knight&lt;/b&gt;" in page
+    answer = client.get("/training/duo/previews/4.png")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content == preview_file(folder, 4).read_bytes()
+    for path in ("/training/duo/previews/5.png", "/training/other/previews/4.png", "/training/..%2f/previews/4.png"):
+        assert client.get(path).status_code == 404
+    mark = mark_of(page)
+    save_png(Image.new("RGB", (64, 16)), preview_file(folder, 8))
+    assert "/training/duo/previews/8.png" in client.get(f"/training/now?mark={mark}").text

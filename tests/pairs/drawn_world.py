@@ -58,6 +58,9 @@ class DrawingModel:
     def denoiser_alone(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
+    def whole(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
     def fingerprint(self) -> str:
         return self.base
 

@@ -6,6 +6,7 @@ Each reads from and writes to the run folder, and skips what is done under the s
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from ..erasers.interface import EraserContext, State, checked_options
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import wrapped
 from ..errors import DuoError
+from ..pairs.held_out import are_made, held_out_seed
 from ..pairs.manifest import MANIFEST
 from ..pairs.own_pairs import import_pairs
 from ..pairs.sheet import contact_sheet
@@ -34,6 +36,7 @@ from ..settings.check import check_family
 from ..settings.tree import Settings
 from ..system import System
 from .attempts import AttackState, make_attempts
+from .held_out import held_out_share, watch_of
 from .judge import judge as judge_attempts
 from .plans import AttackPlan, attack_plans, evaluated_texts, evaluation_plans, file_set_name, with_original
 from .results import make_results
@@ -80,30 +83,40 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
     """Pairs of unsafe images and safe counterparts: made by SDEdit, or taken from the user's folder."""
     alone("pairs")
     settings, folder = session.settings.pairs, session.run.pairs
-    begin, manifest = session.begin(), folder / MANIFEST
-    before = manifest.stat().st_mtime_ns if manifest.exists() else None
+    begin, manifest, held_out = session.begin(), folder / MANIFEST, session.run.held_out
+    before = _changed(manifest, held_out / MANIFEST)
+    share = held_out_share(session)
     if settings.folder is not None:
         detector = None if manifest.exists() else _detector_at_hand(session)
-        pairs = import_pairs(settings.folder, folder, detector=detector, trust=settings.trust, quiet=session.quiet)
+        pairs = import_pairs(
+            settings.folder, folder, detector=detector, trust=settings.trust, held_out=held_out, share=share,
+            quiet=session.quiet,
+        )  # fmt: skip
     else:
-        pairs = synthesize(
+        made = functools.partial(
+            synthesize,
             session.model,
             session.detector,
             session.concept,
-            folder,
-            scale=settings.scale,
             guidance=settings.guidance,
             steps=settings.steps,
             strength=settings.strength,
             batch=settings.batch,
             tries=settings.tries,
-            seed=session.settings.seed,
             quiet=session.quiet,
         )
-    state: State = "already done" if manifest.stat().st_mtime_ns == before else "done"
+        pairs = made(folder, scale=settings.scale, seed=session.settings.seed)
+        if are_made(session.concept, settings.scale, share):
+            made(held_out, scale=settings.scale * share, seed=held_out_seed(session.settings.seed), held_out=True)
+    state: State = "already done" if _changed(manifest, held_out / MANIFEST) == before else "done"
     if state == "done" or not (folder / "sheet.png").exists():
         contact_sheet(folder, folder / "sheet.png")
     return pairs, session.finish("pairs", time.monotonic() - begin, state)
+
+
+def _changed(*files: Path) -> list[int | None]:
+    """When each file was last written; None where it is not there."""
+    return [file.stat().st_mtime_ns if file.exists() else None for file in files]
 
 
 def _detector_at_hand(session: Session) -> Detector | None:
@@ -141,7 +154,7 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
     with _floor(session, settings.floor) as below:
         context = EraserContext(
             session.model, session.concept, run, pairs, options, settings.seed, {**provenance, **below},
-            quiet=session.quiet, asked=evaluated_texts(session),
+            quiet=session.quiet, asked=evaluated_texts(session), watch=watch_of(session) if eraser.watches else None,
         )  # fmt: skip
         state = eraser.erase(context, eraser.name if plan is None else plan.name)
     return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)

@@ -51,6 +51,7 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
         (run.settings, partial(read_settings, run.settings)),
         (run.record, partial(read_object, run.record)),
         (run.pairs / MANIFEST, partial(load_pairs, run.pairs)),
+        (run.held_out / MANIFEST, partial(load_pairs, run.held_out)),
         (run.preservation, partial(read_sealed, run.preservation)),
         (run.labels, partial(read_labels, run)),
         (run.results, partial(read_results, run)),

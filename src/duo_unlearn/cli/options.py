@@ -42,6 +42,11 @@ GuardNames = Annotated[
     list[str] | None, typer.Option("--guard", help="A guard of the system, one of `duo guards`. Repeatable.")
 ]
 
+Step = Annotated[
+    str | None,
+    typer.Option("--step", help="The adapter of one step of the training, a number, or best: on the held-out pairs."),
+]
+
 Workers = Annotated[
     str | None,
     typer.Option("--workers", help="Processes that share the work: a number, or auto (one a GPU, else one a core)."),
@@ -199,6 +204,17 @@ def opened(values: Mapping[str, Any], config: Path | None) -> Session:
     from ..session import Session
 
     return Session(settings)
+
+
+def step_number(text: str) -> int | None:
+    """What --step says: a step, or None for the best one."""
+    from ..errors import DuoError
+
+    if text == "best":
+        return None
+    if not text.isdigit():
+        raise DuoError("--step is a step of the training", got=text[:40], hint="a number, or best")
+    return int(text)
 
 
 def system_names(

@@ -14,6 +14,7 @@ from .options import (
     Output,
     RunFolder,
     Seed,
+    Step,
     SystemNames,
     TextEncoder,
     Unet,
@@ -22,6 +23,7 @@ from .options import (
     opened,
     say,
     settings_command,
+    step_number,
     system_names,
 )
 from .tables import estimates_table, print_error
@@ -59,6 +61,9 @@ def add_commands(app: typer.Typer) -> None:
         "duo evaluate -o runs/sword --workers auto\n\n"
         "Started again beside itself, on another machine say, it shares the work:\n\n"
         "CUDA_VISIBLE_DEVICES=1 duo evaluate -o runs/sword\n\n"
+        "The adapter as it was after one step of its training, and the best one on pairs that did not train:\n\n"
+        "duo evaluate -o runs/sword --step 450\n\n"
+        "duo evaluate -o runs/sword --step best\n\n"
         "What others erased:\n\n"
         "duo evaluate --model ./sd15 --erased ./sd15-erased --concept nudity -o runs/theirs",
         _evaluate,
@@ -68,6 +73,7 @@ def add_commands(app: typer.Typer) -> None:
             "lora": Lora,
             "unet": Unet,
             "text_encoder": TextEncoder,
+            "step": Step,
             "workers": Workers,
         },
     )
@@ -109,11 +115,13 @@ def _train(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -
 
 
 def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
-    from ..pipeline import evaluate
+    from ..pipeline import evaluate, take_step
 
     run = opened(values, config)
     share(more["workers"], run.run.folder, sys.argv[1:])
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
+    if more["step"] is not None:
+        names = [*(names or []), take_step(run, step_number(more["step"]), say)]
     estimates_table(evaluate(run, names, say).estimates)
 
 

@@ -19,7 +19,7 @@ from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, 
 from .duo.settings import TrainSettings
 
 # What may change between a run and its resumption without changing the result.
-FREE = ("checkpointing_steps", "report_to")
+FREE = ("checkpointing_steps", "keep_checkpoints", "preview_steps", "report_to")
 
 
 def identity(settings: TrainSettings, pairs: Sequence[Pair], model: Model, seed: int) -> str:

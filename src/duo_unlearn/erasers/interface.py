@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..runs.folder import Run
     from ..storage.forms import Strict
     from .course import MakeCourse
+    from .previews import Watch
 
 State = Literal["done", "already done"]
 Reads = Literal["images", "prompts", "images and prompts"]
@@ -30,7 +31,8 @@ class EraserContext(NamedTuple):
 
     model: the base, without edits. pairs: those that are kept. options: of this eraser, checked. provenance: what is
     known of the run, for the edit's file; the eraser adds what it did. asked: what the run's evaluation asks, where the
-    concept has no scenes apart for training; an eraser is given none of it beside the pairs' own prompts.
+    concept has no scenes apart for training; an eraser is given none of it beside the pairs' own prompts. watch: what
+    is shown of a training while it goes on, for erasers that watch theirs.
     """
 
     model: Model
@@ -42,6 +44,7 @@ class EraserContext(NamedTuple):
     provenance: Mapping[str, Any]
     quiet: bool = False
     asked: frozenset[str] = frozenset()
+    watch: Watch | None = None
 
 
 Facts = Callable[[EraserContext], Mapping[str, Any]]
@@ -65,7 +68,7 @@ class Eraser(NamedTuple):
     its training is set up, where it is one by gradient descent. level: where it acts, by the survey's four levels.
     makes: the kind of its edit. on_floor: whether it trains on what lies below it. facts(context): what beside the
     options decides its course, for the provenance. why_not_options(family, options): why a family cannot have it with
-    these options, or None.
+    these options, or None. watches: whether its training is measured on held-out pairs and shows pictures.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Eraser(NamedTuple):
     on_floor: bool = False
     facts: Facts = no_facts
     why_not_options: Callable[[Family, Any], str | None] = _any_options
+    watches: bool = False
 
 
 def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:

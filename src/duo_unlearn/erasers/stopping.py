@@ -47,18 +47,24 @@ def append_line(path: Path, line: Mapping[str, float]) -> None:
         ) from error
 
 
-def keep_lines(path: Path, step: int) -> None:
-    """Cut metrics.jsonl to the lines up to `step`, so that a resumed run does not write a step twice."""
+def read_lines(path: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl that are whole: the last one may have been cut off when its process died."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "step" in entry:
+                lines.append(entry)
+    return lines
+
+
+def keep_lines(path: Path, step: int) -> list[dict[str, float]]:
+    """Cut metrics.jsonl to the lines up to `step`, so that a resumed run does not write a step twice; gives them."""
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError):
-            continue  # the line that was being written when the process died
-    write_text(path, "".join(f"{line}\n" for line in kept))
+        return []
+    kept = [line for line in read_lines(path) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept
 
 
 def diverged(step: int, checkpoint: Path, hint: str) -> DuoError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -18,13 +19,14 @@ from ..families.load import check_precision
 from ..progress import progress
 from ..records import Pair
 from ..runs.folder import Run
+from .books import Aside, Books
 from .checkpoint import identity, load_checkpoint, save_checkpoint
 from .duo.objective import Terms
 from .duo.settings import TrainSettings
 from .duo.step import make_batch, terms_of
 from .latents import Cache
 from .schedule import rate_factor
-from .stopping import append_line, diverged, keep_lines, stop_flag
+from .stopping import diverged, stop_flag
 
 MOST_OVERFLOWS = 20
 """fp16 steps in a row whose gradient overflowed, after which the run stops."""
@@ -77,6 +79,7 @@ def train(
     *,
     seed: int,
     name: str,
+    aside: Aside | None = None,
     quiet: bool = False,
 ) -> Trained:
     """Train an adapter on the pairs in `cache`; it is left attached to the model. name: of the edit that it becomes.
@@ -84,19 +87,23 @@ def train(
     Resumes from the run's checkpoint, and gives on a CPU, bit for bit, the adapter of an uninterrupted run. SIGTERM and
     Ctrl-C save first (Interrupted). A loss that is not finite stops the run and leaves the last good checkpoint.
     """
-    checkpoint, metrics = run.checkpoint(name), run.metrics(name)
+    checkpoint = run.checkpoint(name)
     accelerator = make_accelerator(settings, model.device, checkpoint.parent)
     optimizer = _attached(model, settings, seed)
     key = identity(settings, pairs, model, seed)
     start = load_checkpoint(checkpoint, model.denoiser, optimizer, key, accelerator.scaler)
-    if accelerator.is_main_process:
-        keep_lines(metrics, start)
     network = accelerator.prepare_model(model.denoiser) if accelerator.num_processes > 1 else model.denoiser
     optimizer = accelerator.prepare_optimizer(optimizer)
     if settings.report_to is not None:
         accelerator.init_trackers("duo", config=settings.model_dump(mode="json"))
     _not_beyond(start, settings.max_train_steps)
     loop = _Loop(model, network, cache, accelerator, optimizer, settings, seed)
+    books = None
+    if accelerator.is_main_process:
+        state = functools.partial(
+            save_checkpoint, checkpoint, model.denoiser, optimizer, key=key, scaler=accelerator.scaler
+        )
+        books = Books(run, name, settings, start, state, accelerator.trackers, aside or Aside())
     begin, overflows = time.monotonic(), 0
     with stop_flag() as stop, progress("train", settings.max_train_steps, done=start, quiet=quiet) as report:
         for step in range(start, settings.max_train_steps):
@@ -105,11 +112,8 @@ def train(
             if not is_sound(line, overflows, scaled=accelerator.scaler is not None):
                 raise diverged(step + 1, checkpoint, UNSOUND)
             stopping = _any(accelerator, stop.is_set())
-            if accelerator.is_main_process:
-                append_line(metrics, line)
-                last = step + 1 == settings.max_train_steps
-                if stopping or last or (step + 1) % settings.checkpointing_steps == 0:
-                    save_checkpoint(checkpoint, model.denoiser, optimizer, step + 1, key, accelerator.scaler)
+            if books is not None:
+                books.after(step + 1, line, stopping=stopping)
             if settings.report_to is not None:
                 accelerator.log({k: v for k, v in line.items() if k != "step"}, step=step + 1)
             report(step + 1, f"preference {line['preference']:.3f}  accuracy {line['accuracy']:.2f}")

@@ -20,8 +20,9 @@ def share_pairs(source: Run, target: Run, eraser: str) -> None:
     """
     lists = [run.pairs / MANIFEST for run in (source, target)]
     if not lists[1].exists() or lists[0].read_bytes() != lists[1].read_bytes():
-        for path, place in _files(source.pairs, target.pairs):
-            write_bytes(place, path.read_bytes())
+        for folder, own in ((source.held_out, target.held_out), (source.pairs, target.pairs)):
+            for path, place in _files(folder, own):
+                write_bytes(place, path.read_bytes())
         shutil.rmtree(target.checkpoint(eraser).parent, ignore_errors=True)
 
 

@@ -217,6 +217,10 @@ class Model(Protocol):
         """Names of the denoiser's linear layers that an adapter is put on."""
         ...
 
+    def whole(self) -> AbstractContextManager[None]:
+        """Inside the block every part is on the device, also within `denoiser_alone`."""
+        ...
+
     def denoiser_alone(self) -> AbstractContextManager[None]:
         """Inside the block only the denoiser is on the device: text encoders and VAE wait in the CPU's memory."""
         ...

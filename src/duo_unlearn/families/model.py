@@ -9,6 +9,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,26 @@ class DiffusersModel:
     @contextlib.contextmanager
     def denoiser_alone(self) -> Iterator[None]:
         """Inside the block only the denoiser is on the device: text encoders and VAE wait in the CPU's memory."""
+        with self._others_on(torch.device("cpu")):
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            yield
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Inside the block every part is on the device, also within `denoiser_alone`."""
+        return self._others_on(self.device)
+
+    @contextlib.contextmanager
+    def _others_on(self, device: torch.device) -> Iterator[None]:
         others = [part for name in self.kind.parts[1:] if (part := getattr(self.pipe, name)) is not None]
+        places = [next(part.parameters()).device for part in others]
         for part in others:
-            part.to("cpu")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            part.to(device)
         try:
             yield
         finally:
-            for part in others:
-                part.to(self.device)
+            for part, place in zip(others, places, strict=True):
+                part.to(place)
 
     def fingerprint(self) -> str:
         """SHA-256 over the files of the denoiser's weights, first 16 digits: the same in every precision.

@@ -13,9 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..erasers.preview_files import preview_file, preview_prompts, preview_steps
 from ..errors import DuoError
 from ..report.read import curve
+from ..storage.files import read_bytes
 from .pages import Missing, Pages, html
+from .pictures import MOST_BYTES
 from .records import Cached, mark_of
 
 COLOURS: Final = """<style>
@@ -30,12 +33,19 @@ TOLD: Final = ("loss", "preference", "prior", "accuracy", "lr", "pairs_per_secon
 
 
 class Training(NamedTuple):
-    """One edit's training. steps: that were written; last: name → value of the last one. captions: one a plot."""
+    """One edit's training. steps: that were written; last: name → value of the last one. captions: one a plot.
+
+    previews: the steps that have pictures, the last one first, and the prompts of those, from left to right. best: what
+    the held-out pairs say.
+    """
 
     name: str
     steps: int
     last: Sequence[tuple[str, float]]
     captions: list[str]
+    previews: list[int]
+    prompts: list[str]
+    best: str | None
 
 
 def training_routes(pages: Pages) -> list[Route]:
@@ -45,6 +55,7 @@ def training_routes(pages: Pages) -> list[Route]:
         Route("/training", room.show),
         Route("/training/now", room.now),
         Route("/training/{name}/{plot:int}.svg", room.plot),
+        Route("/training/{name}/previews/{step:int}.png", room.preview),
     ]
 
 
@@ -73,6 +84,14 @@ class _Room:
             raise Missing("there is no such curve", got=name[:80], hint="/training shows those that there are")
         return Response(plots[place][0], media_type="image/svg+xml")
 
+    def preview(self, request: Request) -> Response:
+        """The pictures of a step, side by side."""
+        name, step = str(request.path_params["name"]), int(request.path_params["step"])
+        if name not in self._paths() or step not in preview_steps(self.run.previews(name)):
+            raise Missing("there is no such preview", got=f"{name}, step {step}"[:80], hint="/training shows all")
+        path = preview_file(self.run.previews(name), step)
+        return Response(read_bytes(path, "picture", MOST_BYTES), media_type="image/png")
+
     def _paths(self) -> dict[str, Path]:
         """An edit's name → where its training writes."""
         pattern = self.run.metrics("*").relative_to(self.run.folder)
@@ -80,16 +99,23 @@ class _Room:
 
     def _mark(self) -> str:
         """Changes when a training has written a line, or a process has come or gone."""
-        mark: Hashable = (mark_of(*self._paths().values()), self.pages.records.holder())
+        pictures = [self.run.previews(name) for name in self._paths()]
+        mark: Hashable = (mark_of(*self._paths().values(), *pictures), self.pages.records.holder())
         return hashlib.sha256(repr(mark).encode()).hexdigest()[:16]
 
     def _values(self) -> dict[str, Any]:
+        from ..report.curves import held_out_note
+
         found = []
         for name in self._paths():
             lines, plots = self._read(name)
             if lines:
                 last = [(key, lines[-1][key]) for key in TOLD if key in lines[-1]]
-                found.append(Training(name, int(lines[-1]["step"]), last, [caption for _, caption in plots]))
+                captions = [caption for _, caption in plots]
+                steps = preview_steps(self.run.previews(name))[::-1]
+                prompts = preview_prompts(self.run.previews(name))
+                best = held_out_note(lines)
+                found.append(Training(name, int(lines[-1]["step"]), last, captions, steps, prompts, best))
         work = None
         with contextlib.suppress(DuoError):  # a broken part of the run, which the first page tells
             work = next(work for work in self.pages.records.stand().stages if work.name == "train")

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..detectors.interface import Detector
 from ..errors import DuoError
@@ -18,6 +19,7 @@ from ..progress import progress
 from ..records import Pair
 from ..storage.files import is_regular, sha256_of
 from ..storage.pictures import image_fault, open_image, save_png
+from .held_out import chosen_names
 from .manifest import MANIFEST, PARTIAL, check_pair_name, claim, load_pairs, read_own_manifest, save_manifest, set_keep
 from .sides import check_sides, count_sides, judge_sides, report_sides
 
@@ -42,9 +44,18 @@ def check_pairs(source: Path) -> None:
 
 
 def import_pairs(
-    source: Path, folder: Path, *, detector: Detector | None = None, trust: bool = False, quiet: bool = False
+    source: Path,
+    folder: Path,
+    *,
+    detector: Detector | None = None,
+    trust: bool = False,
+    held_out: Path | None = None,
+    share: float = 0.0,
+    quiet: bool = False,
 ) -> list[Pair]:
     """Copy a user's own pairs into a pairs folder as RGB PNGs, and write its manifest. `duo pairs` calls it.
+
+    held_out: a second pairs folder, which gets a share of them, each pair by its name. Gives those of `folder`.
 
     source: a folder with unsafe/ and safe/ of the same names (extensions may differ), a manifest.json, or a folder
     with one. No prompt is needed. The same source again changes nothing, so pairs dropped meanwhile stay dropped.
@@ -57,7 +68,10 @@ def import_pairs(
     if source.resolve() == folder.resolve():
         raise DuoError(f"your pairs lie in the run's own folder {folder}", hint="move them to a folder of their own")
     sources = _find(source)
-    settings = {"source": str(source), "files": _digest(sources)}
+    settings: dict[str, Any] = {"source": str(source), "files": _digest(sources)}
+    apart = chosen_names([entry.pair.name for entry in sources], share)
+    if apart:
+        settings["held_out"] = share
     manifest = claim(folder, None, settings)
     if manifest is not None and manifest.finished:
         return manifest.pairs
@@ -65,9 +79,17 @@ def import_pairs(
     if detector is not None:
         sources = _judge(source, sources, detector, trust=trust, quiet=quiet)
         settings["judged_by"] = str(detector.contract)
+    if held_out is not None and apart:
+        _copy_all([entry for entry in sources if entry.pair.name in apart], held_out, settings, "held out", quiet)
+    used = [entry for entry in sources if held_out is None or entry.pair.name not in apart]
+    return _copy_all(used, folder, settings, "import", quiet)
+
+
+def _copy_all(sources: Sequence[_Source], folder: Path, settings: dict[str, Any], what: str, quiet: bool) -> list[Pair]:
+    """Copies in a pairs folder, with its manifest once all are there."""
     save_manifest(folder, concept=None, settings=settings, pairs=[], name=PARTIAL)
     pairs = []
-    with progress("pairs: import", len(sources), quiet=quiet) as report:
+    with progress(f"pairs: {what}", len(sources), quiet=quiet) as report:
         for entry in sources:
             pairs.append(_copy(entry, folder))
             report(len(pairs))

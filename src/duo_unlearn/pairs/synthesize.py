@@ -142,9 +142,12 @@ def make_pairs(
     batch: int,
     tries: int,
     seed: int,
+    held_out: bool = False,
     quiet: bool = False,
 ) -> list[Pair]:
     """Make round(count × scale) pairs of each of the concept's kinds, or read those that `folder` holds already.
+
+    held_out: pairs to measure a training on, of which a kind may have none.
 
     tries: candidates a wanted pair at most, on average over its kind. The result is a function of (model, detector,
     concept, scale, guidance, steps, strength, tries, seed): neither `batch` (where the model's images do not depend on
@@ -157,14 +160,15 @@ def make_pairs(
         raise DuoError("SDEdit would take no step", got=got, hint="raise pairs.strength or pairs.steps")
     plain = {"scale": scale, "guidance": guidance, "steps": steps, "strength": strength, "seed": seed, "tries": tries}
     settings = _identity(model, detector, concept) | plain
-    found = claim(folder, concept.name, settings)
+    found, least = claim(folder, concept.name, settings), 0 if held_out else 1
     if found is None or not _is_over(found, tries):
-        fresh = [KindTries(k.unsafe, k.safe, max(1, round(k.count * scale))) for k in concept.pairs]
+        fresh = [KindTries(k.unsafe, k.safe, max(least, round(k.count * scale))) for k in concept.pairs]
         pairs, records = (found.pairs, found.tries) if found else ([], fresh)
         search = _Search(folder, concept.name, settings, list(pairs), list(records))
         search.run(_Maker(model, detector, concept, guidance, steps, strength, batch, quiet))
         found = Manifest(concept.name, settings, search.pairs, search.records, True)
-    _conclude(found, folder, quiet)
+    if not held_out:
+        _conclude(found, folder, quiet)
     return found.pairs
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from ..erasers.kept import HELD_OUT, best_step
 from .figures import ACCENT, CONTRAST, STYLE, WIDTH, Plot, inline_svg, legend_above, open_axes
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ BUCKETS: Final = 120
 _CURVES: Final = {
     "preference": (
         "Preference loss: ln 2 = 0.693 at the start, towards 0 as pairs are told apart.",
-        (("preference", "preference loss", ACCENT),),
+        (("preference", "preference loss", ACCENT), (HELD_OUT, "on held-out pairs", CONTRAST)),
     ),
     "prior": (
         "Prior term, before its weight λ: how far the output at pure noise has moved.",
@@ -30,7 +31,7 @@ _CURVES: Final = {
     ),
     "accuracy": (
         "Implicit accuracy: share of a batch's pairs whose safe member is preferred.",
-        (("accuracy", "implicit accuracy", ACCENT),),
+        (("accuracy", "implicit accuracy", ACCENT), ("held_out_accuracy", "of held-out pairs", CONTRAST)),
     ),
 }
 """Plot → its caption, and its lines: key of metrics.jsonl, label, colour."""
@@ -40,6 +41,19 @@ def curve_plots(lines: Sequence[dict[str, float]], prefix: str) -> list[Plot]:
     """Training curves over the step; a quantity that no line has is left out. prefix: sets the plots' ids apart."""
     plots = (_curve_plot(f"{prefix}-{name}", name, lines) for name in _CURVES)
     return [plot for plot in plots if plot is not None]
+
+
+def held_out_note(lines: Sequence[dict[str, float]]) -> str | None:
+    """What the held-out pairs say of a training's steps, a sentence; None where none were looked at."""
+    best, looks = best_step(lines), [line for line in lines if HELD_OUT in line]
+    if best is None:
+        return None
+    losses = {int(line["step"]): line[HELD_OUT] for line in looks}
+    last = int(looks[-1]["step"])
+    text = f"On pairs that did not train, the preference loss was lowest after step {best} ({losses[best]:.3g})"
+    if best == last:
+        return f"{text}, the last one."
+    return f"{text}; after step {last} it was {losses[last]:.3g}. duo evaluate --step {best} measures that adapter."
 
 
 def _curve_plot(identity: str, name: str, lines: Sequence[dict[str, float]]) -> Plot | None:

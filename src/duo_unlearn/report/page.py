@@ -15,7 +15,7 @@ from ..records import CORRECTED
 from ..runs.folder import Run
 from ..storage.files import write_json, write_text
 from .attacks import ATTACK_LIMIT, attack_pictures, attack_tables
-from .curves import BUCKETS, curve_plots
+from .curves import BUCKETS, curve_plots, held_out_note
 from .dots import agreement_plots, attack_plot, defence_plot
 from .figures import Plot
 from .frontier import frontier_plots
@@ -139,6 +139,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "curves": {
             name: _inline(curve_plots(lines, f"curve-{i}")) for i, (name, lines) in enumerate(contents.curves.items())
         },
+        "held_out": {name: held_out_note(lines) for name, lines in contents.curves.items()},
         "buckets": BUCKETS,
         "stages": _stages(contents.record.get("stages")),
         "machine_time": _machine_time(contents.record.get("stages"), contents.groups),

@@ -6,7 +6,9 @@ RUN/
   pairs/                   unsafe/*.png  safe/*.png  manifest.json  sheet.png
   cache/                   moments.safetensors: latents and text embeddings; preservation.json: what was measured once;
                            small/: pictures for `duo look`
-  train/NAME/              checkpoint.safetensors  metrics.jsonl, of each eraser that trains
+  held-out/                pairs that training does not use, of the same form
+  train/NAME/              checkpoint.safetensors  metrics.jsonl, of each eraser that trains; of DUO's kind also
+                           kept/NNNNN/: edits of single steps; previews/NNNNN.png: pictures of single steps
   edits/NAME/              an edit: its safetensors file, provenance.json. A LoRA loads with `pipe.load_lora_weights`
   guards/                  what guards learned
   originals/               the original model's images of plain prompts, by what they depend on
@@ -45,6 +47,7 @@ class Run:
         self.settings = folder / "settings.yaml"
         self.record = folder / "run.json"
         self.pairs = folder / "pairs"
+        self.held_out = folder / "held-out"
         self.moments = folder / "cache" / "moments.safetensors"
         self.preservation = folder / "cache" / "preservation.json"
         self.edits = folder / "edits"
@@ -70,6 +73,14 @@ class Run:
     def metrics(self, name: str) -> Path:
         """Where the training of an edit writes a line a step."""
         return self.folder / "train" / name / "metrics.jsonl"
+
+    def kept(self, name: str) -> Path:
+        """Where the training of an edit keeps the adapters of single steps, each a folder as an edit's."""
+        return self.folder / "train" / name / "kept"
+
+    def previews(self, name: str) -> Path:
+        """Where the training of an edit puts the pictures of single steps."""
+        return self.folder / "train" / name / "previews"
 
     def verdicts_of(self, contract: str) -> Path:
         """Where the verdicts under a contract are kept."""

@@ -79,12 +79,17 @@ def _hours(settings: Settings, concept: Concept, family: Family, size: Size, row
     passes = 3 + train.gradient_checkpointing
     training = train.max_train_steps * train.gradient_accumulation_steps * rows * passes * a_pass
     guided = 1 if family.guidance_is_input else 2
-    pairs = sum(kind.count for kind in concept.pairs) * settings.pairs.scale * (1 + concept.strength)
+    pairs = _pairs(settings, concept) * (1 + concept.strength)
     made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0
     inverted = 2 * counts.inversion_steps * counts.inversion_batch * passes if _inverts(settings, family) else 0
     images = 2 * _images(settings, concept, family)
     sampling = a_pass * (guided * (made + images * counts.steps) + inverted)
     return {"training_hours": training / RATE / 3600, "sampling_hours": sampling / RATE / 3600}
+
+
+def _pairs(settings: Settings, concept: Concept) -> float:
+    """Pairs that are made, those that are held out too."""
+    return sum(kind.count for kind in concept.pairs) * settings.pairs.scale * (1 + settings.pairs.held_out)
 
 
 def _images(settings: Settings, concept: Concept, family: Family) -> int:
@@ -100,9 +105,10 @@ def _inverts(settings: Settings, family: Family) -> bool:
 
 
 def _disk(settings: Settings, concept: Concept, images: int, side: int, adapter: float) -> float:
-    pairs = 2 * sum(kind.count for kind in concept.pairs) * settings.pairs.scale
-    pixels = (pairs + 2 * images) * side * side
-    return pixels * PNG_BYTES / 1e9 + adapter * 4 * 4 / 1e3  # the adapter, and a checkpoint of three times its size
+    pixels = 2 * (_pairs(settings, concept) + images) * side * side
+    # The adapter, a checkpoint of three times its size, and adapters that are kept: the last ones and the best.
+    copies = 4 + settings.train.keep_checkpoints + 1
+    return pixels * PNG_BYTES / 1e9 + adapter * 4 * copies / 1e3
 
 
 def _own_side(source: str, family: Family) -> int | None:

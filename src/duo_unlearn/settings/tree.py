@@ -55,6 +55,12 @@ class PairSettings(Strict):
     batch: int = Field(8, ge=1, description="Images sampled at once.")
     tries: int = Field(4, ge=1, description="Attempts a pair at most, on average over its kind.")
     trust: bool = Field(False, description="Take your own pairs also when their sides look swapped.")
+    held_out: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Pairs that a training is measured on, as a share: made beside the others, or taken from yours.",
+    )
 
 
 class EvaluateSettings(Strict):

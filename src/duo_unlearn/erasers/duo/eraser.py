@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..course import Course
@@ -30,6 +31,7 @@ def preference_eraser(name: str, title: str, settings: type[TrainSettings], read
         trains=True,
         course=functools.partial(_course, file=cache),
         makes="lora",
+        watches=True,
     )
 
 
@@ -52,9 +54,12 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     from ...edits.lora import detach
     from ...edits.provenance import WEIGHTS, edit_hash, read_provenance
     from ...runs.machine import is_first_process
+    from ..books import Aside
     from ..checkpoint import identity
+    from ..previews import Previews
     from ..trainer import train
     from .course import save_memory
+    from .held_out import held_out_of
 
     model, run, settings, pairs = context.model, context.run, context.options, list(context.pairs)
     key = identity(settings, pairs, model, context.seed)
@@ -64,28 +69,45 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
         edit_hash(folder)
         return "already done"
     # Of several processes the first one encodes, and the others read what it wrote.
+    watch = context.watch
     with PartialState(cpu=model.device.type == "cpu").main_process_first():
         cache = _cache(context, file)
+        held_out = held_out_of(model, watch, settings, run.moments.with_name(f"held-out-{file}"))
     save_memory(model, settings)
-    with model.denoiser_alone():
-        trained = train(model, cache, pairs, run, settings, seed=context.seed, name=name, quiet=context.quiet)
-    if is_first_process():
+    previews = Previews(model, watch, run.previews(name), settings.preview_steps) if watch is not None else None
+
+    def save(folder: Path, step: int) -> None:
         described = {
-            "steps": trained.steps,
-            "passes": passes_of(settings),
+            "steps": step,
+            "passes": passes_of(settings, step),
             "settings": settings.model_dump(mode="json"),
             "pairs": [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs],
             "key": key,
         }
         save_adapter(model, folder, {**context.provenance, **described})
+
+    with model.denoiser_alone():
+        trained = train(
+            model,
+            cache,
+            pairs,
+            run,
+            settings,
+            seed=context.seed,
+            name=name,
+            aside=Aside(save, held_out, previews),
+            quiet=context.quiet,
+        )
+    if is_first_process():
+        save(folder, trained.steps)
     detach(model)
     return "done"
 
 
-def passes_of(settings: TrainSettings) -> int:
-    """The rows that a training sends through the denoiser on each process, the policy's and the reference's."""
+def passes_of(settings: TrainSettings, steps: int) -> int:
+    """The rows that steps send through the denoiser on each process, the policy's and the reference's."""
     rows = settings.train_batch_size * (3 if settings.prior_weight else 2)
-    return 2 * rows * settings.gradient_accumulation_steps * settings.max_train_steps
+    return 2 * rows * settings.gradient_accumulation_steps * steps
 
 
 @contextlib.contextmanager

@@ -49,5 +49,11 @@ class TrainSettings(ObjectiveSettings):
     caption_dropout: float = Field(
         0.0, ge=0, le=1, description="Share of pairs that get the empty prompt all the same, when captions is not none."
     )
-    checkpointing_steps: int = Field(50, ge=1, description="Steps between checkpoints.")
+    checkpointing_steps: int = Field(
+        50, ge=1, description="Steps between checkpoints, and between looks at the pairs that are held out."
+    )
+    keep_checkpoints: int = Field(
+        3, ge=0, description="Adapters of that many last checkpoints, and of the best one, stay: duo evaluate --step."
+    )
+    preview_steps: int = Field(125, ge=0, description="Steps between previews: four pictures each; 0: none.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")

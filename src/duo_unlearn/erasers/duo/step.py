@@ -72,6 +72,13 @@ def draw(samples: list[int], shape: torch.Size, settings: ObjectiveSettings, see
 def make_batch(cache: Cache, model: Model, samples: list[int], settings: TrainSettings, seed: int) -> Batch:
     """The rows of a step: both members of each pair noised alike, and pure noise at the last timestep."""
     chosen = [pair_at(sample, len(cache.safe.mean), seed) for sample in samples]
+    return batch_at(cache, model, chosen, samples, settings, seed)
+
+
+def batch_at(
+    cache: Cache, model: Model, chosen: list[int], samples: list[int], settings: TrainSettings, seed: int
+) -> Batch:
+    """The same for pairs by their places in the cache. samples: whose randomness each of them gets."""
     draws = draw(samples, cache.safe.mean.shape[1:], settings, seed, settings.caption_dropout)
     conditioning = cache.empty.repeat(2 * len(samples))
     if cache.safe_text is not None and cache.unsafe_text is not None:
@@ -103,17 +110,32 @@ def batch_of(
     return Batch(noisy.to(device), t.to(device), conditioning.map(lambda x: x.to(device)), target.to(device))
 
 
-def terms_of(model: Model, network: nn.Module | None, batch: Batch, settings: ObjectiveSettings) -> Terms:
-    """The loss of a batch: one pass of the policy, one of the reference (adapter off, no gradient).
+def reference_of(model: Model, batch: Batch) -> Tensor:
+    """The reference's output on a batch, (row, c, h, w): the adapter is off, and there is no gradient."""
+    with torch.no_grad(), adapters_off(model.denoiser):
+        return model.predict(*_inputs(model, batch))
+
+
+def _inputs(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Conditioning]:
+    dtype = next(model.denoiser.parameters()).dtype
+    return batch.noisy.to(dtype), batch.t, batch.conditioning.map(lambda x: x.to(dtype))
+
+
+def terms_of(
+    model: Model,
+    network: nn.Module | None,
+    batch: Batch,
+    settings: ObjectiveSettings,
+    reference: Tensor | None = None,
+) -> Terms:
+    """The loss of a batch: one pass of the policy, and one of the reference unless its output is given.
 
     network: the denoiser as wrapped for several processes; the reference goes through the plain one, so that gradients
     stay in step.
     """
-    dtype = next(model.denoiser.parameters()).dtype
-    inputs = (batch.noisy.to(dtype), batch.t, batch.conditioning.map(lambda x: x.to(dtype)))
-    with torch.no_grad(), adapters_off(model.denoiser):
-        reference = model.predict(*inputs)
-    policy = model.predict(*inputs, network)
+    if reference is None:
+        reference = reference_of(model, batch)
+    policy = model.predict(*_inputs(model, batch), network)
     rows = len(batch.target)
     return duo_loss(
         policy[:rows],

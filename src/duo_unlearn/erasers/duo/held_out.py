@@ -1,0 +1,62 @@
+"""The loss of a training on pairs that it does not use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ...families.interface import Model
+from ..kept import HELD_OUT
+from ..latents import Cache, build_cache
+from ..previews import Watch
+from .course import autocast
+from .settings import TrainSettings
+from .step import Batch, batch_at, reference_of, terms_of
+
+DRAWS: Final = 16
+"""Noised pairs a look at the held-out ones has at least: of few pairs each is noised several times."""
+
+
+class HeldOut:
+    """The loss of held-out pairs under noise that is the same at every step, so that steps can be compared."""
+
+    def __init__(self, model: Model, cache: Cache, settings: TrainSettings, seed: int) -> None:
+        self.model = model
+        self.settings = settings.model_copy(update={"prior_weight": 0.0})
+        count = len(cache.safe.mean)
+        samples = list(range(count * -(-DRAWS // count)))
+        size = settings.train_batch_size
+        self._batches: list[Batch] = [
+            batch_at(cache, model, [i % count for i in part], part, self.settings, seed)
+            for part in (samples[i : i + size] for i in range(0, len(samples), size))
+        ]
+        self._references: list[Tensor] = []
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """L_pref and implicit accuracy as metrics.jsonl names them."""
+        with autocast(self.model, self.settings):
+            if not self._references:
+                self._references = [reference_of(self.model, batch).cpu() for batch in self._batches]
+            found = [
+                terms_of(self.model, None, batch, self.settings, reference.to(self.model.device))
+                for batch, reference in zip(self._batches, self._references, strict=True)
+            ]
+        weights = [len(terms.logit) for terms in found]
+
+        def mean(values: Sequence[Tensor]) -> float:
+            return sum(float(v) * w for v, w in zip(values, weights, strict=True)) / sum(weights)
+
+        return {HELD_OUT: mean([t.preference for t in found]), "held_out_accuracy": mean([t.accuracy for t in found])}
+
+
+def held_out_of(model: Model, watch: Watch | None, settings: TrainSettings, path: Path) -> HeldOut | None:
+    """The held-out pairs of a run, encoded; None where there are none. path: where their latents are kept."""
+    if watch is None or not watch.pairs:
+        return None
+    cache = build_cache(model, watch.pairs, watch.folder, path, captions=settings.captions)
+    return HeldOut(model, cache, settings, watch.seed)

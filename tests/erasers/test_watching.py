@@ -1,0 +1,199 @@
+"""A training is watched: held-out pairs, kept adapters and previews, none of which changes what it makes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from duo_unlearn.edits.files import save_adapter
+from duo_unlearn.edits.lora import adapter_tensors, attach, detach
+from duo_unlearn.edits.provenance import WEIGHTS, edit_hash, read_provenance
+from duo_unlearn.erasers.books import Aside
+from duo_unlearn.erasers.duo.held_out import DRAWS, HeldOut, held_out_of
+from duo_unlearn.erasers.kept import Save, best_step, keep_step, steps_kept, take_step
+from duo_unlearn.erasers.preview_files import preview_file, preview_prompts, preview_steps
+from duo_unlearn.erasers.previews import Previews, Watch
+from duo_unlearn.erasers.trainer import train
+from duo_unlearn.errors import DuoError
+from duo_unlearn.families.interface import Model, SampleRequest
+from duo_unlearn.families.load import load_model
+from duo_unlearn.pairs.own_pairs import import_pairs
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.pictures import open_image
+
+from ..drawn_pairs import draw_pairs
+from .small import CPU, prepare, quick
+
+PROMPTS = ("a red knight with a sword in a meadow", "a red knight in a meadow")
+
+
+class Watched(NamedTuple):
+    model: Model
+    run: Run
+    watch: Watch
+    plain: dict[str, torch.Tensor]
+    found: dict[str, torch.Tensor]
+
+
+def saver(model: Model) -> Save:
+    return lambda folder, step: save_adapter(model, folder, {"steps": step})
+
+
+def aside_of(model: Model, run: Run, watch: Watch, every: int) -> Aside:
+    held_out = held_out_of(model, watch, quick(), run.moments.with_name("held-out.safetensors"))
+    return Aside(
+        saver(model),
+        held_out,
+        Previews(model, watch, run.previews("duo"), every),
+    )
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """Six steps, looked at after every second one, with pictures after every fourth; and the same ones unwatched."""
+    folder = tmp_path_factory.mktemp("watched")
+    alone, run = Run(folder / "alone"), Run(folder / "run")
+    model, cache, pairs = prepare(alone)
+    settings = quick(keep_checkpoints=1)
+    train(model, cache, pairs, alone, settings, seed=0, name="duo", quiet=True)
+    plain = adapter_tensors(model.denoiser)
+    detach(model)
+    draw_pairs(folder / "others", 3)
+    held_out = import_pairs(folder / "others", run.held_out, quiet=True)
+    watch = Watch(held_out, run.held_out, [SampleRequest(text, 7) for text in PROMPTS], 3, 3.0, -1)
+    aside = aside_of(model, run, watch, 4)
+    with model.denoiser_alone():
+        train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside, quiet=True)
+    return Watched(model, run, watch, plain, adapter_tensors(model.denoiser))
+
+
+def lines_of(run: Run) -> list[dict[str, float]]:
+    return [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
+
+
+def test_the_adapter_is_that_of_a_training_that_nobody_watches(watched: Watched) -> None:
+    assert watched.found.keys() == watched.plain.keys()
+    assert all(torch.equal(watched.found[name], value) for name, value in watched.plain.items())
+
+
+def test_held_out_pairs_are_looked_at_with_every_checkpoint(watched: Watched) -> None:
+    lines = lines_of(watched.run)
+    assert [line["step"] for line in lines if "held_out_preference" in line] == [2, 4, 6]
+    assert all(0 <= line["held_out_accuracy"] <= 1 for line in lines if "held_out_accuracy" in line)
+
+
+def test_an_adapter_that_does_nothing_has_the_loss_ln_2(watched: Watched) -> None:
+    model = load_model("mini", CPU)
+    attach(model, rank=2, seed=0, targets="self-attention")
+    held_out = held_out_of(model, watched.watch, quick(), watched.run.moments.with_name("held-out.safetensors"))
+    assert held_out is not None
+    first = held_out.measure()
+    assert first["held_out_preference"] == pytest.approx(math.log(2), abs=1e-6)
+    assert held_out.measure() == first  # the noise is the same at every step
+
+
+def test_of_few_pairs_each_is_noised_several_times(watched: Watched) -> None:
+    _, cache, _ = prepare(Run(watched.run.folder / "again"))
+    looks = HeldOut(watched.model, cache, quick(), -1)
+    assert sum(len(batch.target) for batch in looks._batches) >= 2 * DRAWS
+
+
+def test_the_last_adapter_and_the_best_are_kept_and_are_edits(watched: Watched) -> None:
+    best = best_step(lines_of(watched.run))
+    assert best is not None
+    kept = steps_kept(watched.run.kept("duo"))
+    assert kept == sorted({best, 6})
+    name = take_step(watched.run, "duo", 6)
+    assert name == "duo-6"
+    assert read_provenance(watched.run.edit(name))["steps"] == 6
+    assert edit_hash(watched.run.edit(name)) == edit_hash(watched.run.kept("duo") / "00006")
+    assert take_step(watched.run, "duo", None) == f"duo-{best}"
+
+
+def test_the_best_one_stays_when_many_come_after_it(tmp_path: Path, watched: Watched) -> None:
+    save = saver(watched.model)
+    for step, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
+        keep_step(tmp_path, step, save, most=2, best=best)
+    assert steps_kept(tmp_path) == [2, 4, 5]
+    keep_step(tmp_path / "none", 1, lambda *_: pytest.fail("nothing is kept"), most=0, best=1)
+    assert best_step([{"step": 1.0}, {"step": 2.0, "held_out_preference": 0.5}]) == 2
+    assert best_step([{"step": 1.0}]) is None
+
+
+def test_a_step_that_is_not_kept_is_told_with_those_that_are(watched: Watched, tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="keeps no step 3") as caught:
+        take_step(watched.run, "duo", 3)
+    assert "6" in str(caught.value.got)
+    with pytest.raises(DuoError, match="no step of duo was measured on held-out pairs"):
+        take_step(Run(tmp_path), "duo", None)
+
+
+def test_a_kept_adapter_that_was_changed_is_not_taken(watched: Watched, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    keep_step(run.kept("duo"), 3, saver(watched.model), most=1, best=3)
+    path = run.kept("duo") / "00003" / WEIGHTS
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DuoError, match="is not the file that was written"):
+        take_step(run, "duo", 3)
+    assert not run.edits.exists()
+
+
+def test_pictures_of_the_original_and_of_steps_from_the_same_noise(watched: Watched) -> None:
+    folder = watched.run.previews("duo")
+    assert preview_steps(folder) == [0, 4, 6]
+    assert preview_prompts(folder) == list(PROMPTS)
+    model = load_model("mini", CPU)
+    images = model.sample(list(watched.watch.requests), steps=3, guidance=3.0, batch=2)
+    row = open_image(preview_file(folder, 0))
+    width, height = images[0].size
+    assert row.size == (2 * width, height)
+    assert row.crop((width, 0, 2 * width, height)).tobytes() == images[1].convert("RGB").tobytes()
+    assert preview_file(folder, 6).read_bytes() != preview_file(folder, 0).read_bytes()
+
+
+def test_a_training_that_is_taken_up_again_gives_the_same_files(watched: Watched, tmp_path: Path) -> None:
+    run, (model, cache, pairs) = Run(tmp_path / "run"), prepare(Run(tmp_path / "pairs"))
+    settings = quick(keep_checkpoints=1)
+
+    class Died(Exception):
+        """In place of a kill."""
+
+    def dying(folder: Path, step: int) -> None:
+        if step == 4:
+            raise Died
+        save_adapter(model, folder, {"steps": step})
+
+    aside = aside_of(model, run, watched.watch, 4)
+    with pytest.raises(Died):
+        train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside._replace(save=dying), quiet=True)
+    detach(model)
+    train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside, quiet=True)
+    free = {"pairs_per_second"}
+    expected = [{k: v for k, v in line.items() if k not in free} for line in lines_of(watched.run)]
+    assert [{k: v for k, v in line.items() if k not in free} for line in lines_of(run)] == expected
+    for step in (0, 4, 6):
+        assert preview_file(run.previews("duo"), step).read_bytes() == (
+            preview_file(watched.run.previews("duo"), step).read_bytes()
+        )
+    assert steps_kept(run.kept("duo")) == steps_kept(watched.run.kept("duo"))
+
+
+def test_previews_that_need_more_memory_than_there_is_end_and_not_the_training(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_arguments: object, **_named: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(watched.model, "sample", full)
+    previews = Previews(watched.model, watched.watch, tmp_path, 1)
+    previews.begin()
+    assert previews.after(1, last=False) == []
+    assert capsys.readouterr().err.count("previews are off") == 1
+    assert preview_steps(tmp_path) == []
