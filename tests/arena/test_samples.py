@@ -41,7 +41,6 @@ def sampled(path: Path, prompts: list[str], **options: Any) -> Image.Image:
     return Image.open(path)
 
 
-@pytest.mark.slow
 def test_the_base_above_the_edit_from_the_same_noise(folder: Path, tmp_path: Path) -> None:
     both = sampled(tmp_path / "both.png", PROMPTS, adapter=folder, compare=True)
     base = sampled(tmp_path / "base.png", PROMPTS, model="mini")
@@ -51,6 +50,7 @@ def test_the_base_above_the_edit_from_the_same_noise(folder: Path, tmp_path: Pat
     assert row(both, 2) == row(base, 1)
 
 
+@pytest.mark.slow
 def test_an_edit_by_its_run_its_folder_and_its_file_and_at_a_strength(folder: Path, tmp_path: Path) -> None:
     places = [folder, Run(folder).edit("duo"), Run(folder).edit("duo") / "pytorch_lora_weights.safetensors"]
     pages = [row(sampled(tmp_path / "a.png", PROMPTS[:1], adapter=place), 0) for place in places]

@@ -65,7 +65,6 @@ def error(one: Image.Image, other: Image.Image) -> float:
     return float(((np.asarray(one, float) - np.asarray(other, float)) / 255).__pow__(2).mean())
 
 
-@pytest.mark.slow
 def test_tina_gives_back_a_picture_that_plain_noise_does_not(whole: Target) -> None:
     found = find("tina", whole, tina.Budget(8, 2))
     (picture,) = whole.originals([asked(1)[0].text], [3])
@@ -77,6 +76,7 @@ def test_tina_gives_back_a_picture_that_plain_noise_does_not(whole: Target) -> N
     assert found.findings[0].text == ""
 
 
+@pytest.mark.slow
 def test_more_passes_of_tina_leave_less_of_its_loss(whole: Target) -> None:
     ode = Ode.of(whole.model.noise, 10)
     latents = whole.model.encode_images(whole.originals([asked(1)[0].text], [3])).mean

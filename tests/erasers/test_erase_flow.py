@@ -124,7 +124,6 @@ def term(loss: EraseFlowLoss, path: Tensor, step: int, words: str) -> Tensor:
     return log_ratio(loss.schedule, step, path[step], path[step + 1], prediction)
 
 
-@pytest.mark.slow
 def test_the_anchor_itself_is_as_likely_as_its_own_noise_says(model: Model, tmp_path: Path) -> None:
     with loss_of(model, tmp_path) as loss, torch.no_grad():
         (path, noises), anchor = path_of(loss, SAFE), model.condition([SAFE])
@@ -136,6 +135,7 @@ def test_the_anchor_itself_is_as_likely_as_its_own_noise_says(model: Model, tmp_
             torch.testing.assert_close(log_density(path[step + 1], mean, sigma), expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_match_is_near_its_constant_and_another_prompt_is_less_likely(model: Model, tmp_path: Path) -> None:
     with loss_of(model, tmp_path, sampling_steps=20) as loss, torch.no_grad():
         path, _ = path_of(loss, SAFE)

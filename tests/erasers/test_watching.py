@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ import torch
 from duo_unlearn.edits.files import save_adapter
 from duo_unlearn.edits.lora import adapter_tensors, attach, detach
 from duo_unlearn.edits.provenance import WEIGHTS, edit_hash, read_provenance
-from duo_unlearn.erasers.books import Aside
+from duo_unlearn.erasers.books import Aside, Books
 from duo_unlearn.erasers.duo.held_out import DRAWS, HeldOut, held_out_of
 from duo_unlearn.erasers.kept import Save, best_step, keep_step, steps_kept, take_step
 from duo_unlearn.erasers.preview_files import preview_file, preview_prompts, preview_steps
@@ -158,6 +158,7 @@ def test_pictures_of_the_original_and_of_steps_from_the_same_noise(watched: Watc
     assert preview_file(folder, 6).read_bytes() != preview_file(folder, 0).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_training_that_is_taken_up_again_gives_the_same_files(watched: Watched, tmp_path: Path) -> None:
     run, (model, cache, pairs) = Run(tmp_path / "run"), prepare(Run(tmp_path / "pairs"))
     settings = quick(keep_checkpoints=1)
@@ -197,3 +198,24 @@ def test_previews_that_need_more_memory_than_there_is_end_and_not_the_training(
     assert previews.after(1, last=False) == []
     assert capsys.readouterr().err.count("previews are off") == 1
     assert preview_steps(tmp_path) == []
+
+
+class Tracker:
+    """One that takes pictures; another one is any object."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, tuple[int, ...]]] = []
+
+    def log_images(self, values: dict[str, Any], step: int) -> None:
+        self.seen.append((step, values["previews"].shape))
+
+
+def test_trackers_that_take_pictures_get_them(watched: Watched, tmp_path: Path) -> None:
+    tracker, run = Tracker(), Run(tmp_path)
+    previews = Previews(watched.model, watched.watch._replace(steps=2), run.previews("duo"), 2)
+    aside = Aside(previews=previews)
+    books = Books(run, "duo", quick(max_train_steps=9), 0, lambda _step: None, [tracker, object()], aside)
+    for step in (1, 2, 3):
+        books.after(step, {"step": step}, stopping=False)
+    assert tracker.seen == [(2, (2, 64, 64, 3))]
+    assert preview_steps(run.previews("duo")) == [0, 2]

@@ -154,7 +154,6 @@ def test_a_sample_does_not_depend_on_its_batch(untrained: Path) -> None:
     assert not torch.allclose(together[0:1], alone, atol=0.02)
 
 
-@pytest.mark.slow
 def quick_look() -> list[Scene]:
     """Forty-eight figures, twelve objects and twelve pairs that training never saw."""
     rng = random.Random("quick look")
@@ -162,6 +161,7 @@ def quick_look() -> list[Scene]:
     return scenes + quality.held_out_pairs(rng, 12)
 
 
+@pytest.mark.slow
 def test_the_shipped_clip_is_as_good_as_its_card_says(shipped: Path) -> None:
     clip, tokenizer = load_clip(shipped, CPU)
     scenes, rng = quick_look(), random.Random(0)
@@ -178,13 +178,13 @@ def test_the_shipped_clip_is_as_good_as_its_card_says(shipped: Path) -> None:
         assert figure.value >= 0.8
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def decoded(shipped: Path) -> Tensor:
     """Every second picture of the quick look, through the shipped VAE."""
     return quality.through_vae(load_pipeline(shipped, CPU).vae, pixels_of(quick_look()[::2], CPU), batch=64)
 
 
+@pytest.mark.slow
 def test_the_shipped_vae_is_as_good_as_its_card_says(decoded: Tensor) -> None:
     pixels = pixels_of(quick_look()[::2], CPU)
     assert quality.vae_figures(pixels, decoded)["vae/psnr of the mean error"].value >= 28
