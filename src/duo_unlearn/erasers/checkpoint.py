@@ -18,8 +18,10 @@ from ..records import Pair
 from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
 from .duo.settings import TrainSettings
 
-# What may change between a run and its resumption without changing the result.
-FREE = ("checkpointing_steps", "keep_checkpoints", "preview_steps", "report_to")
+SHOWN = ("keep_checkpoints", "preview_steps")
+"""Settings of how a training is watched, which an edit says nothing of."""
+FREE = ("checkpointing_steps", "report_to", *SHOWN)
+"""What may change between a run and its resumption without changing the result."""
 
 
 def identity(settings: TrainSettings, pairs: Sequence[Pair], model: Model, seed: int) -> str:

@@ -55,7 +55,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     from ...edits.provenance import WEIGHTS, edit_hash, read_provenance
     from ...runs.machine import is_first_process
     from ..books import Aside
-    from ..checkpoint import identity
+    from ..checkpoint import SHOWN, identity
     from ..previews import Previews
     from ..trainer import train
     from .course import save_memory
@@ -80,7 +80,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
         described = {
             "steps": step,
             "passes": passes_of(settings, step),
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json", exclude=set(SHOWN)),
             "pairs": [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs],
             "key": key,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,26 +25,29 @@ class HeldOut:
     """The loss of held-out pairs under noise that is the same at every step, so that steps can be compared."""
 
     def __init__(self, model: Model, cache: Cache, settings: TrainSettings, seed: int) -> None:
-        self.model = model
+        self.model, self.cache, self.seed = model, cache, seed
         self.settings = settings.model_copy(update={"prior_weight": 0.0})
-        count = len(cache.safe.mean)
-        samples = list(range(count * -(-DRAWS // count)))
-        size = settings.train_batch_size
-        self._batches: list[Batch] = [
-            batch_at(cache, model, [i % count for i in part], part, self.settings, seed)
-            for part in (samples[i : i + size] for i in range(0, len(samples), size))
-        ]
+        self.count = len(cache.safe.mean)
+        self.samples = list(range(self.count * -(-DRAWS // self.count)))
         self._references: list[Tensor] = []
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches of the training's size, which is known to fit; made anew each time, so the device holds one."""
+        size = self.settings.train_batch_size
+        for first in range(0, len(self.samples), size):
+            part = self.samples[first : first + size]
+            places = [sample % self.count for sample in part]
+            yield batch_at(self.cache, self.model, places, part, self.settings, self.seed)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """L_pref and implicit accuracy as metrics.jsonl names them."""
         with autocast(self.model, self.settings):
             if not self._references:
-                self._references = [reference_of(self.model, batch).cpu() for batch in self._batches]
+                self._references = [reference_of(self.model, batch).cpu() for batch in self._batches()]
             found = [
                 terms_of(self.model, None, batch, self.settings, reference.to(self.model.device))
-                for batch, reference in zip(self._batches, self._references, strict=True)
+                for batch, reference in zip(self._batches(), self._references, strict=True)
             ]
         weights = [len(terms.logit) for terms in found]
 
