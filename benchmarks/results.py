@@ -134,15 +134,17 @@ def write_pages(runs: Path) -> None:
 
 
 def with_earlier(rows: Sequence[Row]) -> list[Row]:
-    """The rows of results.json, those that were measured anew in their place.
+    """The rows of results.json, those that were measured anew in their place; none of another contract of a judge.
 
     A processor that rounds otherwise trains another edit from the same seed; what stands side by side of two is told.
     The worst case over attacks is left out: no run folder need hold all of them.
     """
     found: dict[object, Row] = {}
+    contracts = {_name(row.estimate): row.estimate.contract for row in rows}
     for e in json.loads((DOCS / "results.json").read_text(encoding="utf-8"))["estimates"]:
         row = Row(e.pop("concept"), e.pop("form"), e.pop("seed"), estimate_of(e))
-        found[(*row[:3], row.estimate.of_what)] = row
+        if contracts.get(_name(row.estimate), row.estimate.contract) == row.estimate.contract:
+            found[(*row[:3], row.estimate.of_what)] = row
     found |= {(*row[:3], row.estimate.of_what): row for row in rows}
     edits: dict[tuple[str, str, int], set[str]] = {}
     for row in found.values():
@@ -258,6 +260,11 @@ def _shares(rows: Sequence[Row], name: Callable[[Estimate], str]) -> str:
 
 def _judge(e: Estimate) -> str:
     return JUDGES.get(e.contract.partition("[")[0].partition("@")[0], "?")
+
+
+def _name(e: Estimate) -> str:
+    """The contract without its weights."""
+    return e.contract.rpartition("@")[0] or e.contract
 
 
 def _numbers(rows: Sequence[Row]) -> str:

@@ -25,7 +25,7 @@ from .families.identify import family_of
 from .families.interface import Model
 from .families.load import DTYPES, load_model, pick_device
 from .guards.interface import Context, Learned, Sides
-from .pairs.manifest import MANIFEST, load_pairs
+from .pairs.manifest import MANIFEST, load_pairs, read_entries
 from .records import ORIGINAL, Pair
 from .runs.folder import Run
 from .runs.machine import is_first_process
@@ -107,6 +107,12 @@ class Session:
     def pairs(self) -> list[Pair]:
         """The pairs that training uses."""
         return [pair for pair in load_pairs(self.run.pairs) if pair.keep]
+
+    @property
+    def held_out(self) -> int:
+        """How many pairs the run has that no step uses."""
+        there = (self.run.held_out / MANIFEST).exists()
+        return len(read_entries(self.run.held_out).pairs) if there else 0
 
     @property
     def pairs_digest(self) -> str:

@@ -34,7 +34,7 @@ def test_a_run_of_duo_holds_out_and_says_how_many_train(mine: Path, tmp_path: Pa
     run = opened(tmp_path / "run", mine)
     pairs = duo.make_pairs(run, said.append)
     assert len(pairs) == 6
-    assert "6 of 6 kept" in said[0]
+    assert "6 of 6 kept, 2 held out" in said[0]
     watch = watch_of(run)
     assert watch is not None
     assert sorted(p.name for p in watch.pairs) == sorted(p.name for p in load_pairs(run.run.held_out))
@@ -65,6 +65,12 @@ def test_where_no_training_is_measured_on_them_all_pairs_are_used(
     assert not run.run.held_out.exists()
     if "pairs__held_out" not in changes:
         assert watch_of(run) is None
+
+
+def test_another_eraser_in_the_same_folder_uses_the_pairs_that_are_there(mine: Path, tmp_path: Path) -> None:
+    pairs = duo.make_pairs(opened(tmp_path / "run", mine))
+    assert duo.make_pairs(opened(tmp_path / "run", mine, eraser="uce")) == pairs
+    assert held_out_share(opened(tmp_path / "run", mine)) == 0.25
 
 
 def test_a_run_of_before_keeps_its_pairs(mine: Path, tmp_path: Path) -> None:

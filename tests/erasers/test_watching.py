@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,10 +15,10 @@ from duo_unlearn.edits.lora import adapter_tensors, attach, detach
 from duo_unlearn.edits.provenance import WEIGHTS, edit_hash, read_provenance
 from duo_unlearn.erasers.books import Aside, Books
 from duo_unlearn.erasers.duo.held_out import DRAWS, HeldOut, held_out_of
-from duo_unlearn.erasers.kept import Save, best_step, keep_step, steps_kept, take_step
+from duo_unlearn.erasers.kept import Save, best_step, chosen_step, is_taken, keep_step, steps_kept, take_step
 from duo_unlearn.erasers.preview_files import preview_file, preview_prompts, preview_steps
 from duo_unlearn.erasers.previews import Previews, Watch
-from duo_unlearn.erasers.trainer import train
+from duo_unlearn.erasers.trainer import make_accelerator, train
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Model, SampleRequest
 from duo_unlearn.families.load import load_model
@@ -112,7 +112,8 @@ def test_the_last_adapter_and_the_best_are_kept_and_are_edits(watched: Watched) 
     assert name == "duo-6"
     assert read_provenance(watched.run.edit(name))["steps"] == 6
     assert edit_hash(watched.run.edit(name)) == edit_hash(watched.run.kept("duo") / "00006")
-    assert take_step(watched.run, "duo", None) == f"duo-{best}"
+    assert is_taken(watched.run, "duo", 6)
+    assert chosen_step(watched.run, "duo", None) == best
 
 
 def test_the_best_one_stays_when_many_come_after_it(tmp_path: Path, watched: Watched) -> None:
@@ -123,14 +124,18 @@ def test_the_best_one_stays_when_many_come_after_it(tmp_path: Path, watched: Wat
     keep_step(tmp_path / "none", 1, lambda *_: pytest.fail("nothing is kept"), most=0, best=1)
     assert best_step([{"step": 1.0}, {"step": 2.0, "held_out_preference": 0.5}]) == 2
     assert best_step([{"step": 1.0}]) is None
+    assert best_step([{"step": 1.0, "held_out_preference": math.nan}, {"step": 2.0, "held_out_preference": 0.5}]) == 2
+    (tmp_path / "00004-of-mine").mkdir()
+    (tmp_path / "00004-of-mine" / "provenance.json").write_text("{}")
+    assert steps_kept(tmp_path) == [2, 4, 5]
 
 
 def test_a_step_that_is_not_kept_is_told_with_those_that_are(watched: Watched, tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="keeps no step 3") as caught:
-        take_step(watched.run, "duo", 3)
+        chosen_step(watched.run, "duo", 3)
     assert "6" in str(caught.value.got)
     with pytest.raises(DuoError, match="no step of duo was measured on held-out pairs"):
-        take_step(Run(tmp_path), "duo", None)
+        chosen_step(Run(tmp_path), "duo", None)
 
 
 def test_a_kept_adapter_that_was_changed_is_not_taken(watched: Watched, tmp_path: Path) -> None:
@@ -159,21 +164,34 @@ def test_pictures_of_the_original_and_of_steps_from_the_same_noise(watched: Watc
 
 
 @pytest.mark.slow
-def test_a_training_that_is_taken_up_again_gives_the_same_files(watched: Watched, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["save", "sample"])
+def test_a_training_that_died_is_taken_up_again_and_gives_the_same_files(
+    watched: Watched, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, (model, cache, pairs) = Run(tmp_path / "run"), prepare(Run(tmp_path / "pairs"))
     settings = quick(keep_checkpoints=1)
 
     class Died(Exception):
         """In place of a kill."""
 
-    def dying(folder: Path, step: int) -> None:
+    def dying_save(folder: Path, step: int) -> None:
         if step == 4:
             raise Died
         save_adapter(model, folder, {"steps": step})
 
+    def dying_sample(*_arguments: object, **_named: object) -> None:
+        raise Died
+
     aside = aside_of(model, run, watched.watch, 4)
+    first = aside._replace(save=dying_save)
+    if place == "sample":
+        assert aside.previews is not None
+        aside.previews.begin()
+        monkeypatch.setattr(model, "sample", dying_sample)
+        first = aside
     with pytest.raises(Died):
-        train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside._replace(save=dying), quiet=True)
+        train(model, cache, pairs, run, settings, seed=0, name="duo", aside=first, quiet=True)
+    monkeypatch.undo()
     detach(model)
     train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside, quiet=True)
     free = {"pairs_per_second"}
@@ -200,22 +218,39 @@ def test_previews_that_need_more_memory_than_there_is_end_and_not_the_training(
     assert preview_steps(tmp_path) == []
 
 
-class Tracker:
-    """One that takes pictures; another one is any object."""
+def test_rows_that_were_asked_for_otherwise_are_taken_away(watched: Watched, tmp_path: Path) -> None:
+    watch = watched.watch._replace(steps=2)
+    previews = Previews(watched.model, watch, tmp_path, 2)
+    previews.begin()
+    previews.after(2, last=False)
+    Previews(watched.model, watch, tmp_path, 2).begin()
+    assert preview_steps(tmp_path) == [0, 2]
+    Previews(watched.model, watch._replace(guidance=9.0), tmp_path, 2).begin()
+    assert preview_steps(tmp_path) == [0]
 
-    def __init__(self) -> None:
-        self.seen: list[tuple[int, tuple[int, ...]]] = []
 
-    def log_images(self, values: dict[str, Any], step: int) -> None:
-        self.seen.append((step, values["previews"].shape))
-
-
-def test_trackers_that_take_pictures_get_them(watched: Watched, tmp_path: Path) -> None:
-    tracker, run = Tracker(), Run(tmp_path)
-    previews = Previews(watched.model, watched.watch._replace(steps=2), run.previews("duo"), 2)
-    aside = Aside(previews=previews)
-    books = Books(run, "duo", quick(max_train_steps=9), 0, lambda _step: None, [tracker, object()], aside)
+@pytest.mark.parametrize("sensitive", [False, True])
+def test_a_tracker_gets_the_pictures_of_a_concept_that_is_not_sensitive(
+    watched: Watched, tmp_path: Path, sensitive: bool
+) -> None:
+    run, watch = Run(tmp_path), watched.watch._replace(steps=2, sensitive=sensitive)
+    settings = quick(max_train_steps=9, report_to="tensorboard")
+    accelerator = make_accelerator(settings, CPU, tmp_path)
+    accelerator.init_trackers("duo")
+    aside = Aside(previews=Previews(watched.model, watch, run.previews("duo"), 2))
+    books = Books(run, "duo", settings, 0, lambda _step: None, accelerator.trackers, aside)
     for step in (1, 2, 3):
         books.after(step, {"step": step}, stopping=False)
-    assert tracker.seen == [(2, (2, 64, 64, 3))]
+    accelerator.end_training()
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("events.out.tfevents*"))
+    assert (b"previews" in written) is not sensitive
     assert preview_steps(run.previews("duo")) == [0, 2]
+
+
+def test_nothing_is_drawn_while_a_training_stops(watched: Watched, tmp_path: Path) -> None:
+    run, watch = Run(tmp_path), watched.watch._replace(steps=2)
+    aside = Aside(previews=Previews(watched.model, watch, run.previews("duo"), 1))
+    saved: list[int] = []
+    books = Books(run, "duo", quick(max_train_steps=9), 0, saved.append, [], aside)
+    books.after(1, {"step": 1}, stopping=True)
+    assert (saved, preview_steps(run.previews("duo"))) == ([1], [0])

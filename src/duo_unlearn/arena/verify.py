@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..edits.files import read_edit
-from ..edits.provenance import edit_names
+from ..edits.provenance import edit_hash, edit_names
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, load_pairs
 from ..runs.attempts import read_sealed
@@ -59,6 +59,8 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
     yield from (check for path, check in whole if path.exists())
     for name in edit_names(run.edits):
         yield partial(read_edit, run.edit(name), name)
+    for path in sorted(run.folder.glob("train/*/kept/*/")):
+        yield partial(edit_hash, path)
     for path in sorted(run.attempts.glob("*/*/*/*.json")):
         if path.name == "group.json" or path.name.startswith("found-"):
             yield partial(read_sealed, path)

@@ -212,7 +212,7 @@ def step_number(text: str) -> int | None:
 
     if text == "best":
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise DuoError("--step is a step of the training", got=text[:40], hint="a number, or best")
     return int(text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,9 @@ from .duo.settings import TrainSettings
 from .kept import Save, best_step, keep_step
 from .previews import Previews
 from .stopping import append_line, keep_lines
+
+TRACKERS: Final[dict[str, dict[str, Any]]] = {"tensorboard": {"dataformats": "NHWC"}, "wandb": {}}
+"""The trackers that pictures are sent to, and what each has to be told of (picture, height, width, channel)."""
 
 
 class Aside(NamedTuple):
@@ -61,15 +64,17 @@ class Books:
         if due and aside.save is not None:
             best = best_step(self._lines)
             keep_step(self._kept, step, aside.save, most=settings.keep_checkpoints, best=best)
-        # After what is kept: a training that is killed in between makes it again.
+        if aside.previews is not None and (last or not stopping):
+            images = aside.previews.after(step, last=last)
+            if images and not aside.previews.watch.sensitive:
+                self._show(images, step)
+        # After all that a step leaves: a training that is killed in between makes it again.
         if due or stopping:
             self._save_state(step)
-        if aside.previews is not None and (images := aside.previews.after(step, last=last)):
-            self._show(images, step)
 
     def _show(self, images: Sequence[Image.Image], step: int) -> None:
-        """Send pictures to the trackers that take any."""
+        """Send pictures to the trackers that take several in one array."""
         rows = np.stack([np.asarray(image.convert("RGB")) for image in images])
         for tracker in self._trackers:
-            if hasattr(tracker, "log_images"):
-                tracker.log_images({"previews": rows}, step=step)
+            if tracker.name in TRACKERS:
+                tracker.log_images({"previews": rows}, step=step, **TRACKERS[tracker.name])

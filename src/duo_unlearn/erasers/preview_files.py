@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import DuoError
 from ..storage.files import read_object
@@ -21,9 +21,15 @@ def preview_steps(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("[0-9]*.png") if path.stem.isdigit())
 
 
-def preview_prompts(folder: Path) -> list[str]:
-    """What the pictures were asked for, from left to right; [] where that is not known."""
+def read_asked(folder: Path) -> dict[str, Any]:
+    """What the pictures are of: prompts, seeds, steps, guidance, model; {} where that is not known."""
     try:
-        return [str(text) for text in read_object(folder / PROMPTS)["prompts"]]
-    except (DuoError, KeyError, TypeError):
-        return []
+        return read_object(folder / PROMPTS)
+    except DuoError:
+        return {}
+
+
+def preview_prompts(folder: Path) -> list[str]:
+    """The prompts of the pictures, from left to right; [] where they are not known."""
+    prompts = read_asked(folder).get("prompts")
+    return [str(text) for text in prompts] if isinstance(prompts, list) else []

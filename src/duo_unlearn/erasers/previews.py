@@ -15,14 +15,14 @@ from ..families.interface import Model, SampleRequest
 from ..records import Pair
 from ..storage.files import write_json
 from ..storage.pictures import save_png
-from .preview_files import PROMPTS, preview_file
+from .preview_files import PROMPTS, preview_file, preview_steps, read_asked
 
 
 class Watch(NamedTuple):
     """What a run gives a training to watch it by.
 
     pairs: held out, with their files in `folder`. requests: pictures, each drawn in `steps` with `guidance`. seed: of
-    the held-out pairs' noise.
+    the held-out pairs' noise. sensitive: the pictures stay on this machine.
     """
 
     pairs: Sequence[Pair]
@@ -31,6 +31,7 @@ class Watch(NamedTuple):
     steps: int
     guidance: float
     seed: int
+    sensitive: bool = True
 
 
 class Previews:
@@ -40,11 +41,21 @@ class Previews:
         self.model, self.watch, self.folder, self.every = model, watch, folder, every
 
     def begin(self) -> None:
-        """Draw the original's pictures, unless they are there."""
-        if not self.every or not self.watch.requests or preview_file(self.folder, 0).exists():
+        """Draw the original's pictures, unless they are there; rows that were asked for otherwise are taken away."""
+        if not self.every or not self.watch.requests:
             return
-        prompts = [request.words for request in self.watch.requests]
-        write_json(self.folder / PROMPTS, {"prompts": prompts, "seeds": [r.seed for r in self.watch.requests]})
+        asked = {
+            "prompts": [request.words for request in self.watch.requests],
+            "seeds": [request.seed for request in self.watch.requests],
+            "steps": self.watch.steps,
+            "guidance": self.watch.guidance,
+            "model": f"{self.model.fingerprint()}, {self.model.variant}",
+        }
+        if read_asked(self.folder) == asked and preview_file(self.folder, 0).exists():
+            return
+        for step in preview_steps(self.folder):
+            preview_file(self.folder, step).unlink()
+        write_json(self.folder / PROMPTS, asked)
         with adapters_off(self.model.denoiser):
             self._draw(0)
 
@@ -64,6 +75,8 @@ class Previews:
         except torch.OutOfMemoryError:
             # The whole model beside a training's state: what was asked for is the training.
             self.every = 0
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
             print("train: previews are off, they need more memory than there is", file=sys.stderr, flush=True)
             return []
         width, height = images[0].size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ def train(
         state = functools.partial(
             save_checkpoint, checkpoint, model.denoiser, optimizer, key=key, scaler=accelerator.scaler
         )
-        books = Books(run, name, settings, start, state, accelerator.trackers, aside or Aside())
+        books = Books(run, name, settings, start, state, accelerator.trackers, _possible(aside, accelerator, settings))
     begin, overflows = time.monotonic(), 0
     with stop_flag() as stop, progress("train", settings.max_train_steps, done=start, quiet=quiet) as report:
         for step in range(start, settings.max_train_steps):
@@ -122,6 +123,18 @@ def train(
     if settings.report_to is not None:
         accelerator.end_training()
     return Trained(settings.max_train_steps, start, len(pairs), time.monotonic() - begin)
+
+
+def _possible(aside: Aside | None, accelerator: Any, settings: TrainSettings) -> Aside:
+    """What can be done aside. A denoiser prepared for several processes in half precision answers in float32.
+
+    The VAE, in half precision, cannot read that, so there are no previews.
+    """
+    aside = aside or Aside()
+    if accelerator.num_processes > 1 and settings.mixed_precision != "no" and aside.previews is not None:
+        print("train: no previews with several processes in half precision", file=sys.stderr, flush=True)
+        return aside._replace(previews=None)
+    return aside
 
 
 def _attached(model: Model, settings: TrainSettings, seed: int) -> torch.optim.Optimizer:

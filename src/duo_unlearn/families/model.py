@@ -102,9 +102,9 @@ class DiffusersModel:
     def _others_on(self, device: torch.device) -> Iterator[None]:
         others = [part for name in self.kind.parts[1:] if (part := getattr(self.pipe, name)) is not None]
         places = [next(part.parameters()).device for part in others]
-        for part in others:
-            part.to(device)
         try:
+            for part in others:
+                part.to(device)
             yield
         finally:
             for part, place in zip(others, places, strict=True):

@@ -53,7 +53,7 @@ def held_out_note(lines: Sequence[dict[str, float]]) -> str | None:
     text = f"On pairs that did not train, the preference loss was lowest after step {best} ({losses[best]:.3g})"
     if best == last:
         return f"{text}, the last one."
-    return f"{text}; after step {last} it was {losses[last]:.3g}. duo evaluate --step {best} measures that adapter."
+    return f"{text}; after step {last} it was {losses[last]:.3g}."
 
 
 def _curve_plot(identity: str, name: str, lines: Sequence[dict[str, float]]) -> Plot | None:
