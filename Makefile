@@ -23,6 +23,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
+# pip leaves a core idle: what every later command imports is compiled there meanwhile. Only pip's word counts.
+IMPORT_TORCH := $(BIN)/python -c "import torch._dynamo"
+IMPORT_MODELS := $(BIN)/python -c "import accelerate, peft; from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel"
+beside = $(1) & $(2); said=$$?; wait; exit $$said
+
 # A step of the set-up: one line for people, pip's words in the log, and the end of the log when it fails.
 define step
 @echo "set-up: $(1)"; ($(2)) >>$(LOG) 2>&1 || { tail -n 30 $(LOG) >&2; echo "set-up failed; all of it: $(LOG)" >&2; exit 1; }
@@ -37,8 +42,8 @@ $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.11 ...")'
 	@echo "set-up: environment $(VENV)"; $(PYTHON) -m venv $(VENV); : >$(LOG)
 	$(call step,$(TORCH) (the largest part),$(INSTALL) -c $(LOCK) $(TORCH))
-	$(call step,the other packages of $(LOCK),$(INSTALL) -r $(LOCK))
-	$(call step,duo_unlearn itself,$(PIP) install --no-deps --no-build-isolation -e .)
+	$(call step,the other packages of $(LOCK),$(call beside,$(IMPORT_TORCH),$(INSTALL) -r $(LOCK)))
+	$(call step,duo_unlearn itself,$(call beside,$(IMPORT_MODELS),$(PIP) install --no-deps --no-build-isolation -e .))
 	@touch $@
 
 demo: $(STAMP) ## erase a concept from the embedded model: minutes on a laptop, report in runs/demo

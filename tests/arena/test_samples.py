@@ -60,6 +60,7 @@ def test_an_edit_by_its_run_its_folder_and_its_file_and_at_a_strength(folder: Pa
     assert row(off, 0) != pages[0]
 
 
+@pytest.mark.slow
 def test_any_system_of_a_run(folder: Path, tmp_path: Path) -> None:
     plain = row(sampled(tmp_path / "a.png", PROMPTS[:1], adapter=folder), 0)
     both = sampled(tmp_path / "b.png", PROMPTS[:1], adapter=folder, system="duo+negative-prompt", compare=True)

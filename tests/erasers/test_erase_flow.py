@@ -158,6 +158,7 @@ def test_gradients_of_one_step_at_a_time_are_those_of_all_at_once(model: Model, 
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_twice_the_bracket_and_none_where_it_is_zero(model: Model, tmp_path: Path) -> None:
     with loss_of(model, tmp_path, refresh=0) as loss:
         moved(loss)(0)

@@ -115,6 +115,7 @@ def unsplit_run(folder: Path, **evaluate: int) -> Session:
     return run
 
 
+@pytest.mark.slow
 def test_another_evaluation_makes_another_edit_of_every_wording(tmp_path: Path) -> None:
     run = unsplit_run(tmp_path, prompts=60)
     keys = [read_provenance(duo.train(run))["key"]]
