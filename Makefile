@@ -26,6 +26,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 # pip leaves a core idle: what every later command imports is compiled there meanwhile. Only pip's word counts.
 IMPORT_TORCH := $(BIN)/python -c "import torch._dynamo"
 IMPORT_MODELS := $(BIN)/python -c "import accelerate, peft; from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel"
+IMPORT_OTHERS := $(BIN)/python -c "import matplotlib.figure, playwright.sync_api, pytest, starlette.testclient, tensorboard, torchmetrics, typer"
 beside = $(1) & $(2); said=$$?; wait; exit $$said
 
 # A step of the set-up: one line for people, pip's words in the log, and the end of the log when it fails.
@@ -43,7 +44,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	@echo "set-up: environment $(VENV)"; $(PYTHON) -m venv $(VENV); : >$(LOG)
 	$(call step,$(TORCH) (the largest part),$(INSTALL) -c $(LOCK) $(TORCH))
 	$(call step,the other packages of $(LOCK),$(call beside,$(IMPORT_TORCH),$(INSTALL) -r $(LOCK)))
-	$(call step,duo_unlearn itself,$(call beside,$(IMPORT_MODELS),$(PIP) install --no-deps --no-build-isolation -e .))
+	$(call step,duo_unlearn itself,$(call beside,$(IMPORT_MODELS) & $(IMPORT_OTHERS),$(PIP) install --no-deps --no-build-isolation -e .))
 	@touch $@
 
 demo: $(STAMP) ## erase a concept from the embedded model: minutes on a laptop, report in runs/demo
