@@ -15,7 +15,7 @@ LOCK := requirements.lock
 LOCK_VENV := build/lock-venv
 TORCH = $(shell grep '^torch==' $(LOCK))
 PIP = $(BIN)/python -m pip --disable-pip-version-check
-# Python compiles what it imports, so nothing is compiled ahead: that takes a good part of the set-up.
+# pip compiles nothing: all files, most of which nobody imports, would take a good part of the set-up.
 INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
 # Python keeps what it compiled, also where the environment forbids it (many containers do), or each process of a
 # test run would compile diffusers and its own 4,000 files again.

@@ -20,10 +20,13 @@ from step import cached, drawn_pairs
 
 import duo_unlearn as duo
 from duo_unlearn.arena.held_out import watch_of
+from duo_unlearn.arena.plans import evaluated_texts
 from duo_unlearn.edits.lora import attach
 from duo_unlearn.erasers.duo.held_out import HeldOut
 from duo_unlearn.erasers.duo.step import make_batch, terms_of
+from duo_unlearn.erasers.latents import Cache
 from duo_unlearn.erasers.previews import Previews
+from duo_unlearn.families.interface import Model
 from duo_unlearn.session import machine
 
 STEPS: Final = 500
@@ -39,20 +42,19 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def captioned(model: Model, count: int) -> Cache:
+    """Drawn pairs, encoded, all under one caption."""
+    text = model.condition(["a red knight with a sword"] * count)
+    return cached(model, *drawn_pairs(count))._replace(safe_text=text, unsafe_text=text)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = duo.open_run(Path(folder) / "run", concept="sword", quiet=True)
-        model, settings, watch = run.model, run.settings.train, watch_of(run)
+        model, settings, watch = run.model, run.settings.train, watch_of(run, evaluated_texts(run))
         assert watch is not None
-        cache = cached(model, *drawn_pairs(16))._replace(
-            safe_text=model.condition(["a red knight with a sword"] * 16),
-            unsafe_text=model.condition(["a red knight with a sword"] * 16),
-        )
-        held = round(PAIRS * run.settings.pairs.held_out)
-        apart = cached(model, *drawn_pairs(held))._replace(
-            safe_text=model.condition(["a red knight with a sword"] * held),
-            unsafe_text=model.condition(["a red knight with a sword"] * held),
-        )
+        cache = captioned(model, 16)
+        apart = captioned(model, round(PAIRS * run.settings.pairs.held_out))
         parameters = attach(model, rank=settings.rank, seed=0, targets=settings.adapter_targets)
         optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate)
         looks = HeldOut(model, apart, settings, watch.seed)

@@ -72,7 +72,7 @@ def make_pairs(run: Session, say: Say = silent) -> list[Pair]:
 
     with run.run.lock():
         pairs, state = stage(run)
-    apart = run.held_out
+    apart = run.held_out_count
     kept = f"{sum(pair.keep for pair in pairs)} of {len(pairs)} kept" + (f", {apart} held out" if apart else "")
     say(f"pairs: {state}, {kept} → {run.run.pairs}")
     return pairs
@@ -107,15 +107,15 @@ def take_step(run: Session, step: int | None = None, say: Say = silent) -> str:
 
     step: one of those that were kept; None: the best one on the held-out pairs.
     """
-    from .erasers.kept import chosen_step, is_taken
-    from .erasers.kept import take_step as take
+    from .erasers.step_adapters import chosen_step, is_taken
+    from .erasers.step_adapters import take_step as take
 
     chosen = chosen_step(run.run, run.settings.edit, step)
     if is_taken(run.run, run.settings.edit, chosen):  # processes that share an evaluation need no lock for it
         return f"{run.settings.edit}-{chosen}"
     with run.run.lock():
         name = take(run.run, run.settings.edit, chosen)
-    say(f"train: the adapter of step {name.rpartition('-')[2]} → {run.run.edit(name)}")
+    say(f"train: the adapter of step {chosen} → {run.run.edit(name)}")
     return name
 
 

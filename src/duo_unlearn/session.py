@@ -109,7 +109,7 @@ class Session:
         return [pair for pair in load_pairs(self.run.pairs) if pair.keep]
 
     @property
-    def held_out(self) -> int:
+    def held_out_count(self) -> int:
         """How many pairs the run has that no step uses."""
         there = (self.run.held_out / MANIFEST).exists()
         return len(read_entries(self.run.held_out).pairs) if there else 0

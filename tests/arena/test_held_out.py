@@ -35,7 +35,7 @@ def test_a_run_of_duo_holds_out_and_says_how_many_train(mine: Path, tmp_path: Pa
     pairs = duo.make_pairs(run, said.append)
     assert len(pairs) == 6
     assert "6 of 6 kept, 2 held out" in said[0]
-    watch = watch_of(run)
+    watch = watch_of(run, evaluated_texts(run))
     assert watch is not None
     assert sorted(p.name for p in watch.pairs) == sorted(p.name for p in load_pairs(run.run.held_out))
     assert len(watch.pairs) == 2
@@ -43,7 +43,7 @@ def test_a_run_of_duo_holds_out_and_says_how_many_train(mine: Path, tmp_path: Pa
 
 def test_previews_ask_nothing_that_an_evaluation_asks(mine: Path, tmp_path: Path) -> None:
     run = opened(tmp_path / "run", mine)
-    watch = watch_of(run)
+    watch = watch_of(run, evaluated_texts(run))
     assert watch is not None
     asked = evaluated_texts(run)
     words = [str(request.words) for request in watch.requests]
@@ -64,7 +64,7 @@ def test_where_no_training_is_measured_on_them_all_pairs_are_used(
     assert len(duo.make_pairs(run)) == 8
     assert not run.run.held_out.exists()
     if "pairs__held_out" not in changes:
-        assert watch_of(run) is None
+        assert watch_of(run, evaluated_texts(run)) is None
 
 
 def test_another_eraser_in_the_same_folder_uses_the_pairs_that_are_there(mine: Path, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from duo_unlearn.edits.lora import adapter_tensors, attach, detach
 from duo_unlearn.edits.provenance import WEIGHTS, edit_hash, read_provenance
 from duo_unlearn.erasers.books import Aside, Books
 from duo_unlearn.erasers.duo.held_out import DRAWS, HeldOut, held_out_of
-from duo_unlearn.erasers.kept import Save, best_step, chosen_step, is_taken, keep_step, steps_kept, take_step
 from duo_unlearn.erasers.preview_files import preview_file, preview_prompts, preview_steps
 from duo_unlearn.erasers.previews import Previews, Watch
+from duo_unlearn.erasers.step_adapters import Save, best_step, chosen_step, is_taken, keep_step, steps_kept, take_step
 from duo_unlearn.erasers.trainer import make_accelerator, train
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Model, SampleRequest
@@ -106,12 +106,12 @@ def test_of_few_pairs_each_is_noised_several_times(watched: Watched) -> None:
 def test_the_last_adapter_and_the_best_are_kept_and_are_edits(watched: Watched) -> None:
     best = best_step(lines_of(watched.run))
     assert best is not None
-    kept = steps_kept(watched.run.kept("duo"))
+    kept = steps_kept(watched.run.step_adapters("duo"))
     assert kept == sorted({best, 6})
     name = take_step(watched.run, "duo", 6)
     assert name == "duo-6"
     assert read_provenance(watched.run.edit(name))["steps"] == 6
-    assert edit_hash(watched.run.edit(name)) == edit_hash(watched.run.kept("duo") / "00006")
+    assert edit_hash(watched.run.edit(name)) == edit_hash(watched.run.step_adapters("duo") / "00006")
     assert is_taken(watched.run, "duo", 6)
     assert chosen_step(watched.run, "duo", None) == best
 
@@ -140,8 +140,8 @@ def test_a_step_that_is_not_kept_is_told_with_those_that_are(watched: Watched, t
 
 def test_a_kept_adapter_that_was_changed_is_not_taken(watched: Watched, tmp_path: Path) -> None:
     run = Run(tmp_path)
-    keep_step(run.kept("duo"), 3, saver(watched.model), most=1, best=3)
-    path = run.kept("duo") / "00003" / WEIGHTS
+    keep_step(run.step_adapters("duo"), 3, saver(watched.model), most=1, best=3)
+    path = run.step_adapters("duo") / "00003" / WEIGHTS
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -201,7 +201,7 @@ def test_a_training_that_died_is_taken_up_again_and_gives_the_same_files(
         assert preview_file(run.previews("duo"), step).read_bytes() == (
             preview_file(watched.run.previews("duo"), step).read_bytes()
         )
-    assert steps_kept(run.kept("duo")) == steps_kept(watched.run.kept("duo"))
+    assert steps_kept(run.step_adapters("duo")) == steps_kept(watched.run.step_adapters("duo"))
 
 
 def test_previews_that_need_more_memory_than_there_is_end_and_not_the_training(

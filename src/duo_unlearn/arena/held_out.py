@@ -12,7 +12,6 @@ from ..pairs.candidates import make_candidate
 from ..pairs.held_out import held_out_seed
 from ..pairs.manifest import MANIFEST, load_pairs, read_entries
 from ..session import Session
-from .plans import evaluated_texts
 
 SHOWN: Final = 2
 """Prompts with the concept that previews show, each beside its counterpart without."""
@@ -40,8 +39,8 @@ def _is_watched(session: Session) -> bool:
     return session.settings.wrap is None and ERASERS.get(session.settings.eraser).watches
 
 
-def watch_of(session: Session) -> Watch | None:
-    """How the run's training is watched; None for an eraser that watches none.
+def watch_of(session: Session, asked: frozenset[str]) -> Watch | None:
+    """How the run's training is watched; None for an eraser that watches none. asked: what the evaluation asks.
 
     Previews are of the pairs' kinds, with noise of their own, and ask nothing that the evaluation asks.
     """
@@ -50,7 +49,7 @@ def watch_of(session: Session) -> Watch | None:
         return None
     there = held_out_share(session) > 0 and (run.held_out / MANIFEST).exists()
     pairs = [pair for pair in load_pairs(run.held_out) if pair.keep] if there else []
-    asked, seed = evaluated_texts(session), held_out_seed(settings.seed)
+    seed = held_out_seed(settings.seed)
     requests = []
     for i in range(SHOWN):
         tries = (make_candidate(concept, i % len(concept.pairs), attempt, PREVIEWS + seed) for attempt in range(TRIES))

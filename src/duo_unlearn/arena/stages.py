@@ -84,7 +84,7 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
     alone("pairs")
     settings, folder = session.settings.pairs, session.run.pairs
     begin, manifest, held_out = session.begin(), folder / MANIFEST, session.run.held_out
-    before = _changed(manifest, held_out / MANIFEST)
+    before = _times(manifest, held_out / MANIFEST)
     share = held_out_share(session)
     if settings.folder is not None:
         detector = None if manifest.exists() else _detector_at_hand(session)
@@ -108,13 +108,13 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
         pairs = made(folder, scale=settings.scale, seed=session.settings.seed)
         if are_made(session.concept, settings.scale, share):
             made(held_out, scale=settings.scale * share, seed=held_out_seed(session.settings.seed), held_out=True)
-    state: State = "already done" if _changed(manifest, held_out / MANIFEST) == before else "done"
+    state: State = "already done" if _times(manifest, held_out / MANIFEST) == before else "done"
     if state == "done" or not (folder / "sheet.png").exists():
         contact_sheet(folder, folder / "sheet.png")
     return pairs, session.finish("pairs", time.monotonic() - begin, state)
 
 
-def _changed(*files: Path) -> list[int | None]:
+def _times(*files: Path) -> list[int | None]:
     """When each file was last written; None where it is not there."""
     return [file.stat().st_mtime_ns if file.exists() else None for file in files]
 
@@ -151,10 +151,11 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
         eraser = wrapped(eraser, settings.wrap, settings.wraps.get(settings.wrap, {}))
     if not eraser.trains:
         alone(f"train with {eraser.name}")
+    asked = evaluated_texts(session)
     with _floor(session, settings.floor) as below:
         context = EraserContext(
             session.model, session.concept, run, pairs, options, settings.seed, {**provenance, **below},
-            quiet=session.quiet, asked=evaluated_texts(session), watch=watch_of(session) if eraser.watches else None,
+            quiet=session.quiet, asked=asked, watch=watch_of(session, asked) if eraser.watches else None,
         )  # fmt: skip
         state = eraser.erase(context, eraser.name if plan is None else plan.name)
     return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)

@@ -118,8 +118,7 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
     from ..pipeline import evaluate, take_step
 
     run = opened(values, config)
-    step = step_number(more["step"]) if more["step"] is not None else None
-    taken = [take_step(run, step, say)] if more["step"] is not None else []
+    taken = [take_step(run, step_number(more["step"]), say)] if more["step"] is not None else []
     share(more["workers"], run.run.folder, sys.argv[1:])
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
     names = [*(names or []), *taken] or None

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from ..runs.folder import Run
+from ..runs.metrics import append_line, keep_lines
 from .duo.held_out import HeldOut
 from .duo.settings import TrainSettings
-from .kept import Save, best_step, keep_step
 from .previews import Previews
-from .stopping import append_line, keep_lines
+from .step_adapters import Save, best_step, keep_step
 
 TRACKERS: Final[dict[str, dict[str, Any]]] = {"tensorboard": {"dataformats": "NHWC"}, "wandb": {}}
 """The trackers that pictures are sent to, and what each has to be told of (picture, height, width, channel)."""
@@ -46,7 +46,7 @@ class Books:
         trackers: Sequence[Any],
         aside: Aside,
     ) -> None:
-        self._metrics, self._kept = run.metrics(name), run.kept(name)
+        self._metrics, self._kept = run.metrics(name), run.step_adapters(name)
         self._settings, self._save_state, self._trackers, self._aside = settings, save_state, trackers, aside
         self._lines = keep_lines(self._metrics, start)
         if aside.previews is not None:

@@ -20,9 +20,10 @@ from ..errors import DuoError, Interrupted
 from ..progress import progress
 from ..records import Decay
 from ..runs.folder import Run
+from ..runs.metrics import append_line, keep_lines
 from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
 from .schedule import rate_factor
-from .stopping import append_line, diverged, keep_lines, stop_flag
+from .stopping import diverged, stop_flag
 
 CHECKPOINT_EVERY = 25
 

@@ -55,11 +55,10 @@ def import_pairs(
 ) -> list[Pair]:
     """Copy a user's own pairs into a pairs folder as RGB PNGs, and write its manifest. `duo pairs` calls it.
 
-    held_out: a second pairs folder, which gets a share of them, each pair by its name. Gives those of `folder`.
-
     source: a folder with unsafe/ and safe/ of the same names (extensions may differ), a manifest.json, or a folder
     with one. No prompt is needed. The same source again changes nothing, so pairs dropped meanwhile stay dropped.
     detector: judges every member; without one the pairs have no scores. trust: take pairs whose sides look swapped too.
+    held_out: a second pairs folder, which gets a share of them, each pair by its name. Gives those of `folder`.
     DuoError, before anything is written: a missing member (all are named), a stem used twice, an empty folder, a bad
     or flat image, members that are identical or of different aspect ratios, sides that look swapped.
     """

@@ -147,9 +147,8 @@ def make_pairs(
 ) -> list[Pair]:
     """Make round(count × scale) pairs of each of the concept's kinds, or read those that `folder` holds already.
 
-    held_out: pairs to measure a training on, of which a kind may have none.
-
-    tries: candidates a wanted pair at most, on average over its kind. The result is a function of (model, detector,
+    tries: candidates a wanted pair at most, on average over its kind. held_out: pairs to measure a training on, of
+    which a kind may have none. The result is a function of (model, detector,
     concept, scale, guidance, steps, strength, tries, seed): neither `batch` (where the model's images do not depend on
     it) nor a kill and a restart changes it, and more tries add to what was found. A folder with pairs of other settings
     is a DuoError, and so is a kind that ends with less than half of its pairs; what was found stays in the manifest.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ..erasers.kept import HELD_OUT, best_step
+from ..erasers.step_adapters import HELD_OUT, best_step
 from .figures import ACCENT, CONTRAST, STYLE, WIDTH, Plot, inline_svg, legend_above, open_axes
 
 if TYPE_CHECKING:

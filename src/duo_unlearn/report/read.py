@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,11 @@ from ..pairs.manifest import MANIFEST
 from ..records import CORRECTED, ORIGINAL, Attempt, Estimate, Pair
 from ..runs.attempts import Group, GroupRecord, parts_of, read_groups
 from ..runs.folder import Run
+from ..runs.metrics import read_lines
 from ..runs.results import STALE, Results, read_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..settings.tree import read_settings, setting_keys
-from ..storage.files import read_bytes, read_object
+from ..storage.files import read_object
 
 DETECTIONS: Final = ("dsr", CORRECTED, "detected", "refused", "broken")
 """Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
@@ -210,14 +210,10 @@ def _curves(run: Run) -> dict[str, list[dict[str, float]]]:
 
 def curve(path: Path) -> list[dict[str, float]]:
     """The lines of one metrics.jsonl that are whole, in order of step."""
-    lines: list[dict[str, float]] = []
-    for line in read_bytes(path).decode(errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            lines.append({k: float(v) for k, v in entry.items() if isinstance(v, int | float) and math.isfinite(v)})
+    lines = [
+        {k: float(v) for k, v in entry.items() if isinstance(v, int | float) and math.isfinite(v)}
+        for entry in read_lines(path)
+    ]
     return sorted(lines, key=lambda entry: entry["step"])
 
 

@@ -74,7 +74,7 @@ class Run:
         """Where the training of an edit writes a line a step."""
         return self.folder / "train" / name / "metrics.jsonl"
 
-    def kept(self, name: str) -> Path:
+    def step_adapters(self, name: str) -> Path:
         """Where the training of an edit keeps the adapters of single steps, each a folder as an edit's."""
         return self.folder / "train" / name / "kept"
 

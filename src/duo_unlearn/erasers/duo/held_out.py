@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ...families.interface import Model
-from ..kept import HELD_OUT
 from ..latents import Cache, build_cache
 from ..previews import Watch
+from ..step_adapters import HELD_OUT
 from .course import autocast
 from .settings import TrainSettings
 from .step import Batch, batch_at, reference_of, terms_of

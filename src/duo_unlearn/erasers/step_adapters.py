@@ -11,8 +11,8 @@ from typing import Final
 from ..edits.provenance import PROVENANCE, WEIGHTS, edit_hash
 from ..errors import DuoError
 from ..runs.folder import Run
+from ..runs.metrics import read_lines
 from ..storage.files import write_bytes
-from .stopping import read_lines
 
 Save = Callable[[Path, int], object]
 """Writes the adapter as it is now, after a step, into a folder."""
@@ -46,7 +46,7 @@ def chosen_step(run: Run, name: str, step: int | None) -> int:
 
     One that is not kept is a DuoError, and so is a training that was not measured on held-out pairs.
     """
-    kept = steps_kept(run.kept(name))
+    kept = steps_kept(run.step_adapters(name))
     listed = f"kept steps: {', '.join(map(str, kept)) or 'none'}"
     if step is None:
         metrics = run.metrics(name)
@@ -63,12 +63,12 @@ def chosen_step(run: Run, name: str, step: int | None) -> int:
 def is_taken(run: Run, name: str, step: int) -> bool:
     """Whether a kept adapter is an edit of the run already."""
     target = run.edit(f"{name}-{step}")
-    return (target / PROVENANCE).exists() and edit_hash(target) == edit_hash(run.kept(name) / f"{step:05}")
+    return (target / PROVENANCE).exists() and edit_hash(target) == edit_hash(run.step_adapters(name) / f"{step:05}")
 
 
 def take_step(run: Run, name: str, step: int) -> str:
     """Make the kept adapter of a step an edit of the run, and give the edit's name: "duo-300"."""
-    source, target = run.kept(name) / f"{step:05}", run.edit(f"{name}-{step}")
+    source, target = run.step_adapters(name) / f"{step:05}", run.edit(f"{name}-{step}")
     edit_hash(source)
     # The hash last: a copy that was cut off in the middle is none.
     for file in (WEIGHTS, PROVENANCE):
