@@ -17,6 +17,9 @@ import hashlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,46 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
     return session
 
 
+def one_row(words: str, first: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A variant's figures, from its folder or from a run of it."""
+    folder, more = folder_of(words, arguments), beside(arguments)
+    found = row(words, run_variant(folder, first, words, arguments)) | {"folder": folder.name}
+    return found | ({"beside": more} if any(more) else {})
+
+
+def found_rows(variants: list[str], arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+    """Each variant with its figures, or with what stopped it, as they are done.
+
+    The first one that shares its pairs is run before the others, which processes may then share.
+    """
+    first = next((words for words in variants if "pairs." not in words), None)
+    if first is not None:
+        yield first, one_row(first, None, arguments)
+    shared = None if first is None else folder_of(first, arguments)
+    others = [words for words in variants if words != first]
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(one_row, words, shared, arguments): words for words in others}
+        for done in as_completed(waiting):
+            error = done.exception()
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            yield waiting[done], error or done.result()
+
+
+def folder_of(words: str, arguments: argparse.Namespace) -> Path:
+    """Where a variant's run is."""
+    basis = f"{arguments.concept} {arguments.seed} {arguments.prompts} {words}"
+    more = beside(arguments)
+    basis += f" {more}" if any(more) else ""
+    folder: Path = arguments.output / f"{arguments.concept}-{hashlib.sha256(basis.encode()).hexdigest()[:8]}"
+    return folder
+
+
+def beside(arguments: argparse.Namespace) -> list[Any]:
+    """What is said of every variant, in so far as it is no default."""
+    return [arguments.also, arguments.sets, arguments.steps, arguments.inversion]
+
+
 def measured(session: Session) -> str:
     """The system that a variant is about: its guards on the original model, or else its edit."""
     return "+".join(session.settings.guard) or session.systems()[1].name
@@ -99,13 +142,14 @@ def row(words: str, session: Session) -> dict[str, Any]:
         if e.system == system and (e.metric != "broken" or e.contract == judge):
             value.setdefault((e.metric, e.scenario, e.attack), e)
     found: dict[str, Any] = {"settings": words or "as shipped", "dsr": {}, "kept": {}}
+    columns: dict[str, tuple[str, str | None]]
     columns = {scenario: (scenario, None) for metric, scenario, attack in value if (metric, attack) == ("dsr", None)}
     columns |= {name: (scenario, "concept-inversion") for name, scenario in INVERTED.items()}
     searched = [(place, name) for metric, place, name in value if metric == "dsr" and name is not None]
     columns |= {name: (place, name) for place, name in searched if name != "concept-inversion"}
     for name, place in columns.items():
-        if (e := value.get(("dsr", *place))) is not None:
-            found["dsr"][name] = round(100 * e.value, 1)
+        if (share := value.get(("dsr", *place))) is not None:
+            found["dsr"][name] = round(100 * share.value, 1)
     plain = [e for (_, _, attack), e in value.items() if attack is None]
     broken = sum(e.value * e.n for e in plain if e.metric == "broken")
     whole = sum(e.n for e in plain if e.metric in ("dsr", "detected"))
@@ -147,6 +191,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="sampling steps of what is measured")
     parser.add_argument("--attack", action="append", default=[], help="one of `duo attacks`, with its quick budget")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the variants")
     parser.add_argument("--rows", action="store_true", help="print the rows of all runs in the output folder")
     parser.add_argument("--json", action="store_true", help="one line of figures, last")
     arguments = parser.parse_args()
@@ -159,17 +204,14 @@ def main() -> None:
         for found in known:
             print_row(found)
         return
-    first: Path | None = None
-    rows = []
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for words in [*arguments.variants, *(variants_of(arguments.file, arguments.only) if arguments.file else [])]:
-        basis = f"{arguments.concept} {arguments.seed} {arguments.prompts} {words}"
-        more = [arguments.also, arguments.sets, arguments.steps, arguments.inversion]
-        basis += f" {more}" if any(more) else ""
-        folder = arguments.output / f"{arguments.concept}-{hashlib.sha256(basis.encode()).hexdigest()[:8]}"
-        found = row(words, run_variant(folder, first, words, arguments)) | {"folder": folder.name}
-        found |= {"beside": more} if any(more) else {}
-        first = first or ("pairs." not in words and folder) or None
+    words = [*arguments.variants, *(variants_of(arguments.file, arguments.only) if arguments.file else [])]
+    rows, failed = [], 0
+    for one, found in found_rows(words, arguments):
+        if isinstance(found, Exception):
+            failed += 1
+            print(f"{one or 'as shipped'}: {type(found).__name__}: {found}", file=sys.stderr, flush=True)
+            continue
         rows.append(found)
         if found not in known:
             with rows_file.open("a") as handle:
@@ -177,8 +219,9 @@ def main() -> None:
         print_row(found)
     if arguments.json:
         print(json.dumps({"rows": rows}))
-    if not rows:
+    if not words:
         print("no variant given; see --help", file=sys.stderr)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
