@@ -21,7 +21,7 @@ INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
 # test run would compile diffusers and its own 4,000 files again.
 unexport PYTHONDONTWRITEBYTECODE
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 # pip leaves a core idle: what every later command imports is compiled there meanwhile. Only pip's word counts.
 IMPORT_TORCH := $(BIN)/python -c "import torch._dynamo"

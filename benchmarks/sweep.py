@@ -66,7 +66,8 @@ def run_variant(folder: Path, first: Path | None, words: str, arguments: argpars
 def one_row(words: str, first: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
     """A variant's figures, from its folder or from a run of it."""
     folder, more = folder_of(words, arguments), beside(arguments)
-    found = row(words, run_variant(folder, first, words, arguments)) | {"folder": folder.name}
+    session = run_variant(folder, first, words, arguments)
+    found = row(words, session) | {"folder": folder.name, "machine": machine(session.model.device.type)}
     return found | ({"beside": more} if any(more) else {})
 
 

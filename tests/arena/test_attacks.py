@@ -116,6 +116,7 @@ def test_what_is_found_on_text_alone_is_found_once_for_all_systems(run: Session)
         assert part["attempts"][0]["text"] == first["findings"][0]["text"]
 
 
+@pytest.mark.slow
 def test_what_was_found_is_replayed_on_another_run(run: Session, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("attempts", "verdicts", "results.json")
     other = Path(shutil.copytree(run.run.folder, tmp_path / "other", ignore=ignored))
@@ -182,6 +183,7 @@ def test_fewer_prompts_are_not_mixed_up_with_more(run: Session) -> None:
     assert {(name is None, n) for (name, *_), n in judged(results).items()} == {(True, 3), (False, 2)}
 
 
+@pytest.mark.slow
 def test_what_belongs_to_another_edit_is_not_told(run: Session) -> None:
     random_adapter(run.model, run.run.edit("duo"), seed=1, concept="sword")
     results = duo.judge(reopen(run.run.folder))

@@ -18,9 +18,14 @@ SYSTEM = "duo+sld"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return make_run(tmp_path_factory.mktemp("aware"))
+
+
+@pytest.fixture(scope="module")
+def run(whole: Session) -> Session:
     """A run whose guarded system was attacked both ways."""
-    run = make_run(tmp_path_factory.mktemp("aware"))
+    run = whole
     for aware in (False, True):
         duo.attack(run, ["p4d"], systems=[SYSTEM], prompts=1, aware=aware, budgets=SMALL)
     return run
@@ -40,6 +45,7 @@ def test_an_aware_number_is_not_given_where_no_search_sees_the_guard(run: Sessio
     assert f"no search here can see the guards of {SYSTEM}" in page
 
 
+@pytest.mark.slow
 def test_numbers_of_before_that_were_called_aware_are_told_no_more(run: Session) -> None:
     folder = run.run.attempts / SYSTEM / "direct"
     unaware = read_group(folder / "p4d.custom.unaware" / "group.json")
@@ -73,8 +79,8 @@ def test_a_search_is_aware_of_a_guard_or_says_that_it_is_not(run: Session) -> No
     ("name", "hidden"),
     [("sld", "sld"), ("output-filter+spell", "output-filter or spell"), ("negative-prompt+sld", None), ("duo", None)],
 )
-def test_a_system_says_whether_a_search_can_be_aware_of_it(run: Session, name: str, hidden: str | None) -> None:
-    system = run.system(name)
+def test_a_system_says_whether_a_search_can_be_aware_of_it(whole: Session, name: str, hidden: str | None) -> None:
+    system = whole.system(name)
     reason = system.why_not_aware()
     assert (reason is None) == (hidden is None)
     assert hidden is None or f"aware of {hidden}" in str(reason)

@@ -25,6 +25,7 @@ def test_prompts_of_a_file_are_a_scenario_of_their_own(run: Session, tmp_path: P
     assert {e.n for e in results.estimates if e.scenario == "file-own"} == {2}
 
 
+@pytest.mark.slow
 def test_two_files_of_one_name_are_two_scenarios_and_stay_side_by_side(run: Session, tmp_path: Path) -> None:
     texts = {"one": "a red knight with a blade\n", "two": "an armed king\na blue king with a saber\n"}
     for place, text in texts.items():

@@ -43,6 +43,7 @@ def by_halving(row: Tensor) -> Tensor:
     return (row - high).clamp(0, 1)
 
 
+@pytest.mark.slow
 def test_unlearndiffatk_walks_as_published(whole: Target) -> None:
     """One prompt, one Adam: multinomial draw, one-hot forward, gradient clamped to [-1, 1], projection."""
     model, tokens, steps = whole.model, 3, 4

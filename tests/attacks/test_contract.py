@@ -54,6 +54,7 @@ VARIANTS = (
     "-of-50",
     "sneakyprompt",
     "p4d",
+    "unlearndiffatk",
     "noise-search",
 )
 """Forms of an attack whose code another form runs too, and the slowest ones: found in the slow tests."""

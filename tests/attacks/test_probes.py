@@ -65,6 +65,7 @@ def error(one: Image.Image, other: Image.Image) -> float:
     return float(((np.asarray(one, float) - np.asarray(other, float)) / 255).__pow__(2).mean())
 
 
+@pytest.mark.slow
 def test_tina_gives_back_a_picture_that_plain_noise_does_not(whole: Target) -> None:
     found = find("tina", whole, tina.Budget(8, 2))
     (picture,) = whole.originals([asked(1)[0].text], [3])

@@ -23,8 +23,9 @@ from ..drawn_pairs import draw_pairs
 
 CPU = torch.device("cpu")
 SMALL = {
-    "pairs.scale": 0.03, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6, "evaluate.keep_prompts": 3,
-    "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 0, "train.max_train_steps": 2, "train.rank": 2,
+    "pairs.scale": 0.03, "pairs.held_out": 0, "pairs.steps": 8, "evaluate.steps": 8, "evaluate.prompts": 6,
+    "evaluate.keep_prompts": 3, "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 0,
+    "train.max_train_steps": 2, "train.rank": 2,
 }  # fmt: skip
 """Settings of a small run with synthesized pairs, which have prompts."""
 OPTIONS: dict[str, dict[str, object]] = {

@@ -145,17 +145,18 @@ def test_a_match_is_near_its_constant_and_another_prompt_is_less_likely(model: M
     assert other < matched - 0.5
 
 
-def test_gradients_of_one_step_at_a_time_are_those_of_all_at_once(model: Model, tmp_path: Path) -> None:
-    with loss_of(model, tmp_path) as loss:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_gradients_of_some_steps_at_a_time_are_those_of_all(model: Model, tmp_path: Path, at_once: int) -> None:
+    with loss_of(model, tmp_path, at_once=at_once) as loss:
         (path, _), target = path_of(moved(loss), SAFE), model.condition([UNSAFE])
         whole = torch.stack([term(loss, path, step, UNSAFE) for step in (1, 2, 3)]).sum()
-        expected = torch.autograd.grad(whole, loss.tensors)
+        expected = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(whole, loss.tensors)])
         ratio = loss.ratio(path, [1, 2, 3], target)
         torch.testing.assert_close(ratio, whole)
-        found = torch.autograd.grad(ratio, loss.tensors)
-        assert max(float(gradient.abs().max()) for gradient in expected) > 1e-3
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        found = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(ratio, loss.tensors)])
+        assert float(expected.abs().max()) > 1e-3
+        # Rows of one batch are rounded otherwise than alone: 9e-5 of the gradient.
+        assert float((found - expected).norm()) < 1e-3 * float(expected.norm())
 
 
 @pytest.mark.slow

@@ -134,10 +134,11 @@ def test_unrelated_pictures_are_sampled_once_a_run(tmp_path: Path, monkeypatch: 
     assert torch.equal(first.moments.std, again.moments.std)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "part"),
     [
-        pytest.param("hirm", {"steps": 1}, "text_encoder", marks=pytest.mark.slow),
+        ("hirm", {"steps": 1}, "text_encoder"),
         ("duo", {"max_train_steps": 1, "rank": 2, "prior_weight": 0.0}, "unet"),
     ],
 )

@@ -40,6 +40,7 @@ def test_a_mask_has_exactly_its_share_of_ones(share: float, kind: str) -> None:
         assert float(flat.abs()[chosen].min()) >= float(flat.abs()[~chosen].max())
 
 
+@pytest.mark.slow
 def test_signs_cancel_before_the_absolute_value(tmp_path: Path) -> None:
     context = context_on(load_model("mini", CPU), tmp_path, "salun", batch=2)
     make = ERASERS.get("salun").course

@@ -74,6 +74,7 @@ def test_prior_rows_are_pure_noise_at_the_last_timestep(run: Run) -> None:
     assert make_batch(cache, model, [0], quick(prior_weight=0), 0).noisy.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_training_moves_the_margins_the_right_way_and_logs_it(run: Run) -> None:
     model, cache, pairs = prepare(run)
     settings = quick(max_train_steps=16, rank=8)
@@ -227,6 +228,7 @@ def test_a_checkpoint_of_other_settings_is_refused(run: Run) -> None:
         train(load_model("mini", CPU), cache, pairs, run, quick(beta=100.0), seed=0, name="duo", quiet=True)
 
 
+@pytest.mark.slow
 def test_the_rate_decays_and_its_length_belongs_to_the_run(run: Run) -> None:
     model, cache, pairs = prepare(run)
     settings = quick(lr_scheduler="linear", max_train_steps=4)

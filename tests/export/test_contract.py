@@ -96,11 +96,11 @@ def check_card(card: str, form: str, name: str, target: str) -> None:
     assert "* model: mini" in card
 
 
-# A LoRA in diffusers' format and merged, fast; the other combinations are slow.
+# A LoRA in diffusers' format, fast; the other combinations are slow.
 @pytest.mark.parametrize(
     ("form", "name"),
     [
-        pytest.param(form, name, marks=() if name == "duo" and form in ("diffusers", "merged") else pytest.mark.slow)
+        pytest.param(form, name, marks=() if (form, name) == ("diffusers", "duo") else pytest.mark.slow)
         for form in FORMATS.names()
         for name in EDITS
     ],

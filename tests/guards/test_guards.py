@@ -60,7 +60,7 @@ def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> No
 
 # A UNet and a rectified flow, a guard of the text, one of the prediction and one of the image are fast. The others have
 # fast tests of their own.
-@pytest.mark.parametrize("name", slow_but(GUARDS.names(), ("negative-prompt", "sld", "output-filter")))
+@pytest.mark.parametrize("name", slow_but(GUARDS.names(), ("sld", "output-filter")))
 @pytest.mark.parametrize("family", slow_but(sorted(MAKERS), ("mini", "sd3")))
 def test_every_guard_works_on_a_family_or_says_why_not(name: str, family: str, tmp_path: Path) -> None:
     made = MAKERS[family](tmp_path / "model")

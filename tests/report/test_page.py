@@ -82,6 +82,7 @@ def test_letters_of_plots_are_text(page: Page) -> None:
     assert re.search(r"<text[^>]*>Indirect wording</text>", page.source)
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(full: Run) -> None:
     first = write_report(full).read_bytes()
     assert write_report(full).read_bytes() == first

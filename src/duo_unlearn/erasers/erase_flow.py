@@ -12,9 +12,9 @@ to N. It is computed here as Σ* + log Z₀; the published 2.5 is an option.
 An error of the mean weighs 1/σ², so the last steps have most of the sum's change where the target differs from the
 anchor: on one path of the mini model the step before last had 2.0 of 2.7. `left_out` takes the very last ones away.
 
-Departures: the prompts are the pairs', many in place of one. Gradients are taken step by step, so that the memory is
-that of one step, where the authors hold all steps at once. One limit clips the gradients of adapter and log Z together.
-The authors have scripts for rectified flows too; these need a sampler that draws noise, which is not here.
+Departures: the prompts are the pairs', many in place of one. Gradients are taken a few steps at a time (`at_once`), so
+that the memory is theirs, where the authors hold all steps at once. One limit clips the gradients of adapter and log Z
+together. The authors have scripts for rectified flows too; these need a sampler that draws noise, which is not here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..edits.files import save_adapter
 from ..families.ddim import Ddim, ddim_of, guided, pure_noise, walk
-from ..families.interface import Conditioning
+from ..families.interface import Conditioning, joined
 from ..storage.forms import Strict
 from .course import Course, course_eraser
 from .descent import Descent, generator_of
@@ -70,6 +70,9 @@ class EraseFlowSettings(Strict):
         ge=0,
         description="The last step, from 0, that samples a path; later ones use that path again. None: every step does "
         "(published: None for nudity, 10 for fine classes, 0 for styles).",
+    )
+    at_once: int = Field(
+        1, ge=1, description="Steps of a path that are predicted together: the memory grows, the gradient is the same."
     )
     wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
 
@@ -144,14 +147,18 @@ class EraseFlowLoss:
     def ratio(self, path: Tensor, used: Sequence[int], target: Conditioning) -> Tensor:
         """The sum of log p − log q over steps of a path, a scalar with its gradient.
 
-        Gradients add up as the terms do, so each step's graph is let go before the next one is made.
+        Gradients add up as the terms do, so each graph is let go before the next one is made.
         """
         total = torch.zeros((), device=path.device)
         gradients = [torch.zeros_like(tensor) for tensor in self.tensors]
-        for step in used:
-            t = int(self.schedule.timesteps[step])
-            prediction = guided(self.model, path[step], t, target, self.empty, self.settings.guidance)
-            term = log_ratio(self.schedule, step, path[step], path[step + 1], prediction)
+        for place in range(0, len(used), self.settings.at_once):
+            group = list(used[place : place + self.settings.at_once])
+            given = self.model, path[group].flatten(0, 1), self.schedule.timesteps[group]
+            texts = joined([target] * len(group)), joined([self.empty] * len(group))
+            predictions = guided(*given, *texts, self.settings.guidance)
+            term = torch.zeros((), device=path.device)
+            for step, prediction in zip(group, predictions, strict=True):
+                term = term + log_ratio(self.schedule, step, path[step], path[step + 1], prediction[None])
             for gradient, found in zip(gradients, torch.autograd.grad(term, self.tensors), strict=True):
                 gradient += found
             total = total + term.detach()

@@ -66,13 +66,13 @@ def ddim_of(model: Model, steps: int) -> Ddim:
 
 
 def guided(
-    model: Model, latents: Tensor, t: int, positive: Conditioning, empty: Conditioning, guidance: float
+    model: Model, latents: Tensor, t: int | Tensor, positive: Conditioning, empty: Conditioning, guidance: float
 ) -> Tensor:
-    """The guided prediction ε_∅ + s (ε_c − ε_∅) for latents (b, c, h, w) at one timestep.
+    """The guided prediction ε_∅ + s (ε_c − ε_∅) for latents (b, c, h, w) at one timestep, or at one each, (b,).
 
     positive, empty: conditionings of b prompts. With s = 1 the empty prompt is not asked.
     """
-    levels = torch.full((len(latents),), t)
+    levels = torch.full((len(latents),), t) if isinstance(t, int) else t
     if guidance == 1:
         return predict_noised(model, latents, levels, positive).float()
     both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
