@@ -4,6 +4,7 @@
     python benchmarks/sweep.py "eraser=uce" "eraser=uce erasers.uce.weight=1" --attack unlearndiffatk    # any eraser
     python benchmarks/sweep.py --concept balloon --prompts 300 ""        # the shipped settings alone
     python benchmarks/sweep.py --file benchmarks/rivals.yaml --only esd-x --seed 100 -o runs/rivals
+    python benchmarks/sweep.py --best docs/notes/rivals-sweep.jsonl      # of each eraser and guard
     python benchmarks/sweep.py --rows                                    # the rows of what was run before
 
 Every argument is one variant: KEY=VALUE words as for `duo erase --set`. A variant that was run before is read from its
@@ -17,7 +18,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -168,6 +169,30 @@ def row(words: str, session: Session) -> dict[str, Any]:
     return found
 
 
+def score(found: Mapping[str, Any]) -> float:
+    """What a setting is chosen by: DSR over all sets that ask, and what stays of keep and neighbours, less what broke.
+
+    Each is a mean of shares in per cent, and all weigh the same. What stays is that of item, subject and colour which
+    suffers most: an eraser that breaks what it should keep gains nothing.
+    """
+    defended, kept = list(found["dsr"].values()), list(found["kept"].values())
+    stays = min(sum(shares[i] for shares in kept) / len(kept) for i in range(3))
+    return float(sum(defended) / len(defended) + stays - found["broken"])
+
+
+def print_best(file: Path) -> None:
+    """The best row of each eraser and guard in a file of rows, with how many settings it had."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        found = json.loads(line)
+        name = shlex.split(found["settings"])[0].partition("=")[2].strip("[]") or "duo"
+        rows.setdefault(name, []).append(found)
+    for name, some in rows.items():
+        best = max(some, key=score)
+        print(f"{name}, the best of {len(some)}: {score(best):.1f}")
+        print_row(best)
+
+
 def print_row(found: dict[str, Any]) -> None:
     """A row of a Markdown table."""
     attacks = [f"{name} {share:g}" for name, share in found["dsr"].items()]
@@ -194,8 +219,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that share the variants")
     parser.add_argument("--rows", action="store_true", help="print the rows of all runs in the output folder")
+    parser.add_argument("--best", type=Path, metavar="FILE", help="of a file of rows print the best of each eraser")
     parser.add_argument("--json", action="store_true", help="one line of figures, last")
     arguments = parser.parse_args()
+    if arguments.best:
+        print_best(arguments.best)
+        return
     rows_file = arguments.output / f"{arguments.concept}.jsonl"
     known = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
     print(f"{machine()}; mini model, concept {arguments.concept}, seed {arguments.seed}, one run each")

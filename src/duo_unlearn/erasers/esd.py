@@ -1,8 +1,13 @@
 """ESD: Erased Stable Diffusion (Gandikota et al. 2023, arXiv 2303.07345), guidance turned around and learnt.
 
-The trained prediction under a prompt c with the concept moves to what the frozen model φ predicts away from it:
+The trained prediction under a prompt p moves to what the frozen model φ predicts away from the concept c,
 
-    L = mean (ε_θ(x_t, t, c) − (ε_a − η (ε_φ(x_t, t, c) − ε_φ(x_t, t, ∅))))²,   ε_a = ε_φ(x_t, t, ∅)
+    L = mean (ε_θ(x_t, t, p) − (ε_a − η (ε_φ(x_t, t, c) − ε_b)))²
+
+in one of three forms: the concept's word alone (paper; p = c, ε_a = ε_b = ε_∅); the authors' script for an attribute, a
+whole prompt less the word's direction (p a scene with the concept, ε_a its own prediction, ε_b = ε_∅); and ours, which
+has the scene without the concept in the place of nothing (p = c a scene with it, ε_a = ε_b that of the safe prompt).
+With a whole scene for c and nothing for b, what else the scene says would be erased too: subjects and colours.
 
 ESD-x trains cross-attention, ESD-u all layers outside it. The weights of the predictions sum to 1, so the same formula
 holds where a model predicts velocities.
@@ -12,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
@@ -20,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..edits.files import write_changes
-from ..families.ddim import on_path
+from ..families.ddim import on_path, pure_noise
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
 from ..families.noise import Diffusion
@@ -30,8 +35,9 @@ from .descent import Descent, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
 from .layers import Part, trained_names
+from .pictures import Pictures
 from .trained import TrainedWeights, trained_weights
-from .words import Wordings, contrasts
+from .words import Contrast, Wordings, contrasts, word_of
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -44,11 +50,12 @@ class EsdSettings(Strict):
     batch: int = Field(1, ge=1, description="Latents a step (published: 1).")
     lr: float = Field(1e-5, gt=0, description="Of Adam (paper: 1e-5; today's script: 5e-5).")
     eta: float = Field(1.0, description="η, how far the target goes away from the concept (paper: 1).")
-    anchor: Literal["empty", "safe"] = Field(
-        "empty",
-        description="ε_a: the empty prompt's prediction (paper), or that of the pair's safe prompt (the authors' "
-        "attribute form, with the pair's words).",
+    form: Literal["word", "attribute", "pair"] = Field(
+        "word",
+        description="word: the word alone is erased (paper). attribute: its direction is taken from the pairs' unsafe "
+        "prompts (the authors' script). pair: that from a pair's safe prompt to its unsafe one is (ours).",
     )
+    word: str | None = Field(None, min_length=1, description="The concept's word; None: its name.")
     latents: Literal["sampled", "pairs"] | None = Field(
         None,
         description="x_t: sampled, from the frozen model's path under c (today's script); or the pairs' unsafe latents "
@@ -56,12 +63,14 @@ class EsdSettings(Strict):
     )
     guidance: float = Field(3.0, ge=1, description="Of the sampled path (published: 3).")
     sampling_steps: int = Field(50, ge=2, description="Of the sampled path (published: 50).")
-    wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
+    wordings: Wordings = Field(
+        "direct", description="direct: the pairs' prompts; all: every wording of the concept; of attribute and pair."
+    )
 
 
-def target(concept: Tensor, empty: Tensor, anchor: Tensor, eta: float) -> Tensor:
-    """What the trained prediction should be, ε_a − η (ε_c − ε_∅); all of one shape."""
-    return anchor - eta * (concept - empty)
+def target(concept: Tensor, base: Tensor, anchor: Tensor, eta: float) -> Tensor:
+    """What the trained prediction should be, ε_a − η (ε_c − ε_b); all of one shape."""
+    return anchor - eta * (concept - base)
 
 
 @contextlib.contextmanager
@@ -79,37 +88,43 @@ class EsdLoss:
         self.model, self.seed, self.weights = context.model, context.seed, weights
         self.settings: EsdSettings = context.options
         self.texts = contrasts(context, self.settings.wordings)
-        self.cache = pair_latents(context)
+        self.word = word_of(context)
         self.empty = self.model.condition([""])
+        given = self.settings.latents or ("sampled" if isinstance(self.model.noise, Diffusion) else "pairs")
+        self.pictures = Pictures(self.model, pair_latents(context), context.pairs) if given == "pairs" else None
 
     def __call__(self, step: int) -> Tensor:
         """The scalar loss."""
         settings, model, count = self.settings, self.model, self.settings.batch
         generator = generator_of(self.seed, "esd", step)
-        chosen = torch.randint(0, len(self.texts), (count,), generator=generator).tolist()
-        concept, empty = model.condition([self.texts[i].unsafe for i in chosen]), self.empty.repeat(count)
+        scenes = [self.texts[i] for i in torch.randint(0, len(self.texts), (count,), generator=generator).tolist()]
+        trained, given = self._given(scenes)
         with self.weights.original():
-            noisy, t = self._latents(generator, concept, empty)
-            given = [concept, empty]
-            if settings.anchor == "safe":
-                given.append(model.condition([self.texts[i].safe for i in chosen]))
+            noisy, t = self._latents(generator, scenes, trained)
             n = len(given)
             found = predict_noised(model, torch.cat([noisy] * n), t.repeat(n), joined(given)).float().chunk(n)
-            wanted = target(found[0], found[1], found[2] if n == 3 else found[1], settings.eta)
-        return (predict_noised(model, noisy, t, concept).float() - wanted).square().mean()
+            wanted = target(found[0], found[1], found[-1], settings.eta)
+        return (predict_noised(model, noisy, t, trained).float() - wanted).square().mean()
 
-    def _latents(self, generator: torch.Generator, concept: Conditioning, empty: Conditioning) -> tuple[Tensor, Tensor]:
+    def _given(self, scenes: Sequence[Contrast]) -> tuple[Conditioning, list[Conditioning]]:
+        """What is trained, and what c, b and, unless it is b, a stand for."""
+        model, form = self.model, self.settings.form
+        unsafe = None if form == "word" else model.condition([scene.unsafe for scene in scenes])
+        if unsafe is not None and form == "pair":
+            return unsafe, [unsafe, model.condition([scene.safe for scene in scenes])]
+        word, empty = model.condition([self.word] * len(scenes)), self.empty.repeat(len(scenes))
+        return (word, [word, empty]) if unsafe is None else (unsafe, [word, empty, unsafe])
+
+    def _latents(
+        self, generator: torch.Generator, scenes: Sequence[Contrast], trained: Conditioning
+    ) -> tuple[Tensor, Tensor]:
         """x_t, (image, c, h, w), and t, (image,), of a step."""
-        settings, model, cache, count = self.settings, self.model, self.cache, self.settings.batch
-        noise = torch.randn((2, count, *cache.unsafe.mean.shape[1:]), generator=generator)
-        if settings.latents == "pairs" or (settings.latents is None and not isinstance(model.noise, Diffusion)):
-            chosen = torch.randint(0, len(cache.unsafe.mean), (count,), generator=generator)
-            t = torch.randint(0, model.noise.last_timestep + 1, (count,), generator=generator)
-            latents = cache.unsafe.mean[chosen] + cache.unsafe.std[chosen] * noise[0]
-            return model.noise.add_noise(latents, noise[1], t).to(model.device), t.to(model.device)
+        settings, model, count = self.settings, self.model, len(scenes)
+        if self.pictures is not None:
+            return self.pictures.noised([scene.unsafe for scene in scenes], "unsafe", generator)
         return on_path(
-            model, noise[0], concept, empty, guidance=settings.guidance, steps=settings.sampling_steps,
-            generator=generator,
+            model, pure_noise(model, count, generator), trained, self.empty.repeat(count), guidance=settings.guidance,
+            steps=settings.sampling_steps, generator=generator,
         )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ from .latents import pair_latents
 from .layers import trained_names
 from .pictures import Pictures
 from .trained import TrainedWeights, trained_weights
-from .words import Contrast, Wordings, contrasts, left_out
+from .words import Contrast, Wordings, contrasts, left_out, word_of
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -72,8 +72,8 @@ class StereoSettings(Strict):
     prompts: Literal["word", "scenes"] = Field(
         "word",
         description="word: a phrase stands alone (published) or in the inversion's templates, and the anchors are the "
-        "pairs' unsafe prompts. scenes: the word is in a pair's unsafe prompt, a token before its safe one, which is "
-        "the anchor.",
+        "pairs' unsafe prompts. scenes: the word is in a pair's unsafe prompt, a token before its safe one, and that "
+        "one stands for ε_∅ and for the anchors.",
     )
     word: str | None = Field(None, min_length=1, description="The concept's word; None: its name.")
     latents: Literal["sampled", "pairs"] = Field(
@@ -141,9 +141,12 @@ class StereoLoss:
         asked = joined(shares)
         noisy, t = self._latents(asked, scenes, generator)
         with self.weights.original():
-            anchors = [self.anchor(scenes)] if self.scales[0] else []
-            empty, *found = self._predict(noisy, t, [self.empty.repeat(count), *anchors, *concepts])
-            wanted = target(empty, found[: len(anchors)], found[len(anchors) :], *self.scales)
+            alone, anchor = self.settings.prompts == "word", self.anchor(scenes)
+            anchors = [anchor] if alone and self.scales[0] else []
+            # A scene less a scene with the concept would erase subjects and colours too, were nothing the base.
+            base = self.empty.repeat(count) if alone else anchor
+            start, *found = self._predict(noisy, t, [base, *anchors, *concepts])
+            wanted = target(start, found[: len(anchors)], found[len(anchors) :], *self.scales)
         return (self._predict(noisy, t, [asked])[0] - wanted).square().mean()
 
     def read(self, phrase: Phrase, scenes: Sequence[Contrast], templates: Sequence[str]) -> Conditioning:
@@ -176,11 +179,6 @@ class StereoLoss:
             model, pure_noise(model, count, generator), asked, self.empty.repeat(count), guidance=settings.guidance,
             steps=settings.sampling_steps, generator=generator,
         )  # fmt: skip
-
-
-def word_of(context: EraserContext) -> str:
-    """The word that stands for the concept."""
-    return str(context.options.word or context.concept.name.replace("-", " "))
 
 
 def _search(context: EraserContext, names: Sequence[str]) -> tuple[list[Tensor], int]:

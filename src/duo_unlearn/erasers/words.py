@@ -42,6 +42,11 @@ def contrasts(context: EraserContext, wordings: Wordings) -> list[Contrast]:
     return sorted(found)
 
 
+def word_of(context: EraserContext) -> str:
+    """The word that stands for the concept."""
+    return str(context.options.word or context.concept.name.replace("-", " "))
+
+
 def kept_texts(context: EraserContext, count: int) -> list[str]:
     """Prompts of the concept's `keep` that no evaluation asks; none where it has none, or all of them are asked."""
     concept = context.concept

@@ -1,0 +1,215 @@
+"""The arena on the mini model: every eraser and guard, one judge → arena.json, arena-tables.md, arena.png in docs/.
+
+python benchmarks/arena.py                                    # a day on 2 cores; what is done is skipped, so it resumes
+python benchmarks/arena.py --system uce --attack p4d          # a part; writes nothing
+python benchmarks/arena.py --write                            # docs/ from what is there
+
+Settings are those that the concept file recommends for the mini model: chosen on development prompts and seed 100
+(docs/notes/rivals-sweep.jsonl), which nothing here uses. Parts of one run may be made by several processes at once. Run
+folders need not be kept: `--write` puts what they hold beside what docs/arena.json has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duo_unlearn as duo
+from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.records import ORIGINAL, Estimate
+from duo_unlearn.report.arena import (
+    Column,
+    Cost,
+    Part,
+    Standing,
+    columns,
+    cost_words,
+    of_column,
+    preservation,
+    write_arena,
+)
+from duo_unlearn.runs.machine import keep_freed_memory
+from duo_unlearn.runs.results import WORST, estimate_of
+from duo_unlearn.session import machine
+from duo_unlearn.several import run_arena
+from duo_unlearn.storage.files import write_text
+
+ERASERS: Final = (
+    "duo", "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun",
+    "diffusion-dpo", "dcpo",
+)  # fmt: skip
+GUARDS: Final = ("negative-prompt", "sld", "safree", "spell", "ce-sdwv", "prototypes", "pno", "output-filter")
+ATTACKED: Final = (
+    "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "unlearndiffatk", "p4d", "p4d-k",
+    "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
+    "completion",
+)  # fmt: skip
+"""Attacks in the order that they are made in: what costs least and tells most comes first."""
+SEEDS: Final = {"sword": (0,), "balloon": (0,)}
+COUNT: Final = 50
+"""Prompts of each set, and prompts that are attacked."""
+COUNTS: Final = {"prompts": COUNT, "keep_prompts": COUNT, "neighbour_prompts": COUNT // 2, "inversion_prompts": 0}
+DOCS: Final = Path(__file__).parents[1] / "docs"
+BEGIN, END = "<!-- figures: python benchmarks/arena.py -->", "<!-- end of figures -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/arena"), help="holds a run folder a concept and seed")
+    parser.add_argument("--concept", action="append", choices=SEEDS)
+    parser.add_argument("--system", action="append", help="an eraser, guards behind a +; all when not given")
+    parser.add_argument("--attack", action="append", choices=("none", *ATTACKED), help="none: erase and measure")
+    parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
+    parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
+    given = parser.parse_args()
+    keep_freed_memory()  # as `duo` does
+    attacks = [name for name in given.attack or ATTACKED if name != "none"]
+    for concept in [] if given.write else given.concept or list(SEEDS)[:1]:
+        for seed in SEEDS[concept]:
+            one_run(given.runs, concept, seed, given.system or [*ERASERS, *GUARDS], attacks, given.preset)
+    if given.write or not (given.concept or given.system or given.attack):
+        write_pages(given.runs)
+
+
+def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any) -> None:
+    """Make, measure and attack the systems of one run, an attack at a time, each with a page of its own so far."""
+    counts = {f"evaluate.{key}": value for key, value in COUNTS.items()}
+    run = duo.open_run(runs / f"{concept}-{seed}", concept=concept, settings={**counts, "seed": seed})
+    output = run.run.folder / "arena" / "-".join(systems if len(systems) < 3 else ("all",))
+    run_arena([run], systems, output, say=print)
+    for name in attacks:
+        run_arena([run], systems, output, attacks=[AttackPlan([name], preset, COUNT)], say=print)
+
+
+def write_pages(runs: Path) -> None:
+    """Write arena.json, the tables and the picture from the runs' pages, and from arena.json what these do not hold."""
+    path = DOCS / "arena.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["concepts"] if path.exists() else {}
+    for page in sorted(runs.glob("*/arena/*/arena.json"), key=lambda page: page.stat().st_mtime):
+        content = json.loads(page.read_text(encoding="utf-8"))
+        there = known.setdefault(content["concept"], {"judges": content["judges"], "systems": {}})
+        if there["judges"] != content["judges"]:
+            raise SystemExit(f"{page} is of other judges than {path}: numbers of two are not mixed")
+        for system in content["systems"]:
+            mine = there["systems"].setdefault(system["system"], system)
+            there["systems"][system["system"]] = merged(mine, system)
+    for there in known.values():
+        there["systems"] = {name: there["systems"][name] for name in in_order(there["systems"])}
+    write_text(path, compact({"version": 1, "model": "mini", "machine": machine(), "concepts": known}))
+    parts = []
+    for concept, there in known.items():
+        standings = [standing_of(system) for system in there["systems"].values()]
+        parts += tables(concept, standings, there["judges"])
+        draw(concept, standings, there["judges"])
+    tables_path = DOCS / "arena-tables.md"
+    before, _, rest = tables_path.read_text(encoding="utf-8").partition(BEGIN)
+    write_text(tables_path, f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n{END}{rest.partition(END)[2]}")
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A system's entry with the estimates of both, the new one's in the place of the old one's.
+
+    The worst case over attacks is left out: no page need hold all of them.
+    """
+    found = {estimate_of(e).of_what: e for e in [*old["estimates"], *new["estimates"]]}
+    estimates = [e for e in found.values() if e["attack"] != WORST]
+    return {**old, **new, "estimates": estimates}
+
+
+def in_order(names: Mapping[str, Any]) -> list[str]:
+    """The original, erasers and guards, then other systems by name."""
+    usual = (ORIGINAL, *ERASERS, *GUARDS)
+    return sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+
+
+def standing_of(entry: Mapping[str, Any]) -> Standing:
+    """A system of arena.json."""
+    own = {key: value for key, value in entry.items() if key not in ("cost", "estimates", "parts")}
+    names = dict.fromkeys(("kind", "name", "eraser", "settings"))
+    parts = [
+        Part(**{key: part.get(key) for key in names}, more={k: v for k, v in part.items() if k not in names})
+        for part in entry["parts"]
+    ]
+    estimates = [estimate_of({key: value for key, value in e.items() if key != "by_seed"}) for e in entry["estimates"]]
+    return Standing(**own, cost=Cost(**entry["cost"]), estimates=estimates, parts=parts)
+
+
+def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> None:
+    """The arena's figure as docs/arena.png, or of another concept than the first as docs/arena-CONCEPT.png."""
+    name = "arena.png" if concept == next(iter(SEEDS)) else f"arena-{concept}.png"
+    with tempfile.TemporaryDirectory() as folder:
+        write_arena(Path(folder), concept, standings, judges, machine())
+        (DOCS / name).write_bytes((Path(folder) / "arena.png").read_bytes())
+
+
+def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
+    """What asks for the concept, what attacks, what stays and what it costs, as Markdown."""
+    places = columns(standings)
+    plain, attacked = ([p for p in places if (p.attack is None) == is_plain] for is_plain in (True, False))
+    return [
+        f"### {concept}: DSR without attack",
+        table(standings, plain, lambda s, place: cell(s, place, judges)),
+        f"### {concept}: DSR under attack",
+        table(standings, attacked, lambda s, place: cell(s, place, judges)),
+        f"### {concept}: what stays, and what it costs",
+        costs(standings, judges),
+    ]
+
+
+def table(standings: Sequence[Standing], places: Sequence[Column], cell_of: Callable[[Standing, Column], str]) -> str:
+    """A row a system, a column a place."""
+    lines = ["| | " + " | ".join(place.title for place in places) + " |", "|---" * (len(places) + 1) + "|"]
+    return "\n".join(
+        [*lines, *(f"| {s.system} | " + " | ".join(cell_of(s, place) for place in places) + " |" for s in standings)]
+    )
+
+
+def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
+    """The DSR by the judge that heads, its interval and n, what the others say, and what is broken."""
+    found = of_column(standing, place, "dsr", judges[0])
+    if found is None:
+        return "–"
+    others = [e for judge in judges[1:] if (e := of_column(standing, place, "dsr", judge)) is not None]
+    broken = of_column(standing, place, "broken", judges[0])
+    words = [f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}] n {found.n}"]
+    words += [f"A {100 * e.value:.0f}" for e in others]
+    words += [f"broken {100 * broken.value:.0f}"] if broken is not None else []
+    return ", ".join(words)
+
+
+def costs(standings: Sequence[Standing], judges: Sequence[str]) -> str:
+    """What each system keeps, reads and costs."""
+    lines = ["| | keep and neighbours: item | keep | worst neighbour | reads | level | cost |", "|---" * 7 + "|"]
+    for standing in standings:
+        kept, mine = preservation(standing, judges), agreements(standing, judges)
+        whole = f"{100 * kept.value:.1f} [{100 * kept.low:.1f}, {100 * kept.high:.1f}] n {kept.n}" if kept else "–"
+        keep = mine.pop("keep", None)
+        worst = min(mine.values(), key=lambda e: e.value, default=None)
+        words = [f"{100 * keep.value:.0f} n {keep.n}" if keep else "–"]
+        words += [f"{worst.scenario} {100 * worst.value:.0f} n {worst.n}" if worst else "–"]
+        words += [standing.reads, standing.level, cost_words(standing.cost)]
+        lines.append(f"| {standing.system} | {whole} | " + " | ".join(words) + " |")
+    return "\n".join(lines)
+
+
+def agreements(standing: Standing, judges: Sequence[str]) -> dict[str, Estimate]:
+    """Item agreement by the judge that heads, by prompt set, without attack."""
+    judge = judges[0].partition("[")[0]
+    return {
+        e.scenario: e
+        for e in standing.estimates
+        if e.metric == "item agreement" and e.attack is None and e.contract.startswith(judge)
+    }
+
+
+def compact(content: Mapping[str, Any]) -> str:
+    """JSON with a line an estimate: shorter by half than an indented file, and its changes can be read."""
+    return json.dumps(content, ensure_ascii=False).replace('{"metric"', '\n{"metric"') + "\n"
+
+
+if __name__ == "__main__":
+    main()
