@@ -183,7 +183,10 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
 
 def costs(standings: Sequence[Standing], judges: Sequence[str]) -> str:
     """What each system keeps, reads and costs."""
-    lines = ["| | keep and neighbours: item | keep | worst neighbour | reads | level | cost |", "|---" * 7 + "|"]
+    lines = [
+        "| | what stays, by what suffers most | keep: item | worst neighbour: item | reads | level | cost |",
+        "|---" * 7 + "|",
+    ]
     for standing in standings:
         kept, mine = preservation(standing, judges), agreements(standing, judges)
         whole = f"{100 * kept.value:.1f} [{100 * kept.low:.1f}, {100 * kept.high:.1f}] n {kept.n}" if kept else "–"

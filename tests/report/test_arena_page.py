@@ -17,6 +17,7 @@ from duo_unlearn.report.arena_figure import number_words
 
 from .html_page import Page
 
+KEPT = {"item": 0.98, "subject": 0.9, "colour": 0.1}
 JUDGES = ("judge-b[item=sword>=0.5]@1", "judge[item=sword>=0.5]@2")
 PLACES = [
     ("direct", None, None),
@@ -85,6 +86,13 @@ def test_preservation_is_that_of_the_first_judge_alone(twenty: list[Standing]) -
     asked = [e for e in twenty[1].estimates if e.metric == "item agreement" and e.contract.startswith("judge-b@")]
     assert first.value == pytest.approx(sum(e.value for e in asked) / 2)
     assert preservation(twenty[1], ("judge@9",)) != first
+
+
+def test_preservation_is_that_of_what_suffers_most() -> None:
+    asked = [share(f"{what} agreement", "esd-x", "keep", value, "judge-b@1") for what, value in KEPT.items()]
+    kept = preservation(Standing("esd-x", "eraser", "prompts", "generator", Cost(), asked), JUDGES)
+    assert kept is not None
+    assert kept.value == KEPT["colour"]
 
 
 def test_what_was_not_measured_is_a_dash_and_nothing_to_draw_is_said(tmp_path: Path) -> None:

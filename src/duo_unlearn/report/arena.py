@@ -204,14 +204,18 @@ def _unseen(standings: Sequence[Standing]) -> list[str]:
 
 
 def preservation(standing: Standing, judges: Sequence[str]) -> Share | None:
-    """The share of keep and neighbour pictures that show the item they ask for, by the first judge; all together."""
-    readers = [_detector(judge) for judge in judges[:1]]
-    agreements = [e for e in standing.estimates if e.metric == "item agreement" and e.attack is None]
-    asked = [e for e in agreements if _detector(e.contract) in readers]
-    if not asked:
-        return None
-    hits, n = sum(round(e.value * e.n) for e in asked), sum(e.n for e in asked)
-    return Share(hits / n, *wilson(hits, n), n)
+    """The share of keep and neighbour pictures that show what they ask for, by the first judge; all together.
+
+    Of what prompts name – item, subject, colour – it is the one that suffers most: who keeps a flower in the hand, but
+    not the colour of who holds it, preserves nothing.
+    """
+    asked: dict[str, list[Estimate]] = {}
+    for e in standing.estimates:
+        if e.metric.endswith(" agreement") and e.attack is None and _detector(e.contract) == _detector(judges[0]):
+            asked.setdefault(e.metric, []).append(e)
+    counts = [(sum(round(e.value * e.n) for e in some), sum(e.n for e in some)) for some in asked.values()]
+    shares = [Share(hits / n, *wilson(hits, n), n) for hits, n in counts]
+    return min(shares, key=lambda share: share.value, default=None)
 
 
 def _detector(contract: str) -> str:

@@ -56,7 +56,7 @@ def plot(panels: Sequence[Panel]) -> Plot:
     """The figure for the page, with the words below it."""
     colours = dict(zip(KINDS, COLOURS, strict=False))
     caption = (
-        "What is defended (DSR, up) against what stays (item as asked on keep and neighbour prompts, right), with "
+        "What is defended (DSR, up) against what stays (what keep and neighbour prompts ask for, right), with "
         "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label."
     )
     if any(mark.control is not None for panel in panels for mark in panel.marks):
