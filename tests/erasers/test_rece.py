@@ -76,3 +76,24 @@ def test_kept_rows_go_back_to_the_original_and_do_not_drift() -> None:
     weight = {"one": torch.randn(8, 4, generator=generator)}
     moved = solve(sums_of(rows), weight, ReceSettings(rounds=20, keep_scale=1e6))
     torch.testing.assert_close(rows.keep.double() @ moved.T, torch.zeros(2, 4).double(), rtol=0, atol=1e-3)
+
+
+def test_rounds_forget_what_was_erased_where_rows_fill_the_width_less_so_where_they_accumulate() -> None:
+    generator = torch.Generator().manual_seed(3)
+    guide = torch.randn(40, 8, generator=generator)
+    erase = guide + torch.randn(8, generator=generator) + 0.1 * torch.randn(40, 8, generator=generator)
+    rows, weight = TextRows(erase, guide, guide), {"one": torch.randn(16, 8, generator=generator)}
+
+    def missed(moved: Tensor) -> float:
+        """How far the concept's rows are from their guides, of how far they were."""
+        return float((erase + erase @ moved.T.float() - guide).norm() / (erase - guide).norm())
+
+    options = {"rounds": 3, "weight": 10.0, "keep_scale": 1.0}
+    first = missed(change(sums_of(rows), Scales(10.0, 1.0, 1.0)))
+    forgot, held = (
+        missed(solve(sums_of(rows), weight, ReceSettings.model_validate(options | {"accumulate": accumulate})))
+        for accumulate in (False, True)
+    )
+    assert first < 0.3
+    assert forgot > first + 0.2
+    assert held < first + 0.1
