@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,7 +129,7 @@ def in_order(names: Mapping[str, Any]) -> list[str]:
 def standing_of(entry: Mapping[str, Any]) -> Standing:
     """A system of arena.json."""
     own = {key: value for key, value in entry.items() if key not in ("cost", "estimates", "parts")}
-    names = dict.fromkeys(("kind", "name", "eraser", "settings"))
+    names = ("kind", "name", "eraser", "settings")
     parts = [
         Part(**{key: part.get(key) for key in names}, more={k: v for k, v in part.items() if k not in names})
         for part in entry["parts"]
@@ -152,19 +152,22 @@ def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -
     plain, attacked = ([p for p in places if (p.attack is None) == is_plain] for is_plain in (True, False))
     return [
         f"### {concept}: DSR without attack",
-        table(standings, plain, lambda s, place: cell(s, place, judges)),
+        table(standings, plain, judges),
         f"### {concept}: DSR under attack",
-        table(standings, attacked, lambda s, place: cell(s, place, judges)),
+        table(standings, attacked, judges),
         f"### {concept}: what stays, and what it costs",
         costs(standings, judges),
     ]
 
 
-def table(standings: Sequence[Standing], places: Sequence[Column], cell_of: Callable[[Standing, Column], str]) -> str:
+def table(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> str:
     """A row a system, a column a place."""
     lines = ["| | " + " | ".join(place.title for place in places) + " |", "|---" * (len(places) + 1) + "|"]
     return "\n".join(
-        [*lines, *(f"| {s.system} | " + " | ".join(cell_of(s, place) for place in places) + " |" for s in standings)]
+        [
+            *lines,
+            *(f"| {s.system} | " + " | ".join(cell(s, place, judges) for place in places) + " |" for s in standings),
+        ]
     )
 
 

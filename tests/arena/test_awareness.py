@@ -25,10 +25,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Session:
 @pytest.fixture(scope="module")
 def run(whole: Session) -> Session:
     """A run whose guarded system was attacked both ways."""
-    run = whole
     for aware in (False, True):
-        duo.attack(run, ["p4d"], systems=[SYSTEM], prompts=1, aware=aware, budgets=SMALL)
-    return run
+        duo.attack(whole, ["p4d"], systems=[SYSTEM], prompts=1, aware=aware, budgets=SMALL)
+    return whole
 
 
 @pytest.mark.slow

@@ -25,7 +25,6 @@ from pydantic import Field
 from torch import Tensor
 
 from ..edits.files import write_changes
-from ..families.ddim import on_path, pure_noise
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
 from ..families.noise import Diffusion
@@ -35,7 +34,7 @@ from .descent import Descent, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
 from .layers import Part, trained_names
-from .pictures import Pictures
+from .pictures import Pictures, latents_of_step
 from .trained import TrainedWeights, trained_weights
 from .words import Contrast, Wordings, contrasts, word_of
 
@@ -98,7 +97,7 @@ class EsdLoss:
         settings, model, count = self.settings, self.model, self.settings.batch
         generator = generator_of(self.seed, "esd", step)
         scenes = [self.texts[i] for i in torch.randint(0, len(self.texts), (count,), generator=generator).tolist()]
-        trained, given = self._given(scenes)
+        trained, given = self._conditionings(scenes)
         with self.weights.original():
             noisy, t = self._latents(generator, scenes, trained)
             n = len(given)
@@ -106,7 +105,7 @@ class EsdLoss:
             wanted = target(found[0], found[1], found[-1], settings.eta)
         return (predict_noised(model, noisy, t, trained).float() - wanted).square().mean()
 
-    def _given(self, scenes: Sequence[Contrast]) -> tuple[Conditioning, list[Conditioning]]:
+    def _conditionings(self, scenes: Sequence[Contrast]) -> tuple[Conditioning, list[Conditioning]]:
         """What is trained, and what c, b and, unless it is b, a stand for."""
         model, form = self.model, self.settings.form
         unsafe = None if form == "word" else model.condition([scene.unsafe for scene in scenes])
@@ -119,12 +118,10 @@ class EsdLoss:
         self, generator: torch.Generator, scenes: Sequence[Contrast], trained: Conditioning
     ) -> tuple[Tensor, Tensor]:
         """x_t, (image, c, h, w), and t, (image,), of a step."""
-        settings, model, count = self.settings, self.model, len(scenes)
-        if self.pictures is not None:
-            return self.pictures.noised([scene.unsafe for scene in scenes], "unsafe", generator)
-        return on_path(
-            model, pure_noise(model, count, generator), trained, self.empty.repeat(count), guidance=settings.guidance,
-            steps=settings.sampling_steps, generator=generator,
+        prompts, settings = [scene.unsafe for scene in scenes], self.settings
+        return latents_of_step(
+            self.model, self.pictures, prompts, trained, self.empty, generator, guidance=settings.guidance,
+            steps=settings.sampling_steps,
         )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from typing import Final, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..families.interface import Model, Moments
+from ..families.ddim import on_path, pure_noise
+from ..families.interface import Conditioning, Model, Moments
 from ..records import Pair
 from .latents import Cache
 
@@ -63,3 +64,25 @@ class Pictures:
         pairs = self.pairs_of.get(prompt, self.every)
         places = [side * len(self.every) + i for side in SIDES[members] for i in pairs]
         return places[int(torch.randint(0, len(places), (1,), generator=generator))]
+
+
+def latents_of_step(
+    model: Model,
+    pictures: Pictures | None,
+    prompts: Sequence[str],
+    asked: Conditioning,
+    empty: Conditioning,
+    generator: torch.Generator,
+    *,
+    guidance: float,
+    steps: int,
+) -> tuple[Tensor, Tensor]:
+    """x_t, (prompt, c, h, w), and t, (prompt,), of an eraser's step.
+
+    pictures: whose unsafe members are noised, each for its prompt; None: x_t lies on a path that the model samples as
+    it stands, in so many steps, under `asked`. empty: the empty prompt's conditioning, of one row.
+    """
+    if pictures is not None:
+        return pictures.noised(prompts, "unsafe", generator)
+    start, count = pure_noise(model, len(prompts), generator), len(prompts)
+    return on_path(model, start, asked, empty.repeat(count), guidance=guidance, steps=steps, generator=generator)

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from ..edits.files import save_adapter
 from ..edits.lora import adapters_off
-from ..families.ddim import on_path, pure_noise
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Model, joined
 from ..families.noise import Diffusion
@@ -38,7 +37,7 @@ from .course import Course, course_eraser
 from .descent import Descent, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
-from .pictures import Pictures
+from .pictures import Pictures, latents_of_step
 from .trained_adapter import trained_adapter
 from .words import Wordings, contrasts
 
@@ -144,12 +143,9 @@ class SpmLoss:
         self, generator: torch.Generator, prompts: Sequence[str], concept: Conditioning
     ) -> tuple[Tensor, Tensor]:
         """x_t, (image, c, h, w), and t, (image,), of a step."""
-        settings, model, count = self.settings, self.model, len(prompts)
-        if self.pictures is not None:
-            return self.pictures.noised(prompts, "unsafe", generator)
-        return on_path(
-            model, pure_noise(model, count, generator), concept, self.empty.repeat(count), guidance=settings.guidance,
-            steps=settings.sampling_steps, generator=generator,
+        return latents_of_step(
+            self.model, self.pictures, prompts, concept, self.empty, generator, guidance=self.settings.guidance,
+            steps=self.settings.sampling_steps,
         )  # fmt: skip
 
 

@@ -27,7 +27,6 @@ from pydantic import Field
 from torch import Tensor
 
 from ..edits.files import write_changes
-from ..families.ddim import on_path, pure_noise
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Inverted, joined
 from ..families.inversion import TEMPLATES, invert
@@ -40,7 +39,7 @@ from .descent import Descent, descend, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
 from .layers import trained_names
-from .pictures import Pictures
+from .pictures import Pictures, latents_of_step
 from .trained import TrainedWeights, trained_weights
 from .words import Contrast, Wordings, contrasts, left_out, word_of
 
@@ -128,7 +127,8 @@ class StereoLoss:
         self.settings: StereoSettings = context.options
         self.word = word_of(context)
         self.texts = contrasts(context, self.settings.wordings)
-        self.pictures = Pictures(context.model, pair_latents(context), context.pairs)
+        from_pairs = self.settings.latents == "pairs"
+        self.pictures = Pictures(context.model, pair_latents(context), context.pairs) if from_pairs else None
         self.empty = self.model.condition([""])
 
     def __call__(self, step: int) -> Tensor:
@@ -172,12 +172,10 @@ class StereoLoss:
         self, asked: Conditioning, scenes: Sequence[Contrast], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """x_t, (image, c, h, w), and t, (image,), of a step."""
-        settings, model, count = self.settings, self.model, len(scenes)
-        if settings.latents == "pairs":
-            return self.pictures.noised([scene.unsafe for scene in scenes], "unsafe", generator)
-        return on_path(
-            model, pure_noise(model, count, generator), asked, self.empty.repeat(count), guidance=settings.guidance,
-            steps=settings.sampling_steps, generator=generator,
+        prompts, settings = [scene.unsafe for scene in scenes], self.settings
+        return latents_of_step(
+            self.model, self.pictures, prompts, asked, self.empty, generator, guidance=settings.guidance,
+            steps=settings.sampling_steps,
         )  # fmt: skip
 
 
