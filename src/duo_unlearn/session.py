@@ -243,24 +243,26 @@ class Session:
         if not is_first_process():
             return state
         write_settings(self.run.settings, self.settings)
-        stages = self.run.read_record().get("stages", {})
         finished = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        if state == "done":
-            stages[stage] = {"seconds": round(seconds, 1), **finished}
-        else:
-            stages.setdefault(stage, finished)  # how long it took when it ran is not known
+        # How long it took when it ran is not known of a stage that was skipped and has no entry.
+        took = {"seconds": round(seconds, 1), **finished} if state == "done" else None
         # Importing pairs needs no model, and reading gigabytes for the record alone would be a waste.
         base = {"base": self.model.fingerprint()} if "model" in vars(self) else {}
-        self.run.update_record(
+        entries = {
             **base,
-            concept=self.concept.name,
-            model=self.settings.model,
-            seed=self.settings.seed,
-            sensitive=self.concept.sensitive,
-            versions={name: version(name) for name in VERSIONED},
-            machine=machine(pick_device(self.settings.device).type),
-            stages=stages,
-        )
+            "concept": self.concept.name,
+            "model": self.settings.model,
+            "seed": self.settings.seed,
+            "sensitive": self.concept.sensitive,
+            "versions": {name: version(name) for name in VERSIONED},
+            "machine": machine(pick_device(self.settings.device).type),
+        }
+
+        def with_stage(known: dict[str, Any]) -> dict[str, Any]:
+            stages = known.get("stages", {})
+            return {**known, **entries, "stages": {**stages, stage: took or stages.get(stage, finished)}}
+
+        self.run.change_record(with_stage)
         return state
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,27 @@ def test_what_cannot_be_done_is_told_before_anything_is_made(
     with pytest.raises(DuoError, match=said):
         duo.run_arena([run], systems, tmp_path, entrants=entrants)
     assert not run.run.pairs.exists()
+
+
+@pytest.mark.slow
+def test_an_edit_that_another_process_makes_is_left_to_it(tmp_path: Path) -> None:
+    run = new_run(tmp_path, train__max_train_steps=1, train__rank=2)
+    done = threading.Event()
+
+    def work() -> None:
+        duo.run_arena([run], SYSTEMS, tmp_path / "arena", entrants=ENTRANTS)
+        done.set()
+
+    with run.run.claim("edit.duo") as mine:
+        assert mine
+        thread = threading.Thread(target=work)
+        thread.start()
+        while not run.run.edit("soft").is_dir() and thread.is_alive():
+            time.sleep(0.01)
+        assert run.run.edit("soft").is_dir() and not run.run.edit("duo").is_dir() and not done.is_set()
+    thread.join()
+    assert done.is_set() and run.run.edit("duo").is_dir()
+    assert {"train", "train soft"} <= set(run.run.read_record()["stages"])
 
 
 @pytest.mark.slow

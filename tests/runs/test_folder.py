@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_the_record_keeps_what_was_not_replaced(run: Run) -> None:
     run.update_record(seed=1, stages={"pairs": "done"})
     run.update_record(seed=2)
     assert Run(run.folder).read_record() == {"seed": 2, "stages": {"pairs": "done"}}
+
+
+def test_a_record_is_changed_by_one_at_a_time(run: Run) -> None:
+    def add(name: str) -> None:
+        run.change_record(lambda known: {**known, name: len(known)})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, map(str, range(24))))
+    assert sorted(run.read_record().values()) == list(range(24))
 
 
 def test_a_broken_record_is_set_aside_and_made_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,12 +74,9 @@ def arena(
     found = []
     for session in sessions:
         with session.run.lock(shared=True):
-            with session.run.claim("edits", wait=True):  # one process makes them, the others wait
+            with session.run.claim("pairs", wait=True):
                 make_pairs(session)
-                for one in makers:
-                    # The run's own edit is made as `duo train` makes it, so that it is one and the same.
-                    own = one == EditPlan(session.settings.edit, session.settings.eraser)
-                    make_edit(session, None if own else one)
+            _make_edits(session, makers)
             chosen = [session.system(name) for name in names]
             results = evaluate(session, chosen).results
             for plan in attacks:
@@ -89,6 +86,18 @@ def arena(
     standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *names)]
     judges = [str(judge.contract) for judge in sessions[0].judges.there]
     return write_arena(folder, sessions[0].concept.name, standings, judges, machine(sessions[0].model.device.type))
+
+
+def _make_edits(session: Session, makers: Sequence[EditPlan]) -> None:
+    """Make what is missing. What another process is at is left to it, and waited for at the end."""
+    for wait in (False, True):
+        for one in makers:
+            # The run's own edit is made as `duo train` makes it, so that it is one and the same.
+            own = one == EditPlan(session.settings.edit, session.settings.eraser)
+            floor = session.settings.floor if own else one.floor
+            with session.run.claim(f"edit.{floor or one.name}", wait=wait) as mine:
+                if mine:
+                    make_edit(session, None if own else one)
 
 
 def _makers(entrants: Sequence[str], systems: Sequence[str]) -> list[EditPlan]:

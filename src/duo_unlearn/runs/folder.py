@@ -27,7 +27,7 @@ import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,9 +106,13 @@ class Run:
 
     def update_record(self, **entries: Any) -> None:
         """Add or replace entries of run.json."""
+        self.change_record(lambda known: known | entries)
+
+    def change_record(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Write run.json as `change` makes it from what is there, while no other process writes it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.claim("record", wait=True):
-            write_json(self.record, self.read_record() | entries)
+            write_json(self.record, change(self.read_record()))
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
