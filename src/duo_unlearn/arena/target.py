@@ -62,7 +62,9 @@ def base_state(session: Session) -> str:
     """What decides an image of the original model beside its prompt and seed."""
     settings, model = session.settings, session.model
     basis = [model.fingerprint(), model.variant, model.source, settings.evaluate.steps, settings.evaluate.guidance]
-    return digest([*basis, settings.checkpoint_config, str(model.pipe.scheduler.config)])
+    # Spelt out: Python 3.12 writes an ordered dictionary otherwise, and a run may move between machines.
+    scheduler = f"FrozenDict({list(model.pipe.scheduler.config.items())})"
+    return digest([*basis, settings.checkpoint_config, scheduler])
 
 
 def edited_parts(model: Model, system: System) -> tuple[str, ...]:

@@ -36,9 +36,10 @@ def _places(fill: Any) -> list[str]:
 
 
 def _recommended(family: str) -> dict[str, Any]:
-    """What the first shipped concept with settings for a family recommends."""
+    """What the first shipped concept with settings for a family recommends, but what it tells guards: its own words."""
     for name in sorted(shipped_concepts(), key=lambda name: name != "sword"):
         if (found := load_concept(name).recommended.get(family)) is not None:
             source = f"those of the shipped concept {name}: {found.source}"
-            return {family: {"source": source, "settings": found.settings}}
+            settings = {key: value for key, value in found.settings.items() if key != "guards"}
+            return {family: {"source": source, "settings": settings}}
     return {}
