@@ -98,14 +98,16 @@ def test_steps_lower_the_score(model: Model, judge: MiniJudge) -> None:
 
 def test_a_detector_that_measures_is_refused_before_anything_runs(tmp_path: Path) -> None:
     settings = {"guard": ["pno"]}
-    with pytest.raises(DuoError, match="works towards a detector that measures") as raised:
-        duo.open_run(tmp_path / "run", settings=settings)
+    heads = {"evaluate.judges": ["mini-judge", "mini-judge-b"]}
+    with pytest.raises(DuoError, match="works towards the detector that measures") as raised:
+        duo.open_run(tmp_path / "run", settings=settings | heads)
     assert len(str(raised.value).splitlines()) <= 3
     assert "evaluate.judges=[mini-judge-b]" in str(raised.value)
-    faults = find_faults({"guard": ["pno"], "output": str(tmp_path / "run")}).faults
+    faults = find_faults({**settings, "evaluate": {"judges": ["mini-judge"]}, "output": str(tmp_path / "run")}).faults
     assert [fault.problem for fault in faults] == [raised.value.problem]
-    apart = {"evaluate.judges": ["mini-judge-b"]}
-    assert duo.open_run(tmp_path / "run", settings=settings | apart).settings.guard == ["pno"]
+    # Beside the judge that heads the tables the detector may stand: the guard has no number under it.
+    for apart in ({}, {"evaluate.judges": ["mini-judge-b"]}):
+        assert duo.open_run(tmp_path / "run", settings=settings | apart).settings.guard == ["pno"]
     # The other judge as its detector, named in an option, or the guard in a system's name.
     other = {"guards.pno.detector": "mini-judge-b"}
     with pytest.raises(DuoError, match="works towards"):

@@ -5,7 +5,7 @@ detector's score through all steps of the path without noise (DDIM with η = 0; 
 the first image that the detector passes. If none does, that of the lowest score is shown. An image that passes at once
 is the system's own, bit for bit.
 
-It is an attack on the detector: what it makes says nothing under that detector, so one that measures is refused. Ours:
+It is an attack on the detector: what it makes says nothing under that detector, so that gives no number. Ours:
 the loss −log(1 − score), which does not vanish where the score is near 1; and where a detector has no gradient, other
 start noises are all there is. Gradients do not go through other guards, images do. Images that start from a picture or
 along a given path are left alone.

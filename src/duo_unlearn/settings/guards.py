@@ -1,4 +1,4 @@
-"""The detectors that guards ask: which one an option names; and no guard may work towards one that measures."""
+"""The detectors that guards ask: which one an option names; and none may work towards the one that heads the tables."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ def check_guard_family(guard: str, family: str) -> None:
 def check_asked(
     concept: Concept, settings: Settings, guard: str, options: Mapping[str, Any], family: str | None = None
 ) -> None:
-    """Fail for a guard whose detector measures, where it must not, and for one that cannot be had.
+    """Fail for a guard that works towards the judge that heads the tables, and for a detector that cannot be had.
 
-    family: of the model, where it is known. What is improved until a detector is content says nothing under it.
+    family: of the model, where it is known. What is improved until a detector is content says nothing under it, so
+    under a judge that stands beside it such a guard has no number.
     """
     asks = GUARDS.get(guard).asks
     if asks is None:
         return
     spec = guard_detector(concept, settings, options.get("detector"), options.get("labels"), options.get("threshold"))
     measuring = [judge.name for judge in concept.scorers(settings.evaluate.judges, settings.detector)]
-    if asks == "a detector that does not measure" and spec.name in measuring:
-        others = ", ".join(name for name in measuring if name != spec.name) or "another detector"
+    if asks == "a detector that does not measure" and spec.name == measuring[0]:
+        others = ", ".join(name for name in measuring[1:] if name != spec.name) or "another detector"
         hint = f"--set evaluate.judges=[{others}], or --set guards.{guard}.detector=ANOTHER"
-        raise DuoError(f"the guard {guard} works towards a detector that measures", got=spec.name, hint=hint)
+        raise DuoError(f"the guard {guard} works towards the detector that measures", got=spec.name, hint=hint)
     if family is not None:
         check_detector(spec.name, family, tuple(spec.labels), spec.threshold)
