@@ -111,11 +111,18 @@ def measured(session: Session) -> str:
 
 
 def chosen_sets(arguments: argparse.Namespace) -> str:
-    """The concept, or a file of it beside the runs that has some of its sets that ask."""
-    if not arguments.sets:
+    """The concept, or a file of it beside the runs that has some of its sets that ask.
+
+    The variants of a file start from what is published, not from what an earlier search recommends.
+    """
+    if not (arguments.sets or arguments.file):
         return str(arguments.concept)
     content = yaml.safe_load(concept_path(arguments.concept).read_text(encoding="utf-8"))
-    content["attacks"] = {name: content["attacks"][name] for name in arguments.sets.split(",")}
+    if arguments.sets:
+        content["attacks"] = {name: content["attacks"][name] for name in arguments.sets.split(",")}
+    for family in content["recommended"].values() if arguments.file else ():
+        for kind in ("erasers", "guards"):
+            family["settings"].pop(kind, None)
     path = arguments.output / f"{arguments.concept}-sets.yaml"
     write_text(path, str(yaml.safe_dump(content, sort_keys=False)))
     return str(path)
