@@ -43,6 +43,11 @@ ERASERS: Final = (
     "diffusion-dpo", "dcpo",
 )  # fmt: skip
 GUARDS: Final = ("negative-prompt", "sld", "safree", "spell", "ce-sdwv", "prototypes", "pno", "output-filter")
+WORDED: Final = (
+    "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun"
+)  # fmt: skip
+"""Erasers that read words: each is asked again as NAME-all, with prompts of every wording, and not attacked again."""
+ALL: Final = "-all"
 ATTACKED: Final = (
     "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "unlearndiffatk", "p4d", "p4d-k",
     "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
@@ -61,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/arena"), help="holds a run folder a concept and seed")
     parser.add_argument("--concept", action="append", choices=SEEDS)
-    parser.add_argument("--system", action="append", help="an eraser, guards behind a +; all when not given")
+    parser.add_argument("--system", action="append", help="an eraser, NAME-all, guards behind a +; all when not given")
     parser.add_argument("--attack", action="append", choices=("none", *ATTACKED), help="none: erase and measure")
     parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
@@ -70,7 +75,8 @@ def main() -> None:
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
     for concept in [] if given.write else given.concept or list(SEEDS)[:1]:
         for seed in SEEDS[concept]:
-            one_run(given.runs, concept, seed, given.system or [*ERASERS, *GUARDS], attacks, given.preset)
+            systems = given.system or [*ERASERS, *GUARDS, *(name + ALL for name in WORDED)]
+            one_run(given.runs, concept, seed, systems, attacks, given.preset)
     if given.write or not (given.concept or given.system or given.attack):
         write_pages(given.runs)
 
@@ -80,9 +86,11 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
     counts = {f"evaluate.{key}": value for key, value in COUNTS.items()}
     run = duo.open_run(runs / f"{concept}-{seed}", concept=concept, settings={**counts, "seed": seed})
     output = run.run.folder / "arena" / "-".join(systems if len(systems) < 3 else ("all",))
-    run_arena([run], systems, output, say=print)
-    for name in attacks:
-        run_arena([run], systems, output, attacks=[AttackPlan([name], preset, COUNT)], say=print)
+    entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in systems if name.endswith(ALL)]
+    run_arena([run], systems, output, entrants=entrants, say=print)
+    attacked = [name for name in systems if not name.endswith(ALL)]
+    for name in attacks if attacked else ():
+        run_arena([run], attacked, output, attacks=[AttackPlan([name], preset, COUNT)], say=print)
 
 
 def write_pages(runs: Path) -> None:
@@ -103,8 +111,15 @@ def write_pages(runs: Path) -> None:
     parts = []
     for concept, there in known.items():
         standings = [standing_of(system) for system in there["systems"].values()]
-        parts += tables(concept, standings, there["judges"])
-        draw(concept, standings, there["judges"])
+        usual = [standing for standing in standings if not standing.system.endswith(ALL)]
+        parts += tables(concept, usual, there["judges"])
+        draw(concept, usual, there["judges"])
+        if worded := [standing for standing in standings if standing not in usual]:
+            plain = [place for place in columns(worded) if place.attack is None]
+            parts += [
+                f"### {concept}: erasers that were given every wording", table(worded, plain, there["judges"]),
+                costs(worded, there["judges"]),
+            ]  # fmt: skip
     tables_path = DOCS / "arena-tables.md"
     before, _, rest = tables_path.read_text(encoding="utf-8").partition(BEGIN)
     write_text(tables_path, f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n{END}{rest.partition(END)[2]}")
@@ -122,7 +137,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_order(names: Mapping[str, Any]) -> list[str]:
     """The original, erasers and guards, then other systems by name."""
-    usual = (ORIGINAL, *ERASERS, *GUARDS)
+    usual = (ORIGINAL, *ERASERS, *GUARDS, *(name + ALL for name in WORDED))
     return sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
 
 
