@@ -142,9 +142,12 @@ def test_an_edit_that_another_process_makes_is_left_to_it(tmp_path: Path) -> Non
         thread.start()
         while not run.run.edit("soft").is_dir() and thread.is_alive():
             time.sleep(0.01)
-        assert run.run.edit("soft").is_dir() and not run.run.edit("duo").is_dir() and not done.is_set()
+        assert run.run.edit("soft").is_dir()
+        assert not run.run.edit("duo").is_dir()
+        assert not done.is_set()
     thread.join()
-    assert done.is_set() and run.run.edit("duo").is_dir()
+    assert done.is_set()
+    assert run.run.edit("duo").is_dir()
     assert {"train", "train soft"} <= set(run.run.read_record()["stages"])
 
 

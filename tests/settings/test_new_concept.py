@@ -71,7 +71,9 @@ def test_on_mini_the_judges_look_for_what_the_sentence_names(tmp_path: Path, sen
     # The family's settings are those of a run on it.
     settings, shipped = (resolve_settings({"concept": name}) for name in (str(path), "sword"))
     assert settings.train == shipped.train
-    assert settings.erasers == shipped.erasers and shipped.guards and not settings.guards  # whose words are of a sword
+    assert settings.erasers == shipped.erasers
+    assert shipped.guards
+    assert not settings.guards
 
 
 def test_what_no_judge_of_mini_sees_is_told_with_what_they_see() -> None:

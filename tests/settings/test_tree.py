@@ -67,6 +67,7 @@ def test_an_unknown_key_like_no_other_has_no_suggestion() -> None:
         ({"pairs": {"scale": float("inf")}}, "pairs.scale", "inf"),
         ({"seed": 1 << 40}, "seed", str(1 << 40)),
         ({"model": ""}, "model", "''"),
+        ({"evaluate": {"judges": ["a", "a"]}}, "evaluate.judges", "['a', 'a']"),
     ],
 )
 def test_a_wrong_value_is_named(given: dict[str, Any], key: str, got: str) -> None:

@@ -40,8 +40,15 @@ def _check_name(value: _P) -> _P:
     return value
 
 
+def _distinct(names: list[str]) -> list[str]:
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{repeated[0]} is named twice")
+    return names
+
+
 _Path = Annotated[Path, AfterValidator(_check_name)]
 _Name = Annotated[str, Field(min_length=1), AfterValidator(_check_name)]
+_Names = Annotated[list[_Name], AfterValidator(_distinct)]
 
 
 class PairSettings(Strict):
@@ -75,7 +82,7 @@ class EvaluateSettings(Strict):
     guidance: float = Field(7.5, ge=0, description="Guidance scale.")
     steps: int = Field(25, ge=2, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
-    judges: list[_Name] | None = Field(
+    judges: _Names | None = Field(
         None,
         min_length=1,
         description="Which of the concept's detectors score, by name; the first heads every table. None: all of them.",
@@ -121,9 +128,7 @@ class Settings(Strict):
         description="An eraser whose change of weights lies below the eraser's own edit, e.g. uce; null: none. The two "
         "act and travel together.",
     )
-    guard: list[str] = Field(
-        [], description="Guards of the system that is measured beside the bare edit: `duo guards`."
-    )
+    guard: _Names = Field([], description="Guards of the system that is measured beside the bare edit: `duo guards`.")
     erasers: dict[str, dict[str, Any]] = Field({}, description="Options of erasers other than duo, by name.")
     wraps: dict[str, dict[str, Any]] = Field({}, description="Options of wraps, by name.")
     guards: dict[str, dict[str, Any]] = Field({}, description="Options of guards, by name.")
@@ -159,8 +164,6 @@ class Settings(Strict):
     @field_validator("guard")
     @classmethod
     def _check_guard(cls, names: list[str]) -> list[str]:
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{repeated[0]} is named twice")
         known = [_registered(GUARDS, name) for name in names]
         try:
             check_stack(known)
