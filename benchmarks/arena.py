@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.experiments.sharing import share_pairs
 from duo_unlearn.records import ORIGINAL, Estimate
 from duo_unlearn.report.arena import (
     Column,
@@ -32,9 +33,10 @@ from duo_unlearn.report.arena import (
     preservation,
     write_arena,
 )
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import WORST, estimate_of
-from duo_unlearn.session import machine
+from duo_unlearn.session import Session, machine
 from duo_unlearn.several import run_arena
 from duo_unlearn.storage.files import write_text
 
@@ -57,7 +59,8 @@ ATTACKED: Final = (
 SEEDS: Final = {"sword": (0,), "balloon": (0,)}
 COUNT: Final = 50
 """Prompts of each set, and prompts that are attacked."""
-COUNTS: Final = {"prompts": COUNT, "keep_prompts": COUNT, "neighbour_prompts": COUNT // 2, "inversion_prompts": 0}
+FEW: Final = {"pno": 12}
+"""What costs some 40 images an image is asked that many prompts, in a run folder of its own, and is not attacked."""
 DOCS: Final = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- figures: python benchmarks/arena.py -->", "<!-- end of figures -->"
 
@@ -83,14 +86,27 @@ def main() -> None:
 
 def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any) -> None:
     """Make, measure and attack the systems of one run, an attack at a time, each with a page of its own so far."""
-    counts = {f"evaluate.{key}": value for key, value in COUNTS.items()}
-    run = duo.open_run(runs / f"{concept}-{seed}", concept=concept, settings={**counts, "seed": seed})
-    output = run.run.folder / "arena" / "-".join(systems if len(systems) < 3 else ("all",))
-    entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in systems if name.endswith(ALL)]
-    run_arena([run], systems, output, entrants=entrants, say=print)
-    attacked = [name for name in systems if not name.endswith(ALL)]
-    for name in attacks if attacked else ():
-        run_arena([run], attacked, output, attacks=[AttackPlan([name], preset, COUNT)], say=print)
+    usual = [name for name in systems if name not in FEW]
+    if usual:
+        run = open_run(runs / f"{concept}-{seed}", concept, seed, COUNT)
+        output = run.run.folder / "arena" / "-".join(usual if len(usual) < 3 else ("all",))
+        entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in usual if name.endswith(ALL)]
+        run_arena([run], usual, output, entrants=entrants, say=print)
+        attacked = [name for name in usual if not name.endswith(ALL)]
+        for name in attacks if attacked else ():
+            run_arena([run], attacked, output, attacks=[AttackPlan([name], preset, COUNT)], say=print)
+    for name in (name for name in systems if name in FEW):
+        run = open_run(runs / f"{concept}-{seed}-{name}", concept, seed, FEW[name])
+        if (main := Run(runs / f"{concept}-{seed}")).pairs.exists():
+            share_pairs(main, run.run, run.settings.edit)
+        run_arena([run], [name], run.run.folder / "arena" / name, say=print)
+
+
+def open_run(folder: Path, concept: str, seed: int, count: int) -> Session:
+    """A run that asks `count` prompts of each set, and half as many of a neighbour."""
+    counts = {"prompts": count, "keep_prompts": count, "neighbour_prompts": count // 2, "inversion_prompts": 0}
+    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, "seed": seed}
+    return duo.open_run(folder, concept=concept, settings=given)
 
 
 def write_pages(runs: Path) -> None:
@@ -126,11 +142,12 @@ def write_pages(runs: Path) -> None:
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A system's entry with the estimates of both, the new one's in the place of the old one's.
+    """A system's entry with the estimates of both: of two of one thing that of more prompts, or else the new one.
 
     The worst case over attacks is left out: no page need hold all of them.
     """
-    found = {estimate_of(e).of_what: e for e in [*old["estimates"], *new["estimates"]]}
+    both = sorted([*old["estimates"], *new["estimates"]], key=lambda e: e["n"])
+    found = {estimate_of(e).of_what: e for e in both}
     estimates = [e for e in found.values() if e["attack"] != WORST]
     return {**old, **new, "estimates": estimates}
 
