@@ -63,7 +63,10 @@ def test_the_page_has_a_row_a_system_and_escapes_names(twenty: list[Standing], t
     page = write_arena(tmp_path, "<sword>", twenty, JUDGES, "a machine")
     text = page.read_text()
     Page(text)
-    assert text.count('<th scope="row">') == 20
+    assert (
+        text.count('<tr><th scope="row"><a href="#system-') == text.count('<details class="system" id="system-') == 20
+    )
+    assert text.count("<svg") == len(PLACES)
     assert "<guard>" not in text
     assert "<sword>" not in text
     assert "170 s, 12,000 passes, 1.2 M weights, ×1 an image" in text
@@ -99,7 +102,7 @@ def test_what_was_not_measured_is_a_dash_and_nothing_to_draw_is_said(tmp_path: P
     bare = Standing("uce", "eraser", "prompts", "generator", Cost(), [])
     other = standing("duo", 1)._replace(estimates=[share("dsr", "duo", "direct", 1.0, JUDGES[0])])
     text = write_arena(tmp_path, "sword", [bare, other], JUDGES, "a machine").read_text()
-    assert text.count("<td>–</td>") >= 2
+    assert (text.count('<td class="none">–</td>'), text.count('<td class="kept">–</td>')) == (1, 2)
     assert "nothing to draw" in text
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ..interval import wilson
 from ..records import CONTROL, Estimate, Kind
 from ..storage.files import write_bytes, write_json, write_text
-from .arena_figure import Mark, Panel, picture, plot
+from .arena_figure import Mark, Panel, figures, picture
 from .page import environment
 from .tables import unseen_words
 from .words import attack_order, set_name, set_order
@@ -113,10 +113,10 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     head = {"version": 1, "concept": concept, "judges": list(judges), "machine": machine}
     write_json(folder / "arena.json", {**head, "systems": [standing.as_json() for standing in standings]})
     places, kept = columns(standings), [preservation(s, judges) for s in standings]
-    panels = _panels(standings, places, kept, judges)
-    drawn = plot(panels)
+    panels = panels_of(standings, places, judges)
+    drawn = figures(panels)
     values = {
-        **head, "figure": {"svg": Markup(drawn.svg), "caption": drawn.caption} if panels else None,
+        **head, "figure": {**drawn._asdict(), "panels": [Markup(svg) for svg in drawn.panels]} if panels else None,
         "columns": places, "rows": [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)],
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
         "controls": any(control_of(s, column, judges) for s in standings for column in places),
@@ -138,15 +138,15 @@ def _row(
         broken = of_column(standing, column, "broken", judges[0])
         seeds = by_seed(dsr, standing.runs) if dsr is not None else []
         control = control_of(standing, column, judges)
-        cells.append({"dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control})
+        cells.append(
+            {"title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control}
+        )
     return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
 
 
-def _panels(
-    standings: Sequence[Standing], places: Sequence[Column], kept: Sequence[Share | None], judges: Sequence[str]
-) -> list[Panel]:
+def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> list[Panel]:
     """A panel a column: each system's preservation and DSR. Without what must stay there is nothing to draw."""
-    panels = []
+    panels, kept = [], [preservation(standing, judges) for standing in standings]
     for column in places:
         marks = []
         for i, s in enumerate(standings):

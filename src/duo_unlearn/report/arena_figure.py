@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..records import Kind
-from .figures import COLOURS, STYLE, Plot, inline_svg
+from .figures import COLOURS, STYLE, inline_svg
 
 COLUMNS: Final = 3
 CONTROL_SIZE: Final = 11
@@ -26,6 +26,10 @@ KINDS: Final[dict[Kind, tuple[str, str, str]]] = {
     "guard": ("with a guard", "^", "#00735c"),
 }
 """Kind of system → its words, its marker, and its colour on paper."""
+LETTERS: Final = dict(zip(KINDS, "●◆■▲", strict=True))
+"""Kind of system → its marker as a letter."""
+NAMES_A_ROW: Final = 5
+"""Names of systems in a row below the figure that is a file."""
 Bounds = tuple[float, float, float]
 """A share, and its 95 % interval's low and high."""
 
@@ -52,24 +56,46 @@ class Panel(NamedTuple):
     marks: list[Mark]
 
 
-def plot(panels: Sequence[Panel]) -> Plot:
-    """The figure for the page, with the words below it."""
+class Figures(NamedTuple):
+    """The page's figure: an SVG element a panel, the words above them, and what the marks mean.
+
+    legend: (letter, colour, words) of each kind of system.
+    """
+
+    panels: list[str]
+    caption: str
+    legend: list[tuple[str, str, str]]
+
+
+def figures(panels: Sequence[Panel]) -> Figures:
+    """The figure for the page, a drawing a panel, so that a phone shows one beside or below another."""
     colours = dict(zip(KINDS, COLOURS, strict=False))
     caption = (
         "What is defended (DSR, up) against what stays (what keep and neighbour prompts ask for, right), with "
         "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label."
     )
-    if any(mark.control is not None for panel in panels for mark in panel.marks):
+    if _has_control(panels):
         caption += (
             " A line across is a probe's control, no defence: a mark on it means that the concept comes back as often "
             "as safe items do."
         )
+    left, drawn = _left(panels), []
     with mpl.rc_context(STYLE):
-        return Plot(inline_svg(_drawing(panels, colours), "arena", _words(caption, panels)), caption)
+        for number, panel in enumerate(panels):
+            figure = Figure(figsize=(PANEL[0] + 0.4, PANEL[1] + 0.2), layout="constrained")
+            _draw_panel(figure.add_subplot(), panel, colours, left)
+            figure.axes[0].set(xlabel="preservation, %", ylabel="DSR, %")
+            drawn.append(inline_svg(figure, f"arena-{number}", _words(panel)))
+    there = _kinds(panels)
+    legend = [(LETTERS[k], f"var(--system-{i})", KINDS[k][0]) for i, k in enumerate(KINDS) if k in there]
+    return Figures(drawn, caption, legend)
 
 
 def picture(panels: Sequence[Panel], suffix: str) -> bytes:
-    """The figure as a file, "svg" or "png", with colours of its own; the same numbers give the same bytes."""
+    """The figure as a file, "svg" or "png", with colours of its own, and the systems' names below it.
+
+    The same numbers give the same bytes.
+    """
     style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
     with mpl.rc_context(style):
         figure = _drawing(panels, {kind: entry[2] for kind, entry in KINDS.items()})
@@ -81,25 +107,25 @@ def picture(panels: Sequence[Panel], suffix: str) -> bytes:
 
 def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
     rows = max(1, math.ceil(len(panels) / COLUMNS))
-    figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.4), layout="constrained")
-    left = min((mark.kept[1] for panel in panels for mark in panel.marks), default=0.0)
+    names = {mark.number: f"{mark.number} {mark.system}" for panel in panels for mark in panel.marks}
+    lines = math.ceil(len(names) / NAMES_A_ROW)
+    heights = [PANEL[1]] * rows + [0.17 * lines + 0.1]
+    figure = Figure(figsize=(PANEL[0] * COLUMNS, sum(heights) + 0.4), layout="constrained")
+    grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=heights)
+    left = _left(panels)
     for number, panel in enumerate(panels):
-        axes = figure.add_subplot(rows, COLUMNS, number + 1)
-        _marks(axes, panel.marks, colours)
-        axes.set_xlim(100 * max(left - 0.03, -0.02), 103)
-        axes.set_ylim(-5, 108)
-        axes.set_title(panel.title, fontsize=9)
-        axes.grid(visible=True, lw=0.5)
-        axes.locator_params(axis="x", nbins=4)
+        axes = figure.add_subplot(grid[divmod(number, COLUMNS)])
+        _draw_panel(axes, panel, colours, left)
         if number % COLUMNS == 0:
             axes.set_ylabel("DSR, %")
         if number >= len(panels) - COLUMNS:
             axes.set_xlabel("preservation, %")
-    there = {mark.kind for panel in panels for mark in panel.marks}
+    _write_names(figure.add_subplot(grid[rows, :]), [names[number] for number in sorted(names)], lines)
+    there = _kinds(panels)
     for kind, (words, marker, _) in KINDS.items():
         if kind in there:
             figure.axes[0].plot([], [], linestyle="none", marker=marker, color=colours[kind], label=words)
-    if any(mark.control is not None for panel in panels for mark in panel.marks):
+    if _has_control(panels):
         figure.axes[0].plot(
             [], [], linestyle="none", marker="_", markersize=CONTROL_SIZE, markeredgewidth=1.8, color="grey",
             label="control of a probe",
@@ -108,6 +134,36 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
     return figure
+
+
+def _write_names(axes: Axes, names: Sequence[str], lines: int) -> None:
+    """What the numbers beside the marks stand for, in columns."""
+    axes.axis("off")
+    for place, name in enumerate(names):
+        column, line = divmod(place, lines)
+        axes.text(column / NAMES_A_ROW, 1 - line / lines, name, fontsize=8, va="top", transform=axes.transAxes)
+
+
+def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[Kind, str], left: float) -> None:
+    _marks(axes, panel.marks, colours)
+    axes.set_xlim(100 * max(left - 0.03, -0.02), 103)
+    axes.set_ylim(-5, 108)
+    axes.set_title(panel.title, fontsize=9)
+    axes.grid(visible=True, lw=0.5)
+    axes.locator_params(axis="x", nbins=4)
+
+
+def _left(panels: Sequence[Panel]) -> float:
+    """The lowest preservation of all panels, with its interval."""
+    return min((mark.kept[1] for panel in panels for mark in panel.marks), default=0.0)
+
+
+def _kinds(panels: Sequence[Panel]) -> set[Kind]:
+    return {mark.kind for panel in panels for mark in panel.marks}
+
+
+def _has_control(panels: Sequence[Panel]) -> bool:
+    return any(mark.control is not None for panel in panels for mark in panel.marks)
 
 
 def _marks(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> None:
@@ -160,6 +216,5 @@ def _mark_words(mark: Mark) -> str:
     return f"{mark.system} {100 * mark.dsr[0]:.0f} %{control}"
 
 
-def _words(caption: str, panels: Sequence[Panel]) -> str:
-    values = [f"{panel.title}: " + ", ".join(map(_mark_words, panel.marks)) for panel in panels]
-    return f"{caption} {'; '.join(values)}."
+def _words(panel: Panel) -> str:
+    return f"{panel.title}: {', '.join(map(_mark_words, panel.marks))}."
