@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.experiments.sharing import share_pairs
 from duo_unlearn.records import ORIGINAL, Estimate
 from duo_unlearn.report.arena import (
@@ -94,7 +95,10 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
         run_arena([run], usual, output, entrants=entrants, say=print)
         attacked = [name for name in usual if not name.endswith(ALL)]
         for name in attacks if attacked else ():
-            run_arena([run], attacked, output, attacks=[AttackPlan([name], preset, COUNT)], say=print)
+            # Once more by a search that sees what guards change, where it can.
+            seen = [False, True] if ATTACKS.get(name).found_on == "model" else [False]
+            plans = [AttackPlan([name], preset, COUNT, aware=aware) for aware in seen]
+            run_arena([run], attacked, output, attacks=plans, say=print)
     for name in (name for name in systems if name in FEW):
         run = open_run(runs / f"{concept}-{seed}-{name}", concept, seed, FEW[name])
         if (main := Run(runs / f"{concept}-{seed}")).pairs.exists():
