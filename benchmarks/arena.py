@@ -22,6 +22,7 @@ import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.experiments.sharing import share_pairs
+from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL, Estimate
 from duo_unlearn.report.arena import (
     Column,
@@ -87,23 +88,35 @@ def main() -> None:
 
 def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any) -> None:
     """Make, measure and attack the systems of one run, an attack at a time, each with a page of its own so far."""
-    usual = [name for name in systems if name not in FEW]
+    folder = runs / f"{concept}-{seed}"
+    usual, worded = [
+        [n for n in systems if n not in FEW and n.endswith(ALL) == is_worded] for is_worded in (False, True)
+    ]
     if usual:
-        run = open_run(runs / f"{concept}-{seed}", concept, seed, COUNT)
-        output = run.run.folder / "arena" / "-".join(usual if len(usual) < 3 else ("all",))
-        entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in usual if name.endswith(ALL)]
-        run_arena([run], usual, output, entrants=entrants, say=print)
-        attacked = [name for name in usual if not name.endswith(ALL)]
-        for name in attacks if attacked else ():
+        run = open_run(folder, concept, seed, COUNT)
+        output = page_of(folder, usual)
+        run_arena([run], usual, output, say=print)
+        for name in attacks:
             # Once more by a search that sees what guards change, where it can.
             seen = [False, True] if ATTACKS.get(name).found_on == "model" else [False]
             plans = [AttackPlan([name], preset, COUNT, aware=aware) for aware in seen]
-            run_arena([run], attacked, output, attacks=plans, say=print)
+            run_arena([run], usual, output, attacks=plans, say=print)
+    if worded:
+        run = open_run(folder, concept, seed, COUNT)
+        entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in worded]
+        run_arena([run], worded, page_of(folder, worded), entrants=entrants, say=print)
     for name in (name for name in systems if name in FEW):
-        run = open_run(runs / f"{concept}-{seed}-{name}", concept, seed, FEW[name])
-        if (main := Run(runs / f"{concept}-{seed}")).pairs.exists():
-            share_pairs(main, run.run, run.settings.edit)
-        run_arena([run], [name], run.run.folder / "arena" / name, say=print)
+        run = open_run(folder.with_name(f"{folder.name}-{name}"), concept, seed, FEW[name])
+        with run.run.claim("share", wait=True):
+            if (Run(folder).pairs / MANIFEST).exists():
+                share_pairs(Run(folder), run.run, run.settings.edit)
+        run_arena([run], [name], page_of(run.run.folder, [name]), say=print)
+
+
+def page_of(folder: Path, systems: Sequence[str]) -> Path:
+    """Where the page of some systems of a run is: parts of one run may be made side by side."""
+    many = "worded" if systems[0].endswith(ALL) else "all"
+    return folder / "arena" / ("-".join(systems) if len(systems) < 3 else many)
 
 
 def open_run(folder: Path, concept: str, seed: int, count: int) -> Session:
@@ -122,7 +135,9 @@ def write_pages(runs: Path) -> None:
         there = known.setdefault(content["concept"], {"judges": content["judges"], "systems": {}})
         if there["judges"] != content["judges"]:
             raise SystemExit(f"{page} is of other judges than {path}: numbers of two are not mixed")
-        for system in content["systems"]:
+        # A run of few prompts tells of its own system alone.
+        few = [s for s in content["systems"] if s["system"] in FEW]
+        for system in few or content["systems"]:
             mine = there["systems"].setdefault(system["system"], system)
             there["systems"][system["system"]] = merged(mine, system)
     for there in known.values():
@@ -146,12 +161,11 @@ def write_pages(runs: Path) -> None:
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A system's entry with the estimates of both: of two of one thing that of more prompts, or else the new one.
+    """A system's entry with the estimates of both, the new one's in the place of the old one's.
 
     The worst case over attacks is left out: no page need hold all of them.
     """
-    both = sorted([*old["estimates"], *new["estimates"]], key=lambda e: e["n"])
-    found = {estimate_of(e).of_what: e for e in both}
+    found = {estimate_of(e).of_what: e for e in [*old["estimates"], *new["estimates"]]}
     estimates = [e for e in found.values() if e["attack"] != WORST]
     return {**old, **new, "estimates": estimates}
 

@@ -120,10 +120,11 @@ def chosen_sets(arguments: argparse.Namespace) -> str:
     content = yaml.safe_load(concept_path(arguments.concept).read_text(encoding="utf-8"))
     if arguments.sets:
         content["attacks"] = {name: content["attacks"][name] for name in arguments.sets.split(",")}
-    for family in content["recommended"].values() if arguments.file else ():
+    for family in content.get("recommended", {}).values() if arguments.file else ():
         for kind in ("erasers", "guards"):
             family["settings"].pop(kind, None)
-    path = arguments.output / f"{arguments.concept}-sets.yaml"
+    trimmed = "published" if arguments.file else "sets"
+    path = arguments.output / f"{arguments.concept}-{trimmed}.yaml"
     write_text(path, str(yaml.safe_dump(content, sort_keys=False)))
     return str(path)
 
@@ -187,8 +188,14 @@ def score(found: Mapping[str, Any]) -> float:
     return float(sum(defended) / len(defended) + stays - found["broken"])
 
 
+def meets_bar(found: Mapping[str, Any]) -> bool:
+    """Whether a setting erases what it was trained on, and leaves keep prompts and most pictures whole."""
+    stays = found["kept"].get("keep", [0])[0]
+    return bool(found["dsr"].get("direct", 0) >= 90 and stays >= 90 and found["broken"] <= 10)
+
+
 def print_best(file: Path) -> None:
-    """The best row of each eraser and guard in a file of rows, with how many settings it had."""
+    """The best row of each eraser and guard in a file of rows: of those that meet the bar, where some do."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         found = json.loads(line)
@@ -197,7 +204,7 @@ def print_best(file: Path) -> None:
         name = shlex.split(found["settings"])[0].partition("=")[2].strip("[]") or "duo"
         rows.setdefault(name, []).append(found)
     for name, some in rows.items():
-        best = max(some, key=score)
+        best = max(some, key=lambda found: (meets_bar(found), score(found)))
         print(f"{name}, the best of {len(some)}: {score(best):.1f}")
         print_row(best)
 

@@ -70,6 +70,9 @@ def test_a_judge_that_cannot_be_had_is_told_unless_the_settings_name_it(tmp_path
     assert "not at hand" in run.judges.absent["clip"]
     with pytest.raises(DuoError, match="not at hand"):
         names(session(tmp_path, concept=concept, evaluate={"judges": ["clip", "mini-judge"]}))
+    # The next one heads the tables then, and no guard may work towards it.
+    with pytest.raises(DuoError, match="works towards the detector that measures"):
+        run.check_system(run.system("pno"))
 
 
 def test_two_detectors_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class System:
     def works_towards(self, contract: str) -> str | None:
         """The guard that works towards a contract's detector, whose word on the system says nothing then; or None."""
         for guard in self.guards:
-            is_goal = GUARDS.get(guard.name).asks == "a detector that does not measure"
+            is_goal = GUARDS.get(guard.name).asks == "a detector that heads no table"
             if is_goal and guard.detector.partition("[")[0] == contract.partition("[")[0]:
                 return guard.name
         return None

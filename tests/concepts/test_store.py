@@ -99,7 +99,7 @@ def test_unbalanced_braces(tmp_path: Path) -> None:
     [
         ({"neighbours": {"wand": []}}, "neighbours.wand"),
         ({"fill": {"colour": []}}, "fill.colour"),
-        ({"judges": [{"name": "a", "labels": []}, {"name": "a", "labels": ["x"]}]}, "a is there twice"),
+        ({"judges": [{"name": "a", "labels": []}, {"name": "a", "labels": ["x"]}]}, "names a detector twice"),
         ({"fill": {"place": {"meadow": []}}}, "fill.place"),
         ({"fill": {"subject": ["man"]}}, "fill.subject is not the mini world's"),
         ({"neighbours": {"direct": [{"templates": ["a {colour} king"]}]}}, "two prompt sets of one name"),

@@ -115,7 +115,7 @@ def test_a_detector_that_measures_is_refused_before_anything_runs(tmp_path: Path
     run = duo.open_run(tmp_path / "run", settings=other | apart)
     with pytest.raises(DuoError, match="works towards"):
         run.check_system(run.system("pno"))
-    assert Pno.asks == "a detector that does not measure"
+    assert Pno.asks == "a detector that heads no table"
 
 
 @pytest.mark.slow

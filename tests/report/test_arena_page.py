@@ -63,9 +63,7 @@ def test_the_page_has_a_row_a_system_and_escapes_names(twenty: list[Standing], t
     page = write_arena(tmp_path, "<sword>", twenty, JUDGES, "a machine")
     text = page.read_text()
     Page(text)
-    assert (
-        text.count('<tr><th scope="row"><a href="#system-') == text.count('<details class="system" id="system-') == 20
-    )
+    assert text.count('<tr><th scope="row"><a href="#system-') == text.count('<table class="facts" id="system-') == 20
     assert text.count("<svg") == len(PLACES)
     assert "<guard>" not in text
     assert "<sword>" not in text
@@ -176,3 +174,16 @@ def test_the_parts_of_a_system_are_told_with_their_settings_and_what_a_search_se
 )
 def test_runs_of_numbers_are_told_as_one(numbers: list[int], words: str) -> None:
     assert number_words(numbers) == words
+
+
+def test_a_defence_of_broken_pictures_is_marked(tmp_path: Path) -> None:
+    whole, cracked = (
+        Standing(name, "eraser", "prompts", "generator", Cost(), [
+            share("dsr", name, "direct", 1.0, JUDGES[0]), share("broken", name, "direct", broken, JUDGES[0]),
+        ])
+        for name, broken in (("uce", 0.08), ("dcpo", 0.5))
+    )  # fmt: skip
+    said = [Page(write_arena(tmp_path, "sword", [one], JUDGES, "a machine").read_text()) for one in (whole, cracked)]
+    assert ["100†" in page.text for page in said] == [False, True]
+    assert ["† marks" in page.text for page in said] == [False, True]
+    assert "Each is of 50 images." in said[0].text

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from duo_unlearn.erasers.robust.settings import RobustSettings
+from duo_unlearn.erasers.uce import UceSettings
 from duo_unlearn.settings.resolve import describe, resolve_settings
 from duo_unlearn.settings.tree import write_settings
 
@@ -19,6 +20,8 @@ def test_the_robust_recipe_is_robust_duo_on_a_floor(tmp_path: Path, concept: str
     options = RobustSettings.model_validate(settings.erasers["robust-duo"])
     assert (options.beta, options.pairing) == (20, "unpaired")
     assert settings.pairs.guidance == 5.0  # what is recommended for the rest stays
+    # The floor is UCE as published, whatever is recommended for UCE alone.
+    assert UceSettings.model_validate(settings.erasers["uce"]) == UceSettings()
     assert "robust DUO" in describe(settings).splitlines()[0]
     mine = resolve_settings({**given, "floor": None, "erasers": {"robust-duo": {"beta": 7}}})
     assert mine.floor is None
@@ -36,6 +39,7 @@ def test_a_recipe_that_is_asked_for_anew_takes_the_place_of_the_runs(tmp_path: P
     back = resolve_settings({**given, "recipe": "recommended"})
     assert (back.eraser, back.floor) == ("duo", None)
     assert "robust-duo" not in back.erasers
+    assert back.erasers["uce"] == resolve_settings({"concept": "sword"}).erasers["uce"]
 
 
 def test_what_is_said_of_duos_objective_is_said_of_robust_duos(tmp_path: Path) -> None:

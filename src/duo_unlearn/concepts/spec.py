@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
 from ..errors import DuoError
 from ..storage.forms import Strict
@@ -114,14 +114,6 @@ class Concept(_Frozen):
     def erased(self) -> str:
         """What an edit of this concept erases, as its provenance says: "sword", or "sword + balloon"."""
         return " + ".join(self.joins or [self.name])
-
-    @field_validator("judges")
-    @classmethod
-    def _check_judges(cls, judges: list[DetectorSpec], info: ValidationInfo) -> list[DetectorSpec]:
-        names = [spec.name for spec in (*judges, info.data["detector"])] if "detector" in info.data else []
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{repeated[0]} is there twice; judges and the detector must differ")
-        return judges
 
     def detector_named(self, name: str | None) -> DetectorSpec:
         """The detector or judge of a name; None: the detector. One that the concept does not have is a DuoError."""

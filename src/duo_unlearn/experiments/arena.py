@@ -90,14 +90,16 @@ def arena(
 
 def _make_edits(session: Session, makers: Sequence[EditPlan]) -> None:
     """Make what is missing. What another process is at is left to it, and waited for at the end."""
+    left = list(makers)
     for wait in (False, True):
-        for one in makers:
+        for one in tuple(left):
             # The run's own edit is made as `duo train` makes it, so that it is one and the same.
             own = one == EditPlan(session.settings.edit, session.settings.eraser)
             floor = session.settings.floor if own else one.floor
             with session.run.claim(f"edit.{floor or one.name}", wait=wait) as mine:
                 if mine:
                     make_edit(session, None if own else one)
+                    left.remove(one)
 
 
 def _makers(entrants: Sequence[str], systems: Sequence[str]) -> list[EditPlan]:

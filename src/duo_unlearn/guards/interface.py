@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Branch = Literal["prompt", "negative"]
 """A side of guidance that one guard of a system may replace."""
-Asks = Literal["any detector", "a detector that does not measure"]
+Asks = Literal["any detector", "a detector that heads no table"]
 Seen = Literal["whole", "part", "nothing"]
 """How much of a guard is in what a search differentiates that is aware of guards."""
 

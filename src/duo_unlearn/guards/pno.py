@@ -36,8 +36,8 @@ class PnoSettings(Strict):
 
     detector: str | None = Field(
         None,
-        description="None: the run's; or another of the concept file, or with labels any. It must not be among "
-        "evaluate.judges.",
+        description="None: the run's; or another of the concept file, or with labels any. It must not be the judge "
+        "that heads the tables, and gives no number of this guard.",
     )
     labels: list[str] | None = Field(None, description="What it looks for; None: as the concept file says.")
     threshold: float | None = Field(None, description="None: as the concept file says, or the detector's own.")
@@ -55,7 +55,7 @@ class Pno:
     level: Level = "output"
     cost = "nothing where the image passes; else up to 10 more images and 5 gradients through a whole sampling"
     replaces: Branch | None = "prompt"
-    asks: Asks | None = "a detector that does not measure"
+    asks: Asks | None = "a detector that heads no table"
     seen: Seen = "nothing"
 
     def why_not(self, _kind: Family) -> str | None:

@@ -17,6 +17,8 @@ from .tables import unseen_words
 from .words import attack_order, set_name, set_order
 
 TEMPLATE: Final = "arena.html.j2"
+CRACKED: Final = 0.1
+"""The share of broken pictures above which a DSR is marked."""
 
 
 class Cost(NamedTuple):
@@ -113,11 +115,15 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     head = {"version": 1, "concept": concept, "judges": list(judges), "machine": machine}
     write_json(folder / "arena.json", {**head, "systems": [standing.as_json() for standing in standings]})
     places, kept = columns(standings), [preservation(s, judges) for s in standings]
+    rows = [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)]
+    cells = [cell for row in rows for cell in row["cells"] if cell["dsr"]]
     panels = panels_of(standings, places, judges)
     drawn = figures(panels)
     values = {
         **head, "figure": {**drawn._asdict(), "panels": [Markup(svg) for svg in drawn.panels]} if panels else None,
-        "columns": places, "rows": [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)],
+        "columns": places, "rows": rows, "cracked": any(cell["cracked"] for cell in cells),
+        "fewest": min((cell["dsr"].n for cell in cells), default=0),
+        "most": max((cell["dsr"].n for cell in cells), default=0),
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
         "controls": any(control_of(s, column, judges) for s in standings for column in places),
     }  # fmt: skip
@@ -138,9 +144,10 @@ def _row(
         broken = of_column(standing, column, "broken", judges[0])
         seeds = by_seed(dsr, standing.runs) if dsr is not None else []
         control = control_of(standing, column, judges)
-        cells.append(
-            {"title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control}
-        )
+        cells.append({
+            "title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control,
+            "cracked": broken is not None and broken.value > CRACKED,
+        })  # fmt: skip
     return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
 
 

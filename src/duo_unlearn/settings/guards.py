@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,10 +46,22 @@ def check_asked(
     if asks is None:
         return
     spec = guard_detector(concept, settings, options.get("detector"), options.get("labels"), options.get("threshold"))
-    measuring = [judge.name for judge in concept.scorers(settings.evaluate.judges, settings.detector)]
-    if asks == "a detector that does not measure" and spec.name == measuring[0]:
-        others = ", ".join(name for name in measuring[1:] if name != spec.name) or "another detector"
+    if asks == "a detector that heads no table" and spec.name == (heads := _heads(concept, settings, family))[0]:
+        others = ", ".join(heads[1:]) or "another detector"
         hint = f"--set evaluate.judges=[{others}], or --set guards.{guard}.detector=ANOTHER"
         raise DuoError(f"the guard {guard} works towards the detector that measures", got=spec.name, hint=hint)
     if family is not None:
         check_detector(spec.name, family, tuple(spec.labels), spec.threshold)
+
+
+def _heads(concept: Concept, settings: Settings, family: str | None) -> list[str]:
+    """The judges that score, the one that heads the tables first. Of those that nobody named, some cannot be had."""
+    judges = concept.scorers(settings.evaluate.judges, settings.detector)
+    if family is None or settings.evaluate.judges is not None:
+        return [judge.name for judge in judges]
+    there = []
+    for judge in judges:
+        with contextlib.suppress(DuoError):
+            check_detector(judge.name, family, tuple(judge.labels), judge.threshold)
+            there.append(judge.name)
+    return there or [judge.name for judge in judges]

@@ -50,7 +50,8 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
 
 def _without_recipe(run: Mapping[str, Any]) -> dict[str, Any]:
     """A run's settings without what its recipe chose: another one is asked for now."""
-    erasers = {name: options for name, options in run.get("erasers", {}).items() if name != "robust-duo"}
+    chosen = ("robust-duo", run.get("floor"))
+    erasers = {name: options for name, options in run.get("erasers", {}).items() if name not in chosen}
     kept = {key: value for key, value in run.items() if key not in ("eraser", "floor", "recipe")}
     return {**kept, "erasers": erasers}
 
