@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import duo_unlearn as duo
 from duo_unlearn.cli.workers import count_of, share, supervise, without_workers
 from duo_unlearn.errors import DuoError, Interrupted
 
-from .test_processes import EVALUATE, pictures, with_adapter, words
+from .test_processes import COMMAND, EVALUATE, TRAIN, pictures, with_adapter, with_pairs, words
 
 
 def nothing() -> None:
@@ -115,6 +117,22 @@ def test_two_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     one, two = with_adapter(tmp_path / "one"), with_adapter(tmp_path / "two")
     duo.evaluate(duo.open_run(one.folder, settings=EVALUATE, quiet=True))
-    share("2", two.folder, words("evaluate", two.folder, EVALUATE))
+    share("2", [two.folder], words("evaluate", two.folder, EVALUATE))
     assert pictures(two) == pictures(one)
     assert two.results.read_bytes() == one.results.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_workers_share_an_arena(tmp_path: Path) -> None:
+    run = with_pairs(tmp_path)
+    settings = {**EVALUATE, **TRAIN, "train.max_train_steps": 1, "evaluate.inversion_prompts": 0}
+    told = words("train", run.folder, settings)
+    assert subprocess.run([sys.executable, "-c", COMMAND, *told], check=False).returncode == 0
+    command = ["arena", str(run.folder), "--system", "duo", "--system", "soft", "--entrant", "soft=duo,beta=9"]
+    command += ["--attack", "edit-removal", "--count", "2", "--workers", "2"]
+    done = subprocess.run([sys.executable, "-c", COMMAND, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stderr
+    systems = json.loads((run.folder / "arena" / "arena.json").read_text())["systems"]
+    assert [one["system"] for one in systems] == ["original", "duo", "soft"]
+    assert {"train", "train soft"} <= set(run.read_record()["stages"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,9 @@ import typer
 
 from ..errors import DuoError
 from .arena import checked_preset
-from .options import RunFolder, say
+from .options import RunFolder, Workers, say
 from .tables import comparison_tables, interference_table
+from .workers import share
 
 if TYPE_CHECKING:
     from ..report.frontier import Kind
@@ -46,6 +48,7 @@ def arena(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page's folder; RUN/arena if not given.")
     ] = None,
+    workers: Workers = None,
 ) -> None:
     """Erase by every named way, attack all alike, and write one table and one figure.
 
@@ -55,6 +58,8 @@ def arena(
     duo arena runs/sword --system duo --system uce --system esd-x --system duo+negative-prompt --count 20
 
     duo arena runs/seed0 runs/seed1 --entrant uce-all=uce,wordings=all --system uce-all --attack p4d --preset paper
+
+    duo arena runs/sword --workers auto
 
     duo arena runs/sword --count 0
     """
@@ -69,6 +74,7 @@ def arena(
     plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
     plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
     sessions = [reopen_run(run) for run in runs]
+    share(workers, runs, sys.argv[1:])
     run_arena(
         sessions,
         system or ERASERS.names(),

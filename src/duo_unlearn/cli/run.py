@@ -119,7 +119,7 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
 
     run = opened(values, config)
     taken = [take_step(run, step_number(more["step"]), say)] if more["step"] is not None else []
-    share(more["workers"], run.run.folder, sys.argv[1:])
+    share(more["workers"], [run.run.folder], sys.argv[1:])
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
     names = [*(names or []), *taken] or None
     estimates_table(evaluate(run, names, say).estimates)

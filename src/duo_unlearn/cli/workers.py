@@ -6,6 +6,7 @@ again. What the command itself refuses stops all of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -38,10 +39,10 @@ def count_of(text: str, gpus: Callable[[], int]) -> int:
     return int(text)
 
 
-def share(workers: str | None, folder: Path, arguments: Sequence[str]) -> None:
+def share(workers: str | None, folders: Sequence[Path], arguments: Sequence[str]) -> None:
     """Run a command by several processes until all of it is done; None: do nothing. What follows finds it done.
 
-    folder: the run's. arguments: the command's words, as given.
+    folders: of the runs; logs are in the first one. arguments: the command's words, as given.
     """
     if workers is None:
         return
@@ -50,7 +51,8 @@ def share(workers: str | None, folder: Path, arguments: Sequence[str]) -> None:
     command = [sys.executable, "-c", COMMAND, *without_workers(arguments)]
     environments = [_environment(i, count, gpus) for i in range(count)]
     with progress(f"{count} workers, percent", 100) as report:
-        supervise(command, environments, folder / "cache" / "workers", _Looker(Run(folder), report).look)
+        looker = _Looker([Run(folder) for folder in folders], report)
+        supervise(command, environments, folders[0] / "cache" / "workers", looker.look)
 
 
 def without_workers(arguments: Sequence[str]) -> list[str]:
@@ -158,20 +160,20 @@ def _gpus() -> int:
 
 
 class _Looker:
-    """Tells how far a run is: images made of images asked for, of all that was missing at the start."""
+    """Tells how far runs are: images made of images asked for, of all that was missing at the start."""
 
-    def __init__(self, run: Run, report: Callable[..., None]) -> None:
-        self.run, self.report = run, report
+    def __init__(self, runs: Sequence[Run], report: Callable[..., None]) -> None:
+        self.runs, self.report = runs, report
         self.first: int | None = None
 
     def look(self) -> None:
         from ..report.status import read_status
 
-        try:
-            status = read_status(self.run)
-        except DuoError:
-            return  # the folder is being begun
-        asked = [work for work in (*status.stages, *status.attacks) if work.unit == "images" and work.of]
+        asked = []
+        for run in self.runs:
+            with contextlib.suppress(DuoError):  # the folder is being begun
+                status = read_status(run)
+                asked += [work for work in (*status.stages, *status.attacks) if work.unit == "images" and work.of]
         done, of = sum(work.done for work in asked), sum(work.of or 0 for work in asked)
         if of:
             self.first = done if self.first is None else self.first
