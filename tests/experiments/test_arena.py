@@ -59,7 +59,8 @@ def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Pat
     assert (parts["duo"][0]["settings"]["beta"], parts["soft"][0]["settings"]["beta"]) == (20, 5000)
     edit, guard = parts["duo+negative-prompt"]
     assert edit == parts["duo"][0]
-    assert (guard["kind"], guard["settings"], guard["seen"]) == ("guard", {"text": None}, "whole")
+    assert (guard["kind"], guard["seen"]) == ("guard", "whole")
+    assert guard["settings"] == {"text": "a figure holding a sword"}  # as the concept file recommends
     attacked = {e["attack"] for e in rows["soft"]["estimates"]}
     assert "edit-removal" in attacked
 
