@@ -89,9 +89,8 @@ def main() -> None:
 def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any) -> None:
     """Make, measure and attack the systems of one run, an attack at a time, each with a page of its own so far."""
     folder = runs / f"{concept}-{seed}"
-    usual, worded = [
-        [n for n in systems if n not in FEW and n.endswith(ALL) == is_worded] for is_worded in (False, True)
-    ]
+    worded = [name for name in systems if name.endswith(ALL)]
+    usual = [name for name in systems if name not in (*FEW, *worded)]
     if usual:
         run = open_run(folder, concept, seed, COUNT)
         output = page_of(folder, usual)

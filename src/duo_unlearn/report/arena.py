@@ -117,7 +117,7 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     places, kept = columns(standings), [preservation(s, judges) for s in standings]
     rows = [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)]
     cells = [cell for row in rows for cell in row["cells"] if cell["dsr"]]
-    panels = panels_of(standings, places, judges)
+    panels = _panels(standings, places, kept, judges)
     drawn = figures(panels)
     values = {
         **head, "figure": {**drawn._asdict(), "panels": [Markup(svg) for svg in drawn.panels]} if panels else None,
@@ -151,9 +151,11 @@ def _row(
     return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
 
 
-def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> list[Panel]:
+def _panels(
+    standings: Sequence[Standing], places: Sequence[Column], kept: Sequence[Share | None], judges: Sequence[str]
+) -> list[Panel]:
     """A panel a column: each system's preservation and DSR. Without what must stay there is nothing to draw."""
-    panels, kept = [], [preservation(standing, judges) for standing in standings]
+    panels = []
     for column in places:
         marks = []
         for i, s in enumerate(standings):
