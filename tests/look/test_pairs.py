@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
 import subprocess
@@ -142,8 +141,7 @@ def test_a_run_that_another_process_holds_is_read_only(small: Run) -> None:
 def test_a_lock_that_only_the_drop_meets_is_told(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     client, before = opened(small), manifest(small)
     monkeypatch.setattr("duo_unlearn.look.records.holders", lambda _run: None)  # as where the system does not tell
-    with (small.folder / ".lock").open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with small.lock():
         answer = client.post("/pairs/0001/drop", data={"reason": "x"})
     assert answer.status_code == 400
     assert "is in use by another run" in answer.text

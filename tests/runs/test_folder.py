@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.locks.choice import VARIABLE, Form
 
 HOLD = """
 import sys
@@ -21,6 +23,12 @@ with Run(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True, params=get_args(Form))
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it holds with either form of locks."""
+    monkeypatch.setenv(VARIABLE, request.param)
 
 
 @pytest.fixture

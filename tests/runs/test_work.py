@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
+
+import pytest
 
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.locks.choice import VARIABLE, Form
 from duo_unlearn.runs.work import finish
+
+CLAIM = """
+import sys
+from pathlib import Path
+from duo_unlearn.runs.folder import Run
+run = Run(Path(sys.argv[1]))
+with run.lock(shared=True), run.claim("b"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True, params=get_args(Form))
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it holds with either form of locks."""
+    monkeypatch.setenv(VARIABLE, request.param)
 
 
 class Letters:
@@ -67,3 +89,23 @@ def test_a_part_that_another_has_claimed_is_waited_for(run: Run) -> None:
     assert waited
     assert (work.folder / "b").read_text() == "by the other"
     assert (work.folder / "a").read_text() == (work.folder / "c").read_text() == "1"
+
+
+def test_what_a_killed_process_had_claimed_is_made_by_another(run: Run) -> None:
+    work, waited = Letters(run.folder / "a", "abc"), []
+    command = [sys.executable, "-c", CLAIM, str(run.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+
+        def sleep(_seconds: float) -> None:
+            waited.append(work.is_done("b"))
+            other.kill()
+            other.wait()
+
+        with run.lock(shared=True):
+            assert finish([work], run.claim, sleep=sleep)
+    assert waited == [False]
+    assert work.is_done("b")
+    with run.lock():
+        pass

@@ -28,14 +28,17 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     """What of a run is done, what is missing under its settings, which process works on it, and the time left.
 
     Nothing is loaded or changed, so it may be asked while the run goes on. Processes are told on Linux, those of this
-    machine.
+    machine; where locks are owner files, those of every machine, with 15 seconds to see whether they live.
 
     duo status runs/sword
 
     duo status runs/sword --json
     """
     from ..pipeline import status as read
+    from ..runs.folder import Run
+    from ..runs.holders import watch_others
 
+    watch_others(Run(run))
     found = read(run)
     print(json.dumps(found.as_json(), indent=1, ensure_ascii=False) if as_json else _text(found))
 
@@ -51,7 +54,7 @@ def _text(found: Status) -> str:
         lines.append("which processes work on it is not told on this system")
     lines += [_process(holder) for holder in found.processes or []]
     if found.processes == []:
-        lines.append("no process of this machine works on it")
+        lines.append("no process is known to work on it")
     if found.seconds_left is not None:
         lines.append(f"left: about {clock(found.seconds_left)} by one process, as far as it is known")
     if found.next is not None:
@@ -73,4 +76,5 @@ def _process(holder: Holder) -> str:
     claims = [claim.name for claim in holder.claims]
     at = f", at {', '.join(claims[:MOST])}{' …' if len(claims) > MOST else ''}" if claims else ""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
-    return f"process {holder.pid} since {since}{at}: {holder.command}"
+    dead = " (no sign of life: others take its work over)" if holder.lives is False else ""
+    return f"{holder} since {since}{at}{dead}: {holder.command}"

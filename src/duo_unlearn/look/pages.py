@@ -64,7 +64,7 @@ class Pages:
         """Fail while another process holds the run."""
         if (holder := self.records.holder()) is not None:
             hint = "wait until it has ended; everything may be looked at meanwhile"
-            got = f"process {holder.pid}: {holder.command}"[:160]
+            got = f"{holder}: {holder.command}"[:160]
             raise ReadOnly("another process works on this run, so nothing is changed", got=got, hint=hint)
 
 

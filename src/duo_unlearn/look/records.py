@@ -174,13 +174,13 @@ class Records:
         }
 
     def _mark_stand(self) -> Hashable:
-        run, at_work = self.run, [(one.pid, one.claims) for one in holders(self.run) or []]
+        run, at_work = self.run, [(str(one), one.claims) for one in holders(self.run) or []]
         files = (run.pairs / MANIFEST, run.pairs / PARTIAL, run.settings, run.record, run.report, run.edits)
         training = sorted(run.folder.glob("train/*/metrics.jsonl"))
         return self._mark_attempts(), self._mark_verdicts(), mark_of(*files, *training), str(at_work)
 
     def holder(self) -> Holder | None:
-        """Another process that holds the run now, or None. Linux alone tells it."""
+        """Another process that holds the run now, or None. Of locks by flock, Linux alone tells it."""
         asked, known = self._held
         if time.monotonic() - asked > PATIENCE:
             known = next((one for one in holders(self.run) or [] if _holds(one)), None)
@@ -189,8 +189,8 @@ class Records:
 
 
 def _holds(holder: Holder) -> bool:
-    """Whether a process may change the run: another one than this, that does more than add a label."""
-    if holder.pid == os.getpid():
+    """Whether a process may change the run: another one than this, that lives and does more than add a label."""
+    if (holder.pid == os.getpid() and holder.host is None) or holder.lives is False:
         return False
     return holder.alone or not holder.claims or any(claim.name != "labels" for claim in holder.claims)
 

@@ -42,7 +42,8 @@ class Work(NamedTuple):
 class Status(NamedTuple):
     """A run as it stands. stages: pairs, train, evaluate, judge, report, in order. attacks: those that were asked for.
 
-    processes: None where the system does not tell. next: the command that goes on; None: all is done, or at work.
+    processes: dead ones also; None where the system does not tell. next: the command that goes on; None: all is done,
+    or at work.
     """
 
     run: str
@@ -90,13 +91,14 @@ def read_status(run: Run) -> Status:
         raise DuoError(f"{run.folder} is no run folder", got=got, hint=f"duo erase -o {run.folder}")
     raw = read_settings(run.settings) if run.settings.exists() else {}
     found = holders(run)
+    at_work = [holder for holder in found or [] if holder.lives is not False]
     settings = merge(Settings().model_dump(mode="json"), raw)
-    folder = _Folder(run, settings, object_or_empty(run.record), read_asked(run), found or [])
+    folder = _Folder(run, settings, object_or_empty(run.record), read_asked(run), at_work)
     evaluated, attacks = _evaluated(folder)
     stages = [_pairs(folder), _train(folder), evaluated, _judged(folder), _report(folder)]
     stages = _running(stages, folder.processes)
     name = {key: raw.get(key, folder.record.get(key)) for key in ("concept", "model", "seed")}
-    then = None if found else _then(folder, stages, attacks)
+    then = None if at_work else _then(folder, stages, attacks)
     return Status(str(run.folder), name["concept"], name["model"], name["seed"], stages, attacks, found, then)
 
 

@@ -18,14 +18,14 @@ RUN/
   labels.jsonl             what people say of attempts' pictures
   results.json             estimates, made from attempts, verdicts and labels
   sweep/                   a run folder a β or strength; KIND.json, KIND.svg
+  .locks/                  form.json: the form of locks; in that of files also: lock/, claims/NAME/, processes/
+  .lock, .claims/NAME      locks in the form of flock
   report.html              one self-contained page; report.json: its data; report-no-images.html: to share
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +33,10 @@ from typing import Any, Final
 
 from ..errors import DuoError
 from ..storage.files import digest, read_object, set_aside, write_json
+from .locks.choice import Form, choose
+from .locks.flock import FlockLocks
+from .locks.interface import Locks
+from .locks.owner_locks import OwnerLocks
 from .machine import is_first_process
 
 OLD_FORM: Final = ("evaluation", "attacks", "attacks.json", "adapter")
@@ -44,6 +48,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._form: Form | None = None
         self.settings = folder / "settings.yaml"
         self.record = folder / "run.json"
         self.pairs = folder / "pairs"
@@ -58,6 +63,7 @@ class Run:
         self.labels = folder / "labels.jsonl"
         self.results = folder / "results.json"
         self.sweep = folder / "sweep"
+        self.locks = folder / ".locks"
         self.report = folder / "report.html"
         self.report_data = folder / "report.json"
         self.report_to_share = folder / "report-no-images.html"
@@ -120,21 +126,12 @@ class Run:
 
         Gives False when another process has it; wait: until it lets go. A process that dies lets go of all.
         """
-        folder = self.folder / ".claims"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = (folder / name).open("a")
-        except OSError as error:
-            raise DuoError(f"cannot write in {folder}", got=error.strerror or str(error)) from error
-        with handle:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            with contextlib.suppress(OSError):
-                os.utime(handle.fileno())  # since when it is held, for `duo status`
-            yield True
+                mine = stack.enter_context(self._locks().hold(f"claims/{name}", wait=wait))
+            except OSError as error:
+                raise DuoError(f"cannot write in {self.folder}", got=error.strerror or str(error)) from error
+            yield mine
 
     @contextlib.contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
@@ -146,21 +143,21 @@ class Run:
         if not (shared or is_first_process()):
             yield
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = (self.folder / ".lock").open("a+")
-        except OSError as error:
-            raise DuoError(f"cannot use {self.folder} as output folder", got=error.strerror or str(error)) from error
-        with handle:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except OSError:
-                handle.seek(0)
-                owner = handle.read().strip() or "another process"
+                locks = self._locks()
+                mine = stack.enter_context(locks.hold("lock", shared=shared, sure=True))
+            except OSError as error:
+                got = error.strerror or str(error)
+                raise DuoError(f"cannot use {self.folder} as output folder", got=got) from error
+            if not mine:
                 hint = "wait for it, stop it, or choose another --output"
-                raise DuoError(f"{self.folder} is in use by another run", got=owner, hint=hint) from None
-            with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without a name
-                handle.truncate(0)
-                handle.write(f"process {os.getpid()}")
-                handle.flush()
+                raise DuoError(f"{self.folder} is in use by another run", got=locks.owner("lock"), hint=hint)
             yield
+
+    def _locks(self) -> Locks:
+        """Its locks, of the form that all processes of this folder use. OSError: the folder cannot be written."""
+        if self._form is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._form = choose(self.locks)
+        return FlockLocks(self.folder) if self._form == "flock" else OwnerLocks(self.locks)
