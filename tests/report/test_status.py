@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from duo_unlearn.cli.status import _process
 from duo_unlearn.errors import DuoError
 from duo_unlearn.pairs.manifest import PARTIAL, KindTries, save_manifest
 from duo_unlearn.records import Attempt
 from duo_unlearn.report.status import Status, Work, read_status
 from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.runs.holders import holders
+from duo_unlearn.runs.holders import holders, watch_others
+from duo_unlearn.runs.locks.choice import VARIABLE, Form
+from duo_unlearn.runs.locks.owner_locks import OwnerLocks
+from duo_unlearn.runs.locks.watch import SIGN, Watch
 from duo_unlearn.settings.tree import resolve, write_settings
 from duo_unlearn.storage.files import write_json
 from duo_unlearn.system import EditFile, System
 
+from ..runs.other_machines import Clock, heart_on
 from ..small_concept import ASKING, NEAR, small_concept
 from .make_run import add_curves, write_attempts, write_judgements
 
@@ -54,6 +60,12 @@ def set_up(run: Run, tmp_path: Path) -> Run:
     given = {"concept": small_concept(tmp_path), "output": str(run.folder), "evaluate": counts}
     write_settings(run.settings, resolve(given, {"train": {"max_train_steps": 500, "train_batch_size": 4}}))
     return run
+
+
+@pytest.fixture(params=get_args(Form))
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds with either form of locks."""
+    monkeypatch.setenv(VARIABLE, request.param)
 
 
 def hold(run: Run, how: str, claim: str) -> subprocess.Popen[str]:
@@ -182,6 +194,7 @@ def test_pictures_are_judged_and_a_report_may_be_older_than_the_results(set_up: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are told on Linux")
+@pytest.mark.usefixtures("form")
 def test_a_run_that_another_process_has_alone_is_told_and_not_disturbed(set_up: Run) -> None:
     with hold(set_up, "alone", "record") as process:
         status = read_status(set_up)
@@ -191,12 +204,14 @@ def test_a_run_that_another_process_has_alone_is_told_and_not_disturbed(set_up: 
     assert (holder.pid, holder.alone) == (process.pid, True)
     assert "-c" in holder.command
     assert abs(holder.since - time.time()) < 60
+    assert (holder.host, holder.lives) == (None, True)
     assert stage(status, "pairs").state == "running"
     assert status.next is None
-    assert holders(set_up) == []
+    assert [one.pid for one in holders(set_up) or [] if one.lives is not False] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are told on Linux")
+@pytest.mark.usefixtures("form")
 def test_what_a_process_works_on_is_told_by_its_claims(set_up: Run, joined: subprocess.Popen[str]) -> None:
     sha256 = make_edit(set_up)
     ask(set_up, Group("duo", "direct", "p4d", "quick"), 8, there=0, sha256=sha256)
@@ -230,3 +245,30 @@ def test_the_command_in_words(set_up: Run, capsys: pytest.CaptureFixture[str]) -
     assert lines[0].endswith("sword.yaml on mini, seed 0")
     assert lines[2].split() == ["train", "begun", "450", "of", "500", "steps,", "0:10", "left"]
     assert lines[-1] == f"next: duo erase -o {set_up.folder}"
+
+
+def test_processes_of_other_machines_are_told_and_those_without_a_sign_of_life_marked(
+    set_up: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "files")
+    set_up.update_record(seed=0)
+    clock = Clock()
+    watch, hearts = Watch(clock), [heart_on("node1", clock), heart_on("node2", clock)]
+    ends = contextlib.ExitStack()
+    for heart in hearts:
+        claim = f"claims/duo.direct.p4d.quick.{heart.process.host}"
+        assert ends.enter_context(OwnerLocks(set_up.locks, heart=heart).hold(claim))
+    assert [one.lives for one in holders(set_up, watch) or []] == [None, None]
+    clock.beating.append(hearts[0])
+    watch_others(set_up, clock.sleep, watch)
+    assert clock.now <= SIGN + 1
+    found = {one.host: one for one in holders(set_up, watch) or []}
+    assert {host: one.lives for host, one in found.items()} == {"node1": True, "node2": False}
+    assert json.loads(json.dumps(found["node2"].as_json()))["host"] == "node2"
+
+    alive, dead = (_process(found[host]) for host in ("node1", "node2"))
+    assert alive.startswith("process 71 on node1 since ")
+    assert alive.endswith(", at duo.direct.p4d.quick.node1: duo attack runs/sword")
+    assert dead.endswith("node2 (no sign of life: others take its work over): duo attack runs/sword")
+    ends.close()
+    assert holders(set_up, watch) == []

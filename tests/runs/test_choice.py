@@ -163,7 +163,8 @@ def test_a_disk_without_room_is_told_in_words(tmp_path: Path) -> None:
     assert "cannot write in" in second
 
 
-def test_the_package_needs_no_fcntl(tmp_path: Path) -> None:
+def test_the_package_needs_no_fcntl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_FCNTL, str(tmp_path)], capture_output=True, text=True, check=False
     )

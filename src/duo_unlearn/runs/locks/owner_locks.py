@@ -19,8 +19,9 @@ in one folder, as making a file has NFS's clients read it again. A shared asker 
 asks alone and sees shared files waits for askers to decide, and withdraws where one is held. So the shared one that
 looked before the number was there has it, else the one alone, and never both or none.
 
-A process that stands still for a minute on another machine may be taken over while it lives. That costs time and not
-data: what is divided by claims is written whole and replaced at once. Its owner is told.
+A process that stands still for a minute on another machine may be taken over while it lives, and is told. That costs
+time and not results: parts are written whole and replaced at once. At worst run.json lacks an entry, or a line of
+metrics.jsonl stands twice.
 """
 
 from __future__ import annotations
