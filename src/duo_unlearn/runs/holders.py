@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from .folder import Run
 from .locks.choice import read_choice
-from .locks.heart import PROCESSES, heart
+from .locks.heart import PROCESSES, own_heart
 from .locks.owner_file import read_member
 from .locks.process import PROC, read_process
 from .locks.watch import Stand, Watch
@@ -64,7 +64,7 @@ def holders(run: Run, watch: Watch | None = None) -> list[Holder] | None:
     """
     choice = read_choice(run.locks)
     if choice is not None and choice.form == "files":
-        return sorted(_members(run, watch or heart().watch), key=lambda one: one.since)
+        return sorted(_members(run, watch or own_heart().watch), key=lambda one: one.since)
     if not (PROC / "self" / "fdinfo").is_dir():
         return None
     root = os.path.realpath(run.folder)

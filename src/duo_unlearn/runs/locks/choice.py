@@ -34,7 +34,7 @@ LOCAL: Final[Mapping[str, tuple[str, ...]]] = {
     "gfs2": ("localflocks",),
     "afs": ("flock=local",),
     "beegfs": ALWAYS,  # unless tuneUseGlobalFileLocks is set, which the mount does not say
-    "cifs": ALWAYS,  # up to Linux 5.4, and with nobrl
+    "cifs": ALWAYS,  # not seen with every kernel, nor with nobrl
     "smb3": ALWAYS,
     "fuse.sshfs": ALWAYS,
     "fuse.rclone": ALWAYS,
@@ -43,8 +43,8 @@ LOCAL: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Types of file systems on which flock is not seen by other machines, by the mount's options.
 
-mount.lustre(8), nfs(5), gfs2(5), afs and beegfs of their sources, flock(2) for cifs. A file system of FUSE has the
-kernel's own locks unless it has better ones, and these have none.
+Sources: mount.lustre(8), flock(2), nfs(5); the code of gfs2, afs and beegfs. What is in doubt is here too, as owner
+files exclude everywhere: cifs, and file systems of FUSE, which have the kernel's own locks unless they make others.
 """
 
 
@@ -70,11 +70,7 @@ def choose(
     """
     folder, known, forced = root.parent, read_choice(root), _forced(environment, take)
     if forced is not None:
-        if known is not None and known.form != forced:
-            problem = f"{printable(folder)} has locks of another form, {known.form}"
-            hint = f"unset {VARIABLE}, or delete {printable(root)} when no process works on the run"
-            raise DuoError(problem, got=f"{VARIABLE}={forced}", hint=hint)
-        chosen = Choice(forced, f"{VARIABLE}={forced}")
+        chosen = known or Choice(forced, f"{VARIABLE}={forced}")
     elif known is not None and known.form == "files":
         chosen = known
     elif take is None:
@@ -85,7 +81,12 @@ def choose(
         chosen = known or _looked(folder, take)
     if (known is None or known.form != chosen.form) and _keep(root, chosen, known) and chosen.form == "files":
         _tell(folder, chosen)
-    return _kept(root, chosen).form
+    kept = read_choice(root) or chosen  # of two that choose at once, the choice of the first
+    if forced is not None and kept.form != forced:
+        hint = f"unset {VARIABLE}, or delete {printable(root)} when no process works on the run"
+        problem = f"{printable(folder)} has locks of another form, {kept.form}"
+        raise DuoError(problem, got=f"{VARIABLE}={forced}", hint=hint)
+    return kept.form
 
 
 def read_choice(root: Path) -> Choice | None:
@@ -98,11 +99,6 @@ def read_choice(root: Path) -> Choice | None:
     if content.get("form") not in get_args(Form):
         raise DuoError(f"{printable(path)} has an unknown form of locks", got=str(content.get("form"))[:80], hint=hint)
     return Choice(content["form"], str(content.get("found", "")))
-
-
-def _kept(root: Path, chosen: Choice) -> Choice:
-    """What all processes go by: of two that choose at once, the choice of the first."""
-    return read_choice(root) or chosen
 
 
 def _forced(environment: Mapping[str, str], take: Take | None) -> Form | None:

@@ -166,7 +166,7 @@ class Heart:
 _hearts: dict[int, Heart] = {}
 
 
-def heart() -> Heart:
+def own_heart() -> Heart:
     """The one of this process; a forked one has its own."""
     if os.getpid() not in _hearts:
         _hearts[os.getpid()] = Heart()

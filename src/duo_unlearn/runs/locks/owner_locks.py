@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .heart import Heart, Held, heart, heartbeat_of
+from .heart import Heart, Held, heartbeat_of, own_heart
 from .owner_file import OwnerFile, State, create_owner, names_in, read_owner, set_state
 from .watch import Stand
 
@@ -66,7 +66,7 @@ class OwnerLocks:
     """Locks of a folder by owner files. heart: of this process; sleep: how it waits."""
 
     def __init__(self, root: Path, *, heart: Heart | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.root, self.heart, self.sleep = root, heart or _heart(), sleep
+        self.root, self.heart, self.sleep = root, heart or own_heart(), sleep
 
     @contextlib.contextmanager
     def hold(self, name: str, *, shared: bool = False, wait: bool = False, sure: bool = False) -> Iterator[bool]:
@@ -187,10 +187,6 @@ class OwnerLocks:
 
     def _rival(self, owner: OwnerFile) -> _Rival:
         return _Rival(owner, self.heart.watch.stand(owner.process, heartbeat_of(self.root, owner)))
-
-
-def _heart() -> Heart:
-    return heart()
 
 
 def _first(seen: _Seen, *, shared: bool) -> _Rival | None:
