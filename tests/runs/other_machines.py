@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from duo_unlearn.runs.locks.heart import Heart
@@ -35,3 +36,15 @@ def heart_on(host: str, clock: Clock) -> Heart:
 def locks_on(host: str, root: Path, clock: Clock) -> OwnerLocks:
     """The locks of a folder as a process on another machine has them."""
     return OwnerLocks(root, heart=heart_on(host, clock), sleep=clock.sleep)
+
+
+def leave_dead(locks: OwnerLocks, name: str, *, shared: bool = False) -> contextlib.ExitStack:
+    """Hold a lock that nobody lets go of, unless the stack is closed."""
+    stack = contextlib.ExitStack()
+    assert stack.enter_context(locks.hold(name, shared=shared))
+    return stack
+
+
+def refused(locks: OwnerLocks, name: str = "a", *, shared: bool = False) -> bool:
+    with locks.hold(name, shared=shared) as mine:
+        return not mine

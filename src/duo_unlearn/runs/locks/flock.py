@@ -27,7 +27,7 @@ def take(handle: IO[Any], *, shared: bool = False, wait: bool = False) -> bool:
 
 
 class FlockLocks:
-    """Locks of a folder, each a hidden file: FOLDER/.lock, FOLDER/.claims/NAME. The file stays, with a name that may be old."""
+    """Locks of a folder, each a hidden file that stays: FOLDER/.lock, FOLDER/.claims/NAME."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
