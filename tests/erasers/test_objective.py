@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.erasers.duo.objective import Terms, duo_loss, prior_loss, sample_error
+from duo_unlearn.erasers.duo.objective import Reference, Terms, duo_loss, prior_loss, sample_error
 from duo_unlearn.families.noise import Diffusion
 from duo_unlearn.records import Pairing, Prediction, Sides
 
@@ -30,7 +30,7 @@ def by_hand(**options: Any) -> Terms:
     policy = torch.cat([one_row(0.5, 0), one_row(0, 0)])
     reference = torch.cat([one_row(0, 0), one_row(0, 1)])
     settings = {"beta": 2.0, "prior_weight": 10.0} | options
-    return duo_loss(policy, reference, target, one_row(1, 0), one_row(0, 0), **settings)
+    return duo_loss(policy, Reference.of(reference, target, one_row(0, 0)), target, one_row(1, 0), **settings)
 
 
 def test_worked_numbers() -> None:
@@ -46,7 +46,7 @@ def test_worked_numbers() -> None:
 
 def test_no_prior_rows_with_lambda_0() -> None:
     target, row = torch.cat([one_row(1, 0), one_row(0, 2)]), one_row(3, 1)
-    terms = duo_loss(target, target, target, row[:0], row[:0], beta=2.0, prior_weight=0.0)
+    terms = duo_loss(target, Reference.of(target, target, row[:0]), target, row[:0], beta=2.0, prior_weight=0.0)
     assert terms.loss.item() == pytest.approx(math.log(2))
 
 
@@ -101,10 +101,9 @@ def ours(case: Case, prediction: Prediction, **options: Any) -> Terms:
     )
     return duo_loss(
         torch.cat([out["policy_safe"], out["policy_unsafe"]]),
-        torch.cat([out["reference_safe"], out["reference_unsafe"]]),
+        Reference.of(torch.cat([out["reference_safe"], out["reference_unsafe"]]), target, out["reference_prior"]),
         target,
         out["policy_prior"],
-        out["reference_prior"],
         **{"beta": BETA, "prior_weight": LAMBDA} | options,
     )
 
@@ -184,7 +183,8 @@ def loss_of(net: LowRank, case: Case, rows: slice, **options: Any) -> Terms:
     t = torch.cat([case.t_safe[rows], case.t_safe[rows]])
     noisy, target = noise.add_noise(x, noise_twice, t), noise.target(x, noise_twice, t)
     settings = {"beta": BETA, "prior_weight": LAMBDA} | options
-    return duo_loss(net.policy(noisy), net.reference(noisy), target, net.policy(eps), net.reference(eps), **settings)
+    reference = Reference.of(net.reference(noisy), target, net.reference(eps))
+    return duo_loss(net.policy(noisy), reference, target, net.policy(eps), **settings)
 
 
 def test_an_adapter_of_zeros_gives_ln_2_no_prior_and_no_logit() -> None:
@@ -233,8 +233,9 @@ def test_the_reference_carries_no_gradient() -> None:
     policy = net.policy(torch.cat([case.safe, case.unsafe]))
     reference = frozen.reference(torch.cat([case.safe, case.unsafe]))
     target = torch.cat([case.eps, case.eps])
-    prior = (net.policy(case.eps), frozen.reference(case.eps))
-    duo_loss(policy, reference, target, *prior, beta=BETA, prior_weight=LAMBDA).loss.backward()  # type: ignore[no-untyped-call]
+    known = Reference.of(reference, target, frozen.reference(case.eps))
+    terms = duo_loss(policy, known, target, net.policy(case.eps), beta=BETA, prior_weight=LAMBDA)
+    terms.loss.backward()  # type: ignore[no-untyped-call]
     assert reference_weight.grad is None
     assert net.up.grad is not None
 

@@ -73,10 +73,10 @@ def test_the_arithmetic_by_hand() -> None:
         return torch.tensor([safe, unsafe]).sqrt().view(2, 1, 1, 1).expand(2, 4, 2, 2)
 
     policy, reference, target = rows(0.01, 0.04), rows(0.02, 0.02), torch.zeros(2, 4, 2, 2)
-    from duo_unlearn.erasers.duo.objective import duo_loss
+    from duo_unlearn.erasers.duo.objective import Reference, duo_loss
 
     none = torch.zeros(0, 4, 2, 2)
-    ours = duo_loss(policy, reference, target, none, none, beta=50, prior_weight=0).loss
+    ours = duo_loss(policy, Reference.of(reference, target, none), target, none, beta=50, prior_weight=0).loss
     theirs = published_loss(policy, reference, target, beta_dpo=100)
     # −log σ(½ · 100 · 0.03) = −log σ(1.5) = log(1 + e^−1.5)
     assert ours.item() == pytest.approx(0.201413, abs=1e-5)

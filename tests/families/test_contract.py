@@ -14,7 +14,7 @@ from PIL import Image
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.interface import edits_off
 from duo_unlearn.edits.lora import adapters_off, attach
-from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.erasers.duo.objective import Reference, Terms, duo_loss
 from duo_unlearn.families.interface import Model, SampleRequest, joined
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
@@ -69,7 +69,8 @@ def loss_of(model: Model, rows: int) -> Terms:
     policy = model.predict(inputs, times, conditioning)
     at = 2 * rows
     target = model.noise.target(latents, eps, t)
-    return duo_loss(policy[:at], reference[:at], target, policy[at:], reference[at:], beta=10, prior_weight=1e3)
+    known = Reference.of(reference[:at], target, reference[at:])
+    return duo_loss(policy[:at], known, target, policy[at:], beta=10, prior_weight=1e3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

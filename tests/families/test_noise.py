@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from duo_unlearn.erasers.duo.objective import duo_loss
+from duo_unlearn.erasers.duo.objective import Reference, duo_loss
 from duo_unlearn.families.noise import Diffusion, Flow, flow_sigmas
 from duo_unlearn.records import Prediction
 
@@ -116,7 +116,7 @@ def test_the_prior_is_at_sigma_one_on_the_raw_prediction(rows: int) -> None:
     assert torch.equal(flow.add_noise(x, eps, last), eps)
     assert flow.network_time(last).tolist() == [1000.0] * rows
     pairs = torch.zeros(2 * rows, 1, 2, 2)
-    terms = duo_loss(pairs, pairs, pairs, eps + 0.5, eps, beta=1, prior_weight=1)
+    terms = duo_loss(pairs, Reference.of(pairs, pairs, eps), pairs, eps + 0.5, beta=1, prior_weight=1)
     assert float(terms.prior) == pytest.approx(0.25)
 
 

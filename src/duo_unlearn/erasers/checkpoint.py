@@ -16,7 +16,7 @@ from ..errors import DuoError
 from ..families.interface import Model
 from ..records import Pair
 from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
-from .duo.settings import TrainSettings
+from .duo.settings import TrainSettings, deciding
 
 SHOWN = ("keep_checkpoints", "preview_steps")
 """Settings of how a training is watched, which an edit says nothing of."""
@@ -26,7 +26,7 @@ FREE = ("checkpointing_steps", "report_to", *SHOWN)
 
 def identity(settings: TrainSettings, pairs: Sequence[Pair], model: Model, seed: int) -> str:
     """What decides a training's course: settings, pairs, base model as loaded, seed. SHA-256, hexadecimal."""
-    content = settings.model_dump(mode="json", exclude=set(FREE))
+    content = {name: value for name, value in deciding(settings).items() if name not in FREE}
     if settings.lr_scheduler == "constant":
         content.pop("max_train_steps")  # a run at a constant rate can be made longer afterwards
     hashes = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]

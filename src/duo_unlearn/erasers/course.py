@@ -58,6 +58,7 @@ def erase_by(
         from ..edits.provenance import CHANGES, WEIGHTS, edit_hash, read_provenance
         from ..storage.files import digest
         from .descent import descend
+        from .duo.settings import deciding
 
         context = context._replace(provenance={**context.provenance, **facts(context)})
         folder, settings = context.run.edit(name), context.options.model_dump(mode="json")
@@ -66,7 +67,7 @@ def erase_by(
         known = {k: v for k, v in context.provenance.items() if k not in ("made_by", "model")}
         words = context.concept.model_dump(mode="json", include={"fill", "pairs", "attacks", "keep", "neighbours"})
         asked = left_out(context, keeps=keeps)
-        basis = [name, settings, seen, known, words, context.model.variant, context.seed]
+        basis = [name, deciding(context.options), seen, known, words, context.model.variant, context.seed]
         key = digest([*basis, asked] if asked else basis)
         there = any((folder / file).exists() for file in (WEIGHTS, CHANGES))
         if there and read_provenance(folder).get("key") == key:

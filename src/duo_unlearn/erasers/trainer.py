@@ -22,9 +22,10 @@ from ..records import Pair
 from ..runs.folder import Run
 from .books import Aside, Books
 from .checkpoint import identity, load_checkpoint, save_checkpoint
+from .duo.loss import DuoLoss, has_prior
 from .duo.objective import Terms
+from .duo.reference_bank import ReferenceBank
 from .duo.settings import TrainSettings
-from .duo.step import make_batch, terms_of
 from .latents import Cache
 from .schedule import rate_factor
 from .stopping import diverged, stop_flag
@@ -98,7 +99,8 @@ def train(
     if settings.report_to is not None:
         accelerator.init_trackers("duo", config=settings.model_dump(mode="json"))
     _not_beyond(start, settings.max_train_steps)
-    loop = _Loop(model, network, cache, accelerator, optimizer, settings, seed)
+    bank = ReferenceBank(model, cache, pairs, run, settings, seed=seed, name=name) if settings.reference_bank else None
+    loop = _Loop(DuoLoss(model, cache, settings, seed, bank), network, accelerator, optimizer)
     books = None
     if accelerator.is_main_process:
         state = functools.partial(
@@ -165,18 +167,9 @@ def is_sound(line: dict[str, float], overflows: int, *, scaled: bool) -> bool:
 class _Loop:
     """One optimizer step: forward and backward of each batch, clipping, update, and the line for metrics.jsonl."""
 
-    def __init__(
-        self,
-        model: Model,
-        network: Any,
-        cache: Cache,
-        accelerator: Any,
-        optimizer: Any,
-        settings: TrainSettings,
-        seed: int,
-    ) -> None:
-        self.model, self.network, self.cache, self.accelerator = model, network, cache, accelerator
-        self.optimizer, self.settings, self.seed = optimizer, settings, seed
+    def __init__(self, loss: DuoLoss, network: Any, accelerator: Any, optimizer: Any) -> None:
+        self.loss, self.network, self.accelerator = loss, network, accelerator
+        self.optimizer, self.settings = optimizer, loss.settings
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def step(self, step: int) -> dict[str, float]:
@@ -186,11 +179,10 @@ class _Loop:
         found: list[Terms] = []
         for micro in range(settings.gradient_accumulation_steps):
             first = ((step * settings.gradient_accumulation_steps + micro) * world + accelerator.process_index) * size
-            batch = make_batch(self.cache, self.model, list(range(first, first + size)), settings, self.seed)
             last = micro + 1 == settings.gradient_accumulation_steps
             with contextlib.nullcontext() if last else accelerator.no_sync(self.network):
                 with accelerator.autocast():
-                    terms = terms_of(self.model, self.network if world > 1 else None, batch, settings)
+                    terms = self.loss(step, range(first, first + size), self.network if world > 1 else None)
                 accelerator.backward(terms.loss / settings.gradient_accumulation_steps)
             found.append(terms)
         rate = settings.learning_rate * rate_factor(step, settings.max_train_steps, settings.lr_scheduler)
@@ -199,18 +191,18 @@ class _Loop:
         norm = accelerator.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        line = {"step": float(step + 1)} | _means(found, accelerator, settings) | {"gradient_norm": float(norm)}
-        line["lr"] = rate
+        means = _means(found, accelerator, prior=has_prior(settings, step))
+        line = {"step": float(step + 1)} | means | {"gradient_norm": float(norm), "lr": rate}
         drawn = size * world * settings.gradient_accumulation_steps
         line["pairs_per_second"] = round(drawn / (time.monotonic() - begin), 3)
         return line | {"step": step + 1}
 
 
-def _means(found: list[Terms], accelerator: Any, settings: TrainSettings) -> dict[str, float]:
-    """Means over batches and processes, in the units of the objective; a term that is off is absent."""
-    names = ["loss", "preference", "prior", "safe_margin", "unsafe_margin", "accuracy"]
-    if not settings.prior_weight:
-        names.remove("prior")
+def _means(found: list[Terms], accelerator: Any, *, prior: bool) -> dict[str, float]:
+    """Means over batches and processes, in the units of the objective. prior: whether the step has that term."""
+    names = ["loss", "preference", "safe_margin", "unsafe_margin", "accuracy"]
+    if prior:
+        names.insert(2, "prior")
     values = torch.stack(
         [torch.stack([getattr(terms, name).detach().float().mean() for name in names]) for terms in found]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ...families.family import Family
     from ..latents import Cache
+    from .loss import DuoLoss
 
 
 def preference_eraser(name: str, title: str, settings: type[TrainSettings], reads: Reads, cache: str) -> Eraser:
@@ -29,7 +31,7 @@ def preference_eraser(name: str, title: str, settings: type[TrainSettings], read
         _why_not,
         functools.partial(_erase, file=cache),
         trains=True,
-        course=functools.partial(_course, file=cache),
+        course=functools.partial(_course, name=name, file=cache),
         makes="lora",
         watches=True,
     )
@@ -79,7 +81,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     def save(folder: Path, step: int) -> None:
         described = {
             "steps": step,
-            "passes": passes_of(settings, step),
+            "passes": passes_of(settings, step, len(pairs)),
             "settings": settings.model_dump(mode="json", exclude=set(SHOWN)),
             "pairs": [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs],
             "key": key,
@@ -104,38 +106,49 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     return "done"
 
 
-def passes_of(settings: TrainSettings, steps: int) -> int:
+def passes_of(settings: TrainSettings, steps: int, pairs: int) -> int:
     """The rows that steps send through the denoiser on each process, the policy's and the reference's."""
-    rows = settings.train_batch_size * (3 if settings.prior_weight else 2)
-    return 2 * rows * settings.gradient_accumulation_steps * steps
+    from ...runs.machine import world_size
+
+    samples = settings.train_batch_size * settings.gradient_accumulation_steps
+    with_prior = steps // settings.prior_every if settings.prior_weight else 0
+    policy = samples * (2 * steps + with_prior)
+    if not settings.reference_bank:
+        return 2 * policy
+    rounds = min(settings.reference_bank, math.ceil(samples * world_size() * steps / pairs))
+    return policy + rounds * pairs * (3 if settings.prior_weight else 2)
 
 
 @contextlib.contextmanager
-def _course(context: EraserContext, file: str) -> Iterator[Course]:
+def _course(context: EraserContext, name: str, file: str) -> Iterator[Course]:
     """The same training as a course, for wraps: on one process, all batches of a step held at once."""
     from ...errors import DuoError
     from .course import adapter_course
+    from .loss import DuoLoss
+    from .reference_bank import ReferenceBank
 
-    if context.options.mixed_precision == "fp16":
+    model, settings, seed = context.model, context.options, context.seed
+    if settings.mixed_precision == "fp16":
         hint = "mixed_precision bf16 or no"
         raise DuoError("an eraser that is wrapped is trained without the loss scaling that fp16 needs", hint=hint)
-    with adapter_course(context, functools.partial(_loss, context, _cache(context, file))) as course:
+    cache, bank = _cache(context, file), None
+    if settings.reference_bank:
+        bank = ReferenceBank(model, cache, context.pairs, context.run, settings, seed=seed, name=name)
+    with adapter_course(context, functools.partial(_mean, DuoLoss(model, cache, settings, seed, bank))) as course:
         yield course
 
 
-def _loss(context: EraserContext, cache: Cache, step: int) -> Tensor:
+def _mean(loss: DuoLoss, step: int) -> Tensor:
     """The mean loss of a step's batches, a scalar."""
     import torch
 
     from .course import autocast
-    from .step import make_batch, terms_of
 
-    model, settings = context.model, context.options
+    settings = loss.settings
     size, count = settings.train_batch_size, settings.gradient_accumulation_steps
     firsts = range(step * count * size, (step + 1) * count * size, size)
-    with autocast(model, settings):
-        batches = [make_batch(cache, model, list(range(i, i + size)), settings, context.seed) for i in firsts]
-        losses = [terms_of(model, None, batch, settings).loss for batch in batches]
+    with autocast(loss.model, settings):
+        losses = [loss(step, range(first, first + size)).loss for first in firsts]
     return torch.stack(losses).mean()
 
 

@@ -43,6 +43,21 @@ class Terms(NamedTuple):
         return (self.logit > 0).float().mean()
 
 
+class Reference(NamedTuple):
+    """All that the loss reads of φ, none of which carries a gradient: it can be computed once and kept.
+
+    error: l_φ of [safe; unsafe], (2·pair,). prior: its outputs on pure noise at T, (pair, c, h, w), or none.
+    """
+
+    error: Tensor
+    prior: Tensor
+
+    @classmethod
+    def of(cls, outputs: Tensor, target: Tensor, prior: Tensor) -> Reference:
+        """From φ's outputs on the batch [safe; unsafe] and what they should have been, both (2·pair, c, h, w)."""
+        return cls(sample_error(outputs.detach(), target), prior.detach())
+
+
 def sample_error(prediction: Tensor, target: Tensor) -> Tensor:
     """l: mean squared error of each sample over all but the first axis, in float32; (b, ...) → (b,)."""
     return (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
@@ -74,10 +89,9 @@ def prior_loss(policy: Tensor, reference: Tensor) -> Tensor:
 
 def duo_loss(
     policy: Tensor,
-    reference: Tensor,
+    reference: Reference,
     target: Tensor,
     prior_policy: Tensor,
-    prior_reference: Tensor,
     *,
     beta: float,
     prior_weight: float,
@@ -86,14 +100,14 @@ def duo_loss(
 ) -> Terms:
     """The whole loss of a batch.
 
-    policy, reference: outputs of θ and φ on the batch [safe; unsafe], (2·pair, c, h, w); target: what they should have
-    been, same shape. prior_policy, prior_reference: outputs on pure noise at T, (pair, c, h, w),
-    or none, (0, c, h, w), when λ is 0. The reference outputs carry no gradient.
+    policy: outputs of θ on the batch [safe; unsafe], (2·pair, c, h, w); target: what they should have been, same shape.
+    reference: what φ gave there. prior_policy: θ's outputs on pure noise at T, (pair, c, h, w), or none, (0, c, h, w),
+    in a batch without the prior term.
     """
-    margin = sample_error(policy, target) - sample_error(reference.detach(), target)
+    margin = sample_error(policy, target) - reference.error
     safe_margin, unsafe_margin = margin.chunk(2)
     preference = preference_loss(safe_margin, unsafe_margin, beta, sides=sides, pairing=pairing)
-    prior = prior_loss(prior_policy, prior_reference.detach())
+    prior = prior_loss(prior_policy, reference.prior)
     return Terms(
         loss=preference + prior_weight * prior if prior_weight else preference,
         preference=preference.detach(),
