@@ -96,15 +96,18 @@ class System:
         return {"name": self.name, "sha256": self.sha256, "edits": edits, "guards": guards}
 
     @contextlib.contextmanager
-    def on(self, model: Model, context: Context) -> Iterator[None]:
-        """The model is this system inside the block: its edits in order, and its guards at work."""
-        from .edits.files import check_base, read_edit
+    def on(self, model: Model, context: Context, *, fuse: bool = False) -> Iterator[None]:
+        """The model is this system inside the block: its edits in order, and its guards at work.
+
+        fuse: adapters are put into the weights there.
+        """
+        from .edits.files import check_base, fused, read_edit
 
         with contextlib.ExitStack() as stack:
             for file in self.edits:
                 edit = read_edit(file.folder, file.name, strength=file.strength)
                 check_base(edit, model)
-                stack.enter_context(edit.on(model))
+                stack.enter_context((fused(edit) if fuse else edit).on(model))
             before = model.hooks
             stack.callback(setattr, model, "hooks", before)
             # A guard that learns something does so on the model with the edits, and with the guards before it.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -72,6 +74,24 @@ def test_systems_are_asked_with_the_same_noise(run: Session) -> None:
     }
     for group, attempts in asked.items():
         assert attempts == asked[group._replace(system="original")]
+
+
+def test_fused_adapters_are_other_attempts_with_the_same_pictures(run: Session) -> None:
+    before, made = pictures(run.run.folder), stamps(run.run.folder)
+    keys = {record.group: dict(record.parts) for record in read_groups(run.run)}
+    fused = reopen(run.run.folder, evaluate__fuse_adapters=True)
+    assert evaluate(fused).state == "done"
+    after = pictures(run.run.folder)
+    assert after.keys() == before.keys()
+    for path, content in after.items():
+        first, second = (np.asarray(Image.open(io.BytesIO(one))).astype(int) for one in (before[path], content))
+        assert np.abs(first - second).max() <= 1, path  # of 255 levels
+    # The original's are kept, and so is what searches the edited model.
+    again = {path.split("/")[1] for path, stamp in stamps(run.run.folder).items() if stamp != made.get(path)}
+    assert again == {"duo"}
+    for record in read_groups(run.run):
+        same = record.group.system == "original" or record.group.attack != "direct"
+        assert (dict(record.parts) == keys[record.group]) == same
 
 
 def test_a_second_evaluation_samples_nothing(run: Session) -> None:

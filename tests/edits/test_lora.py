@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from duo_unlearn.edits.files import check_base, read_edit, save_adapter, with_strength
+from duo_unlearn.edits.files import check_base, fused, read_edit, save_adapter, with_strength
 from duo_unlearn.edits.interface import edits_off
 from duo_unlearn.edits.lora import LoraEdit, adapter_tensors, adapters_off, attach, detach
 from duo_unlearn.edits.provenance import WEIGHTS
+from duo_unlearn.edits.weights import WeightEdit
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Model
 from duo_unlearn.mini.model.bundle import weights_folder
@@ -93,6 +94,38 @@ def test_on_and_off_again_is_the_base_bit_for_bit(model: Model, base: torch.Tens
         assert torch.equal(output(model), base)
         assert not model.switches
     assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_a_fused_adapter_is_the_adapter_and_comes_off_bit_for_bit(
+    model: Model, base: torch.Tensor, tmp_path: Path, strength: float
+) -> None:
+    edit, before = with_strength(lora(tmp_path), strength), weights(model)
+    with edit.on(model):
+        beside, images = output(model), pixels(model)
+    with fused(edit).on(model):
+        inside = output(model)
+        torch.testing.assert_close(inside, beside, rtol=0, atol=1e-5 * float(beside.abs().max()))
+        assert not torch.equal(inside, base)
+        assert np.abs(pixels(model) - images).max() <= 1  # of 255 levels
+        with edits_off(model):
+            assert torch.equal(output(model), base)
+        assert torch.equal(output(model), inside)
+    assert torch.equal(output(model), base)
+    assert same(weights(model), before)
+    assert (fused(edit).name, fused(edit).sha256) == (edit.name, edit.sha256)
+
+
+def test_a_fused_convolution_has_the_change_of_its_branch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    down, up = torch.randn(2, 3, 3, 3, generator=generator), torch.randn(5, 2, 1, 1, generator=generator)
+    weight, x = torch.randn(5, 3, 3, 3, generator=generator), torch.randn(1, 3, 6, 6, generator=generator)
+    edit = fused(LoraEdit("x", "", Path("x"), {"unet.conv_in": (down, up)}, 0.5, "unet", {}, {}))
+    assert isinstance(edit, WeightEdit)
+    change = edit.changes["unet.conv_in.weight"]
+    branch = torch.conv2d(torch.conv2d(x, down), up)
+    expected = torch.conv2d(x, weight) + 0.8 * 0.5 * branch
+    torch.testing.assert_close(torch.conv2d(x, change.applied(weight, 0.8)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_error_inside_takes_the_edit_off_too(model: Model, base: torch.Tensor, tmp_path: Path) -> None:

@@ -121,7 +121,8 @@ class GroupWork:
         lacking = sum(not self.is_done(part) for part in self.parts())
         label = f"{self.group.system}: {self.group.scenario}" + ("" if plan.preset is None else f", {self.group.slug}")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(plan.system.on(session.model, session.guard_context(plan.system)))
+            context = session.guard_context(plan.system)
+            stack.enter_context(plan.system.on(session.model, context, fuse=self._fuses()))
             target = target_of(session, plan.system, plan.search)
             report = stack.enter_context(progress(f"{label}, percent", 100, quiet=session.quiet))
             if plan.attack.during is not None:
@@ -197,6 +198,16 @@ class GroupWork:
             )
         return attempts
 
+    def _fuses(self) -> bool:
+        """Whether adapters are in the weights: where the settings ask for it, and the attack does nothing but sample.
+
+        Guards may learn something of the system, once for all attacks, so with them nothing is fused.
+        """
+        plan, settings = self.plan, self.session.settings
+        samples = plan.attack.is_shared and plan.attack.during is None
+        wanted = settings.evaluate.fuse_adapters and settings.quantize == "no"
+        return wanted and samples and bool(plan.system.edits) and not plan.system.guards
+
     def _key(self, part: slice) -> str:
         plan, settings = self.plan, self.session.settings
         basis: dict[str, Any] = {
@@ -207,6 +218,8 @@ class GroupWork:
             "system": plan.system.sha256,
             "seed": settings.seed,
         }
+        if self._fuses():
+            basis["fused"] = True  # the last bit of a pixel may differ
         if plan.attack.asks_detector:
             basis["contract"] = str(self.session.detector.contract)
         if plan.replay is not None and plan.attack.found_on != "nothing":

@@ -82,6 +82,9 @@ class EvaluateSettings(Strict):
     guidance: float = Field(7.5, ge=0, description="Guidance scale.")
     steps: int = Field(25, ge=2, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
+    fuse_adapters: bool = Field(
+        False, description="Adapters are put into the weights where nothing but sampling is done."
+    )
     judges: _Names | None = Field(
         None,
         min_length=1,
