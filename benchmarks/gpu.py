@@ -5,7 +5,7 @@ through the VAE and prompts through the text encoders at every step, one pair at
 are random from the published configurations, so nothing is downloaded; a step's time does not depend on their values.
 
     python benchmarks/gpu.py --model sd1             # also sdxl, sd3; mini on a CPU
-    python benchmarks/gpu.py --model sd1 --options   # each option alone, then the best together
+    python benchmarks/gpu.py --model sd1 --options   # each option alone
     python benchmarks/gpu.py --model mini --json     # one line of figures, last
 """
 
@@ -15,32 +15,40 @@ import argparse
 import contextlib
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from random_weights import random_model
+from ratios import matrix_rate, operations
 
-from duo_unlearn.edits.lora import adapters_off, attach
-from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.edits.files import fused, read_edit, save_adapter
+from duo_unlearn.edits.lora import adapters_off, attach, detach
+from duo_unlearn.erasers.duo.loss import DuoLoss
+from duo_unlearn.erasers.duo.objective import Reference, Terms, duo_loss
+from duo_unlearn.erasers.duo.reference_bank import ReferenceBank
 from duo_unlearn.erasers.duo.settings import TrainSettings
-from duo_unlearn.erasers.duo.step import draw, make_batch, terms_of
+from duo_unlearn.erasers.duo.step import draw
 from duo_unlearn.erasers.latents import Cache
-from duo_unlearn.families.interface import Moments
+from duo_unlearn.families.interface import Moments, SampleRequest
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import machine
 
-OPTIONS = ("fused", "channels_last", "compile", "checkpointing")
+OPTIONS = ("bank", "fused", "channels_last", "compile", "checkpointing")
+"""bank: train.reference_bank, filled beforehand. fused: the optimizer."""
 
 
 class Setup(NamedTuple):
     """A model with an adapter, what is cached of its pairs, and the pairs themselves."""
 
     model: DiffusersModel
-    cache: Cache
+    loss: DuoLoss
     pictures: list[Image.Image]
     optimizer: torch.optim.Optimizer
     settings: TrainSettings
@@ -56,7 +64,7 @@ def setup(family: str, device: torch.device, batch: int, options: set[str]) -> S
         model = loaded
     else:
         model = random_model(family, device, precision)
-    settings = TrainSettings(train_batch_size=batch, beta=500, prior_weight=5e6)
+    settings = TrainSettings(train_batch_size=batch, beta=500, prior_weight=5e6, reference_bank=int("bank" in options))
     side = model.resolution
     pictures = [Image.new("RGB", (side, side), (40 * i % 255, 90, 160)) for i in range(2 * batch)]
     moments = model.encode_images(pictures[:2])
@@ -71,15 +79,20 @@ def setup(family: str, device: torch.device, batch: int, options: set[str]) -> S
     if "compile" in options:
         denoiser.compile_repeated_blocks() if family != "sd3" else denoiser.compile()
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused="fused" in options)
-    return Setup(model, Cache(spread, spread, empty), pictures, optimizer, settings, precision)
+    cache, bank = Cache(spread, spread, empty), None
+    if "bank" in options:
+        with tempfile.TemporaryDirectory() as folder, _autocast(device, precision):
+            bank = ReferenceBank(model, cache, [], Run(Path(folder)), settings, seed=0, name="duo")
+            bank.of(range(batch), prior=True)
+    return Setup(model, DuoLoss(model, cache, settings, 0, bank), pictures, optimizer, settings, precision)
 
 
 def ours(made: Setup, step: int) -> float:
     """One step from the cache."""
     batch = made.settings.train_batch_size
     samples = list(range(step * batch, (step + 1) * batch))
-    with _autocast(made):
-        terms = terms_of(made.model, None, make_batch(made.cache, made.model, samples, made.settings, 0), made.settings)
+    with _autocast(made.model.device, made.precision):
+        terms = made.loss(step, samples)
     terms.loss.backward()  # type: ignore[no-untyped-call]
     return _update(made, terms.loss)
 
@@ -88,7 +101,7 @@ def theirs(made: Setup, step: int) -> float:
     """One step from pixels and prompts, a pair at a time."""
     batch, loss = made.settings.train_batch_size, torch.zeros(())
     for i in range(batch):
-        with _autocast(made):
+        with _autocast(made.model.device, made.precision):
             terms = _pair_from_pixels(made, step * batch + i)
         share = terms.loss / batch
         share.backward()  # type: ignore[no-untyped-call]
@@ -111,15 +124,14 @@ def _pair_from_pixels(made: Setup, sample: int) -> Terms:
     with torch.no_grad(), adapters_off(model.denoiser):
         reference, prior_reference = model.predict(noisy, t, pairs), model.predict(pure, last, prior)
     policy, prior_policy = model.predict(noisy, t, pairs), model.predict(pure, last, prior)
-    return duo_loss(
-        policy, reference, target.to(model.device), prior_policy, prior_reference,
-        beta=settings.beta, prior_weight=settings.prior_weight,
-    )  # fmt: skip
+    target = target.to(model.device)
+    known = Reference.of(reference, target, prior_reference)
+    return duo_loss(policy, known, target, prior_policy, beta=settings.beta, prior_weight=settings.prior_weight)
 
 
 @contextlib.contextmanager
-def _autocast(made: Setup) -> Iterator[None]:
-    with torch.autocast(made.model.device.type, made.precision, enabled=made.precision != torch.float32):
+def _autocast(device: torch.device, precision: torch.dtype) -> Iterator[None]:
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         yield
 
 
@@ -139,27 +151,6 @@ def timed(way: Callable[[Setup, int], float], made: Setup, steps: int, warmup: i
     return found[warmup:]
 
 
-def matrix_rate(device: torch.device, precision: torch.dtype) -> float:
-    """Measured operations a second of large matrix products."""
-    side = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(side, side, device=device, dtype=precision) for _ in range(2))
-    seconds = []
-    for _ in range(10):
-        begin = time.perf_counter()
-        float((a @ b)[0, 0])
-        seconds.append(time.perf_counter() - begin)
-    return 2 * side**3 / statistics.median(seconds)
-
-
-def operations(made: Setup) -> float:
-    """Floating-point operations of one of our steps, counted."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        ours(made, 0)
-    return float(counter.get_total_flops())
-
-
 def peak_gb(device: torch.device) -> float | None:
     """The most memory that was held since the last reset, on a GPU."""
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
@@ -172,7 +163,7 @@ def measure(family: str, device: torch.device, batch: int, steps: int, options: 
     made = setup(family, device, batch, options)
     with made.model.denoiser_alone():
         seconds = statistics.median(timed(ours, made, steps))
-        count = operations(made)
+        count = operations(lambda: ours(made, 0))
     rate = matrix_rate(device, made.precision)
     return {
         "options": sorted(options), "seconds": seconds, "pairs_per_second": batch / seconds, "peak_gb": peak_gb(device),
@@ -189,18 +180,23 @@ def against(family: str, device: torch.device, batch: int, steps: int) -> float:
     return statistics.median(a / b for a, b in pairs)
 
 
-def images_per_second(family: str, device: torch.device) -> float:
-    """Sampling: 25 steps at guidance 7.5, batches of 4."""
-    from duo_unlearn.families.interface import SampleRequest
-
+def images_per_second(family: str, device: torch.device) -> dict[str, float]:
+    """Sampling with an adapter beside the weights and in them: 25 steps at guidance 7.5, batches of 4."""
     model = setup(family, device, 4, set()).model
-    requests = [SampleRequest("a picture", i) for i in range(4)]
-    seconds = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        model.sample(requests, steps=25, guidance=7.5, batch=4)
-        seconds.append(time.perf_counter() - begin)
-    return 4 / min(seconds)
+    requests, found = [SampleRequest("a picture", i) for i in range(4)], {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_adapter(model, Path(folder), {})
+        detach(model)
+        edit = read_edit(Path(folder))
+    for name, one in (("adapter", edit), ("fused", fused(edit))):
+        seconds = []
+        with one.on(model):
+            for _ in range(4):  # the first one does not count
+                begin = time.perf_counter()
+                model.sample(requests, steps=25, guidance=7.5, batch=4)
+                seconds.append(time.perf_counter() - begin)
+        found[name] = round(4 / min(seconds[1:]), 3)
+    return found
 
 
 def main() -> None:
@@ -229,10 +225,11 @@ def main() -> None:
         print(f"{name:<16}{row['seconds']:.4f} s a step   {row['pairs_per_second']:.2f} pairs/s   {memory}   {share}")
     ratio = against(arguments.model, device, arguments.batch, arguments.steps)
     speed = images_per_second(arguments.model, device)
-    print(f"ours / authors' way: {ratio:.3f}; sampling {speed:.2f} images a second (25 steps, batch 4)")
+    told = ", ".join(f"{name} {value:.2f}" for name, value in speed.items())
+    print(f"ours / authors' way: {ratio:.3f}; images a second (25 steps, batch 4): {told}")
     if arguments.json:
         figures = {"model": arguments.model, "device": machine(device.type), "ratio": round(ratio, 4)}
-        print(json.dumps(figures | {"images_per_second": round(speed, 3), "rows": rows}))
+        print(json.dumps(figures | {"images_per_second": speed, "options": rows}))
 
 
 if __name__ == "__main__":

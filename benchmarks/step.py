@@ -1,4 +1,4 @@
-"""The training step against the authors' way, side by side on the mini model.
+"""The training step against the authors' way, and each option against the plain step, side by side on the mini model.
 
 Ours reads cached VAE moments and text embeddings, and runs policy and reference once each on [safe; unsafe; prior] of
 all pairs. The authors' scripts cache nothing: every step sends the pixels through the VAE and the prompts through the
@@ -7,6 +7,11 @@ only, a step of 4 pairs is 4 accumulated batches of 1. Same mathematics, same pa
 gradients must agree, and the ratio of times is what is reported. A second baseline, as if their scripts could take all
 pairs in one batch, shows what of the gain is the cache's.
 
+The options: train.reference_bank, whose losses and gradients must be those of the step that asks the reference;
+train.prior_every 4, which is the mean of three steps without the prior term and one with it; both; another order of
+channels; with --compile the repeated blocks compiled; bf16 where the CPU has it; and how the optimizer goes through its
+tensors.
+
     python benchmarks/step.py            # a table
     python benchmarks/step.py --json     # and one line of figures, last
 """
@@ -14,26 +19,36 @@ pairs in one batch, shows what of the gain is the cache's.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from ratios import Ratio, matrix_rate, operations, ratio, report, seconds
 
 from duo_unlearn.edits.lora import adapters_off, attach
-from duo_unlearn.erasers.duo.objective import Terms, duo_loss
+from duo_unlearn.erasers.duo.loss import DuoLoss
+from duo_unlearn.erasers.duo.objective import Reference, Terms, duo_loss
+from duo_unlearn.erasers.duo.reference_bank import ReferenceBank
 from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.duo.step import draw as draw_noise
-from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
+from duo_unlearn.erasers.duo.step import pair_at
 from duo_unlearn.erasers.latents import Cache
 from duo_unlearn.families.interface import Model
-from duo_unlearn.families.load import load_model
+from duo_unlearn.families.load import lacks_bf16, load_model
 from duo_unlearn.mini.world.drawing import draw
 from duo_unlearn.mini.world.scenes import SUBJECTS, random_scene
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import machine
+
+EVERY = 4
+"""The k of train.prior_every that is measured."""
+ROUNDS = 2
+"""The draws a pair of train.reference_bank that are measured; a step's time does not depend on it."""
 
 
 def drawn_pairs(count: int) -> tuple[list[Image.Image], list[Image.Image]]:
@@ -73,21 +88,35 @@ def authors_step(
         prior_reference = model.predict(draws.prior, last, prior_text)
     policy = model.predict(noisy, t, pairs_text)
     prior_policy = model.predict(draws.prior, last, prior_text)
-    return duo_loss(
-        policy, reference, target, prior_policy, prior_reference, beta=settings.beta, prior_weight=settings.prior_weight
-    )
+    known = Reference.of(reference, target, prior_reference)
+    return duo_loss(policy, known, target, prior_policy, beta=settings.beta, prior_weight=settings.prior_weight)
 
 
-def setup(batch: int) -> tuple[Model, Cache, list[Image.Image], list[Image.Image], list[torch.nn.Parameter]]:
+class Setup(NamedTuple):
     """The mini model with an adapter off the identity, so that every term and gradient is a real number."""
+
+    model: Model
+    cache: Cache
+    safe: list[Image.Image]
+    unsafe: list[Image.Image]
+    parameters: list[torch.nn.Parameter]
+
+
+def setup(batch: int, *, channels_last: bool = False, compiled: bool = False) -> Setup:
+    """A fresh model. channels_last, compiled: options that change it."""
     model = load_model("mini", torch.device("cpu"))
     safe, unsafe = drawn_pairs(8 * batch)
     cache = cached(model, safe, unsafe)
+    denoiser: Any = model.denoiser
+    if channels_last:
+        denoiser.to(memory_format=torch.channels_last)
     parameters = attach(model, rank=32, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in parameters:
         parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
-    return model, cache, safe, unsafe, parameters
+    if compiled:
+        denoiser.compile_repeated_blocks()
+    return Setup(model, cache, safe, unsafe, parameters)
 
 
 class Timed(NamedTuple):
@@ -98,15 +127,16 @@ class Timed(NamedTuple):
     gradients: list[torch.Tensor]
 
 
-def timed(
-    make: Callable[[list[int]], Terms], samples: list[int], parameters: list[torch.nn.Parameter], *, at_once: int
-) -> Timed:
+Make = Callable[[list[int]], Terms]
+
+
+def timed(make: Make, samples: list[int], parameters: list[torch.nn.Parameter], *, at_once: int) -> Timed:
     """Forward and backward of one step, `at_once` pairs a batch, gradients accumulated over batches."""
     batches = [samples[i : i + at_once] for i in range(0, len(samples), at_once)]
     loss, begin = 0.0, time.perf_counter()
     for batch in batches:
         share = make(batch).loss * len(batch) / len(samples)
-        share.backward()
+        share.backward()  # type: ignore[no-untyped-call]
         loss += share.item()
     spent = time.perf_counter() - begin
     gradients = [p.grad.clone() for p in parameters if p.grad is not None]
@@ -122,42 +152,123 @@ def compare(a: Timed, b: Timed) -> None:
         torch.testing.assert_close(x, y, rtol=2e-2, atol=1e-3 * y.abs().max().item() + 1e-8)
 
 
-class Row(NamedTuple):
-    """Seconds of one step: ours, the authors' as their scripts run, the authors' in one batch."""
+class Way(NamedTuple):
+    """A way to make a step. same_as: the name of the way whose loss and gradients it must have; "": none has them."""
 
-    ours: float
-    authors: float
-    one_batch: float
+    make: Make
+    parameters: list[torch.nn.Parameter]
+    at_once: int
+    same_as: str = ""
 
 
-def measure(steps: int, batch: int, warmup: int = 3) -> list[Row]:
-    """Time the three ways, step by step in turn."""
+def ways_of(batch: int, folder: Path, *, compiled: bool) -> dict[str, Way]:
+    """Every way, by name, the plain step first."""
     settings = TrainSettings(train_batch_size=batch, prior_weight=2e4)
-    model, cache, safe, unsafe, parameters = setup(batch)
-
-    def ours(samples: list[int]) -> Terms:
-        return terms_of(model, None, make_batch(cache, model, samples, settings, 0), settings)
+    made = setup(batch)
+    model, cache, safe, unsafe, parameters = made
 
     def theirs(samples: list[int]) -> Terms:
         return authors_step(model, safe, unsafe, samples, settings, 0)
 
+    def loss_of(made: Setup, changed: TrainSettings, *, bank: bool = False, prior: bool = True) -> Make:
+        kept = ReferenceBank(model, cache, [], Run(folder), changed, seed=0, name="duo") if bank else None
+        loss = DuoLoss(made.model, made.cache, changed, 0, kept)
+        return lambda samples: loss(changed.prior_every - 1 if prior else 0, samples)
+
+    thinned = settings.model_copy(update={"prior_every": EVERY})
+    banked = settings.model_copy(update={"reference_bank": ROUNDS})
+    both = thinned.model_copy(update={"reference_bank": ROUNDS})
+    ways = {
+        "plain": Way(loss_of(made, settings), parameters, batch),
+        "authors": Way(theirs, parameters, 1, "plain"),
+        "one batch": Way(theirs, parameters, batch, "plain"),
+        "no prior": Way(loss_of(made, thinned, prior=False), parameters, batch),
+        "asked": Way(loss_of(made, banked), parameters, batch),
+        "bank": Way(loss_of(made, banked, bank=True), parameters, batch, "asked"),
+        "bank, no prior": Way(loss_of(made, both, bank=True, prior=False), parameters, batch),
+    }
+    for name, options in (("channels_last", {"channels_last": True}), ("compile", {"compiled": True})):
+        if name != "compile" or compiled:
+            other = setup(batch, **options)
+            ways[name] = Way(loss_of(other, settings), other.parameters, batch, "plain")
+    if lacks_bf16(model.device) is None:
+
+        def half(samples: list[int]) -> Terms:
+            with torch.autocast("cpu", torch.bfloat16):
+                return ways["plain"].make(samples)
+
+        ways["bf16"] = Way(half, parameters, batch)
+    return ways
+
+
+def measure(ways: dict[str, Way], steps: int, batch: int, warmup: int = 3) -> list[dict[str, float]]:
+    """Seconds of every way at each step, the ways in turn. The first pass over the pairs fills the bank."""
+    for first in range(0, ROUNDS * 8 * batch, batch):
+        with torch.no_grad():
+            ways["bank"].make(list(range(first, first + batch)))
     found = []
     for step in range(steps + warmup):
         samples = list(range(step * batch, (step + 1) * batch))
-        a = timed(ours, samples, parameters, at_once=batch)
-        b = timed(theirs, samples, parameters, at_once=1)
-        c = timed(theirs, samples, parameters, at_once=batch)
-        compare(a, b)
-        compare(a, c)
-        found.append(Row(a.seconds, b.seconds, c.seconds))
+        done = {name: timed(way.make, samples, way.parameters, at_once=way.at_once) for name, way in ways.items()}
+        for name, way in ways.items():
+            if way.same_as:
+                compare(done[name], done[way.same_as])
+        found.append({name: one.seconds for name, one in done.items()})
     return found[warmup:]
 
 
-def ratios(over: list[tuple[float, float]]) -> tuple[float, str]:
-    """Median of the ratios a / b, and a text with their middle half."""
-    found = sorted(a / b for a, b in over)
-    ratio = statistics.median(found)
-    return ratio, f"{ratio:.3f} (middle half {found[len(found) // 4]:.3f} to {found[-len(found) // 4]:.3f})"
+def update_rows(parameters: list[torch.nn.Parameter], plain: float, steps: int) -> list[Ratio]:
+    """A step with its update, over the same with the plain update. plain: seconds of forward and backward."""
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 1e-8)
+    kinds: dict[str, dict[str, bool]] = {
+        "one by one": {"foreach": False},
+        "foreach": {"foreach": True},
+        "fused": {"fused": True},
+    }
+    optimizers = {name: torch.optim.AdamW(parameters, lr=1e-9, **options) for name, options in kinds.items()}
+    found = [{name: seconds(one.step) for name, one in optimizers.items()} for _ in range(steps + 3)][3:]
+    return [
+        ratio(f"AdamW {name}, the step with its update", [(plain + r[name], plain + r["one by one"]) for r in found])
+        for name in ("foreach", "fused")
+    ]
+
+
+def rows_of(found: list[dict[str, float]]) -> list[Ratio]:
+    """The table."""
+
+    def mean(row: dict[str, float], without: str, of: str) -> float:
+        return ((EVERY - 1) * row[without] + row[of]) / EVERY
+
+    spent = [
+        {
+            **row,
+            "prior_every": mean(row, "no prior", "plain"),
+            "both": mean(row, "bank, no prior", "bank"),
+        }
+        for row in found
+    ]
+
+    def over(a: str, b: str) -> list[tuple[float, float]]:
+        return [(row[a], row[b]) for row in spent]
+
+    options = {"bank": "train.reference_bank", "prior_every": f"train.prior_every {EVERY}", "both": "the two together"}
+    rows = [
+        ratio("a step ÷ the authors' way, as their scripts run", over("plain", "authors")),
+        ratio("a step ÷ the same from pixels and prompts in one batch", over("plain", "one batch")),
+        *(
+            row
+            for name, title in options.items()
+            for row in (
+                ratio(f"{title} ÷ the authors' way", over(name, "authors"), "≤ 0.25"),
+                ratio(f"{title} ÷ the same in one batch", over(name, "one batch"), "≤ 0.5"),
+                ratio(f"{title} ÷ a plain step", over(name, "plain")),
+            )
+        ),
+    ]
+    return rows + [
+        ratio(f"{n} ÷ a plain step", over(n, "plain")) for n in ("channels_last", "compile", "bf16") if n in found[0]
+    ]
 
 
 def main() -> None:
@@ -165,21 +276,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=30, help="timed steps of each, in turn")
     parser.add_argument("--batch", type=int, default=4, help="pairs a step")
+    parser.add_argument("--compile", action="store_true", help="the repeated blocks compiled too, which takes a minute")
     parser.add_argument("--json", action="store_true", help="one line of figures, last")
     arguments = parser.parse_args()
-    rows = measure(arguments.steps, arguments.batch)
-    ratio, text = ratios([(row.ours, row.authors) for row in rows])
-    cache_ratio, cache_text = ratios([(row.ours, row.one_batch) for row in rows])
-    print(f"{machine()}; mini model, fp32, {arguments.batch} pairs a step, {len(rows)} steps of each in turn")
-    print(f"{'':44}{'median s':>10}   ours / it")
-    print(f"{'ours (cached, one batch)':44}{statistics.median(row.ours for row in rows):10.4f}")
-    authors = f"authors (from pixels, {arguments.batch} batches of 1)"
-    print(f"{authors:44}{statistics.median(row.authors for row in rows):10.4f}   {text}")
-    print(f"{'from pixels, one batch':44}{statistics.median(row.one_batch for row in rows):10.4f}   {cache_text}")
+    batch = arguments.batch
+    with tempfile.TemporaryDirectory() as folder:
+        ways = ways_of(batch, Path(folder), compiled=arguments.compile)
+        found = measure(ways, arguments.steps, batch)
+        rate, samples = matrix_rate(torch.device("cpu"), torch.float32), list(range(batch))
+        shares = {}
+        for name in ("plain", "bank", "one batch"):
+            count = operations(lambda way=ways[name]: timed(way.make, samples, way.parameters, at_once=way.at_once))
+            shares[name] = count / statistics.median(row[name] for row in found) / rate
+        plain = statistics.median(row["plain"] for row in found)
+        rows = rows_of(found) + update_rows(ways["plain"].parameters, plain, arguments.steps)
+    print(f"{machine()}; mini model, fp32, {batch} pairs a step, {len(found)} steps of each in turn")
+    if (reason := lacks_bf16(torch.device("cpu"))) is not None:
+        print(f"bf16 is left out: {reason}")
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    print(f"share of the measured matrix rate of {rate / 1e9:.0f}e9 operations a second: {told}")
+    facts = {"steps": len(found), "batch": batch, "model": "mini", "share_of_matrix_rate": shares}
     print("losses and gradients agree")
-    if arguments.json:
-        figures = {"ratio": round(ratio, 4), "ratio_one_batch": round(cache_ratio, 4), "steps": len(rows)}
-        print(json.dumps(figures | {"batch": arguments.batch, "model": "mini"}))
+    report(rows, facts, as_json=arguments.json)
 
 
 if __name__ == "__main__":

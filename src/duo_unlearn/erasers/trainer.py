@@ -16,7 +16,7 @@ import torch
 from ..edits.lora import attach
 from ..errors import DuoError, Interrupted
 from ..families.interface import Model
-from ..families.load import check_precision
+from ..families.load import check_precision, lacks_bf16
 from ..progress import progress
 from ..records import Pair
 from ..runs.folder import Run
@@ -54,6 +54,8 @@ def make_accelerator(settings: TrainSettings, device: torch.device, folder: Path
         got = f"{settings.report_to}; installed here: {', '.join(available) or 'none'}"
         raise DuoError("the tracker is not installed", got=got, hint=f"pip install {settings.report_to}")
     check_precision(settings.mixed_precision, device)
+    if settings.mixed_precision == "bf16" and (reason := lacks_bf16(device)) is not None:
+        print(f"train: mixed_precision bf16 gains no time here: {reason}", file=sys.stderr, flush=True)
     from accelerate.state import AcceleratorState
 
     # Accelerate keeps one state a process and refuses a second precision; a library may be called twice.

@@ -23,6 +23,8 @@ from .model import DiffusersModel
 from .parts import absent_parts, variant_of, weight_files
 from .registry import FAMILIES, every_family
 
+BF16_UNITS: Final = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""What torch calls the instructions that compute in bf16, of x86 and of ARM."""
 DTYPES: Final = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -46,6 +48,14 @@ def check_precision(name: str, device: torch.device) -> None:
     """Fail for a precision in which a device cannot train."""
     if name == "fp16" and device.type == "cpu":
         raise DuoError("fp16 training needs a GPU", got=f"device {device}", hint="mixed_precision no, or bf16")
+
+
+def lacks_bf16(device: torch.device) -> str | None:
+    """Why bf16 is no faster than float32 on a device, or None where it is, or where torch cannot tell."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if device.type != "cpu" or not capabilities or any(capabilities.get(name) for name in BF16_UNITS):
+        return None
+    return f"this CPU has no bf16 units ({', '.join(BF16_UNITS)})"
 
 
 def load_model(
