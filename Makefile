@@ -34,7 +34,7 @@ define step
 @echo "set-up: $(1)"; ($(2)) >>$(LOG) 2>&1 || { tail -n 30 $(LOG) >&2; echo "set-up failed; all of it: $(LOG)" >&2; exit 1; }
 endef
 
-.PHONY: help demo test slow check lock clean
+.PHONY: help demo test slow check bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -62,6 +62,9 @@ check: $(STAMP) ## linter, format, types, import layers
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: $(STAMP) ## all benchmarks that need no GPU, and docs/benchmarks-table.md; when nothing else runs
+	@$(BIN)/python benchmarks/all.py
 
 lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows, beside the same torch
 	@rm -rf $(LOCK_VENV); $(PYTHON) -m venv $(LOCK_VENV)

@@ -85,6 +85,23 @@ def test_a_step_without_the_term_says_nothing_of_it(run: Run) -> None:
     assert ["prior" in line for line in read_lines(run.metrics("duo"))] == [False, True]
 
 
+def test_the_way_back_stops_at_the_first_adapter_and_no_base_weight_has_a_gradient(run: Run) -> None:
+    model, cache, _ = prepare(run)
+    attach(model, rank=4, seed=0)
+    reached: dict[str, bool] = {}
+    for name in ("conv_in", "down_blocks.0", "down_blocks.1.resnets.0", "down_blocks.1.attentions.0"):
+        model.denoiser.get_submodule(name).register_forward_hook(
+            lambda _layer, _inputs, output, name=name: reached.update(
+                {name: (output if isinstance(output, Tensor) else output[0]).requires_grad}
+            )
+        )
+    DuoLoss(model, cache, quick(), 0)(0, [0, 1]).loss.backward()  # type: ignore[no-untyped-call]
+    assert list(reached.values()) == [False, False, False, True]
+    with_gradient = {name for name, value in model.denoiser.named_parameters() if value.grad is not None}
+    assert with_gradient
+    assert all("lora_" in name for name in with_gradient)
+
+
 # --- references that are asked once -----------------------------------------------------------------------------------
 def test_a_pair_sees_every_part_of_the_timesteps_and_nothing_but_its_own_draws() -> None:
     settings, rounds = quick(reference_bank=5), 5

@@ -68,16 +68,20 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         checkpointed=max(checkpointed, loading),
         sampling=weights + others * width / 1e3 + (inverting if _inverts(settings, family) else 0.0),
         disk=_disk(settings, concept, _images(settings, concept, family), side, adapter),
-        **_hours(settings, concept, family, size, rows, side),
+        **_hours(settings, concept, family, size, side),
     )
 
 
-def _hours(settings: Settings, concept: Concept, family: Family, size: Size, rows: int, side: int) -> dict[str, float]:
+def _hours(settings: Settings, concept: Concept, family: Family, size: Size, side: int) -> dict[str, float]:
     train, counts = settings.train, settings.evaluate
     a_pass = size.flops * (side / size.resolution) ** 2
     # Reference and policy forward, and back to the adapter without gradients of weights; once more when recomputed.
     passes = 3 + train.gradient_checkpointing
-    training = train.max_train_steps * train.gradient_accumulation_steps * rows * passes * a_pass
+    samples = train.max_train_steps * train.gradient_accumulation_steps * train.train_batch_size
+    rows = samples * (2 + (1 / train.prior_every if train.prior_weight else 0))
+    # Of a bank the reference is asked once a draw, and the policy as ever.
+    kept = min(samples, train.reference_bank * _pairs(settings, concept)) * (3 if train.prior_weight else 2)
+    training = (rows * (passes - 1) + (kept if train.reference_bank else rows)) * a_pass
     guided = 1 if family.guidance_is_input else 2
     pairs = _pairs(settings, concept) * (1 + concept.strength)
     made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0

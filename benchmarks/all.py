@@ -1,0 +1,93 @@
+"""All benchmarks that need no GPU, one after the other, and docs/benchmarks-table.md with their ratios.
+
+Run it when nothing else runs: the ratios are of times. A benchmark that is not there is left out.
+
+    python benchmarks/all.py                        # the table, in about half an hour on 2 cores
+    python benchmarks/all.py --only step -- --steps 60    # one of them, with options of its own; no table is written
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from duo_unlearn.session import machine
+
+ROOT: Final = Path(__file__).parents[1]
+NAMES: Final = ("step", "sampling", "red_team", "workers", "memory")
+PAGE: Final = ROOT / "docs" / "benchmarks-table.md"
+
+
+def figures(name: str, options: list[str]) -> dict[str, Any]:
+    """What a benchmark prints last, its words shown as they come. One that fails ends all."""
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", *options]
+    print(f"== {name}", flush=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            print(line, end="", flush=True)
+    if process.returncode:
+        sys.exit(f"benchmarks/{name}.py failed with exit status {process.returncode}")
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+def section(name: str, found: dict[str, Any]) -> list[str]:
+    """The part of the page that is of one benchmark."""
+    facts = ", ".join(f"{key} {_told(value)}" for key, value in found.items() if key != "rows")
+    lines = ["", f"## {name.replace('_', ' ').capitalize()}", "", f"`python benchmarks/{name}.py`: {facts}.", ""]
+    lines += ["| ratio | median | middle half | goal |", "|---|---|---|---|"]
+    for row in found.get("rows", []):
+        half = f"{row['low']:.3f} to {row['high']:.3f}"
+        lines.append(f"| {row['what']} | **{row['value']:.3f}** | {half} | {row.get('goal') or '–'} |")
+    return lines
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def commit() -> str:
+    """The commit that is measured, and whether the files are its own."""
+    git = ["git", "-C", str(ROOT)]
+    name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    return name.strip() + (" with changes" if changed.strip() else "")
+
+
+def main() -> None:
+    """Run them, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=NAMES, help="one benchmark, without the page")
+    parser.add_argument("options", nargs="*", help="after --: options of the benchmark")
+    arguments = parser.parse_args()
+    if arguments.options and arguments.only is None:
+        parser.error("options are those of one benchmark: --only NAME -- OPTIONS")
+    if arguments.only is not None:
+        figures(arguments.only, arguments.options)
+        return
+    at, there = commit(), [name for name in NAMES if (ROOT / "benchmarks" / f"{name}.py").exists()]
+    lines = [
+        "# Benchmarks: the table of ratios",
+        "",
+        "Written by `python benchmarks/all.py` (`make bench`); what each is:",
+        "[benchmarks.md](benchmarks.md).",
+        "",
+        f"{machine()}; commit {at}.",
+    ]
+    for name in there:
+        lines += section(name, figures(name, []))
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)} is written")
+
+
+if __name__ == "__main__":
+    main()
