@@ -11,7 +11,7 @@ import torch
 
 from duo_unlearn.erasers.trainer import MOST_OVERFLOWS, is_sound, make_accelerator, train
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.load import load_model
+from duo_unlearn.families.load import lacks_bf16, load_model
 from duo_unlearn.runs.folder import Run
 
 from .small import CPU, prepare, quick
@@ -55,6 +55,23 @@ def test_a_tracker_gets_every_step(run: Run) -> None:
 def test_what_this_machine_cannot_do_is_said_first(tmp_path: Path, changes: dict[str, str], said: str) -> None:
     with pytest.raises(DuoError, match=said):
         make_accelerator(quick(**changes), CPU, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "lacks"),
+    [({"avx2": True, "avx512_f": True}, True), ({"avx512_bf16": True}, False), ({"neon": True, "bf16": True}, False)],
+)
+def test_a_cpu_without_bf16_units_is_told(capabilities: dict[str, bool], *, lacks: bool) -> None:
+    assert (lacks_bf16(CPU, capabilities) is not None) == lacks
+    assert lacks_bf16(torch.device("cuda"), capabilities) is None
+    assert lacks_bf16(CPU, {}) is None  # a torch that cannot tell
+
+
+def test_bf16_that_gains_nothing_is_said_and_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_accelerator(quick(mixed_precision="bf16"), CPU, tmp_path)
+    assert ("gains no time here" in capsys.readouterr().err) == (lacks_bf16(CPU) is not None)
+    make_accelerator(quick(), CPU, tmp_path)
+    assert not capsys.readouterr().err
 
 
 def test_fewer_steps_than_the_checkpoint_has_are_refused(run: Run) -> None:

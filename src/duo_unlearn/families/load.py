@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,9 +51,13 @@ def check_precision(name: str, device: torch.device) -> None:
         raise DuoError("fp16 training needs a GPU", got=f"device {device}", hint="mixed_precision no, or bf16")
 
 
-def lacks_bf16(device: torch.device) -> str | None:
-    """Why bf16 is no faster than float32 on a device, or None where it is, or where torch cannot tell."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+def lacks_bf16(device: torch.device, capabilities: Mapping[str, Any] | None = None) -> str | None:
+    """Why bf16 is no faster than float32 on a device, or None where it is, or where torch cannot tell.
+
+    capabilities: of the CPU, by torch's names; None: of this one.
+    """
+    if capabilities is None:
+        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if device.type != "cpu" or not capabilities or any(capabilities.get(name) for name in BF16_UNITS):
         return None
     return f"this CPU has no bf16 units ({', '.join(BF16_UNITS)})"
