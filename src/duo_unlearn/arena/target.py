@@ -44,7 +44,7 @@ def target_of(session: Session, system: System, search: Awareness | None) -> Tar
         model=model,
         reader=GuardedReader(model, settings.guidance) if search == "aware" else Reader(model),
         original=functools.partial(edits_off, model),
-        originals=Originals(session.run, base_state(session), sample_original),
+        originals=Originals(session.run, base_state(session), sample_original, settings.batch),
         detect=functools.partial(_detect, session),
         sample=lambda requests: guarded(model, sample(requests)),
         score=lambda images, texts: _cosines(images, texts, functools.partial(clip_score, model.family)),
