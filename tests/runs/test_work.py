@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
@@ -34,23 +35,34 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class Letters:
-    """Parts that are files; each entry of the place is counted."""
+    """Parts that are files; each entry of the place is counted, and each look at a part, by what was seen.
 
-    def __init__(self, folder: Path, names: str) -> None:
-        self.folder, self.names, self.entered = folder, list(names), 0
+    closed: looks at the work until it is open.
+    """
+
+    def __init__(self, folder: Path, names: str, closed: int = 0) -> None:
+        self.folder, self.names, self.entered, self.closed = folder, list(names), 0, closed
+        self.seen, self.missed, self.order = Counter[str](), Counter[str](), list[str]()
         folder.mkdir(parents=True, exist_ok=True)
 
     def parts(self) -> list[str]:
         return self.names
 
     def is_done(self, part: str) -> bool:
-        return (self.folder / part).exists()
+        there = (self.folder / part).exists()
+        (self.seen if there else self.missed)[part] += 1
+        return there
+
+    def is_open(self) -> bool:
+        self.closed -= 1
+        return self.closed < 0
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Callable[[str], None]]:
         self.entered += 1
 
         def make(part: str) -> None:
+            self.order.append(part)
             (self.folder / part).write_text(str(self.entered))
 
         yield make
@@ -109,3 +121,40 @@ def test_what_a_killed_process_had_claimed_is_made_by_another(run: Run) -> None:
     assert work.is_done("b")
     with run.lock():
         pass
+
+
+def test_a_part_that_is_done_is_read_once_and_a_poll_looks_at_what_is_missing_alone(run: Run) -> None:
+    work, polls = Letters(run.folder / "a", "abcdef"), list[int]()
+    for part in "abc":
+        (work.folder / part).touch()
+
+    def sleep(_seconds: float) -> None:
+        polls.append(1)
+        if len(polls) == 20:
+            (work.folder / "e").touch()
+            held.close()
+
+    with contextlib.ExitStack() as held:
+        assert held.enter_context(run.claim("e"))
+        finish([work], run.claim, sleep=sleep)
+    assert work.seen == dict.fromkeys("abce", 1)
+    # Of its own two it looks once before the claim and once behind it; of the other's at first, and once a poll.
+    assert work.missed == {"d": 2, "f": 2, "e": 1 + 20}
+
+
+def test_processes_spread_over_the_parts(run: Run) -> None:
+    work = Letters(run.folder / "a", "abcdefgh")
+    with contextlib.ExitStack() as held:
+        assert held.enter_context(run.claim("a"))
+        finish([work], run.claim, sleep=lambda _seconds: held.close())
+    assert work.order[0] == "e"
+    assert sorted(work.order) == work.names
+    assert work.order[-1] == "a"
+
+
+def test_a_work_whose_need_another_makes_is_left_for_later(run: Run) -> None:
+    first, second = Letters(run.folder / "a", "a", closed=2), Letters(run.folder / "b", "b")
+    slept: list[float] = []
+    assert finish([first, second], run.claim, sleep=slept.append)
+    assert (first.order, second.order) == (["a"], ["b"])
+    assert len(slept) == 1  # first other parts, then a wait, then this one

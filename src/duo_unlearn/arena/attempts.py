@@ -111,6 +111,10 @@ class GroupWork:
             self.whole.add(name)
         return True
 
+    def is_open(self) -> bool:
+        """True: what is found once for all parts is waited for inside."""
+        return True
+
     def _is_lacking(self) -> bool:
         return any(not self.is_done(part) for part in self.parts())
 

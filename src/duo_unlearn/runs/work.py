@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
@@ -25,34 +26,56 @@ class Work(Protocol):
         """Whether a part is on disk, whole, under its key."""
         ...
 
+    def is_open(self) -> bool:
+        """Whether parts can be made now; False while another process makes what all of them need."""
+        ...
+
     def place(self) -> AbstractContextManager[Callable[[str], None]]:
         """A context that gives the function which makes a part. It is entered once for all parts of one turn."""
         ...
 
 
 def finish(works: Sequence[Work], claim: Claim, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Make every part that is missing, or wait until others have made it; gives whether this process made any."""
-    made = False
-    while todo := [work for work in works if any(not work.is_done(part) for part in work.parts())]:
-        turns = [_turn(work, claim) for work in todo]
-        made |= any(turns)
-        if not any(turns):
+    """Make every part that is missing, or wait until others have made it; gives whether this process made any.
+
+    A part that was found done, or was made here, is not looked at again.
+    """
+    made, turns = False, [_Turns(work) for work in works]
+    while True:
+        taken = [one.take(claim) for one in turns]
+        made |= any(taken)
+        turns = [one for one in turns if one.missing]
+        if not turns:
+            return made
+        if not any(taken):
             sleep(POLL)  # the rest is being made by others
-    return made
 
 
-def _turn(work: Work, claim: Claim) -> bool:
-    """Make the parts of one work that nobody has claimed; gives whether there was one."""
-    make: Callable[[str], None] | None = None
-    with contextlib.ExitStack() as stack:
-        for part in work.parts():
-            if work.is_done(part):
-                continue
-            with claim(part) as mine:
-                # Between the look and the claim another process may have finished it.
-                if not mine or work.is_done(part):
+class _Turns:
+    """A process's turns at one work. missing: the parts that it has not seen done."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.missing = work, list(work.parts())
+
+    def take(self, claim: Claim) -> bool:
+        """Make the parts that nobody has claimed; gives whether there was one."""
+        make: Callable[[str], None] | None = None
+        if not self.work.is_open():
+            return False
+        left, self.missing = deque(self.missing), []
+        with contextlib.ExitStack() as stack:
+            while left:
+                part = left.popleft()
+                if self.work.is_done(part):
                     continue
-                if make is None:
-                    make = stack.enter_context(work.place())
-                make(part)
-    return make is not None
+                with claim(part) as mine:
+                    if not mine:
+                        self.missing.append(part)
+                        # Who has it goes on behind it: further on, fewer parts are looked at in vain.
+                        left.rotate(-(len(left) // 2))
+                    # Between the look and the claim another process may have finished it.
+                    elif not self.work.is_done(part):
+                        if make is None:
+                            make = stack.enter_context(self.work.place())
+                        make(part)
+        return make is not None
