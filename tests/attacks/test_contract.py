@@ -72,7 +72,8 @@ def test_its_facts_are_whole(name: str) -> None:
         assert all(
             value is None or isinstance(value, int | float | str) for value in dataclasses.asdict(budget).values()
         )
-    assert attack.prompts_at_once > 0
+    assert attack.prompts_at_once is None or attack.prompts_at_once > 0
+    assert attack.fine_tune is None or attack.during is not None
     assert attack.level in get_args(Level)
     # A search that stops at what the detector says must have the detector's contract in its key.
     assert not attack.asks_detector or attack.found_on in ("images", "model")
@@ -86,7 +87,9 @@ def test_it_finds_something_for_every_prompt_and_leaves_the_model_as_it_was(name
     attack, prompts, seeds = ATTACKS.get(name), asked(2), [3, 4]
     assert why_not(attack, whole.model, has_edits=True) is None
     before = {key: value.clone() for key, value in whole.model.denoiser.state_dict().items()}
-    around = attack.during(whole, budget_of(name)) if attack.during is not None else contextlib.nullcontext()
+    weights = attack.fine_tune(whole, budget_of(name)) if attack.fine_tune is not None else {}
+    during = attack.during
+    around = during(whole, budget_of(name), weights) if during is not None else contextlib.nullcontext()
     with around:
         found = attack.find(whole, prompts, seeds, budget_of(name), lambda _share: None, NO_STATE)
         assert len(found.findings) == 2

@@ -197,7 +197,11 @@ def test_relearning_changes_the_model_inside_alone(whole: Target) -> None:
     model = whole.model
     parameters = attach(model, rank=2, seed=0)
     before = {name: value.clone() for name, value in model.denoiser.state_dict().items()}
-    with relearning.fine_tuned(whole, relearning.Budget(2, "concept")):
+    budget = relearning.Budget(2, "concept")
+    weights = relearning.fine_tune(whole, budget)
+    assert all(torch.equal(value, before[name]) for name, value in model.denoiser.state_dict().items())
+    assert not any("base_layer" in name for name in weights)
+    with relearning.fine_tuned(whole, budget, weights):
         moved = {n for n, v in model.denoiser.state_dict().items() if not torch.equal(v, before[n])}
         assert moved
         assert all(".attn" in name and "lora_" not in name for name in moved)
@@ -219,7 +223,8 @@ def test_relearning_may_have_few_of_the_pictures(whole: Target) -> None:
 def test_relearning_fine_tunes_a_text_encoder_that_edits_change(whole: Target) -> None:
     encoder = whole.model.pipe.text_encoder
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    with relearning.fine_tuned(whole._replace(parts=("text_encoder",)), relearning.Budget(2, "concept", batch=2)):
+    edited, budget = whole._replace(parts=("text_encoder",)), relearning.Budget(2, "concept", batch=2)
+    with relearning.fine_tuned(edited, budget, relearning.fine_tune(edited, budget)):
         moved = {n for n, v in encoder.state_dict().items() if not torch.equal(v, before[n])}
         assert moved
         assert all("attn" in name for name in moved)

@@ -22,6 +22,7 @@ from ..session import Session
 from ..storage.files import digest, sha256_of
 from ..storage.pictures import save_png
 from .findings import FindingsFile, replayed_file
+from .fine_tuning import FineTuning
 from .originals import Originals
 from .plans import Plan, wider_scenario
 from .target import base_state, target_of
@@ -49,7 +50,10 @@ def make_attempts(session: Session, plans: Sequence[Plan]) -> tuple[list[AttackS
         states.append(AttackState(plan.group, 0 if reason else group_work.size, reason))
         if reason is None:
             works.append(group_work)
-    return states, work.finish(works, session.run.claim)
+    made = work.finish(works, session.run.claim)
+    for fine_tuning in filter(None, (one.fine_tuning for one in works)):
+        fine_tuning.clear()
+    return states, made
 
 
 class GroupWork:
@@ -58,7 +62,8 @@ class GroupWork:
     def __init__(self, session: Session, plan: Plan) -> None:
         self.session, self.plan, self.group = session, plan, plan.group
         self.folder = self.group.folder(session.run)
-        self.base = base_state(session)
+        self.base, train = base_state(session), plan.attack.fine_tune
+        self.fine_tuning = FineTuning(session, plan, self.base, train) if train is not None else None
         self.whole: set[str] = set()
         known = read_group(self.folder / "group.json") if plan.keeps_wider else None
         if known is not None and known.size > len(plan.scenario.prompts):
@@ -69,8 +74,8 @@ class GroupWork:
 
     def _divide(self, scenario: PromptSet) -> None:
         self.scenario, self.size = scenario, len(scenario.prompts)
-        most = self.session.settings.evaluate.batch if self.plan.preset is None else self.plan.attack.prompts_at_once
-        size = min(most, self.size)
+        most = None if self.plan.preset is None else self.plan.attack.prompts_at_once
+        size = min(most or self.session.settings.evaluate.batch, self.size)
         self.slices = {f"{first:04}": slice(first, first + size) for first in range(0, self.size, size)}
         self.keys = {name: self._key(part) for name, part in self.slices.items()}
 
@@ -112,8 +117,8 @@ class GroupWork:
         return True
 
     def is_open(self) -> bool:
-        """True: what is found once for all parts is waited for inside."""
-        return True
+        """Whether nobody else trains what the attack asks for every part."""
+        return self.fine_tuning is None or not self.fine_tuning.is_at_work()
 
     def _is_lacking(self) -> bool:
         return any(not self.is_done(part) for part in self.parts())
@@ -130,7 +135,8 @@ class GroupWork:
             target = target_of(session, plan.system, plan.search)
             report = stack.enter_context(progress(f"{label}, percent", 100, quiet=session.quiet))
             if plan.attack.during is not None:
-                stack.enter_context(plan.attack.during(target, plan.budget))
+                weights = self.fine_tuning.weights(target) if self.fine_tuning is not None else {}
+                stack.enter_context(plan.attack.during(target, plan.budget, weights))
             done = 0
 
             def make(part: str) -> None:

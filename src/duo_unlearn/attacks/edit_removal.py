@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Final
+
+from torch import Tensor
 
 from .interface import Attack, Target, plain_findings
 
@@ -14,7 +17,7 @@ class Budget:
     """Nothing is spent."""
 
 
-def _during(target: Target, _budget: Budget) -> AbstractContextManager[None]:
+def _during(target: Target, _budget: Budget, _weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
     return target.original()
 
 

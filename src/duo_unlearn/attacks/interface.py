@@ -103,9 +103,11 @@ class Attack(NamedTuple):
     once too; "images": the system's images; "model": the system's gradients (white box), so that it may be aware of
     guards or not. level: where it acts. has_control: whether the same is done to prompts without the concept, whose
     agreement tells a model that gives back whatever it is led to from one that knows the concept.
-    prompts_at_once: how many prompts a call of `find` takes. version: raised when the same budget and seed find
-    something else than before. asks_detector: the search stops at what the detector says. during(target, budget): a
-    context that changes the model while images are sampled. counts_in_worst_case: whether the worst case has it.
+    prompts_at_once: how many prompts a call of `find` takes; None: as many as are sampled at once. version: raised when
+    the same budget and seed find something else than before. asks_detector: the search stops at what the detector says.
+    fine_tune(target, budget): weights of the system that the attacker trains, by name, made once for all prompts.
+    during(target, budget, weights): a context that changes the model while images are sampled; weights: those, or
+    none. counts_in_worst_case: whether the worst case has it.
     """
 
     name: str
@@ -113,11 +115,12 @@ class Attack(NamedTuple):
     budgets: Mapping[Preset, Any]
     find: Find
     found_on: Literal["nothing", "text", "original", "images", "model"] = "nothing"
-    prompts_at_once: int = 1 << 30
+    prompts_at_once: int | None = 1 << 30
     version: int = 1
     asks_detector: bool = False
     needs: frozenset[Need] = frozenset()
-    during: Callable[[Target, Any], AbstractContextManager[None]] | None = None
+    fine_tune: Callable[[Target, Any], dict[str, Tensor]] | None = None
+    during: Callable[[Target, Any, Mapping[str, Tensor]], AbstractContextManager[None]] | None = None
     counts_in_worst_case: bool = True
     level: Level = "input"
     has_control: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 import torch
@@ -37,24 +37,39 @@ class FewBudget(Budget):
     pictures: int = 20
 
 
-@contextlib.contextmanager
-def fine_tuned(target: Target, budget: Budget) -> Iterator[None]:
-    """The system fine-tuned inside the block, and its weights put back after it, bit for bit.
+def fine_tune(target: Target, budget: Budget) -> dict[str, Tensor]:
+    """The weights that the system has after its fine-tuning, by name; the model itself stays as it was.
 
     All attention projections of the denoiser learn; where the system's edits change a text encoder, that one's too.
     """
     moments, text = _data(target, budget)
+    with _changed(target) as weights:
+        _fine_tune(target, list(weights.values()), moments, text, budget)
+        return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+
+
+@contextlib.contextmanager
+def fine_tuned(target: Target, _budget: Budget, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """The system has the weights that `fine_tune` gave inside the block; its own are put back after it."""
+    with _changed(target) as own:
+        for name, weight in own.items():
+            weight.data.copy_(weights[name])
+        yield
+
+
+@contextlib.contextmanager
+def _changed(target: Target) -> Iterator[dict[str, nn.Parameter]]:
+    """Gives the weights that may change inside the block; they and all flags are put back after it, bit for bit."""
     weights = attention_weights(target.model, target.parts)
-    before = [weight.detach().clone() for weight in weights]
+    before = [weight.detach().clone() for weight in weights.values()]
     parts = [target.model.denoiser, *(getattr(target.model.pipe, part) for part in target.model.kind.text)]
     flags = {p: p.requires_grad for part in parts if part is not None for p in part.parameters()}
     try:
         for parameter in flags:
             parameter.requires_grad_(False)
-        _fine_tune(target, weights, moments, text, budget)
-        yield
+        yield weights
     finally:
-        for weight, old in zip(weights, before, strict=True):
+        for weight, old in zip(weights.values(), before, strict=True):
             weight.data.copy_(old)
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
@@ -76,21 +91,20 @@ def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
     return Moments(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts])), texts
 
 
-def attention_weights(model: Model, parts: tuple[str, ...] = ()) -> list[nn.Parameter]:
-    """The weights of the denoiser's attention projections, adapters not among them.
+def attention_weights(model: Model, parts: tuple[str, ...] = ()) -> dict[str, nn.Parameter]:
+    """The weights of the denoiser's attention projections, adapters not among them, by "PART.PARAMETER".
 
     parts: what the system's edits change; the attention of a text encoder among them is added.
     """
-    weights = [
-        parameter
-        for name, parameter in model.denoiser.named_parameters()
-        if ".attn" in name and name.endswith("weight") and "lora_" not in name and parameter.ndim == 2
-    ]
-    for part in parts:
-        if part in model.kind.text:
-            named = getattr(model.pipe, part).named_parameters()
-            weights += [p for name, p in named if "attn" in name and name.endswith("weight") and p.ndim == 2]
-    return weights
+    named = {model.denoiser_name: (model.denoiser, ".attn")}
+    named |= {part: (getattr(model.pipe, part), "attn") for part in parts if part in model.kind.text}
+    return {
+        # The plain name, which a weight has also where an adapter lies around its layer.
+        f"{part}.{name.replace('.base_layer.', '.')}": parameter
+        for part, (module, place) in named.items()
+        for name, parameter in module.named_parameters()
+        if place in name and name.endswith("weight") and "lora_" not in name and parameter.ndim == 2
+    }
 
 
 def _fine_tune(target: Target, weights: list[nn.Parameter], moments: Moments, texts: list[str], budget: Budget) -> None:
@@ -141,7 +155,9 @@ def _relearning(images: Literal["concept", "benign"], steps: int, pictures: int 
         f"Relearning, {steps} steps on {many}{images} images",
         {"quick": budget, "paper": budget},
         plain_findings,
+        prompts_at_once=None,
         needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),
+        fine_tune=fine_tune,
         during=fine_tuned,
         level="generator",
     )
