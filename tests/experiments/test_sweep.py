@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.edits.files import write_changes
 from duo_unlearn.edits.weights import LowRank, Replacement
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.sweep import as_text, choose, sweep
+from duo_unlearn.experiments.sweep import SweepResult, as_text, choose, sweep
 from duo_unlearn.pairs.manifest import set_keep
 from duo_unlearn.report.frontier import Point, frontier_plot
 from duo_unlearn.runs.attempts import Group, read_part
@@ -123,6 +125,30 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     assert [p.at for p in once(10)] == [10, 30]
     assert (members[0].pairs / "manifest.json").read_bytes() == manifest.read_bytes()
     assert len(read_json(members[0].edit("duo") / "provenance.json")["pairs"]) == 2
+
+
+@pytest.mark.slow
+def test_a_member_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    session = new_run(tmp_path, train__max_train_steps=1, train__rank=2)
+    members = [Run(session.run.sweep / f"beta-{beta}") for beta in (10, 30)]
+    said, found = list[str](), list[SweepResult]()
+    with members[0].claim("edit.duo") as mine:
+        assert mine
+        thread = threading.Thread(target=lambda: found.append(sweep(session, "beta", [10, 30], say=said.append)))
+        thread.start()
+        while not said and thread.is_alive():
+            time.sleep(0.01)
+        # The other one is trained, asked and told meanwhile.
+        assert [line.split(":")[0] for line in said] == ["beta 30"]
+        assert members[1].edit("duo").is_dir()
+        assert not members[0].edit("duo").is_dir()
+        assert not (session.run.sweep / "beta.json").exists()
+    thread.join()
+    assert [p.at for p in found[0].points] == [10, 30]
+    written = {suffix: (session.run.sweep / f"beta.{suffix}").stat().st_mtime_ns for suffix in ("json", "svg", "png")}
+    # Whoever comes later reads the same, and writes nothing.
+    assert sweep(reopen(session), "beta", [10, 30]) == found[0]
+    assert written == {suffix: (session.run.sweep / f"beta.{suffix}").stat().st_mtime_ns for suffix in written}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,7 +21,7 @@ from ..runs.folder import Run
 from ..runs.results import WORST, Results
 from ..session import Session
 from ..settings.resolve import resolve_settings
-from ..settings.tree import merge
+from ..settings.tree import merge, write_settings
 from ..storage.files import read_object, write_json
 from .sharing import share_originals, share_pairs
 
@@ -49,27 +50,45 @@ def sweep(
     """Measure and attack one run a value, in FOLDER/sweep/KIND-VALUE, and draw FOLDER/sweep/KIND.svg.
 
     beta: each is trained by DUO. strength: the run's own edit, its change multiplied; nothing is trained. Pairs and the
-    original model's attempts are shared. What is done is skipped, so the same command goes on after a kill. want_dsr:
-    what the worst scenario or attack of a shipped model must have.
+    original model's attempts are shared. What is done is skipped, so the same command goes on after a kill, and any
+    number of processes may run it together: each trains other members, and all of them share what is asked of each.
+    want_dsr: what the worst scenario or attack of a shipped model must have.
     """
     _check(first, kind, values)
-    with first.run.lock():
-        make_pairs(first)
-    vars(first).pop("model", None)  # each member loads its own; two may not fit
-    points = []
-    for value in sorted(set(values)):
-        session = _member(first, kind, value)
-        with session.run.lock():
-            points.append(_point(session, value, _measure(session, first, kind, value, attacks)))
-        say(f"{kind} {value:g}: {as_text(points[-1])}")
-        with first.run.claim("share", wait=True):
-            share_originals(session.run, first.run)
-    points = _with_known(first.run, kind, points)
-    chosen = choose(points, want_dsr)
-    content = {"points": [point._asdict() for point in points], "frontier": chosen.frontier, "ship": chosen.ship}
-    write_json(first.run.sweep / f"{kind}.json", {"version": 1, "kind": kind, "want_dsr": want_dsr, **content})
-    for suffix in ("svg", "png"):
-        frontier_plot(points, kind, first.run.sweep / f"{kind}.{suffix}")
+    with first.run.lock(shared=True):
+        with first.run.claim("pairs", wait=True):
+            make_pairs(first)
+        left = {value: _member(first, kind, value) for value in sorted(set(values))}
+        for value, session in left.items():
+            _make(first, kind, value, session, wait=False)
+        points = []
+        while left:
+            # First what nobody trains; where all are being trained, the first of them is waited for.
+            value = next((value for value, session in left.items() if not _is_being_made(session)), min(left))
+            session = left.pop(value)
+            _make(first, kind, value, session, wait=True)
+            points.append(_point(session, value, _measure(session, first, attacks)))
+            say(f"{kind} {value:g}: {as_text(points[-1])}")
+        with first.run.claim("sweep", wait=True):
+            return _written(first.run, kind, _with_known(first.run, kind, points), want_dsr)
+
+
+def _written(run: Run, kind: Kind, points: Sequence[Point], want_dsr: float) -> SweepResult:
+    """Write the points and draw them, unless another process has done it."""
+    chosen, path = choose(points, want_dsr), run.sweep / f"{kind}.json"
+    figures = [run.sweep / f"{kind}.{suffix}" for suffix in ("svg", "png")]
+    shown = {"points": [point._asdict() for point in points], "frontier": chosen.frontier, "ship": chosen.ship}
+    content = {"version": 1, "kind": kind, "want_dsr": want_dsr, **shown}
+    # Compared as the file has it, where tuples are lists.
+    if (
+        all(figure.exists() for figure in figures)
+        and path.exists()
+        and read_object(path) == json.loads(json.dumps(content))
+    ):
+        return chosen
+    write_json(path, content)
+    for figure in figures:
+        frontier_plot(points, kind, figure)
     return chosen
 
 
@@ -93,7 +112,7 @@ def _check(first: Session, kind: Kind, values: Sequence[float]) -> None:
 
 
 def _member(first: Session, kind: Kind, value: float) -> Session:
-    """A run of the sweep: the first one's settings, and what does not depend on the edit copied."""
+    """A run of the sweep: the first one's settings and model, and what does not depend on the edit copied."""
     run = Run(first.run.sweep / f"{kind}-{value:g}")
     known = first.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
     if kind == "beta":
@@ -101,23 +120,40 @@ def _member(first: Session, kind: Kind, value: float) -> Session:
             known["train"] = {k: v for k, v in known["train"].items() if k not in ("learning_rate", "prior_weight")}
         known = merge(known, {"train": {"beta": value}})
     session = Session(resolve_settings(merge(known, {"output": str(run.folder)})), quiet=first.quiet)
+    session.model = first.model  # several may not fit
     with first.run.claim("share", wait=True):
         share_pairs(first.run, run, session.settings.edit)
-        share_originals(first.run, run)
+        if not run.settings.exists():
+            write_settings(run.settings, session.settings)  # by which `duo status` knows what is to come
     return session
 
 
-def _measure(session: Session, first: Session, kind: Kind, value: float, attacks: Sequence[AttackPlan]) -> Results:
-    """Make a member's edit, and measure and attack it beside the original, without guards."""
+def _make(first: Session, kind: Kind, value: float, session: Session, *, wait: bool) -> None:
+    """Make a member's edit. One that another process makes is left to it, or waited for."""
     edit = session.settings.edit
-    if kind == "beta":
-        make_edit(session)
-    else:
-        _scale(first.run.edit(edit), value, session.run.edit(edit))
-    systems = [session.system(edit)]
-    results = evaluate(session, systems).results
-    for plan in attacks:
-        results = attack(session, systems, plan).results
+    with session.run.lock(shared=True), session.run.claim(f"edit.{edit}", wait=wait) as mine:
+        if mine and kind == "beta":
+            make_edit(session)
+        elif mine:
+            _scale(first.run.edit(edit), value, session.run.edit(edit))
+
+
+def _is_being_made(session: Session) -> bool:
+    with session.run.claim(f"edit.{session.settings.edit}") as mine:
+        return not mine
+
+
+def _measure(session: Session, first: Session, attacks: Sequence[AttackPlan]) -> Results:
+    """Measure and attack a member beside the original, without guards. The original's images are those of all."""
+    with first.run.claim("share", wait=True):
+        share_originals(first.run, session.run)
+    systems = [session.system(session.settings.edit)]
+    with session.run.lock(shared=True):
+        results = evaluate(session, systems).results
+        for plan in attacks:
+            results = attack(session, systems, plan).results
+    with first.run.claim("share", wait=True):
+        share_originals(session.run, first.run)
     return results
 
 
