@@ -67,10 +67,13 @@ def reopen_run(folder: str | Path, *, quiet: bool = False) -> Session:
 
 
 def make_pairs(run: Session, say: Say = silent) -> list[Pair]:
-    """Make the pairs of a run, or import the user's own; gives all of them, dropped ones too."""
+    """Make the pairs of a run, or import the user's own; gives all of them, dropped ones too.
+
+    Any number of processes may make them together.
+    """
     from .arena.stages import make_pairs as stage
 
-    with run.run.lock():
+    with run.run.lock(shared=True):
         pairs, state = stage(run)
     apart = run.held_out_count
     kept = f"{sum(pair.keep for pair in pairs)} of {len(pairs)} kept" + (f", {apart} held out" if apart else "")

@@ -23,6 +23,7 @@ from ..erasers.interface import EraserContext, State, checked_options
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import wrapped
 from ..errors import DuoError
+from ..pairs.blocks import Share
 from ..pairs.held_out import are_made, held_out_seed
 from ..pairs.manifest import MANIFEST
 from ..pairs.own_pairs import import_pairs
@@ -80,18 +81,22 @@ class Attacked(NamedTuple):
 
 
 def make_pairs(session: Session) -> tuple[list[Pair], State]:
-    """Pairs of unsafe images and safe counterparts: made by SDEdit, or taken from the user's folder."""
+    """Pairs of unsafe images and safe counterparts: made by SDEdit, or taken from the user's folder.
+
+    Any number of processes may make them together; a user's are taken by one while others wait.
+    """
     alone("pairs")
     settings, folder = session.settings.pairs, session.run.pairs
     begin, manifest, held_out = session.begin(), folder / MANIFEST, session.run.held_out
     before = _times(manifest, held_out / MANIFEST)
     share = held_out_share(session)
     if settings.folder is not None:
-        detector = None if manifest.exists() else _detector_at_hand(session)
-        pairs = import_pairs(
-            settings.folder, folder, detector=detector, trust=settings.trust, held_out=held_out, share=share,
-            quiet=session.quiet,
-        )  # fmt: skip
+        with session.run.claim("pairs", wait=True):
+            detector = None if manifest.exists() else _detector_at_hand(session)
+            pairs = import_pairs(
+                settings.folder, folder, detector=detector, trust=settings.trust, held_out=held_out, share=share,
+                quiet=session.quiet,
+            )  # fmt: skip
     else:
         made = functools.partial(
             synthesize,
@@ -103,14 +108,16 @@ def make_pairs(session: Session) -> tuple[list[Pair], State]:
             strength=settings.strength,
             batch=settings.batch,
             tries=settings.tries,
+            share=Share(session.run.claim, session.run.folder / "cache" / "candidates"),
             quiet=session.quiet,
         )
         pairs = made(folder, scale=settings.scale, seed=session.settings.seed)
         if are_made(session.concept, settings.scale, share):
             made(held_out, scale=settings.scale * share, seed=held_out_seed(session.settings.seed), held_out=True)
     state: State = "already done" if _times(manifest, held_out / MANIFEST) == before else "done"
-    if state == "done" or not (folder / "sheet.png").exists():
-        contact_sheet(folder, folder / "sheet.png")
+    with session.run.claim("pairs", wait=True):
+        if state == "done" or not (folder / "sheet.png").exists():
+            contact_sheet(folder, folder / "sheet.png")
     return pairs, session.finish("pairs", time.monotonic() - begin, state)
 
 

@@ -74,8 +74,7 @@ def arena(
     found = []
     for session in sessions:
         with session.run.lock(shared=True):
-            with session.run.claim("pairs", wait=True):
-                make_pairs(session)
+            make_pairs(session)
             _make_edits(session, makers)
             chosen = [session.system(name) for name in names]
             results = evaluate(session, chosen).results

@@ -56,8 +56,7 @@ def sweep(
     """
     _check(first, kind, values)
     with first.run.lock(shared=True):
-        with first.run.claim("pairs", wait=True):
-            make_pairs(first)
+        make_pairs(first)
         left = {value: _member(first, kind, value) for value in sorted(set(values))}
         for value, session in left.items():
             _make(first, kind, value, session, wait=False)
