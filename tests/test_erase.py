@@ -111,6 +111,8 @@ def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
         (["erase", "--model", "{tmp}/empty"], "not a diffusers model"),
         (["erase", "--model", "{tmp}/nowhere"], "no model folder"),
         (["train", "-o", "{tmp}/new"], "holds no pairs"),
+        (["erase", "-o", "{tmp}/new", "--workers", "0"], "--workers takes a number"),
+        (["pairs", "-o", "{tmp}/new", "--workers", "many"], "--workers takes a number"),
         (["report", "{tmp}/nowhere"], "no run folder"),
         (["sample", " "], "a prompt is empty"),
     ],

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import duo_unlearn as duo
 from duo_unlearn.cli.workers import count_of, share, supervise, without_workers
+from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.errors import DuoError, Interrupted
+from duo_unlearn.runs.folder import Run
 
+from .drawn_pairs import draw_pairs
+from .small_concept import small_concept
 from .test_processes import COMMAND, EVALUATE, TRAIN, pictures, with_adapter, with_pairs, words
 
 
@@ -40,6 +47,22 @@ if len(path.read_text()) < 3:
 """
     supervise(python(text), [{}], tmp_path / "logs", nothing, every=0.05)
     assert (tmp_path / "starts").read_text() == "xxx"
+
+
+def test_one_starts_again_while_another_is_at_work(tmp_path: Path) -> None:
+    text = f"""
+import os, pathlib, signal, time
+starts = pathlib.Path({str(tmp_path / "starts")!r})
+if os.environ["N"] == "0":  # at work until the other has started twice
+    while not starts.exists() or starts.read_text() != "xx":
+        time.sleep(0.01)
+else:
+    starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
+    if starts.read_text() == "x":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    supervise(python(text), [{"N": "0"}, {"N": "1"}], tmp_path / "logs", nothing, every=0.05)
+    assert (tmp_path / "starts").read_text() == "xx"
 
 
 def test_one_that_dies_again_and_again_is_told(tmp_path: Path) -> None:
@@ -111,13 +134,85 @@ def test_the_option_is_not_handed_on() -> None:
     assert without_workers(["attack", "--workers=auto", "runs/a"]) == ["attack", "runs/a"]
 
 
+def test_sigterm_reaches_all(tmp_path: Path) -> None:
+    text = f"""
+import pathlib, signal, sys, time
+def stop(*_):
+    pathlib.Path({str(tmp_path / "saved")!r}).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+pathlib.Path({str(tmp_path / "ready")!r}).touch()
+time.sleep(600)
+"""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def look() -> None:
+        if (tmp_path / "ready").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="what was made is kept"):
+        supervise(python(text), [{}], tmp_path / "logs", look, every=0.05)
+    assert (tmp_path / "saved").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_and_its_workers_and_what_was_made_is_kept(tmp_path: Path, number: int) -> None:
+    run = Run(tmp_path / "run")
+    command = [sys.executable, "-c", COMMAND, "pairs", "--concept", "sword", "-o", str(run.folder), "--workers", "2"]
+    command += ["--set", "pairs.batch=1"]
+    # Of its own session, so that the signal comes to the command alone, whatever a terminal would do.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    blocks = run.folder / "cache" / "candidates"
+    while not (blocks.is_dir() and list(blocks.iterdir())) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "what was made is kept" in said
+    with run.lock():  # nobody holds it any more
+        assert list(blocks.iterdir())
+
+
+@pytest.mark.slow
+def test_two_workers_erase(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 5)
+    told = {**EVALUATE, **TRAIN, "train.max_train_steps": 2, "evaluate.inversion_prompts": 0}
+    given = {"concept": small_concept(tmp_path), "pairs.folder": tmp_path / "mine", **told}
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    for run, more in ((one, []), (two, ["--workers", "2"])):
+        command = [sys.executable, "-c", COMMAND, *words("erase", run.folder, given), *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stderr
+    assert pictures(two) == pictures(one)
+    assert (two.edit("duo") / WEIGHTS).read_bytes() == (one.edit("duo") / WEIGHTS).read_bytes()
+    assert two.report.exists()
+
+
+@pytest.mark.slow
+def test_three_workers_sweep_two_members(tmp_path: Path) -> None:
+    one, two = with_pairs(tmp_path / "a"), with_pairs(tmp_path / "b")
+    settings = {**EVALUATE, **TRAIN, "train.max_train_steps": 1, "evaluate.inversion_prompts": 0}
+    for run, more in ((one, []), (two, ["--workers", "3"])):
+        duo.make_pairs(duo.open_run(run.folder, settings=settings, quiet=True))
+        command = [sys.executable, "-c", COMMAND, "sweep", str(run.folder), "--beta", "10", "--beta", "30", *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (two.sweep / "beta.json").read_bytes() == (one.sweep / "beta.json").read_bytes()
+    assert (two.sweep / "beta.svg").read_bytes() == (one.sweep / "beta.svg").read_bytes()
+    for name in ("beta-10", "beta-30"):
+        assert pictures(Run(two.sweep / name)) == pictures(Run(one.sweep / name))
+
+
 @pytest.mark.slow
 def test_two_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one, two = with_adapter(tmp_path / "one"), with_adapter(tmp_path / "two")
     duo.evaluate(duo.open_run(one.folder, settings=EVALUATE, quiet=True))
-    share("2", [two.folder], words("evaluate", two.folder, EVALUATE))
+    share("2", {two.folder: ["images"]}, words("evaluate", two.folder, EVALUATE))
     assert pictures(two) == pictures(one)
     assert two.results.read_bytes() == one.results.read_bytes()
 

@@ -123,7 +123,11 @@ def take_step(run: Session, step: int | None = None, say: Say = silent) -> str:
 
 
 def erase(run: Session, say: Say = silent) -> Results:
-    """Erase a concept: pairs, edit, evaluation and report. The same call resumes, and skips what is done."""
+    """Erase a concept: pairs, edit, evaluation and report. The same call resumes, and skips what is done.
+
+    Any number of processes may do it together: they share pairs and evaluation, and one of them trains.
+    """
+    from .arena.stages import make_edit_by_one
     from .runs.machine import alone
     from .settings.check import check_device, check_family
 
@@ -132,8 +136,9 @@ def erase(run: Session, say: Say = silent) -> Results:
     check_family(run.settings, run.family)
     check_device(run.settings)
     make_pairs(run, say)
-    train(run, say)
-    # From here on others may join with `duo evaluate`.
+    with run.run.lock(shared=True):
+        state = make_edit_by_one(run)
+    say(f"train: {state} → {run.run.edit(run.settings.edit)}")
     results = evaluate(run, None, say)
     say(f"report: done → {report(run.run.folder)}")
     return results

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 Report = Callable[..., None]
 """Called as report(done, note): how many units are done in all, and a short note."""
@@ -18,24 +20,55 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+WINDOW: Final = 600.0
+"""Over how many seconds a rate is taken."""
+
+
+class Rate:
+    """How fast something goes of late: over the last `window` seconds, and over one change at least.
+
+    now: gives the time in seconds. A pause makes the rate smaller for as long as it lasts.
+    """
+
+    def __init__(self, window: float = WINDOW, now: Callable[[], float] = time.monotonic) -> None:
+        self.window, self.now = window, now
+        self.seen: deque[tuple[float, int]] = deque()
+
+    def see(self, done: int) -> None:
+        """Note how many units are done by now."""
+        moment = self.now()
+        if not self.seen or done != self.seen[-1][1]:
+            self.seen.append((moment, done))
+        while len(self.seen) > 2 and self.seen[1][0] <= moment - self.window:
+            self.seen.popleft()
+
+    def seconds(self, units: int) -> float | None:
+        """How long so many further units take; None until some were done."""
+        if not self.seen:
+            return None
+        (first, before), (_, done) = self.seen[0], self.seen[-1]
+        return units * (self.now() - first) / (done - before) if done > before else None
+
+
 @contextmanager
-def progress(title: str, total: int, *, done: int = 0, quiet: bool = False) -> Iterator[Report]:
+def progress(title: str, total: int, *, done: int = 0, quiet: bool = False, timed: bool = True) -> Iterator[Report]:
     """Show how far `title` has come: units done of total, the time left, a note.
 
-    done: units that an earlier run finished already; the estimate leaves them out.
+    done: units that an earlier run finished already; the estimate leaves them out. timed: False where the notes tell
+    the time left.
     """
     if quiet:
         yield lambda _done, _note="": None
     elif sys.stderr.isatty():
-        with _bar(title, total, done) as report:
+        with _bar(title, total, done, timed=timed) as report:
             yield report
     else:
-        with _lines(title, total, done) as report:
+        with _lines(title, total, done, timed=timed) as report:
             yield report
 
 
 @contextmanager
-def _bar(title: str, total: int, done: int) -> Iterator[Report]:
+def _bar(title: str, total: int, done: int, *, timed: bool) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,7 +76,7 @@ def _bar(title: str, total: int, done: int) -> Iterator[Report]:
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        *([TimeRemainingColumn(elapsed_when_finished=True)] if timed else []),
         TextColumn("{task.fields[note]}", style="dim"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -56,14 +89,14 @@ def _bar(title: str, total: int, done: int) -> Iterator[Report]:
 
 
 @contextmanager
-def _lines(title: str, total: int, done: int, every: float = 15.0) -> Iterator[Report]:
+def _lines(title: str, total: int, done: int, every: float = 15.0, *, timed: bool) -> Iterator[Report]:
     start = last = time.monotonic()
     count = done
 
     def line(note: str) -> None:
         spent = time.monotonic() - start
         left = clock(spent / (count - done) * (total - count)) if count > done else "-:--"
-        tail = f", {left} left" if count < total else f" in {clock(spent)}"
+        tail = f" in {clock(spent)}" if count >= total else f", {left} left" if timed else ""
         print(f"{title}: {count}/{total}{tail}{'  ' + note if note else ''}", file=sys.stderr, flush=True)
 
     def report(new: int, note: str = "") -> None:

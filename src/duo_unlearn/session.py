@@ -131,6 +131,18 @@ class Session:
             captions = self.settings.train.captions
             return build_cache(self.model, self.pairs, self.run.pairs, self.run.moments, captions=captions)
 
+    def unload(self) -> None:
+        """Let go of model and detectors, which are loaded again when needed: who waits holds no memory of a GPU."""
+        import gc
+
+        import torch
+
+        for name in ("model", "cache", "detector", "judges"):
+            vars(self).pop(name, None)
+        self._asked.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+
     def contrast(self) -> list[tuple[str, str]]:
         """Each pair's prompt with the concept and without it."""
         return [(pair.unsafe_prompt or "", pair.safe_prompt or "") for pair in self.pairs]

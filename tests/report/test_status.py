@@ -225,6 +225,15 @@ def test_what_a_process_works_on_is_told_by_its_claims(set_up: Run, joined: subp
     assert attack.state == "running"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are told on Linux")
+@pytest.mark.parametrize(("claim", "name"), [("pairs.0123", "pairs"), ("held-out", "pairs"), ("edit.duo", "train")])
+def test_what_processes_that_erase_together_are_at_is_told_by_their_claims(set_up: Run, claim: str, name: str) -> None:
+    with hold(set_up, "joined", claim) as process:
+        status = read_status(set_up)
+        process.kill()
+    assert [work.name for work in status.stages if work.state == "running"] == [name]
+
+
 def test_the_command_prints_json_and_needs_no_torch(set_up: Run, joined: subprocess.Popen[str]) -> None:
     assert joined.poll() is None
     done = subprocess.run(

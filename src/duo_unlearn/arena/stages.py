@@ -168,6 +168,17 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
     return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)
 
 
+def make_edit_by_one(session: Session) -> State:
+    """Make the run's edit in one of the processes that erase together; the others wait, without a model."""
+    name = f"edit.{session.settings.floor or session.settings.edit}"
+    with session.run.claim(name) as mine:
+        if mine:
+            return make_edit(session)
+    session.unload()
+    with session.run.claim(name, wait=True):
+        return make_edit(session)
+
+
 @contextlib.contextmanager
 def _floor(session: Session, name: str | None) -> Iterator[dict[str, Any]]:
     """The edit of an eraser by that name acts inside the block, and is made first; gives what provenance says of it."""

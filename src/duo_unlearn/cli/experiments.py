@@ -16,6 +16,7 @@ from .workers import share
 
 if TYPE_CHECKING:
     from ..report.frontier import Kind
+    from .outlook import Stage
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -74,7 +75,7 @@ def arena(
     plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
     plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
     sessions = [reopen_run(run) for run in runs]
-    share(workers, runs, sys.argv[1:])
+    share(workers, {run: ["pairs", "images"] for run in runs}, sys.argv[1:])
     run_arena(
         sessions,
         system or ERASERS.names(),
@@ -98,6 +99,7 @@ def sweep(
     want_dsr: Annotated[
         float, typer.Option("--want-dsr", min=0, max=1, help="The DSR that what is shipped must have everywhere.")
     ] = 0.95,
+    workers: Workers = None,
 ) -> None:
     """Train a run's concept at several β, measure each, and draw what is defended against what is preserved.
 
@@ -107,10 +109,14 @@ def sweep(
     duo sweep runs/sword --beta 5 --beta 9 --beta 20 --attack ring-a-bell
 
     duo sweep runs/sword --strength 0.5 --strength 1 --strength 1.5
+
+    Each process trains other members, and all of them share what is asked of each:
+
+    duo sweep runs/sword --beta 5 --beta 9 --beta 20 --workers auto
     """
     from ..arena.plans import AttackPlan
     from ..attacks.registry import ATTACKS
-    from ..experiments.sweep import BETAS
+    from ..experiments.sweep import BETAS, member_folder
     from ..pipeline import reopen_run
     from ..several import sweep as run_sweep
 
@@ -120,8 +126,11 @@ def sweep(
         ATTACKS.check(name)
     budget, session = checked_preset(preset), reopen_run(run)
     kind: Kind = "strength" if strength else "beta"
-    attacks = [AttackPlan(names, budget, count)] if names else []
-    result = run_sweep(session, kind, strength or beta or BETAS, attacks=attacks, want_dsr=want_dsr, say=say)
+    attacks, values = [AttackPlan(names, budget, count)] if names else [], strength or beta or BETAS
+    made: list[Stage] = ["train", "images"] if kind == "beta" else ["images"]
+    members: dict[Path, list[Stage]] = {member_folder(session.run, kind, value): made for value in values}
+    share(workers, {run: ["pairs"], **members}, sys.argv[1:])
+    result = run_sweep(session, kind, values, attacks=attacks, want_dsr=want_dsr, say=say)
     say(f"on the frontier: {kind} {', '.join(f'{at:g}' for at in result.frontier)}")
     ship = f"ship {kind} {result.ship:g}" if result.ship is not None else f"no {kind} reaches it"
     say(f"for a DSR of {want_dsr:.0%} in the weakest scenario or attack: {ship}")

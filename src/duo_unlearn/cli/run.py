@@ -26,6 +26,7 @@ from .options import (
     step_number,
     system_names,
 )
+from .outlook import ALL
 from .tables import estimates_table, print_error
 from .workers import share
 
@@ -43,11 +44,20 @@ def add_commands(app: typer.Typer) -> None:
         "duo erase --concept sword -o runs/sword --eraser esd-x --wrap meta-unlearning\n\n"
         "duo erase --concept sword -o runs/sword --guard negative-prompt\n\n"
         "duo erase --model ./stable-diffusion-v1-5 --concept my-concept.yaml -o runs/sd15 --mixed_precision fp16\n\n"
-        "duo erase run.yaml --pairs my-pairs/ -o runs/mine --set train.beta=250",
+        "duo erase run.yaml --pairs my-pairs/ -o runs/mine --set train.beta=250\n\n"
+        "Pairs and evaluation by a process a GPU, or a core, and the training by one of them:\n\n"
+        "duo erase --concept sword -o runs/sword --workers auto",
         _erase,
+        {"workers": Workers},
     )
     settings_command(
-        app, "pairs", "Make the pairs, or import yours.\n\nduo pairs --concept sword -o runs/sword", _pairs
+        app,
+        "pairs",
+        "Make the pairs, or import yours.\n\n"
+        "duo pairs --concept sword -o runs/sword\n\n"
+        "duo pairs --concept sword -o runs/sword --workers auto",
+        _pairs,
+        {"workers": Workers},
     )
     settings_command(
         app, "train", "Make the edit from the run's pairs.\n\nduo train -o runs/sword --max_train_steps 400", _train
@@ -90,11 +100,12 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(drop)
 
 
-def _erase(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+def _erase(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
     from ..pipeline import erase
     from ..report.ending import ending
 
     run = opened(values, config)
+    share(more.get("workers"), {run.run.folder: ALL}, sys.argv[1:])
     results = erase(run, say)
     estimates_table(results.estimates)
     # The original, the bare edit, and with guards the edit behind these.
@@ -102,10 +113,12 @@ def _erase(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -
     say(f"{ending(results, system, asked)}; report: {run.run.report}")
 
 
-def _pairs(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+def _pairs(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
     from ..pipeline import make_pairs
 
-    make_pairs(opened(values, config), say)
+    run = opened(values, config)
+    share(more["workers"], {run.run.folder: ["pairs"]}, sys.argv[1:])
+    make_pairs(run, say)
 
 
 def _train(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
@@ -119,7 +132,7 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
 
     run = opened(values, config)
     taken = [take_step(run, step_number(more["step"]), say)] if more["step"] is not None else []
-    share(more["workers"], [run.run.folder], sys.argv[1:])
+    share(more["workers"], {run.run.folder: ["images"]}, sys.argv[1:])
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
     names = [*(names or []), *taken] or None
     estimates_table(evaluate(run, names, say).estimates)

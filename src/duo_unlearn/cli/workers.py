@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import DuoError, Interrupted
 from ..progress import progress
-from ..runs.folder import Run
+from .outlook import Outlook, Stage
 
 COMMAND: Final = "from duo_unlearn.cli.main import main; main()"
 MOST_STARTS: Final = 3
@@ -39,10 +41,10 @@ def count_of(text: str, gpus: Callable[[], int]) -> int:
     return int(text)
 
 
-def share(workers: str | None, folders: Sequence[Path], arguments: Sequence[str]) -> None:
+def share(workers: str | None, stages: Mapping[Path, Sequence[Stage]], arguments: Sequence[str]) -> None:
     """Run a command by several processes until all of it is done; None: do nothing. What follows finds it done.
 
-    folders: of the runs; logs are in the first one. arguments: the command's words, as given.
+    stages: run folder → what the command makes there; logs are in the first one. arguments: the command's words.
     """
     if workers is None:
         return
@@ -50,9 +52,10 @@ def share(workers: str | None, folders: Sequence[Path], arguments: Sequence[str]
     count = count_of(workers, lambda: gpus)
     command = [sys.executable, "-c", COMMAND, *without_workers(arguments)]
     environments = [_environment(i, count, gpus) for i in range(count)]
-    with progress(f"{count} workers, percent", 100) as report:
-        looker = _Looker([Run(folder) for folder in folders], report)
-        supervise(command, environments, folders[0] / "cache" / "workers", looker.look)
+    with progress(f"{count} workers, percent", 100, timed=False) as report:
+        outlook = Outlook(stages, report)
+        supervise(command, environments, next(iter(stages)) / "cache" / "workers", outlook.look)
+        outlook.tell()
 
 
 def without_workers(arguments: Sequence[str]) -> list[str]:
@@ -81,16 +84,33 @@ def supervise(
     logs.mkdir(parents=True, exist_ok=True)
     workers = [_Worker(command, environment, logs / f"{i}.log") for i, environment in enumerate(environments)]
     try:
-        for worker in workers:
-            worker.start()
-        while any(worker.is_at_work() for worker in workers):
-            look()
-            time.sleep(every)
-        look()
+        with _terminable():
+            for worker in workers:
+                worker.start()
+            while sum(worker.is_at_work() for worker in workers):  # not any(): each is looked at, and starts again
+                look()
+                time.sleep(every)
     except KeyboardInterrupt:
         raise Interrupted("stopped; what was made is kept", hint="the same command goes on") from None
     finally:
         _stop(workers)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops this process as Ctrl-C does, so that it reaches the others."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Worker:
@@ -157,24 +177,3 @@ def _gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-class _Looker:
-    """Tells how far runs are: images made of images asked for, of all that was missing at the start."""
-
-    def __init__(self, runs: Sequence[Run], report: Callable[..., None]) -> None:
-        self.runs, self.report = runs, report
-        self.first: int | None = None
-
-    def look(self) -> None:
-        from ..report.status import read_status
-
-        asked = []
-        for run in self.runs:
-            with contextlib.suppress(DuoError):  # the folder is being begun
-                status = read_status(run)
-                asked += [work for work in (*status.stages, *status.attacks) if work.unit == "images" and work.of]
-        done, of = sum(work.done for work in asked), sum(work.of or 0 for work in asked)
-        if of:
-            self.first = done if self.first is None else self.first
-            self.report(int(100 * (done - self.first) / max(1, of - self.first)), f"{done} of {of} images")

@@ -110,9 +110,14 @@ def _check(first: Session, kind: Kind, values: Sequence[float]) -> None:
         raise DuoError(f"{first.run.folder} holds no edit {edit}", hint=hint)
 
 
+def member_folder(run: Run, kind: Kind, value: float) -> Path:
+    """Where a member of a run's sweep lies."""
+    return run.sweep / f"{kind}-{value:g}"
+
+
 def _member(first: Session, kind: Kind, value: float) -> Session:
     """A run of the sweep: the first one's settings and model, and what does not depend on the edit copied."""
-    run = Run(first.run.sweep / f"{kind}-{value:g}")
+    run = Run(member_folder(first.run, kind, value))
     known = first.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
     if kind == "beta":
         if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
@@ -170,7 +175,7 @@ def _scale(source: Path, strength: float, target: Path) -> None:
 def _with_known(run: Run, kind: Kind, points: Sequence[Point]) -> list[Point]:
     """The points with those of earlier sweeps of the run whose members are there still, in order."""
     new = {point.at for point in points}
-    there = [p for p in _earlier(run.sweep / f"{kind}.json") if (run.sweep / f"{kind}-{p.at:g}").is_dir()]
+    there = [p for p in _earlier(run.sweep / f"{kind}.json") if member_folder(run, kind, p.at).is_dir()]
     return sorted([*points, *(p for p in there if p.at not in new)], key=lambda point: point.at)
 
 

@@ -6,7 +6,7 @@ It reads the folder alone, changes nothing, and takes no lock. Torch is not impo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from ..concepts.store import load_concept
 from ..edits.provenance import edit_names, read_provenance
@@ -22,6 +22,8 @@ from .asked import Asked, object_or_empty, place_of, rate_of, read_asked
 from .read import curve
 
 State = Literal["done", "running", "begun", "not begun"]
+_CLAIMED: Final = {"judge": ["judge"], "edit.": ["train"], "pairs": ["pairs"], "held-out": ["pairs"]}
+"""How a claim begins → the stage that its process is at; others are of images."""
 
 
 class Work(NamedTuple):
@@ -238,11 +240,15 @@ def _report(folder: _Folder) -> Work:
 
 
 def _running(stages: list[Work], processes: Sequence[Holder]) -> list[Work]:
-    """A process that has the run alone works at the first stage that is not done; others at images, or judge."""
+    """A process that has the run alone works at the first stage that is not done; of others their claims tell it."""
     if not processes:
         return stages
-    alone = any(holder.alone for holder in processes)
-    judging = any(claim.name == "judge" for holder in processes for claim in holder.claims)
-    names = [work.name for work in stages] if alone else ["judge"] if judging else ["evaluate"]
+    claims = [claim.name for holder in processes for claim in holder.claims]
+    if any(holder.alone for holder in processes):
+        names = [work.name for work in stages]
+    else:
+        names = next(
+            (names for start, names in _CLAIMED.items() if any(c.startswith(start) for c in claims)), ["evaluate"]
+        )
     first = next((i for i, work in enumerate(stages) if work.name in names and work.state != "done"), None)
     return [work._replace(state="running") if i == first else work for i, work in enumerate(stages)]

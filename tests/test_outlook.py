@@ -1,0 +1,103 @@
+"""What the line of several processes says: what is done of each stage, the time left, and what has none yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.cli.outlook import EVERY, Outlook, Stage
+from duo_unlearn.pairs.manifest import MANIFEST, PARTIAL, KindTries, save_manifest
+from duo_unlearn.records import Attempt
+from duo_unlearn.runs.attempts import Group, GroupRecord, Part, write_group, write_part
+from duo_unlearn.runs.folder import Run
+
+
+class Screen:
+    """A clock, and what was reported."""
+
+    def __init__(self, stages: Mapping[Path, Sequence[Stage]]) -> None:
+        self.time, self.said = 0.0, list[tuple[int, str]]()
+        self.outlook = Outlook(stages, lambda share, line: self.said.append((share, line)), lambda: self.time)
+
+    def after(self, seconds: float) -> tuple[int, str]:
+        self.time += seconds
+        self.outlook.look()
+        return self.said[-1]
+
+
+def found(run: Run, kept: int, *, over: bool = False) -> None:
+    tries = [KindTries("a", "b", wanted=8, kept=kept, tries=2 * kept)]
+    name = MANIFEST if over else PARTIAL
+    save_manifest(run.pairs, concept="sword", settings={}, pairs=[], tries=tries, name=name)
+    path = run.pairs / name
+    written = json.loads(path.read_text())
+    written["pairs"] = [{"keep": True}] * kept
+    path.write_text(json.dumps(written))
+
+
+def ask(run: Run, group: Group, done: int, size: int) -> None:
+    """A group of two images a part, of which some parts are there."""
+    keys = {f"{first:04}": f"key{first}" for first in range(0, size, 2)}
+    record = GroupRecord(group, "sha", "attack", "title", {}, None, None, size, keys)
+    write_group(run, record)
+    attempt = Attempt("p", {}, 0, "p", {}, None, None, None)
+    for name in [name for name in keys if int(name) < done]:
+        write_part(group.folder(run) / f"{name}.json", Part(keys[name], [attempt] * 2, 1.0))
+
+
+@pytest.fixture
+def whole(run: Run) -> Run:
+    run.folder.mkdir()
+    return run
+
+
+def test_a_folder_that_is_being_begun_has_no_time(whole: Run) -> None:
+    screen = Screen({whole.folder: ["pairs", "images"]})
+    assert screen.after(0) == (0, "0 of – pairs, – left, then images")
+
+
+def test_pairs_have_a_time_once_some_were_found_and_what_follows_is_named(whole: Run) -> None:
+    found(whole, 2)
+    screen = Screen({whole.folder: ["pairs", "train", "images"]})
+    assert screen.after(0) == (0, "2 of 8 pairs, – left, then steps, images")
+    found(whole, 5)
+    assert screen.after(60) == (16, "5 of 8 pairs, 1:00 left, then steps, images")
+    found(whole, 8, over=True)
+    (whole.pairs / PARTIAL).unlink()
+    assert screen.after(60) == (33, "0 of – steps, – left, then images")
+
+
+def test_a_look_a_moment_later_reads_nothing(whole: Run) -> None:
+    found(whole, 2)
+    screen = Screen({whole.folder: ["pairs"]})
+    screen.after(0)
+    found(whole, 4)
+    assert screen.after(EVERY / 2)[1].startswith("2 of 8")
+    assert screen.after(EVERY)[1].startswith("4 of 8")
+
+
+def test_images_are_those_that_this_command_asks_for(whole: Run) -> None:
+    found(whole, 8, over=True)
+    ask(whole, Group("duo", "direct", "p4d", "quick"), 2, 6)  # of an earlier command, which was stopped
+    screen = Screen({whole.folder: ["images"]})
+    assert screen.after(0) == (0, "0 of – images, – left")
+    direct = Group("duo", "direct", "direct", None)
+    ask(whole, direct, 0, 8)
+    assert screen.after(10) == (0, "0 of 8 images, – left")
+    ask(whole, direct, 4, 8)
+    assert screen.after(20) == (50, "4 of 8 images, 0:20 left")  # since it was asked
+    ask(whole, direct, 8, 8)
+    assert screen.after(20) == (100, "")
+
+
+def test_the_members_of_a_sweep_are_counted_together(whole: Run) -> None:
+    members = [Run(whole.sweep / f"beta-{beta}") for beta in (5, 9)]
+    screen = Screen({member.folder: ["images"] for member in members})
+    screen.after(0)
+    for member in members:
+        found(member, 8, over=True)
+        ask(member, Group("duo", "direct", "direct", None), 2, 4)
+    assert screen.after(10)[1].startswith("4 of 8 images")
