@@ -129,6 +129,8 @@ class _Search:
         if found is not None:
             self.pairs, self.records = list(found.pairs), list(found.tries)
             self.finished = _suffices(found, self.settings["tries"])
+            # What a finished search has was found within its own tries, which may be more.
+            self.settings = found.settings if self.finished else self.settings
         if not self.finished and (found is None or found.finished):
             self._save(PARTIAL)
 
