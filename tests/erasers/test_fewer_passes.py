@@ -14,7 +14,7 @@ from duo_unlearn.erasers.duo.eraser import passes_of
 from duo_unlearn.erasers.duo.loss import DuoLoss, has_prior
 from duo_unlearn.erasers.duo.objective import Terms
 from duo_unlearn.erasers.duo.reference_bank import ReferenceBank
-from duo_unlearn.erasers.duo.settings import TrainSettings, deciding
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.duo.step import fixed_draw, make_batch, pair_at, round_at, terms_of
 from duo_unlearn.erasers.latents import Cache
 from duo_unlearn.erasers.trainer import train
@@ -23,6 +23,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.records import Pair
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import read_tensors
+from duo_unlearn.storage.forms import deciding
 
 from .small import CPU, prepare, quick
 

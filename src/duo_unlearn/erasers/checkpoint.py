@@ -16,7 +16,8 @@ from ..errors import DuoError
 from ..families.interface import Model
 from ..records import Pair
 from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
-from .duo.settings import TrainSettings, deciding
+from ..storage.forms import deciding
+from .duo.settings import TrainSettings
 
 SHOWN = ("keep_checkpoints", "preview_steps")
 """Settings of how a training is watched, which an edit says nothing of."""

@@ -57,8 +57,8 @@ def erase_by(
     def erase(context: EraserContext, name: str) -> State:
         from ..edits.provenance import CHANGES, WEIGHTS, edit_hash, read_provenance
         from ..storage.files import digest
+        from ..storage.forms import deciding
         from .descent import descend
-        from .duo.settings import deciding
 
         context = context._replace(provenance={**context.provenance, **facts(context)})
         folder, settings = context.run.edit(name), context.options.model_dump(mode="json")

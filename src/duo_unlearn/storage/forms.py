@@ -21,6 +21,8 @@ MOST_DEPTH: Final = 100
 """How deeply values may be nested: libyaml composes a nest by recursion in C, which no Python limit stops."""
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, a dozen times as fast, where PyYAML was built with it."""
+LATER: Final = "later"
+"""Marks an option that came later, in its annotation: `Annotated[int, LATER]` (`deciding`)."""
 _MISTAKES: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """What PyYAML raises: tags such as !!int on other words make its constructors fail in their own ways."""
 
@@ -38,6 +40,16 @@ class Strict(BaseModel):
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("input should not be a truth value")
         return value
+
+
+def deciding(options: Strict) -> dict[str, Any]:
+    """Options as the key of what they decide has them: one that came later only where it is not its default.
+
+    So what was made before there was such an option is known again.
+    """
+    fields = type(options).model_fields
+    given = options.model_dump(mode="json")
+    return {k: v for k, v in given.items() if LATER not in fields[k].metadata or v != fields[k].default}
 
 
 class _Aliases(yaml.YAMLError):

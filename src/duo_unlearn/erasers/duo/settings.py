@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ...records import Captions, Decay, Pairing, Sides, Targets
-from ...storage.forms import Strict
+from ...storage.forms import LATER, Strict
 
 
 class ObjectiveSettings(Strict):
@@ -40,10 +40,10 @@ class ObjectiveSettings(Strict):
 class TrainSettings(ObjectiveSettings):
     """DUO's training: the objective, and what its terms read."""
 
-    prior_every: int = Field(
+    prior_every: Annotated[int, LATER] = Field(
         1, ge=1, description="The prior term in one step of so many, with as many times its weight; 1: in every step."
     )
-    reference_bank: int = Field(
+    reference_bank: Annotated[int, LATER] = Field(
         0,
         ge=0,
         description="Fixed draws of t and noise a pair, for which the reference is asked once, in cache/; 0: new draws "
@@ -66,18 +66,3 @@ class TrainSettings(ObjectiveSettings):
     )
     preview_steps: int = Field(125, ge=0, description="Steps between previews: four pictures each; 0: none.")
     report_to: str | None = Field(None, description="A tracker of accelerate's, e.g. tensorboard or wandb.")
-
-
-LATER: Final[dict[str, Any]] = {"prior_every": 1, "reference_bank": 0}
-"""Options that came later, and what they are where they change nothing."""
-
-
-def deciding(options: Strict) -> dict[str, Any]:
-    """An eraser's options as the key of its edit has them: a later one only where it changes something.
-
-    So an edit and a checkpoint that were made before there was such an option are known again.
-    """
-    given = options.model_dump(mode="json")
-    if not isinstance(options, TrainSettings):
-        return given
-    return {name: value for name, value in given.items() if name not in LATER or value != LATER[name]}
