@@ -59,7 +59,7 @@ def _t5(width: int) -> tuple[Any, Any]:
     return tokenizer, T5EncoderModel(config)
 
 
-def _vae(channels: int, shift: float | None = None) -> AutoencoderKL:
+def vae(channels: int, shift: float | None = None) -> AutoencoderKL:
     """Factor 4."""
     return AutoencoderKL(
         block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3,
@@ -81,7 +81,7 @@ def sdxl(folder: Path) -> Path:
         projection_class_embeddings_input_dim=6 * 8 + 32,
     )  # fmt: skip
     StableDiffusionXLPipeline(
-        vae=_vae(4), text_encoder=CLIPTextModel(_clip_config(tokenizer, 16)), tokenizer=tokenizer,
+        vae=vae(4), text_encoder=CLIPTextModel(_clip_config(tokenizer, 16)), tokenizer=tokenizer,
         text_encoder_2=CLIPTextModelWithProjection(_clip_config(tokenizer, 32)), tokenizer_2=_clip_tokenizer(),
         unet=unet, scheduler=EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
@@ -100,7 +100,7 @@ def sd3(folder: Path, *, with_t5: bool = True) -> Path:
     )  # fmt: skip
     t5 = _t5(64) if with_t5 else (None, None)
     StableDiffusion3Pipeline(
-        vae=_vae(16, 0.0609), transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(16, 0.0609), transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         text_encoder=CLIPTextModelWithProjection(_clip_config(tokenizer, 16)), tokenizer=tokenizer,
         text_encoder_2=CLIPTextModelWithProjection(_clip_config(tokenizer, 32)), tokenizer_2=_clip_tokenizer(),
         text_encoder_3=t5[1], tokenizer_3=t5[0],
@@ -117,7 +117,7 @@ def flux(folder: Path, *, dev: bool = True) -> Path:
     )  # fmt: skip
     t5_tokenizer, t5_encoder = _t5(64)
     FluxPipeline(
-        vae=_vae(16, 0.1159), transformer=transformer,
+        vae=vae(16, 0.1159), transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True) if dev
         else FlowMatchEulerDiscreteScheduler(shift=1.0),
         text_encoder=CLIPTextModel(_clip_config(tokenizer, 16)), tokenizer=tokenizer,

@@ -160,7 +160,7 @@ def trajectory_findings(trajectories: Sequence[Trajectory], facts: Sequence[dict
 def why_not(attack: Attack, model: Model, *, has_edits: bool) -> str | None:
     """Why an attack cannot run on a model, or None."""
     if "tokens" in attack.needs and not model.kind.reads_clip_alone:
-        return f"it writes CLIP's tokens, and {model.family} reads T5's beside them"
+        return f"it writes CLIP's tokens, and {model.family} reads {model.kind.reader}'s"
     if "float32" in attack.needs:
         precisions = {str(parameter.dtype) for parameter in model.denoiser.parameters()}
         if precisions != {"torch.float32"}:

@@ -183,7 +183,7 @@ def _draw(prompts: Sequence[str], count: int, generator: torch.Generator) -> lis
 def _why_not(family: Family) -> str | None:
     if family.reads_clip_alone:
         return None
-    return f"it trains CLIP's text encoders, and {family.title} reads T5 beside them"
+    return f"it trains CLIP's text encoders, and {family.title} reads {family.reader}'s words"
 
 
 ADV_UNLEARN: Final = course_eraser(

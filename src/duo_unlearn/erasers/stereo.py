@@ -249,7 +249,7 @@ def _search_key(context: EraserContext) -> str:
 
 
 def _why_not(family: Family) -> str | None:
-    return None if family.reads_clip_alone else f"it inverts tokens of CLIP, and {family.title} reads T5 beside it"
+    return None if family.reads_clip_alone else f"it inverts tokens of CLIP, and {family.title} reads {family.reader}'s"
 
 
 STEREO: Final = course_eraser(

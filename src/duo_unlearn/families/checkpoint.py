@@ -30,7 +30,8 @@ def checkpoint_family(path: Path) -> Family:
         return family
     adapter = any("lora" in name for name in names)
     got = "an adapter (LoRA)" if adapter else f"tensors such as {min(names, default='none')}"
-    hint = f"a whole checkpoint of {', '.join(one.title for one in every_family())}"
+    able = ", ".join(one.title for one in every_family() if one.checkpoint_names)
+    hint = f"a whole checkpoint of {able}; other families are loaded from a folder in diffusers' format"
     raise DuoError(f"{path} is no model checkpoint that is supported", got=got, hint=hint)
 
 

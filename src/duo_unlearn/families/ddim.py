@@ -68,22 +68,22 @@ def ddim_of(model: Model, steps: int) -> Ddim:
 def guided(
     model: Model, latents: Tensor, t: int | Tensor, positive: Conditioning, empty: Conditioning, guidance: float
 ) -> Tensor:
-    """The guided prediction ε_∅ + s (ε_c − ε_∅) for latents (b, c, h, w) at one timestep, or at one each, (b,).
+    """The guided prediction for latents (b, c, h, w) at one timestep, or at one each, (b,), as the family guides.
 
-    positive, empty: conditionings of b prompts. With s = 1 the empty prompt is not asked.
+    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. With s = 1 the empty prompt is
+    not asked.
     """
     levels = torch.full((len(latents),), t) if isinstance(t, int) else t
     if guidance == 1:
         return predict_noised(model, latents, levels, positive).float()
     both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
     asked, plain = both.chunk(2)
-    return plain + guidance * (asked - plain)
+    return model.kind.guide(asked, plain, guidance)
 
 
 def pure_noise(model: Model, count: int, generator: torch.Generator) -> Tensor:
     """Where `count` paths of a model start, (path, c, h, w), on the CPU."""
-    side = model.resolution // model.pipe.vae_scale_factor
-    return torch.randn((count, model.pipe.vae.config.latent_channels, side, side), generator=generator)
+    return torch.randn((count, *model.kind.latents.shape(model.pipe, model.resolution)), generator=generator)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..records import Targets
+from .latents import PLAIN, LatentSpace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,6 +37,15 @@ class Size(NamedTuple):
     flops: float
 
 
+def _first(output: Any) -> Tensor:
+    rows: Tensor = output[0]
+    return rows
+
+
+def _linear(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
+    return negative + scale * (positive - negative)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     """All that the package knows of a family of diffusers pipelines.
@@ -51,8 +61,8 @@ class Family:
 
     pipeline: str
     """The diffusers class that makes an image from words."""
-    image_to_image: str
-    """The diffusers class that starts from an image."""
+    image_to_image: str | None
+    """The diffusers class that starts from an image; None: diffusers has none, so `trajectory.from_pictures` does."""
     denoiser: Literal["unet", "transformer"]
     """The part that an adapter is attached to, and the prefix of the adapter's keys."""
     denoiser_class: str
@@ -70,13 +80,17 @@ class Family:
 
     hub_words: tuple[str, ...]
     """Words by which a hub id is recognised. The longest word that occurs decides; the empty word is in every id."""
-    checkpoint_names: tuple[str, ...]
-    """Tensor names by which a model in one file is recognised: one of them is enough."""
+    checkpoint_names: tuple[str, ...] = ()
+    """Tensor names by which a model in one file is recognised, one is enough; none: diffusers loads no such file."""
     text_width: int | None = None
     """Width of the text that the denoiser reads, where families share a pipeline class; None: any other width."""
 
     token_encoders: tuple[tuple[str, str], ...] = ()
-    """The (tokenizer, text encoder) pairs that a search over CLIP's tokens reaches; none where T5 reads the prompt."""
+    """The (tokenizer, text encoder) pairs that a search over CLIP's tokens reaches; none where `reader` reads it."""
+    reader: str = "T5"
+    """The encoder beside CLIP, or in its place, whose tokens no search writes."""
+    padded: bool = False
+    """Whether rows of zeros in the text are padding that the denoiser does not see (`llm`)."""
     guidance_is_input: bool = False
     """Whether the denoiser reads the guidance scale itself, in one pass; negative prompts then have no effect."""
     quantizable: bool = False
@@ -109,8 +123,14 @@ class Family:
     """predict(pipe, network, noisy, time, conditioning) → the raw output; time as the process's `network_time`."""
     call: Callable[[Conditioning, Conditioning, float], dict[str, Any]]
     """call(conditioning, negative, guidance) → arguments of the pipeline's call."""
-    pack: Callable[[Tensor], Tensor] | None = None
-    """pack(latents) → latents as the pipeline lays them out while it samples; None: as they are."""
+    latents: LatentSpace = PLAIN
+    """The shape, scale and layout of its latents."""
+    output: Callable[[Any], Tensor] = _first
+    """output(what the network returned) → the raw output, in the pipeline's layout."""
+    positive_first: bool = False
+    """Whether the pipeline asks for the prompts' rows before the negative ones, in one pass or in two."""
+    guide: Callable[[Tensor, Tensor, float], Tensor] = _linear
+    """guide(positive, negative, scale) → the guided output, as the pipeline mixes it, from outputs (b, c, h, w)."""
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .family import Family, Size
+from .latents import LatentSpace
 from .sd3 import flow_noise
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 _IMAGE_STREAM: Final = r"transformer_blocks\.\d+\.attn\.to_(q|k|v|out\.0)"
 _SHARED: Final = r"single_transformer_blocks\.\d+\.attn\.to_(q|k|v)"
 _TEXT_STREAM: Final = r"transformer_blocks\.\d+\.attn\.(add_(q|k|v)_proj|to_add_out)"
-_FIRST_BLOCK: Final = "double_blocks.0.img_attn.qkv.weight"
+_FIRST_BLOCK: Final = "double_blocks.0.img_mod.lin.weight"
+"""FLUX.2's blocks share their modulation, and have no such tensor."""
 GUIDANCE: Final = 3.5
 """The guidance that dev reads in training: the pipeline's own default."""
 TOKENS: Final = 256
@@ -43,11 +46,12 @@ def pack(latents: Tensor) -> Tensor:
     return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h // 2 * (w // 2), 4 * c)
 
 
-def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """`pack` undone, for latents of that height and width."""
-    b, _, channels = tokens.shape
-    patches = tokens.view(b, height // 2, width // 2, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
-    return patches.reshape(b, channels // 4, height, width)
+def unpack(tokens: Tensor) -> Tensor:
+    """`pack` undone, for square images."""
+    b, count, channels = tokens.shape
+    side = math.isqrt(count)
+    patches = tokens.view(b, side, side, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(b, channels // 4, 2 * side, 2 * side)
 
 
 def positions(height: int, width: int) -> Tensor:
@@ -73,7 +77,7 @@ def _predict(pipe: Any, network: nn.Module, noisy: Tensor, time: Tensor, conditi
         img_ids=positions(height, width).to(noisy),
         return_dict=False,
     )[0]
-    return unpack(output, height, width)
+    return unpack(output)
 
 
 def _call(conditioning: Conditioning, _negative: Conditioning, guidance: float) -> dict[str, Any]:
@@ -105,5 +109,5 @@ FLUX: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
-    pack=pack,
+    latents=LatentSpace(pack=pack, unpack=unpack),
 )

@@ -37,7 +37,7 @@ from .interface import (
     joined,
 )
 from .sampling import Denoiser, switched, term_of, watched
-from .trajectory import following
+from .trajectory import following, from_pictures
 
 
 class DiffusersModel:
@@ -60,7 +60,7 @@ class DiffusersModel:
         self.denoiser_name: str = kind.denoiser
         self.denoiser: nn.Module = getattr(pipe, kind.denoiser)
         self.device = torch.device(pipe.device)
-        self.resolution: int = resolution or _own_resolution(pipe, self.denoiser)
+        self.resolution: int = resolution or _own_resolution(pipe, self.denoiser, kind)
         self.noise = kind.noise(pipe, self.resolution)
         precision = str(next(self.denoiser.parameters()).dtype).removeprefix("torch.")
         self.variant = f"{self.resolution}px, {precision}" + ("" if quantize == "no" else f", {quantize}")
@@ -135,9 +135,7 @@ class DiffusersModel:
         vae = self.pipe.vae
         pixels = self.pipe.image_processor.preprocess(list(images), height=self.resolution, width=self.resolution)
         with _without_overflow(vae):
-            posterior = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist
-        shift, scale = vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
-        return Moments((posterior.mean.float() - shift) * scale, posterior.std.float() * scale)
+            return Moments(*self.kind.latents.encode(self.pipe, pixels.to(self.device, vae.dtype)))
 
     def condition(self, words: Words) -> Conditioning:
         """Words → what the denoiser reads of them, through the text encoders as they stand; longer texts are cut."""
@@ -191,14 +189,19 @@ class DiffusersModel:
     def _run(
         self, requests: Sequence[SampleRequest], guidance: Guidance, *, steps: int, scale: float
     ) -> list[Image.Image]:
+        if self.kind.image_to_image is None and requests[0].start is not None:
+            requests = from_pictures(self, requests, steps)
         call = self.kind.call(guidance.positive, guidance.negative, scale)
         # One CPU generator an image: its noise depends neither on the batch nor on the device.
         call["generator"] = [torch.Generator().manual_seed(r.seed) for r in requests]
         call["num_inference_steps"] = steps
         if guidance.later is not None:
+            if self.kind.padded:  # its pipeline reads which tokens there are at the first step alone
+                hint = "a guard that leaves the text as it is on the way"
+                raise DuoError("the text cannot change on the way", got=self.kind.title, hint=hint)
             call |= switched(guidance.later, steps)
         hooks = self.hooks if guidance.away is None else [term_of(guidance.away), *self.hooks]
-        denoiser = Denoiser(self.denoiser, functools.partial(self.kind.predict, self.pipe, self.denoiser), scale)
+        denoiser = Denoiser(self.denoiser, self._predict_packed, scale, self.kind.output, self.kind.positive_first)
         trajectories = [r.trajectory for r in requests if r.trajectory is not None]
         with (
             following(self, trajectories) as given,
@@ -207,6 +210,12 @@ class DiffusersModel:
         ):
             images = self._call(requests, call | given)
         return [_marked(image, fault) for image, fault in zip(images, watch.faults(len(images)), strict=True)]
+
+    def _predict_packed(self, latents: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's output in the pipeline's layout, for latents in that layout."""
+        space = self.kind.latents
+        unpacked = space.unpack(latents)
+        return space.pack(self.kind.predict(self.pipe, self.denoiser, unpacked, time, conditioning))
 
     def _call(self, requests: Sequence[SampleRequest], call: dict[str, Any]) -> list[Image.Image]:
         """The pipeline's images: from text, or from the images that the requests start from."""
@@ -227,6 +236,7 @@ class DiffusersModel:
 
             # Shares every part, so an adapter on the denoiser follows and no second model is held. Not `from_pipe`:
             # it casts the shared parts to float32.
+            assert self.kind.image_to_image is not None
             maker = getattr(diffusers, self.kind.image_to_image)
             known = {**self.pipe.config, **self.pipe.components}
             self._to_image = maker(**{k: known[k] for k in inspect.signature(maker.__init__).parameters if k in known})
@@ -277,8 +287,11 @@ def _marked(image: Image.Image, fault: str | None) -> Image.Image:
     return flat
 
 
-def _own_resolution(pipe: Any, denoiser: Any) -> int:
-    side = denoiser.config.get("sample_size") or pipe.default_sample_size
+def _own_resolution(pipe: Any, denoiser: Any, kind: Family) -> int:
+    side = denoiser.config.get("sample_size") or getattr(pipe, "default_sample_size", None)
+    if side is None:
+        assert kind.size is not None
+        return kind.size.resolution
     return int(side) * int(pipe.vae_scale_factor)
 
 

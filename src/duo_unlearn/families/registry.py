@@ -16,6 +16,10 @@ FAMILIES: Final[Registry[Family]] = Registry(
         "sdxl": "families.sdxl:SDXL",
         "sd3": "families.sd3:SD3",
         "flux": "families.flux:FLUX",
+        "flux2": "families.flux2:FLUX2",
+        "flux2-klein": "families.flux2:KLEIN",
+        "qwen-image": "families.qwen_image:QWEN_IMAGE",
+        "z-image": "families.z_image:Z_IMAGE",
     },
 )
 

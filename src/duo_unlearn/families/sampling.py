@@ -17,11 +17,14 @@ class Denoiser(NamedTuple):
     """The network that a pipeline asks while it samples, and the scale of guidance.
 
     predict(latents, time, conditioning): its output for latents as the pipeline hands them to it, and times (b,).
+    output, positive_first: see `Family`.
     """
 
     network: nn.Module
     predict: Callable[[Tensor, Tensor, Conditioning], Tensor]
     scale: float
+    output: Callable[[Any], Tensor]
+    positive_first: bool
 
 
 class Watch:
@@ -44,15 +47,16 @@ def watched(scheduler: Any, hooks: Sequence[Hooks], denoiser: Denoiser) -> Itera
     Every pipeline of a supported family gives its guided prediction to `scheduler.step`, so that is where it is met.
     Schedulers that keep a history of predictions then keep the guarded ones.
     """
-    watch, own, rows = Watch(), scheduler.step, _Rows()
+    watch, own, rows = Watch(), scheduler.step, _Rows(denoiser.output)
     memory: dict[str, Tensor] = {}
 
     # Pipelines look at the signature of `step`: one that draws noise gets the images' generators by that.
     @functools.wraps(own)
     def step(output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **named: Any) -> Any:
         if any(hook.prediction or hook.clean for hook in hooks):
-            branches = _branches(scheduler, denoiser, rows.last, timestep, sample)
+            branches = _branches(scheduler, denoiser, rows.all(), timestep, sample)
             output = _guarded(scheduler, hooks, output, timestep, _step(scheduler, timestep, sample, branches, memory))
+        rows.seen.clear()
         stepped = own(output, timestep, sample, *rest, **named)
         watch.latents = stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample
         return stepped
@@ -69,18 +73,26 @@ def watched(scheduler: Any, hooks: Sequence[Hooks], denoiser: Denoiser) -> Itera
 
 
 class _Rows:
-    """The denoiser's last output in a pipeline's call: both branches of guidance, before they are mixed."""
+    """The denoiser's outputs at a step of a pipeline's call: both branches of guidance, before they are mixed.
 
-    last: Tensor | None = None
+    Pipelines ask for them in one pass or in two.
+    """
+
+    def __init__(self, output: Callable[[Any], Tensor]) -> None:
+        self.output = output
+        self.seen: list[Tensor] = []
 
     def keep(self, _network: nn.Module, _inputs: Any, output: Any) -> None:
-        self.last = output[0]
+        self.seen.append(self.output(output))
+
+    def all(self) -> Tensor | None:
+        return torch.cat(self.seen) if self.seen else None
 
 
 def _branches(
     scheduler: Any, denoiser: Denoiser, rows: Tensor | None, timestep: Any, sample: Tensor
 ) -> Branches | None:
-    """The branches of a step, the negative one first; None where the pipeline asked for one row an image."""
+    """The branches of a step; None where the pipeline asked for one row an image."""
     count = len(sample)
     if rows is None or len(rows) != 2 * count:
         return None
@@ -90,7 +102,8 @@ def _branches(
         time = timestep.to(sample.device).expand(count)
         return denoiser.predict(scaled.to(rows), time, conditioning.map(lambda x: x.to(rows)))
 
-    return Branches(rows[count:], rows[:count], denoiser.scale, predict)
+    positive, negative = (rows[:count], rows[count:]) if denoiser.positive_first else (rows[count:], rows[:count])
+    return Branches(positive, negative, denoiser.scale, predict)
 
 
 def _step(scheduler: Any, timestep: Any, sample: Tensor, branches: Branches | None, memory: dict[str, Tensor]) -> Step:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .interface import Model, Trajectory
+from .interface import Model, SampleRequest, Trajectory
 from .noise import Diffusion
-from .ode import Ode
+from .ode import Ode, noise_of
 
 
 @contextlib.contextmanager
@@ -29,9 +29,23 @@ def following(model: Model, trajectories: Sequence[Trajectory]) -> Iterator[dict
     own = model.pipe.scheduler
     model.pipe.scheduler = follower = _Follower(model, trajectories)
     try:
-        yield {"latents": follower.start, "num_inference_steps": len(follower.rest)}
+        yield {"latents": follower.given, "num_inference_steps": len(follower.rest)}
     finally:
         model.pipe.scheduler = own
+
+
+def from_pictures(model: Model, requests: Sequence[SampleRequest], steps: int) -> list[SampleRequest]:
+    """Requests that start from pictures, alike in strength, as such that follow a path from the noised picture (SDEdit).
+
+    For a family that diffusers has no pipeline from images for; which step is the first is as in theirs.
+    """
+    noise = noise_of(model, [request.seed for request in requests])
+    clean = model.encode_images([r.start.convert("RGB") for r in requests if r.start is not None]).mean.cpu()
+    first = min(int(steps - steps * requests[0].strength), steps - 1)
+    t = Ode.of(model.noise, steps).timesteps[first].repeat(len(requests))
+    starts = model.noise.add_noise(clean, noise, t)
+    paths = [Trajectory(start, steps, first) for start in starts]
+    return [r._replace(start=None, trajectory=path) for r, path in zip(requests, paths, strict=True)]
 
 
 class _Follower:
@@ -51,11 +65,13 @@ class _Follower:
             self.sigmas = model.noise.network_time(self.ode.timesteps) / 1000
         place = model.device, next(model.denoiser.parameters()).dtype
 
+        space = model.kind.latents
+
         def laid_out(parts: Sequence[Tensor]) -> Tensor:
-            stacked = torch.stack([part.float() for part in parts])
-            return stacked if model.kind.pack is None else model.kind.pack(stacked)
+            return space.pack(torch.stack([part.float() for part in parts]))
 
         self.start = laid_out([one.latents for one in trajectories]).to(*place)
+        self.given = space.unpack(self.start) if space.pipeline_packs else self.start
         self.known = self.mask = None
         if trajectories[0].mask is not None:
             self.known = laid_out([_of(one.known) for one in trajectories]).to(model.device)
@@ -83,7 +99,7 @@ class _Follower:
             known = self.ode.noised(self.number, self.known, self.start.float())
             moved = torch.where(self.mask, moved, known)
         self.number += 1
-        return (moved.to(sample.dtype),)
+        return (moved.to(output.dtype),)  # as diffusers' own scheduler of flows gives them
 
 
 def _of(part: Tensor | None) -> Tensor:

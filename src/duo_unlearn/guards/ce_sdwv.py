@@ -80,12 +80,13 @@ class Subspace(NamedTuple):
         return ((rows - self.safe) @ self.difference) / self.difference.square().sum()
 
     def suppressed(self, rows: Tensor, threshold: float) -> Tensor:
-        """Rows without the concept, as far as they speak of it."""
+        """Rows without the concept, as far as they speak of it. Rows of zeros are padding, or say nothing, and stay."""
         import torch
 
         share = self.share(rows).unsqueeze(-1)
         inside = (rows - self.safe) @ self.basis @ self.basis.T
-        return torch.where(share >= threshold, rows - share.clamp(max=1) * inside, rows)
+        chosen = (share >= threshold) & (rows != 0).any(dim=-1, keepdim=True)
+        return torch.where(chosen, rows - share.clamp(max=1) * inside, rows)
 
     def orthogonal(self, rows: Tensor) -> Tensor:
         """What of rows lies outside the components."""

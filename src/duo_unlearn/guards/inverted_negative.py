@@ -45,7 +45,9 @@ class InvertedNegative:
         """It needs a negative branch, and text encoders that read CLIP's tokens alone."""
         if kind.guidance_is_input:
             return f"{kind.title} has no negative branch: guidance is an input there"
-        return None if kind.reads_clip_alone else f"it writes a CLIP token's vector, and {kind.title} reads T5's too"
+        if kind.reads_clip_alone:
+            return None
+        return f"it writes a CLIP token's vector, and {kind.title} reads {kind.reader}'s"
 
     def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
         """The hook on the conditioning; the token is learned first, where the run does not have it."""

@@ -165,10 +165,8 @@ class Search:
         for step in range(sampling.steps):
             # Only the latents between the steps are kept: a step is run again on the way back.
             latents = checkpoint(after, step, latents, use_reentrant=False)
-        vae = model.pipe.vae
-        latents = latents / vae.config.scaling_factor + (vae.config.get("shift_factor") or 0.0)
         detector: Any = self.detector
-        score: Tensor = detector.scores(vae.decode(latents.to(vae.dtype)).sample)
+        score: Tensor = detector.scores(model.kind.latents.decode(model.pipe, latents))
         return -(1 - score + 1e-6).log().sum()
 
 

@@ -100,7 +100,9 @@ class Safree:
 
     def why_not(self, kind: Family) -> str | None:
         """It masks tokens and reads CLIP's end token."""
-        return None if kind.reads_clip_alone else f"it masks CLIP's tokens one by one, and {kind.title} reads T5's too"
+        if kind.reads_clip_alone:
+            return None
+        return f"it masks CLIP's tokens one by one, and {kind.title} reads {kind.reader}'s"
 
     def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
         """The hook on the conditioning. Prompts without a trigger stay as they are, bit for bit.

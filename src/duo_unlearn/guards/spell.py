@@ -119,8 +119,7 @@ class Spell:
 
 def _flat(model: Model, latents: Tensor) -> Tensor:
     """Latents in the pipeline's layout, (image, d), float32."""
-    laid_out = latents if model.kind.pack is None else model.kind.pack(latents)
-    return laid_out.flatten(1).float().to(model.device)
+    return model.kind.latents.pack(latents).flatten(1).float().to(model.device)
 
 
 SPELL: Final = Spell()

@@ -45,7 +45,7 @@ def _why_not_options(family: Family, options: RobustSettings) -> str | None:
         return f"it is not trained in fp16: {NO_FP16}"
     if options.captions.search and not family.reads_clip_alone:
         shares = "give the share of captions.search to the others"
-        return f"its search writes tokens of CLIP's text encoders, and {family.title} reads T5 beside them: {shares}"
+        return f"its search writes tokens of CLIP's text encoders, and {family.title} reads {family.reader}'s: {shares}"
     return None
 
 
