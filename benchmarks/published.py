@@ -71,6 +71,22 @@ PUBLISHED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             "guidance_embeds": True,
         },
     ),
+    # Those below could not be read from the hub here. Sources: the defaults of diffusers' classes, which are the
+    # published configurations of Z-Image (and Turbo), Qwen-Image and FLUX.2-dev; klein's numbers are `Klein4BParams` in
+    # copies of black-forest-labs/flux2 (src/flux2/model.py), e.g. kohya-ss/musubi-tuner.
+    "flux2": ("Flux2Transformer2DModel", {}),
+    "flux2-klein": (  # black-forest-labs/FLUX.2-klein-4B and FLUX.2-klein-base-4B
+        "Flux2Transformer2DModel",
+        {
+            "num_layers": 5,
+            "num_single_layers": 20,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 7680,
+            "guidance_embeds": False,
+        },
+    ),
+    "qwen-image": ("QwenImageTransformer2DModel", {}),
+    "z-image": ("ZImageTransformer2DModel", {}),
 }
 
 
@@ -103,7 +119,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, *_rest: Any, **_named: An
     return out
 
 
-def _inputs(family: str) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+def _inputs(family: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """One row of what the denoiser reads, at the model's own resolution."""
     size = FAMILIES.get(family).size
     assert size is not None
@@ -112,7 +128,17 @@ def _inputs(family: str) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     def empty(*shape: int) -> Tensor:
         return torch.empty(1, *shape, device="meta", dtype=torch.bfloat16)
 
-    t = torch.empty(1, device="meta")
+    t, text_tokens = torch.empty(1, device="meta"), 512  # as many as the families below read at most
+    if family == "z-image":
+        return ([empty(16, 1, side, side)[0]], t, [empty(text_tokens, 2560)[0]]), {}
+    if family == "qwen-image":
+        packed = {"hidden_states": empty((side // 2) ** 2, 64), "img_shapes": [[(1, side // 2, side // 2)]]}
+        return (), {**packed, "timestep": t, "encoder_hidden_states": empty(text_tokens, 3584)}
+    if family in ("flux2", "flux2-klein"):
+        width = 15360 if family == "flux2" else 7680
+        places = {"txt_ids": empty(text_tokens, 4)[0], "img_ids": empty((side // 2) ** 2, 4)[0]}
+        packed = {"hidden_states": empty((side // 2) ** 2, 128), "guidance": t if family == "flux2" else None}
+        return (), {**packed, **places, "timestep": t, "encoder_hidden_states": empty(text_tokens, width)}
     if family in ("sd1", "sd2"):
         return (empty(4, side, side), t), {"encoder_hidden_states": empty(77, 768 if family == "sd1" else 1024)}
     if family == "sdxl":

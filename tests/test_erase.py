@@ -219,7 +219,7 @@ def test_erasers_and_guards_are_listed_as_json(command: str, names: set[str]) ->
 
 def test_models_list_as_json() -> None:
     rows = {row["family"]: row for row in json.loads(duo("models", "--json").stdout)}
-    assert set(rows) == {"mini", "sd1", "sd2", "sdxl", "sd3", "flux"}
+    assert set(rows) == {"mini", "sd1", "sd2", "sdxl", "sd3", "flux", "flux2", "flux2-klein", "qwen-image", "z-image"}
     assert "nudity" in rows["sd1"]["settings_for"]
     assert rows["sd1"]["training_gb"] < 6
     assert "FLUX.1" in duo("models").stdout

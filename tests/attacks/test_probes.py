@@ -29,6 +29,7 @@ from duo_unlearn.storage.files import digest, seed_of, write_json
 from duo_unlearn.system import System
 
 from ..families import small_models as small
+from ..families.small_llms import LLMS
 from ..slow import slow
 from .prompt_cut import asked, target
 
@@ -171,10 +172,11 @@ def test_a_killed_search_goes_on_where_it_was(whole: Target, name: str, tmp_path
     assert all(torch.equal(value, resumed.tensors[key]) for key, value in straight.tensors.items())
 
 
-@pytest.fixture(scope="module", params=[*slow(["sdxl", "sd3"]), "flux"])
+@pytest.fixture(scope="module", params=[*slow(["sdxl", "sd3", *sorted(LLMS)]), "flux"])
 def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, whole: Target) -> Target:
     """A small model of another family in the target's place."""
-    folder = getattr(small, request.param)(tmp_path_factory.mktemp("models") / request.param)
+    maker = LLMS[request.param] if request.param in LLMS else getattr(small, request.param)
+    folder = maker(tmp_path_factory.mktemp("models") / request.param)
     model: Model = load_model(str(folder), torch.device("cpu"), resolution=small.RESOLUTION)
 
     def sample(requests: Any) -> list[Image.Image]:

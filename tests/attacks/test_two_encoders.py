@@ -31,6 +31,7 @@ from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.runs.search_state import NO_STATE
 
 from ..families import small_models as small
+from ..families.small_llms import LLMS
 from ..slow import slow_but
 from .prompt_cut import asked
 from .test_searches import SMALL
@@ -136,10 +137,10 @@ def test_inversion_fits_its_images(model: Model, aim: Target) -> None:
     assert error(vector) < error(initial_vector(model, "picture"))
 
 
-@pytest.mark.parametrize("make", [small.sd3, small.flux])
-def test_families_that_read_t5_too_say_so(make: Callable[[Path], Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [small.sd3, small.flux, LLMS["qwen-image"], LLMS["z-image"]])
+def test_families_that_read_other_tokens_say_so(make: Callable[[Path], Any], tmp_path: Path) -> None:
     model = load_model(str(make(tmp_path / "model")), torch.device("cpu"))
     reasons = {name: why_not(ATTACKS.get(name), model, has_edits=True) for name in ATTACKS.names()}
     refused = {name for name, reason in reasons.items() if reason is not None}
     assert refused == set(SMALL)
-    assert all(f"{model.family} reads T5's" in str(reasons[name]) for name in refused)
+    assert all(f"{model.family} reads {model.kind.reader}'s" in str(reasons[name]) for name in refused)

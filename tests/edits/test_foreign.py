@@ -19,7 +19,9 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.storage.files import read_tensors, write_tensors
 
 from ..families import small_models
+from ..families.small_llms import LLMS
 from ..random_adapter import random_adapter
+from ..slow import slow
 from .mini import CPU, mini, output, same, weights
 from .others import changed, trained_by_peft
 
@@ -155,9 +157,9 @@ def _peft_state(model: Model) -> dict[str, torch.Tensor]:
     return dict(get_peft_model_state_dict(model.denoiser))
 
 
-@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux", *slow(sorted(LLMS))])
 def test_every_family_reads_a_folder_and_an_adapter(family: str, tmp_path: Path) -> None:
-    source = getattr(small_models, family)(tmp_path / "base")
+    source = (LLMS[family] if family in LLMS else getattr(small_models, family))(tmp_path / "base")
 
     def load() -> Model:
         return load_model(str(source), CPU, resolution=small_models.RESOLUTION)
@@ -171,12 +173,13 @@ def test_every_family_reads_a_folder_and_an_adapter(family: str, tmp_path: Path)
     layer, (down, up) = next(iter(ours.layers.items()))
     assert isinstance(edit, LoraEdit)
     torch.testing.assert_close(edit.layers[layer][1] @ edit.layers[layer][0], up @ down)
-    for part in ("text_encoder", "text_encoder_2", base.denoiser_name):
+    parts = (*base.kind.text[:2], base.denoiser_name)
+    for part in parts:
         with torch.no_grad():
             next(p for p in getattr(merged.pipe, part).parameters() if p.ndim == 2).add_(0.1)
     merged.pipe.save_pretrained(tmp_path / "merged", safe_serialization=True)
     edit = add_edit(base, tmp_path / "edits" / "folder", "folder", erased=tmp_path / "merged")
-    assert set(edit.parts) == {"text_encoder", "text_encoder_2", base.denoiser_name}
+    assert set(edit.parts) == set(parts)
     with edit.on(base):
         assert same(weights(base), weights(merged))
 

@@ -7,6 +7,7 @@ learnt from the texts below: so Qwen-Image's template has as many tokens as the 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ TEXTS = (
     "system",
     "user",
     "assistant",
-    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
-    "objects and background:",
+    "Describe the image by detailing the color, shape, size, texture, quantity, text,",
+    " spatial relationships of the objects and background:",
     "a red knight with a sword a blue boat by the sea",
 )
 QWEN3 = (  # Qwen3's, for one message of a user
@@ -89,7 +90,7 @@ def _qwen_tokenizer(template: str | None = None) -> Any:
 def _qwen3_config(tokenizer: Any, layers: int) -> Qwen3Config:
     return Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
+        num_attention_heads=1, num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
     )  # fmt: skip
 
@@ -194,3 +195,12 @@ def flux2(folder: Path) -> Path:
         tokenizer=tokenizer, **_flux2_parts(3 * 16, guided=True),
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+LLMS: dict[str, Callable[[Path], Path]] = {
+    "flux2": flux2,
+    "flux2-klein": klein,
+    "qwen-image": qwen_image,
+    "z-image": z_image,
+}
+"""By the families' names."""

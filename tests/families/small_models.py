@@ -31,6 +31,8 @@ from transformers import (
 from duo_unlearn.mini.model.bundle import weights_folder
 
 RESOLUTION = 32
+GUIDANCE = {"flux": 3.5, "flux2": 4.0}
+"""The scale under which families predict whose denoiser reads it: their pipelines' own default."""
 
 
 def _clip_tokenizer() -> Any:

@@ -15,7 +15,7 @@ from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.interface import edits_off
 from duo_unlearn.edits.lora import adapters_off, attach
 from duo_unlearn.erasers.duo.objective import Reference, Terms, duo_loss
-from duo_unlearn.families.interface import Model, SampleRequest, joined
+from duo_unlearn.families.interface import Hooks, Model, SampleRequest, Step, joined
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.noise import Diffusion, Flow
@@ -23,6 +23,7 @@ from duo_unlearn.mini.model.bundle import weights_folder
 
 from ..random_adapter import random_adapter
 from ..slow import slow
+from . import small_llms as llms
 from . import small_models as small
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -32,12 +33,15 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "sd3-without-t5": lambda folder: small.sd3(folder, with_t5=False),
     "flux-dev": small.flux,
     "flux-schnell": lambda folder: small.flux(folder, dev=False),
+    **llms.LLMS,
+    "flux2-klein-distilled": lambda folder: llms.klein(folder, distilled=True),
+    "z-image-base": lambda folder: llms.z_image(folder, turbo=False),
 }
 PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
 PROMPTS = ["a red knight", "a blue boat by the sea", ""]
 
 
-VARIANTS = ("sd3-without-t5", "flux-schnell")
+VARIANTS = ("sd3-without-t5", "flux-schnell", "flux2", "flux2-klein-distilled", "z-image-base")
 """Families in another form: in the slow tests."""
 
 
@@ -102,27 +106,23 @@ def test_a_row_does_not_depend_on_its_batch(folder: Path) -> None:
 
 
 def test_the_denoiser_reads_what_the_pipeline_gives_it(folder: Path) -> None:
-    """Our pass at the pipeline's own first step is the pipeline's pass: same inputs by name, same output."""
+    """Our pass at the pipeline's own first step is what the pipeline's pass tells its scheduler."""
     model = load(folder)
-    seen: list[tuple[tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
+    seen: list[tuple[Step, torch.Tensor]] = []
 
-    def note(_module: Any, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        seen.append((given, named, output[0]))
+    def note(step: Step, prediction: torch.Tensor) -> torch.Tensor:
+        seen.append((step, prediction))
+        return prediction
 
-    hook = model.denoiser.register_forward_hook(note, with_kwargs=True)
-    guidance = 3.5 if model.family == "flux" else 1.0  # FLUX reads it; the others make one pass at 1
+    model.hooks.append(Hooks(prediction=note))
+    guidance = small.GUIDANCE.get(model.family, 1.0)  # some read it; the others make one pass at 1
     model.sample([SampleRequest(PROMPTS[0], 3)], steps=2, guidance=guidance, batch=1)
-    given, named, theirs = seen[0]
-    noisy = named["hidden_states"] if "hidden_states" in named else given[0]
-    time = named["timestep"] if "timestep" in named else given[1]
-    side = small.RESOLUTION // model.pipe.vae_scale_factor
-    if model.family == "flux":
-        from duo_unlearn.families.flux import unpack
-
-        noisy, theirs, time = unpack(noisy, side, side), unpack(theirs, side, side), time * 1000
-    ours = model.kind.predict(model.pipe, model.denoiser, noisy, time.expand(1), model.condition(PROMPTS[:1]))
-    hook.remove()
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    scheduler, space, (step, theirs) = model.pipe.scheduler, model.kind.latents, seen[0]
+    scaled = getattr(scheduler, "init_noise_sigma", 1.0)
+    noisy = space.unpack(step.latents) / (scaled**2 + 1) ** 0.5 if scaled > 1 else space.unpack(step.latents)
+    time = scheduler.timesteps[:1]
+    ours = model.kind.predict(model.pipe, model.denoiser, noisy, time, model.condition(PROMPTS[:1]))
+    torch.testing.assert_close(ours, space.unpack(theirs), rtol=1e-4, atol=1e-5)
 
 
 def test_the_noise_levels_are_ascending_and_end_at_pure_noise(folder: Path) -> None:

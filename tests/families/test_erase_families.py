@@ -22,8 +22,11 @@ from duo_unlearn.storage.files import write_tensors
 
 from ..drawn_pairs import draw_pairs
 from . import small_models as small
+from .small_llms import LLMS
 
-MAKERS: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux}
+MAKERS: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux, **LLMS}
+RED_TEAM = ("direct", "image-to-image", "inpainting", "completion", "tina", "soft-prompt")
+"""Attacks that no family lacks, and that ask no CLIP, whose weights are not at hand."""
 
 
 def duo(*words: str) -> subprocess.CompletedProcess[str]:
@@ -51,8 +54,9 @@ def clip_concept(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("family", sorted(MAKERS))
-def test_erase(family: str, tmp_path: Path) -> None:
+def test_erase_and_attack(family: str, tmp_path: Path) -> None:
     model = MAKERS[family](tmp_path / "model")
     assert family_of(str(model)) == family
     draw_pairs(tmp_path / "mine", 4)
@@ -83,8 +87,15 @@ def test_erase(family: str, tmp_path: Path) -> None:
     measured = {(estimate.scenario, estimate.attack == "concept-inversion") for estimate in results.estimates}
     assert measured == {("direct", False), ("keep", False)} | ({("direct", True)} if inverted else set())
     refused = [entry["reason"] for entry in results.absent if entry["attack"] == "concept-inversion"]
-    assert inverted or any("reads T5's" in reason for reason in refused)
+    assert inverted or any(f"reads {FAMILIES.get(family).reader}'s" in reason for reason in refused)
     assert "train: already done" in duo(*words).stderr
+    asked = tmp_path / "prompts.txt"
+    asked.write_text("a sword on a table\na knight who holds a sword\n")
+    names = [word for name in RED_TEAM for word in ("--attack", name)]
+    done = duo("attack", str(run.folder), "--count", "2", "--prompts", str(asked), *names)
+    assert done.returncode == 0, done.stderr
+    attacked = {(estimate.system, estimate.attack) for estimate in read_results(run).estimates}
+    assert {(system, name) for system in ("original", "duo") for name in RED_TEAM} <= attacked
 
 
 @pytest.mark.slow

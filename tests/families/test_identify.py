@@ -183,6 +183,10 @@ def test_a_name_that_no_file_can_have(source: str) -> None:
         ("stabilityai/sdxl-turbo", "sdxl"),
         ("stabilityai/stable-diffusion-3.5-medium", "sd3"),
         ("black-forest-labs/FLUX.1-dev", "flux"),
+        ("black-forest-labs/FLUX.2-dev", "flux2"),
+        ("black-forest-labs/FLUX.2-klein-base-4B", "flux2-klein"),
+        ("Qwen/Qwen-Image", "qwen-image"),
+        ("Tongyi-MAI/Z-Image-Turbo", "z-image"),
     ],
 )
 def test_a_hub_id_is_recognised_by_its_words(source: str, family: str) -> None:

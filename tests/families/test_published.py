@@ -25,7 +25,19 @@ def adapted(denoiser: nn.Module, family: str, targets: Targets) -> list[str]:
     ("family", "layers", "wider"),
     # 16, 16 and 70 transformer blocks of 4 layers, twice that with cross-attention; 24 and 19 double-stream
     # blocks of 4 image layers and 4 text ones (SD3's last block has no text output), and 38 single blocks of 3.
-    [("sd1", 64, 128), ("sd2", 64, 128), ("sdxl", 280, 560), ("sd3", 96, 191), ("flux", 76, 76 + 76 + 114)],
+    # FLUX.2: 5 and 8 double-stream blocks, 20 and 48 single ones with one fused layer. Qwen-Image: 60 blocks. Z-Image:
+    # 30 blocks, two that refine the noise and two that refine the text.
+    [
+        ("sd1", 64, 128),
+        ("sd2", 64, 128),
+        ("sdxl", 280, 560),
+        ("sd3", 96, 191),
+        ("flux", 76, 76 + 76 + 114),
+        ("flux2", 32, 32 + 32 + 48),
+        ("flux2-klein", 20, 20 + 20 + 20),
+        ("qwen-image", 240, 480),
+        ("z-image", 128, 136),
+    ],
 )
 def test_which_layers_are_adapted(family: str, layers: int, wider: int) -> None:
     denoiser = published_denoiser(family)
@@ -37,3 +49,6 @@ def test_which_layers_are_adapted(family: str, layers: int, wider: int) -> None:
     assert len(names) == layers
     assert not any(TEXT_SIDE.search(name) for name in names)
     assert len(adapted(denoiser, family, "all-attention")) == wider
+    linear = dict(denoiser.named_modules())
+    rank, sides = 32, [linear[name].in_features + linear[name].out_features for name in names]
+    assert rank * sum(sides) / 1e6 == pytest.approx(size.adapter, rel=2e-3)

@@ -37,7 +37,7 @@ def test_it_is_registered_under_its_name(family: Family) -> None:
 def test_its_classes_are_those_of_diffusers(family: Family) -> None:
     components = {family.denoiser, "vae", "scheduler", *family.text, *family.tokenizers}
     assert components <= parameters(family.pipeline)
-    assert components <= parameters(family.image_to_image)
+    assert family.image_to_image is None or components <= parameters(family.image_to_image)
     assert hasattr(diffusers, family.denoiser_class)
     assert set(family.optional) <= {*family.text, *family.tokenizers}
     assert set(family.load_options) <= parameters(family.pipeline)
@@ -53,7 +53,8 @@ def test_its_facts_are_whole(family: Family) -> None:
     assert family.clip in CLIPS.names()
     assert family.relearning_rate > 0
     assert family.clip_success is None or 0 < family.clip_success < 1
-    assert family.checkpoint_names
+    assert bool(family.checkpoint_names) == hasattr(getattr(diffusers, family.pipeline), "from_single_file")
+    assert family.reader
     assert all(word == word.lower() for word in family.hub_words)
     for field in ("noise", "encode", "predict", "call"):
         assert callable(getattr(family, field))

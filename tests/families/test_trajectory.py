@@ -17,18 +17,21 @@ from duo_unlearn.families.noise import Diffusion, Flow, flow_sigmas
 from duo_unlearn.families.ode import Ode, noise_of
 from duo_unlearn.mini.model.bundle import weights_folder
 
+from ..slow import slow_but
 from . import small_models as small
+from .small_llms import LLMS
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "mini": lambda _folder: weights_folder(),
     "sdxl": small.sdxl,
     "sd3": lambda folder: small.sd3(folder, with_t5=False),
     "flux-dev": small.flux,
+    **LLMS,
 }
 STEPS = 4
 
 
-@pytest.fixture(scope="module", params=sorted(MAKERS))
+@pytest.fixture(scope="module", params=slow_but(sorted(MAKERS), sorted(MAKERS.keys() - LLMS.keys())))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
     return load_model(str(folder), torch.device("cpu"), resolution=small.RESOLUTION)
@@ -38,14 +41,24 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def decoded(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Every batch of latents that the pipeline gives its VAE, scaled as the denoiser reads them."""
     seen: list[Tensor] = []
-    vae = model.pipe.vae
-    own = vae.decode
+    vae, own, shape = model.pipe.vae, model.pipe.vae.decode, noise_of(model, [0]).shape
+    # How the family puts the VAE's scale back, which is linear in each number, and where it puts that number.
+    told: list[Tensor] = []
 
-    def decode(latents: Tensor, *rest: Any, **named: Any) -> Any:
-        seen.append((latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor)
-        return own(latents, *rest, **named)
+    def decode(raw: Tensor, *rest: Any, **named: Any) -> Any:
+        told.append(raw.flatten(1))
+        if len(told) > 3:
+            scaled = torch.empty_like(told[-1])
+            scaled[:, place] = (told[-1] - shift) / scale
+            seen.append(scaled.view(-1, *shape[1:]))
+        return own(raw, *rest, **named)
 
     monkeypatch.setattr(vae, "decode", decode)
+    numbers = torch.arange(float(torch.Size(shape).numel())).view(shape)
+    for known in (torch.zeros(shape), torch.ones(shape), numbers):
+        model.kind.latents.decode(model.pipe, known)
+    shift, scale = told[0], told[1] - told[0]
+    place = ((told[2] - shift) / scale)[0].round().long()
     return seen
 
 
@@ -59,8 +72,8 @@ def walked(model: Model, start: Tensor, first: int, last: int, guidance: float =
 
 
 def scale_of(model: Model) -> float:
-    """FLUX reads its guidance, and our own pass has the pipeline's default for it; others make one pass at 1."""
-    return 3.5 if model.kind.guidance_is_input else 1.0
+    """Some read their guidance, and our own pass has the pipeline's default for it; others make one pass at 1."""
+    return small.GUIDANCE.get(model.family, 1.0)
 
 
 def follow(model: Model, trajectory: Trajectory, guidance: float) -> Any:
@@ -133,7 +146,7 @@ def test_the_noise_is_the_pipelines_own(model: Model) -> None:
     finally:
         model.hooks.clear()
     noise = noise_of(model, [3])
-    laid_out = noise if model.kind.pack is None else model.kind.pack(noise)
+    laid_out = model.kind.latents.pack(noise)
     torch.testing.assert_close(seen[0], laid_out * float(getattr(model.pipe.scheduler, "init_noise_sigma", 1.0)))
 
 

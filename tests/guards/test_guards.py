@@ -22,6 +22,7 @@ from duo_unlearn.records import Level
 from duo_unlearn.storage.files import read_tensors
 
 from ..families import small_models as small
+from ..families.small_llms import LLMS
 from ..slow import slow_but
 from .small import REQUESTS, context_of, sample
 
@@ -39,6 +40,7 @@ MAKERS: dict[str, Callable[[Path], Path | str]] = {
     "sdxl": small.sdxl,
     "sd3": small.sd3,
     "flux": small.flux,
+    **LLMS,
 }
 
 
@@ -112,7 +114,7 @@ def test_an_inverted_negative_stands_in_the_negative_branch(model: Model, tmp_pa
     assert torch.equal(sample(model, hooks), sample(model, Hooks(conditioning=by_hand)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", sorted(MAKERS))
+@pytest.mark.parametrize("family", slow_but(sorted(MAKERS), ("mini", "sdxl", "sd3", "flux")))
 def test_a_guard_may_act_on_the_prediction_and_on_the_clean_latents(family: str, tmp_path: Path) -> None:
     """Hooks that change nothing leave every bit; moving x̂0 to a point makes that point the last step's image."""
     made = MAKERS[family](tmp_path / "model")

@@ -158,7 +158,9 @@ def _course(context: EraserContext) -> Iterator[Course]:
 def _why_not(family: Family) -> str | None:
     if family.reads_clip_alone:
         return None
-    return f"it changes CLIP's states alone: in {family.title}, {family.reader} would still tell the denoiser the concept"
+    return (
+        f"it changes CLIP's states alone: in {family.title}, {family.reader} would still tell the denoiser the concept"
+    )
 
 
 HIRM: Final = course_eraser(

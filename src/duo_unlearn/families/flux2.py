@@ -61,7 +61,7 @@ def _pack(latents: Tensor) -> Tensor:
 def _unpack(tokens: Tensor) -> Tensor:
     """`_pack` undone, for square images."""
     side = math.isqrt(tokens.shape[1])
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
 def _places(rows: int, columns: int, tokens: int) -> Tensor:
@@ -144,7 +144,7 @@ KLEIN: Final = Family(
     targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_SHARED}|{_TEXT_STREAM}"},
     hub_words=("flux.2-klein", "flux2-klein"),
     reader="Qwen3",
-    size=Size(3875.9, 4106, 1.0, 1024, (2.0, 1.0), 1.0),
+    size=Size(3875.5, 4107, 3.93, 1024, (15.05, 0.736), 34.8),  # klein-4B; klein-9B has about twice that
     noise=_noise,
     encode=_encode,
     predict=_predict,
@@ -161,6 +161,6 @@ FLUX2: Final = replace(
     hub_words=("flux.2", "flux2"),
     reader="Mistral",
     guidance_is_input=True,
-    size=Size(32220.0, 24100, 1.0, 1024, (2.0, 1.0), 1.0),
+    size=Size(32223.3, 24095, 12.58, 1024, (66.28, 3.228), 282.6),
     call=_call_dev,
 )

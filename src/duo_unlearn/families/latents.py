@@ -5,7 +5,8 @@ In this package latents are (image, c, h, w), scaled as the denoiser reads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -52,3 +53,18 @@ class LatentSpace(NamedTuple):
 
 
 PLAIN: Final = LatentSpace()
+
+
+@contextlib.contextmanager
+def without_overflow(vae: Any) -> Iterator[None]:
+    """The VAE in float32 inside the block, when it is in fp16 and says that it overflows there (SDXL's)."""
+    import torch
+
+    upcast = vae.dtype == torch.float16 and vae.config.get("force_upcast")
+    if upcast:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(torch.float16)  # back to what it was, bit for bit

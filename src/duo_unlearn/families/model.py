@@ -36,6 +36,7 @@ from .interface import (
     Words,
     joined,
 )
+from .latents import without_overflow
 from .sampling import Denoiser, switched, term_of, watched
 from .trajectory import following, from_pictures
 
@@ -134,7 +135,7 @@ class DiffusersModel:
         """Images → scaled moments of the VAE's posterior, float32, (image, c, h, w)."""
         vae = self.pipe.vae
         pixels = self.pipe.image_processor.preprocess(list(images), height=self.resolution, width=self.resolution)
-        with _without_overflow(vae):
+        with without_overflow(vae):
             return Moments(*self.kind.latents.encode(self.pipe, pixels.to(self.device, vae.dtype)))
 
     def condition(self, words: Words) -> Conditioning:
@@ -293,16 +294,3 @@ def _own_resolution(pipe: Any, denoiser: Any, kind: Family) -> int:
         assert kind.size is not None
         return kind.size.resolution
     return int(side) * int(pipe.vae_scale_factor)
-
-
-@contextlib.contextmanager
-def _without_overflow(vae: Any) -> Iterator[None]:
-    """The VAE in float32 inside the block, when it is in fp16 and says that it overflows there (SDXL's)."""
-    upcast = vae.dtype == torch.float16 and vae.config.get("force_upcast")
-    if upcast:
-        vae.to(torch.float32)
-    try:
-        yield
-    finally:
-        if upcast:
-            vae.to(torch.float16)  # back to what it was, bit for bit

@@ -35,9 +35,9 @@ def following(model: Model, trajectories: Sequence[Trajectory]) -> Iterator[dict
 
 
 def from_pictures(model: Model, requests: Sequence[SampleRequest], steps: int) -> list[SampleRequest]:
-    """Requests that start from pictures, alike in strength, as such that follow a path from the noised picture (SDEdit).
+    """Requests that start from pictures, alike in strength, as ones that follow a path from the noised picture: SDEdit.
 
-    For a family that diffusers has no pipeline from images for; which step is the first is as in theirs.
+    For a family that diffusers has no pipeline from images for. The path begins at the step at which theirs would.
     """
     noise = noise_of(model, [request.seed for request in requests])
     clean = model.encode_images([r.start.convert("RGB") for r in requests if r.start is not None]).mean.cpu()

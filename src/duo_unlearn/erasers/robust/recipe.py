@@ -29,7 +29,8 @@ SHARED: Final = (
 def robust_settings(concept: Concept, family: Family, train: TrainSettings) -> dict[str, Any]:
     """Settings, nested as in a settings file. train: DUO's own for the concept and family.
 
-    A family that does not read CLIP alone has no search, whose tokens are CLIP's, and one without cross-attention has no floor.
+    A family that does not read CLIP alone has no search, whose tokens are CLIP's. One without cross-attention has no
+    floor.
     """
     if family.name in concept.robust:
         return concept.robust[family.name].settings
