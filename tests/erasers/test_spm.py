@@ -20,9 +20,11 @@ from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.spm import SpmLoss, adapted_layers, anchors_of, erase_loss
 from duo_unlearn.families.interface import Conditioning, Model
 from duo_unlearn.families.load import load_model
+from duo_unlearn.families.ode import noise_of
 from duo_unlearn.families.registry import FAMILIES
 
 from ..families import small_models as small
+from ..families.small_llms import LLMS
 from ..slow import slow
 from .small import CPU, pairs_in
 from .words_alone import SAFE, UNSAFE, context_of
@@ -187,10 +189,11 @@ def test_strength_0_is_the_original_and_a_merge_is_the_adapter(model: Model, edi
     torch.testing.assert_close(asked(merged), after, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["sdxl", *slow(["sd3", "flux"])])
+@pytest.mark.parametrize("family", ["sdxl", *slow(["sd3", "flux", *sorted(LLMS)])])
 def test_every_family_can_have_it(tmp_path: Path, family: str) -> None:
     assert all(ERASERS.get("spm").why_not(FAMILIES.get(name)) is None for name in FAMILIES.names())
-    model = load_model(str(getattr(small, family)(tmp_path / family)), CPU, resolution=small.RESOLUTION)
+    maker = LLMS[family] if family in LLMS else getattr(small, family)
+    model = load_model(str(maker(tmp_path / family)), CPU, resolution=small.RESOLUTION)
     context = context_of("spm", model, tmp_path, SHORT | {"steps": 2})
     if family != "sdxl":  # it cannot sample, and reads the pairs' pictures
         pairs = pairs_in(context.run.folder, 2)
@@ -200,7 +203,7 @@ def test_every_family_can_have_it(tmp_path: Path, family: str) -> None:
     read = read_edit(context.run.edit("spm"))
     assert isinstance(read, LoraEdit)
     assert len(read.layers) == len(adapted_layers(model)) > 0
-    noise = torch.randn((1, 4 if family == "sdxl" else 16, 8, 8), generator=torch.Generator().manual_seed(0))
+    noise = noise_of(model, [0])
     t, words = torch.tensor([500]), model.condition([UNSAFE])
     with torch.no_grad():
         before = model.predict(noise, t, words)

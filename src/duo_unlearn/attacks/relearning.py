@@ -96,14 +96,15 @@ def attention_weights(model: Model, parts: tuple[str, ...] = ()) -> dict[str, nn
 
     parts: what the system's edits change; the attention of a text encoder among them is added.
     """
-    named = {model.denoiser_name: (model.denoiser, ".attn")}
-    named |= {part: (getattr(model.pipe, part), "attn") for part in parts if part in model.kind.text}
+    named = {model.denoiser_name: (model.denoiser, (".attn", ".attention."))}
+    named |= {part: (getattr(model.pipe, part), ("attn",)) for part in parts if part in model.kind.text}
     return {
         # The plain name, which a weight has also where an adapter lies around its layer.
         f"{part}.{name.replace('.base_layer.', '.')}": parameter
-        for part, (module, place) in named.items()
+        for part, (module, places) in named.items()
         for name, parameter in module.named_parameters()
-        if place in name and name.endswith("weight") and "lora_" not in name and parameter.ndim == 2
+        if any(place in name for place in places) and name.endswith("weight") and "lora_" not in name
+        if parameter.ndim == 2
     }
 
 

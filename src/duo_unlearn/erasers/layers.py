@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Final, Literal
 
 from torch import nn
 
 from ..families.interface import Model
 
+_TEXT_STREAM: Final = (
+    r"\.(add_|to_add_|norm1_context|ff_context|txt_mod|txt_mlp|double_stream_modulation_txt|context_refiner)"
+)
 Part = Literal["x", "u"]
 """x: what reads the text; u: all but that. The names are ESD's."""
 
@@ -18,7 +21,7 @@ def trained_names(model: Model, part: Part) -> list[str]:
 
     A transformer has no cross-attention; there u leaves out what reads the text stream alone.
     """
-    text = re.compile(r"\.attn2\." if model.denoiser_name == "unet" else r"\.(add_|to_add_|norm1_context|ff_context)")
+    text = re.compile(r"\.attn2\." if model.denoiser_name == "unet" else _TEXT_STREAM)
     kinds = (nn.Linear, nn.Conv2d)
     layers = {name for name, layer in model.denoiser.named_modules() if isinstance(layer, kinds)}
     chosen = {name for name in layers if (text.search(f".{name}.") is not None) == (part == "x")}

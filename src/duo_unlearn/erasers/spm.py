@@ -76,11 +76,15 @@ def erase_loss(erased: Tensor, concept: Tensor, surrogate: Tensor, eta: float) -
 
 
 def anchors_of(concept: Conditioning, count: int, generator: torch.Generator) -> Conditioning:
-    """Gaussian anchors, `count` for each prompt in turn; each has its prompt's norm times a number in [0.8, 1.2)."""
+    """Gaussian anchors, `count` for each prompt in turn; each has its prompt's norm times a number in [0.8, 1.2).
+
+    Rows of zeros, the padding of some families, stay zeros.
+    """
 
     def drawn(tensor: Tensor) -> Tensor:
         rows, column = len(tensor) * count, (-1, *(1,) * (tensor.ndim - 1))
         noise = torch.randn((rows, *tensor.shape[1:]), generator=generator)
+        noise *= (tensor != 0).any(dim=-1, keepdim=True).cpu().repeat_interleave(count, 0)
         norms = torch.linalg.vector_norm(tensor.float().flatten(1), dim=1).cpu().repeat_interleave(count)
         wanted = norms * (0.8 + 0.4 * torch.rand(rows, generator=generator))
         scale = wanted / torch.linalg.vector_norm(noise.flatten(1), dim=1)
@@ -92,7 +96,8 @@ def anchors_of(concept: Conditioning, count: int, generator: torch.Generator) ->
 
 def adapted_layers(model: Model) -> list[str]:
     """Names of all linear layers and convolutions inside the denoiser's transformer blocks, with their projections."""
-    inside = re.compile(r"(?:^|\.)(?:attentions|transformer_blocks|single_transformer_blocks)\.\d+\.")
+    blocks = "attentions|transformer_blocks|single_transformer_blocks|layers|noise_refiner|context_refiner"
+    inside = re.compile(rf"(?:^|\.)(?:{blocks})\.\d+\.")
     kinds = (nn.Linear, nn.Conv2d)
     return [name for name, layer in model.denoiser.named_modules() if inside.search(name) and isinstance(layer, kinds)]
 
