@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from transformers import CLIPImageProcessor
 
+from duo_unlearn import attack, open_run
 from duo_unlearn.families.identify import family_of
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.model.bundle import weights_folder
@@ -25,8 +27,15 @@ from . import small_models as small
 from .small_llms import LLMS
 
 MAKERS: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux, **LLMS}
-RED_TEAM = ("direct", "image-to-image", "inpainting", "completion", "tina", "soft-prompt")
-"""Attacks that no family lacks, and that ask no CLIP, whose weights are not at hand."""
+RED_TEAM: dict[str, dict[str, Any]] = {
+    "direct": {},
+    "image-to-image": {},
+    "inpainting": {"steps": 4},
+    "completion": {"steps": 4},
+    "tina": {"steps": 4, "passes": 2},
+    "soft-prompt": {"steps": 4, "batch": 2},
+}
+"""Attacks that no family lacks and that ask no CLIP, whose weights are not at hand, and fields of their budgets."""
 
 
 def duo(*words: str) -> subprocess.CompletedProcess[str]:
@@ -91,11 +100,10 @@ def test_erase_and_attack(family: str, tmp_path: Path) -> None:
     assert "train: already done" in duo(*words).stderr
     asked = tmp_path / "prompts.txt"
     asked.write_text("a sword on a table\na knight who holds a sword\n")
-    names = [word for name in RED_TEAM for word in ("--attack", name)]
-    done = duo("attack", str(run.folder), "--count", "2", "--prompts", str(asked), *names)
-    assert done.returncode == 0, done.stderr
+    attack(open_run(run.folder), list(RED_TEAM), prompts=2, file=asked, budgets=RED_TEAM)
     attacked = {(estimate.system, estimate.attack) for estimate in read_results(run).estimates}
-    assert {(system, name) for system in ("original", "duo") for name in RED_TEAM} <= attacked
+    named = [None if name == "direct" else name for name in RED_TEAM]
+    assert {(system, name) for system in ("original", "duo") for name in named} <= attacked
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ce-sdwv": {"threshold": -100.0, "steps": 1},
     "prototypes": {"steps": 2, "threshold": -1.0},
     "spell": {"radius": 1000.0},
-    "pno": {"starts": 4},
+    "pno": {"starts": 8},
 }
 """Options by which each acts on every model, also of random weights."""
 MAKERS: dict[str, Callable[[Path], Path | str]] = {
