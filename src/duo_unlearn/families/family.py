@@ -86,7 +86,7 @@ class Family:
     """Width of the text that the denoiser reads, where families share a pipeline class; None: any other width."""
 
     token_encoders: tuple[tuple[str, str], ...] = ()
-    """The (tokenizer, text encoder) pairs that a search over CLIP's tokens reaches; none where `reader` reads it."""
+    """The (tokenizer, text encoder) pairs that a search over CLIP's tokens reaches; none where `reader` reads too."""
     reader: str = "T5"
     """The encoder beside CLIP, or in its place, whose tokens no search writes."""
     padded: bool = False
