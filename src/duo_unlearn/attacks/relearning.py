@@ -96,6 +96,7 @@ def attention_weights(model: Model, parts: tuple[str, ...] = ()) -> dict[str, nn
 
     parts: what the system's edits change; the attention of a text encoder among them is added.
     """
+    named: dict[str, tuple[nn.Module, tuple[str, ...]]]
     named = {model.denoiser_name: (model.denoiser, (".attn", ".attention."))}
     named |= {part: (getattr(model.pipe, part), ("attn",)) for part in parts if part in model.kind.text}
     return {
