@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.cli.workers import count_of, share, supervise, without_workers
+from duo_unlearn.cli.workers import absence, count_of, share, supervise, without_workers
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.handed import Remaining
+from duo_unlearn.runs.work import parts_from
 
 from .drawn_pairs import draw_pairs
 from .small_concept import small_concept
@@ -204,6 +206,12 @@ def test_three_workers_sweep_two_members(tmp_path: Path) -> None:
     assert (two.sweep / "beta.svg").read_bytes() == (one.sweep / "beta.svg").read_bytes()
     for name in ("beta-10", "beta-30"):
         assert pictures(Run(two.sweep / name)) == pictures(Run(one.sweep / name))
+def test_what_could_not_be_made_is_told_once() -> None:
+    assert absence() is None
+    with parts_from(Remaining({("runs/a", "x"): "it died", ("runs/a", "y"): "it died"})):
+        told = absence()
+    assert told is not None
+    assert (told.problem, told.got) == ("2 parts could not be made", "x: it died")
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ from duo_unlearn.arena.stages import evaluate, judge
 from duo_unlearn.errors import DuoError
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.attempts import attempts_of, read_groups
+from duo_unlearn.runs.handed import Remaining
 from duo_unlearn.runs.results import Results
+from duo_unlearn.runs.work import parts_from
 from duo_unlearn.session import Session
 
 from ..small_concept import ASKING
@@ -191,3 +193,28 @@ def test_counts_that_change_are_measured_anew(run: Session) -> None:
     results = evaluate(reopen(run.run.folder, evaluate__prompts=2)).results
     assert {e.n for e in dsr(results, attack=None)} == {2}
     assert COUNTS["evaluate.prompts"] == 3
+
+
+def reasons(results: Results, system: str, scenario: str) -> list[str]:
+    return [e["reason"] for e in results.absent if (e["system"], e["scenario"]) == (system, scenario)]
+
+
+def test_a_group_with_a_part_missing_has_no_number(run: Session) -> None:
+    (run.run.attempts / "duo" / "synonym" / "direct" / "0000.json").unlink()
+    results = judge(reopen(run.run.folder)).results
+    assert not dsr(results, system="duo", scenario="synonym")
+    assert dsr(results, system="original", scenario="synonym")
+    told = "0 of 3 attempts are there: `duo evaluate` or `duo attack` again"
+    assert told in reasons(results, "duo", "synonym")
+
+
+def test_a_part_that_no_worker_could_make_is_absent_until_it_is_made(run: Session) -> None:
+    (run.run.attempts / "duo" / "synonym" / "direct" / "0000.json").unlink()
+    part = "duo.synonym.direct.0000"
+    with parts_from(Remaining({(str(run.run.folder), part): "it died (on a)"})):
+        results = evaluate(reopen(run.run.folder)).results
+    assert not dsr(results, system="duo", scenario="synonym")
+    assert f"{part} could not be made: it died (on a)" in reasons(results, "duo", "synonym")
+    results = evaluate(reopen(run.run.folder)).results
+    assert dsr(results, system="duo", scenario="synonym")
+    assert not [reason for reason in reasons(results, "duo", "synonym") if "could not be made" in reason]

@@ -57,6 +57,9 @@ class Letters:
         self.closed -= 1
         return self.closed < 0
 
+    def cost(self, _part: str) -> float:
+        return 1.0
+
     @contextlib.contextmanager
     def place(self) -> Iterator[Callable[[str], None]]:
         self.entered += 1

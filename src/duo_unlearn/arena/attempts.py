@@ -50,9 +50,16 @@ def make_attempts(session: Session, plans: Sequence[Plan]) -> tuple[list[AttackS
         states.append(AttackState(plan.group, 0 if reason else group_work.size, reason))
         if reason is None:
             works.append(group_work)
-    made = work.finish(works, session.run.claim)
-    for fine_tuning in filter(None, (one.fine_tuning for one in works)):
-        fine_tuning.clear()
+    run = str(session.run.folder)
+    made = work.finish(works, session.run.claim, run=run)
+    lost = {part: reason for (at, part), reason in work.absent_parts().items() if at == run}
+    for group_work in works:
+        reasons = [f"{part} could not be made: {lost[part]}" for part in group_work.parts() if part in lost]
+        if reasons:
+            write_group(session.run, group_work.record(reasons[0]))
+            states = [s._replace(attempts=0, reason=reasons[0]) if s.group == group_work.group else s for s in states]
+        elif group_work.fine_tuning is not None:
+            group_work.fine_tuning.clear()
     return states, made
 
 
@@ -119,6 +126,16 @@ class GroupWork:
     def is_open(self) -> bool:
         """Whether nobody else trains what the attack asks for every part."""
         return self.fine_tuning is None or not self.fine_tuning.is_at_work()
+
+    def cost(self, part: str) -> float:
+        """Passes of the denoiser, about: those of its images, and those of a search by its budget."""
+        plan, chosen = self.plan, self.slices[part.rpartition(".")[2]]
+        steps, budget = self.session.settings.evaluate.steps, plan.budget
+        passes = steps * (min(chosen.stop, self.size) - chosen.start)
+        if plan.replay is None:
+            passes += 3 * getattr(budget, "steps", 0) * getattr(budget, "timesteps", 1)  # forward, and back
+            passes += steps * getattr(budget, "queries", 0)
+        return float(passes)
 
     def _is_lacking(self) -> bool:
         return any(not self.is_done(part) for part in self.parts())
@@ -190,10 +207,12 @@ class GroupWork:
         attempts = []
         for i, (prompt, finding, image) in enumerate(zip(prompts, found.findings, shown, strict=True)):
             path = self.folder / f"{part.start + i:04}.png"
+            sha256 = None
             if kept and isinstance(target.originals, Originals):
                 path = target.originals.path(texts[i], seeds[i])
+                sha256 = sha256_of(path)
             elif image is not None:
-                save_png(image, path)
+                sha256 = save_png(image, path)
             attempts.append(
                 Attempt(
                     prompt=prompt.text,
@@ -202,7 +221,7 @@ class GroupWork:
                     text=finding.text,
                     facts=finding.facts,
                     file=str(path.relative_to(run.folder)) if image is not None else None,
-                    sha256=sha256_of(path) if image is not None else None,
+                    sha256=sha256,
                     refusal="+".join(guard.name for guard in plan.system.guards) if image is None else None,
                 )
             )

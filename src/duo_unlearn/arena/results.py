@@ -41,10 +41,13 @@ def make_results(session: Session) -> tuple[Results, bool]:
             reason = STALE
         elif reason is None and current is not None and record.group.search == "aware":
             reason = current.why_not_aware()  # an older version searched all the same, and saw none of it
+        attempts = attempts_of(run, record) if reason is None else []
+        if reason is None and len(attempts) < record.size:
+            reason = f"{len(attempts)} of {record.size} attempts are there: `duo evaluate` or `duo attack` again"
         if reason is not None:
             absent.append(_absence(record, "dsr", reason))
         else:
-            groups.append(Asked(record, attempts_of(run, record)))
+            groups.append(Asked(record, attempts))
     asked_for = (a.sha256 for g in groups if g.record.kind not in PRESERVED for a in g.attempts)
     labelled = read_labelled(run, (sha256 for sha256 in asked_for if sha256 is not None))
     judged = [_under(session, groups, verdicts, systems, labelled) for verdicts in _in_order(session)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -13,6 +14,7 @@ from .concepts import concepts
 from .mini import mini
 from .options import say
 from .tables import print_error
+from .workers import absence
 
 app = typer.Typer(
     name="duo",
@@ -31,12 +33,7 @@ app.add_typer(mini, name="mini")
 
 def main() -> None:
     """Run the command line: errors in at most three lines, exit code 1 (2 for usage, 130 when interrupted)."""
-    from ..runs.machine import keep_freed_memory
-
-    keep_freed_memory()
-    # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    _prepare()
     try:
         app()
     except Interrupted as error:
@@ -54,4 +51,22 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == 130:  # how Typer ends on Ctrl-C
             say("stopped; the same command goes on from what was saved")
+        if not stop.code and (lacking := absence()) is not None:
+            print_error(lacking)
+            sys.exit(1)
         raise
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Run one command inside this process; what it refuses is raised."""
+    _prepare()
+    app(list(arguments), standalone_mode=False)
+
+
+def _prepare() -> None:
+    from ..runs.machine import keep_freed_memory
+
+    keep_freed_memory()
+    # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -49,7 +49,10 @@ Step = Annotated[
 
 Workers = Annotated[
     str | None,
-    typer.Option("--workers", help="Processes that share the work: a number, or auto (one a GPU, else one a core)."),
+    typer.Option(
+        "--workers",
+        help="Processes that share the work: a number, auto (one a GPU, else one a core), ray, or a Ray address.",
+    ),
 ]
 
 _FILE: Final = Annotated[

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ..errors import DuoError, Interrupted
 from ..progress import progress
+from ..runs.work import absent_parts
 from .outlook import Outlook, Stage
 
 COMMAND: Final = "from duo_unlearn.cli.main import main; main()"
@@ -37,7 +38,8 @@ def count_of(text: str, gpus: Callable[[], int]) -> int:
     if text == "auto":
         return gpus() or min(MOST_AUTO, os.cpu_count() or 1)
     if not text.isdecimal() or int(text) < 1:
-        raise DuoError("--workers takes a number of processes", got=text, hint="--workers 2, or --workers auto")
+        hint = "--workers 2, auto, ray, or the address of a Ray cluster"
+        raise DuoError("--workers takes a number of processes", got=text, hint=hint)
     return int(text)
 
 
@@ -48,6 +50,11 @@ def share(workers: str | None, stages: Mapping[Path, Sequence[Stage]], arguments
     """
     if workers is None:
         return
+    if workers == "ray" or ":" in workers:
+        from .ray_crew import share_by_ray
+
+        share_by_ray(workers, list(stages), without_workers(arguments))
+        return
     gpus = _gpus()
     count = count_of(workers, lambda: gpus)
     command = [sys.executable, "-c", COMMAND, *without_workers(arguments)]
@@ -56,6 +63,17 @@ def share(workers: str | None, stages: Mapping[Path, Sequence[Stage]], arguments
         outlook = Outlook(stages, report)
         supervise(command, environments, next(iter(stages)) / "cache" / "workers", outlook.look)
         outlook.tell()
+
+
+def absence() -> DuoError | None:
+    """What the workers could not make, as an error; None: all is made."""
+    absent = absent_parts()
+    if not absent:
+        return None
+    (_, part), reason = next(iter(absent.items()))
+    hint = "the same command tries them again; all else is done"
+    parts = "1 part" if len(absent) == 1 else f"{len(absent)} parts"
+    return DuoError(f"{parts} could not be made", got=f"{part}: {reason}", hint=hint)
 
 
 def without_workers(arguments: Sequence[str]) -> list[str]:

@@ -77,10 +77,15 @@ class Blocks:
 
     def finish(self) -> None:
         """Make the blocks that nobody makes, and wait for the others; or until the round is over."""
-        work.finish([self], self.share.claim)
+        work.finish([self], self.share.claim, run=str(self.share.scratch))
 
     def outcomes(self) -> list[Outcome]:
-        """The outcomes of all candidates, in order; of a round that is not over."""
+        """The outcomes of all candidates, in order; of a round that is not over. DuoError: a block is not there."""
+        if lacking := [part for part in self.blocks if not self.is_done(part)]:
+            reasons = work.absent_parts()
+            got = reasons.get((str(self.share.scratch), lacking[0]), "nobody made it")
+            hint = "the same command tries again; what was made is kept"
+            raise DuoError(f"a block of candidates for pairs is missing: {lacking[0]}", got=got, hint=hint)
         return [outcome for part in self.blocks for outcome in self.known[part]]
 
     def clear(self) -> None:
@@ -102,6 +107,10 @@ class Blocks:
     def is_open(self) -> bool:
         """True: every block stands by itself."""
         return True
+
+    def cost(self, part: str) -> float:
+        """How many candidates it has."""
+        return float(len(self.blocks[part]))
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Callable[[str], None]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Final, Protocol
 
 POLL: Final = 0.5
@@ -30,16 +31,59 @@ class Work(Protocol):
         """Whether parts can be made now; False while another process makes what all of them need."""
         ...
 
+    def cost(self, part: str) -> float:
+        """About how long a part takes, beside those of other works; in any unit."""
+        ...
+
     def place(self) -> AbstractContextManager[Callable[[str], None]]:
         """A context that gives the function which makes a part. It is entered once for all parts of one turn."""
         ...
 
 
-def finish(works: Sequence[Work], claim: Claim, sleep: Callable[[float], None] = time.sleep) -> bool:
+class Source(Protocol):
+    """Where this process has parts from, in place of looking for what nobody has claimed."""
+
+    def finish(self, works: Sequence[Work], claim: Claim, run: str) -> bool:
+        """As the function `finish`."""
+        ...
+
+    def absent(self) -> Mapping[tuple[str, str], str]:
+        """(run, part) → why it could not be made."""
+        ...
+
+
+_SOURCE: Final[ContextVar[Source | None]] = ContextVar("source", default=None)
+
+
+@contextlib.contextmanager
+def parts_from(source: Source | None) -> Iterator[None]:
+    """Inside the block `finish` has its parts from a source; None: by claims."""
+    before = _SOURCE.set(source)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(before)
+
+
+def take_parts_from(source: Source) -> None:
+    """From now on `finish` has its parts from a source."""
+    _SOURCE.set(source)
+
+
+def absent_parts() -> Mapping[tuple[str, str], str]:
+    """(run, part) → why it could not be made. By claims nothing is absent: what fails there ends the process."""
+    source = _SOURCE.get()
+    return {} if source is None else source.absent()
+
+
+def finish(works: Sequence[Work], claim: Claim, sleep: Callable[[float], None] = time.sleep, *, run: str = "") -> bool:
     """Make every part that is missing, or wait until others have made it; gives whether this process made any.
 
-    A part that was found done, or was made here, is not looked at again.
+    A part that was found done, or was made here, is not looked at again. run: the run folder, where several runs have
+    parts of the same names.
     """
+    if (source := _SOURCE.get()) is not None:
+        return source.finish(works, claim, run)
     made, turns = False, [_Turns(work) for work in works]
     while True:
         taken = [one.take(claim) for one in turns]

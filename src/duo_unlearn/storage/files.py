@@ -34,15 +34,17 @@ def atomic(path: Path) -> Iterator[Path]:
     The file's contents reach the disk before the name does, so a killed process leaves the old file or the new
     one. A full disk or a folder that cannot be written is a DuoError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary, is_replaced = path.with_name(f".{path.name}.{os.getpid()}.part"), False
     try:
         if "\0" in str(path):
             raise OSError(errno.EINVAL, "the name has a NUL character")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # on a network file system a look is cheaper than the call
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+        is_replaced = True
     except OSError as error:
         raise _write_error(path, error) from error
     except Exception as error:
@@ -51,8 +53,9 @@ def atomic(path: Path) -> Iterator[Path]:
             raise _write_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
         raise
     finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink(missing_ok=True)
+        if not is_replaced:
+            with contextlib.suppress(OSError, ValueError):
+                temporary.unlink(missing_ok=True)
 
 
 def _write_error(path: Path, error: OSError) -> DuoError:
