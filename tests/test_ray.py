@@ -61,7 +61,7 @@ def test_where_ray_is_missing_the_extra_is_named(run: Run, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "none")
     with pytest.raises(DuoError, match="needs Ray") as raised:
-        share("ray", [run.folder], ["evaluate"])
+        share("ray", {run.folder: ["images"]}, ["evaluate"])
     assert "duo_unlearn[ray]" in str(raised.value.hint)
 
 
@@ -69,7 +69,7 @@ def test_where_ray_is_missing_the_extra_is_named(run: Run, monkeypatch: pytest.M
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "ray:x"])
 def test_where_no_cluster_is_that_is_told_at_once(run: Run, address: str) -> None:
     with pytest.raises(DuoError, match=f"there is no Ray cluster at {address}"):
-        share(address, [run.folder], ["evaluate"])
+        share(address, {run.folder: ["images"]}, ["evaluate"])
 
 
 @pytest.fixture(scope="module")

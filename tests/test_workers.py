@@ -206,6 +206,8 @@ def test_three_workers_sweep_two_members(tmp_path: Path) -> None:
     assert (two.sweep / "beta.svg").read_bytes() == (one.sweep / "beta.svg").read_bytes()
     for name in ("beta-10", "beta-30"):
         assert pictures(Run(two.sweep / name)) == pictures(Run(one.sweep / name))
+
+
 def test_what_could_not_be_made_is_told_once() -> None:
     assert absence() is None
     with parts_from(Remaining({("runs/a", "x"): "it died", ("runs/a", "y"): "it died"})):

@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.schedule import Desk
 from PIL import Image
 
+from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.pairs.blocks import Share
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.hand_out import HandOut
+from duo_unlearn.runs.handed import Handed
+from duo_unlearn.runs.work import Source, parts_from
 
 from .drawn_world import DrawingModel, GalleryDetector, World, files_of
 
@@ -52,13 +57,16 @@ def two_worlds(folder: Path) -> list[World]:
     return worlds
 
 
-def make_all(worlds: Sequence[World], run: Run, **changes: Any) -> list[list[str]]:
+def make_all(
+    worlds: Sequence[World], run: Run, sources: Sequence[Source | None] = (None, None), **changes: Any
+) -> list[list[str]]:
     """The names of the pairs that each got."""
     found: list[list[str]] = [[] for _ in worlds]
 
     def work(i: int) -> None:
         share = Share(run.claim, scratch_of(run))
-        found[i] = [pair.name for pair in worlds[i].make(share=share, **changes)]
+        with parts_from(sources[i]):
+            found[i] = [pair.name for pair in worlds[i].make(share=share, **changes)]
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(worlds))]
     for thread in threads:
@@ -79,6 +87,28 @@ def test_two_make_the_files_of_one_and_sample_nothing_twice(run: Run, tmp_path: 
     assert min(counts) > 0
     assert sum(counts) == len(alone.model.requests)
     assert not list(scratch_of(run).iterdir())
+
+
+def test_two_that_have_their_blocks_from_a_hand_out_make_the_files_of_one(run: Run, tmp_path: Path) -> None:
+    alone, worlds, hand_out = World(tmp_path / "alone"), two_worlds(run.pairs), HandOut()
+    names = [pair.name for pair in alone.make(batch=2)]
+    sources = [Handed(Desk(name, hand_out), sleep=lambda _seconds: time.sleep(0.002)) for name in "12"]
+    assert make_all(worlds, run, sources, batch=2) == [names, names]
+    assert files_of(run.pairs) == files_of(alone.folder)
+    assert sum(len(world.model.requests) for world in worlds) == len(alone.model.requests)
+
+
+def test_a_block_that_nobody_could_make_is_told_with_its_reason(run: Run) -> None:
+    world = World(run.pairs)
+
+    def refuse(*_given: Any, **_options: Any) -> Any:
+        raise DuoError("out of memory")
+
+    with pytest.MonkeyPatch.context() as patch, parts_from(Handed(Desk("1", HandOut()))):
+        patch.setattr(world.model, "sample", refuse)
+        with pytest.raises(DuoError, match="a block of candidates for pairs is missing") as raised:
+            world.make(batch=2, share=Share(run.claim, scratch_of(run)))
+    assert "out of memory" in str(raised.value.got)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

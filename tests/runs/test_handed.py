@@ -23,11 +23,17 @@ Fault = Callable[[str], None]
 
 
 class Letters:
-    """Parts that are files, made by a named worker; fault: called before one is made."""
+    """Parts that are files, made by a named worker; fault: called before one is made.
 
-    def __init__(self, folder: Path, names: str, worker: str = "", fault: Fault = lambda _part: None) -> None:
+    closed: looks at the work until it is open.
+    """
+
+    def __init__(
+        self, folder: Path, names: str, worker: str = "", fault: Fault = lambda _part: None, *, closed: int = 0
+    ) -> None:
         self.folder, self.names, self.worker, self.fault = folder, list(names), worker, fault
         self.looks = self.entered = 0
+        self.closed = closed
         folder.mkdir(parents=True, exist_ok=True)
 
     def parts(self) -> list[str]:
@@ -36,6 +42,10 @@ class Letters:
     def is_done(self, part: str) -> bool:
         self.looks += 1
         return (self.folder / part).exists()
+
+    def is_open(self) -> bool:
+        self.closed -= 1
+        return self.closed < 0
 
     def cost(self, part: str) -> float:
         return float(ord(part))
@@ -175,3 +185,11 @@ def test_a_process_that_was_started_by_hand_may_have_a_part(run: Run) -> None:
         Handed(Desk("1", hand_out), sleep=sleep).finish([work], run.claim, "run")
     assert (work.folder / "b").read_text() == "by hand"
     assert (work.folder / "a").read_text() == "1"
+
+
+def test_parts_whose_need_another_makes_are_left_for_later(run: Run) -> None:
+    made: list[str] = []
+    first = Letters(run.folder / "a", "z", fault=made.append, closed=1)  # the longest, so it is given first
+    second = Letters(run.folder / "b", "b", fault=made.append)
+    handed("1", HandOut()).finish([first, second], run.claim, "run")
+    assert made == ["b", "z"]
