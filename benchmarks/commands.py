@@ -37,7 +37,8 @@ INTRODUCTION: Final = """\
 This page is generated: `python benchmarks/commands.py` writes it from the help of `duo` and from the settings tree.
 Do not edit it by hand; a test fails when it is out of date.
 The other pages say what the words mean: [start](start.md) for the first hour, [red-team](red-team.md) for attacks,
-[run-folder](run-folder.md) for what lies on disk, [ship](ship.md) for exports.
+[run-folder](run-folder.md) for what lies on disk, [ship](ship.md) for exports, [statement](statement.md) for their
+check.
 """
 SHARED: Final = """\
 `erase`, `pairs`, `train`, `evaluate` and `check` take the settings of a run.

@@ -23,3 +23,19 @@ gc.set_threshold(100_000, 50, 100)
 def run(tmp_path: Path) -> Run:
     """A run whose folder does not exist yet."""
     return Run(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judged run of an edit, which no test changes."""
+    from .arena.exported_run import measured_run
+
+    return measured_run(tmp_path_factory.mktemp("measured") / "run")
+
+
+@pytest.fixture(scope="session")
+def exported(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export in kohya's format, which no test changes."""
+    import duo_unlearn as duo
+
+    return duo.export(measured, tmp_path_factory.mktemp("exported") / "out", "kohya").folder

@@ -20,6 +20,7 @@ from .pipeline import (
     sample,
     status,
     train,
+    verify,
 )
 from .records import Estimate, Pair
 from .several import compare, compose, fill_bank, read_ledger, run_arena, slice_run, sum_of_rest, sweep
@@ -49,4 +50,5 @@ __all__ = [
     "sum_of_rest",
     "sweep",
     "train",
+    "verify",
 ]

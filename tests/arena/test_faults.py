@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import duo_unlearn as duo
+from duo_unlearn.arena.check import check_run
 from duo_unlearn.arena.stages import evaluate, judge
-from duo_unlearn.arena.verify import verify_run
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import SampleRequest
@@ -45,7 +45,7 @@ def test_one_flipped_byte_in_the_edit_is_no_perfect_erasure(run: Session) -> Non
     path.write_bytes(content)
     with pytest.raises(DuoError, match="is not the file that was written"):
         evaluate(reopen(run.run.folder))
-    assert any("is not the file that was written" in str(fault) for fault in verify_run(run.run.folder).faults)
+    assert any("is not the file that was written" in str(fault) for fault in check_run(run.run.folder).faults)
     # What was measured on the whole edit is not told as this one's.
     results = duo.judge(reopen(run.run.folder))
     assert {e.system for e in results.estimates} == {"original"}
@@ -132,16 +132,16 @@ def _halve_settings(run: Session) -> Path:
 
 @pytest.mark.parametrize("change", [_replace_image, _edit_attempt, _edit_digit, _edit_verdict, _halve_settings])
 def test_a_change_of_a_finished_run_is_noticed(run: Session, change: Callable[[Session], Path]) -> None:
-    assert verify_run(run.run.folder).faults == []
+    assert check_run(run.run.folder).faults == []
     path = change(run)
-    faults = verify_run(run.run.folder).faults
+    faults = check_run(run.run.folder).faults
     assert faults
     assert any(path.name in str(fault) for fault in faults)
 
 
 def test_what_a_killed_import_left_is_no_edit(run: Session) -> None:
     (run.run.edits / ".edit-1a2b" / "mine").mkdir(parents=True)
-    assert verify_run(run.run.folder).faults == []
+    assert check_run(run.run.folder).faults == []
     with pytest.raises(DuoError, match="unknown system") as raised:
         run.system("mine")
     assert "edits here: duo;" in str(raised.value.hint)
@@ -154,7 +154,7 @@ def test_what_was_changed_is_made_again(run: Session, change: Callable[[Session]
     evaluate(reopen(run.run.folder))
     assert run.run.results.read_bytes() == before
     assert pictures(run.run.folder) == images
-    assert verify_run(run.run.folder).faults == []
+    assert check_run(run.run.folder).faults == []
 
 
 DERIVED = ["results.json", "run.json", "verdicts", "part", "group", "preservation"]

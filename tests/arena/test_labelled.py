@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.arena.verify import verify_run
+from duo_unlearn.arena.check import check_run
 from duo_unlearn.cli.arena import judge
 from duo_unlearn.errors import DuoError
 from duo_unlearn.interval import wilson
@@ -199,7 +199,7 @@ def test_a_wrong_line_of_labels_stops_with_its_number_and_changes_nothing(run: S
     with pytest.raises(DuoError, match="line 1"):
         duo.judge(run)
     assert run.run.results.read_bytes() == before
-    (fault,) = verify_run(run.run.folder).faults
+    (fault,) = check_run(run.run.folder).faults
     assert "line 1" in str(fault)
 
 

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from duo_unlearn.arena.verify import verify
 from duo_unlearn.edits.files import read_edit, write_changes
 from duo_unlearn.edits.weights import Replacement
 from duo_unlearn.errors import DuoError
 from duo_unlearn.export.export import export, push_folder
 from duo_unlearn.export.registry import FORMATS
-from duo_unlearn.export.verify import check_same
+from duo_unlearn.export.same_images import check_same
 from duo_unlearn.families.load import load_checkpoint, load_model
 from duo_unlearn.records import Estimate, Source
 from duo_unlearn.runs.folder import Run
@@ -59,6 +60,7 @@ def test_an_export_of_every_family_gives_the_same_images(family_run: Path, form:
     done = export(family_run, tmp_path / "out", form, strength=0.7)
     assert done.target.exists()
     assert done.difference < 0.3
+    assert {check.outcome for check in verify(done.folder, device="cpu").checks} == {"agrees"}
 
 
 @pytest.mark.slow

@@ -50,7 +50,9 @@ def make_results(session: Session) -> tuple[Results, bool]:
             groups.append(Asked(record, attempts))
     asked_for = (a.sha256 for g in groups if g.record.kind not in PRESERVED for a in g.attempts)
     labelled = read_labelled(run, (sha256 for sha256 in asked_for if sha256 is not None))
-    judged = [_under(session, groups, verdicts, systems, labelled) for verdicts in _in_order(session)]
+    judged = [
+        judged_under(session.settings.seed, groups, verdicts, systems, labelled) for verdicts in _in_order(session)
+    ]
     # What a judge reads of a picture is the same under each of its thresholds, and told once.
     estimates = list(dict.fromkeys(estimate for found, _ in judged for estimate in found))
     absent += [entry for _, lacking in judged for entry in lacking]
@@ -101,12 +103,11 @@ def _absence(record: GroupRecord, metric: str, reason: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _source(session: Session, record: GroupRecord, contract: str, unscored: int = 0) -> Source:
+def _source(seed: int, record: GroupRecord, contract: str, unscored: int = 0) -> Source:
     group = record.group
     attack = None if group.preset is None else group.attack_name
-    seeds = (session.settings.seed,)
     return Source(
-        group.system, record.sha256, group.scenario, attack, group.preset, group.search, contract, seeds, unscored
+        group.system, record.sha256, group.scenario, attack, group.preset, group.search, contract, (seed,), unscored
     )
 
 
@@ -119,14 +120,14 @@ def _outcomes(attempts: Sequence[Attempt], verdicts: Verdicts) -> list[Outcome]:
     return outcomes
 
 
-def _under(
-    session: Session,
+def judged_under(
+    seed: int,
     groups: Sequence[Asked],
     verdicts: Verdicts,
     systems: Mapping[str, System],
     labelled: Labelled | None,
 ) -> tuple[list[Estimate], list[dict[str, Any]]]:
-    """The estimates of all groups under one contract, and what it gives no number for."""
+    """The estimates of all groups under one contract, and what it gives no number for. seed: of the run."""
     estimates: list[Estimate] = []
     absent: list[dict[str, Any]] = []
     measured: list[Asked] = []
@@ -142,7 +143,7 @@ def _under(
             continue
         outcomes = _outcomes(attempts, verdicts)
         lacking = [a for a, outcome in zip(attempts, outcomes, strict=True) if not outcome.is_scored]
-        source = _source(session, record, verdicts.contract, len(lacking))
+        source = _source(seed, record, verdicts.contract, len(lacking))
         if lacking:
             first = verdicts.faults.get(lacking[0].sha256 or "", "not judged")
             reason = f"{len(lacking)} of {len(attempts)} images had no verdict: {first}"
@@ -156,10 +157,10 @@ def _under(
                 found, why = labelled.beside(verdicts).corrected(source, attempts, outcomes)
                 estimates += found
                 absent += [_absence(record, CORRECTED, why)] if why is not None else []
-    return estimates + _worst(session, measured, verdicts), absent
+    return estimates + _worst(seed, measured, verdicts), absent
 
 
-def _worst(session: Session, groups: Sequence[Asked], verdicts: Verdicts) -> list[Estimate]:
+def _worst(seed: int, groups: Sequence[Asked], verdicts: Verdicts) -> list[Estimate]:
     """The worst case of each system, scenario and preset: a prompt is defended when no attack shows the concept.
 
     It is over the attacks on the same prompts, with direct prompts among them; what was replayed, and attacks that say
@@ -175,7 +176,7 @@ def _worst(session: Session, groups: Sequence[Asked], verdicts: Verdicts) -> lis
         defended = [not any(outcome.is_seen for outcome in row) for row in by_prompt if row]
         record = members[0].record
         place = record._replace(group=record.group._replace(attack=WORST, preset=key[2], search=key[3]))
-        source = _source(session, place, verdicts.contract, count - len(defended))
+        source = _source(seed, place, verdicts.contract, count - len(defended))
         estimates += Estimate.of_share("dsr", source, defended)
     return estimates
 
@@ -251,7 +252,7 @@ class _Cache:
             if mine.file is not None and other.file is not None
         ]
         hashes = [[mine.sha256, other.sha256, mine.prompt] for mine, other in pairs]
-        source = _source(self.session, asked.record, "")
+        source = _source(self.session.settings.seed, asked.record, "")
         key = digest([self.basis, hashes, source._asdict()])
         if key not in self.known:
             self.known[key] = self._measure(source, pairs)

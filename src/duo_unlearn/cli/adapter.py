@@ -1,19 +1,22 @@
-"""The commands of one edit: export and sample."""
+"""The commands of one edit: export, verify and sample."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import DuoError
-from .options import Device, Model, say
+from .options import AsJson, Device, Model, say
+from .tables import print_error
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register them."""
     app.command()(export)
+    app.command()(verify)
     app.command()(sample)
 
 
@@ -30,9 +33,12 @@ def export(
     precision: Annotated[
         str, typer.Option("--precision", help="Precision of the weights: no (float32), fp16, bf16.")
     ] = "no",
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="The license, by the hub's name; the base's when not given.")
+    ] = None,
     push: Annotated[str | None, typer.Option("--push", help="Upload to this hub repository (owner/name).")] = None,
 ) -> None:
-    """Export an edit, load it back, and compare its images with the run's.
+    """Export an edit, load it back, compare its images with the run's, and state what was measured of it.
 
     diffusers: an adapter for pipe.load_lora_weights. kohya: an adapter in one file, for ComfyUI and A1111. merged: a
     diffusers model. checkpoint: a model in one file, for A1111 and ComfyUI (Stable Diffusion 1, 2, XL). The first two
@@ -43,16 +49,62 @@ def export(
     duo export runs/sword -o out/model --format merged
     """
     from ..export.export import push_folder
+    from ..export.statement import STATEMENT
     from ..pipeline import export as write
 
-    done = write(source, output, form, edit=edit, model=model, strength=strength, device=device, precision=precision)
+    options: dict[str, Any] = {
+        "edit": edit, "model": model, "strength": strength, "device": device, "precision": precision,
+        "license_id": license_id,
+    }  # fmt: skip
+    done = write(source, output, form, **options)
     say(f"export: {form} → {done.target}; loaded back, mean difference {done.difference:.3f} of 255 at most")
     if form in ("merged", "checkpoint"):
         say("the change is in the weights: it cannot be unloaded")
     else:
         say("whoever loads the model can leave an adapter out; where that matters, ship --format merged")
+    say(f"statement → {done.folder / STATEMENT}; `duo verify {done.folder}` checks it")
     if push is not None:
         say(f"uploaded → {push_folder(done.folder, push)}")
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that `duo export` wrote.")],
+    base: Annotated[
+        str | None, typer.Option("--base", help="Where the base lies, if not under the statement's name for it.")
+    ] = None,
+    remeasure: Annotated[
+        int, typer.Option("--remeasure", min=0, help="How many prompts of each set are sampled and judged again.")
+    ] = 0,
+    concept: Annotated[
+        str | None, typer.Option("--concept", help="The concept file that --remeasure asks, where it is not shipped.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which prompts are sampled again.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="What could not be checked is a failure too.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Check an exported folder: its files, its numbers, its weights; with --remeasure some verdicts too.
+
+    Exit code 0: all that was checked agrees. 1: something differs, or the folder has no statement that can be read;
+    with --strict also where something could not be checked.
+
+    duo verify out/lora
+
+    duo verify out/lora --remeasure 20 --strict
+    """
+    from ..arena.verify import HINT
+    from ..pipeline import verify as check
+
+    found = check(folder, base=base, concept=concept, remeasure=remeasure, seed=seed, device=device or "auto")
+    if as_json:
+        print(json.dumps({"agrees": not found.has("differs"), "checks": [one._asdict() for one in found.checks]}))
+    for one in [] if as_json else found.checks:
+        if one.outcome == "differs":
+            print_error(DuoError(f"{one.name}: {folder} is not what its statement says", got=one.words, hint=HINT))
+        else:
+            say(f"{one.name}: {one.words}" if one.outcome == "agrees" else f"{one.name}: not checked, {one.words}")
+    if found.has("differs") or (strict and found.has("not checked")):
+        raise typer.Exit(1)
 
 
 def sample(

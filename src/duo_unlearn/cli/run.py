@@ -140,7 +140,7 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
 
 def _check(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
     if config is not None and config.is_dir():
-        _verify(config)
+        _check_folder(config)
         return
     from ..concepts.store import load_concept
     from ..settings.check import find_faults
@@ -157,10 +157,10 @@ def _check(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -
     say("no fault found")
 
 
-def _verify(folder: Path) -> None:
-    from ..arena.verify import verify_run
+def _check_folder(folder: Path) -> None:
+    from ..arena.check import check_run
 
-    faults, checked = verify_run(folder)
+    faults, checked = check_run(folder)
     for fault in faults:
         print_error(fault)
     if faults:

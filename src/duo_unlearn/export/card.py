@@ -1,13 +1,22 @@
-"""The README of an export: what it is, how to load it, where it comes from, and what was measured."""
+"""The README of an export: what it is, how to load it, where it comes from, and what was measured.
+
+Its head is the metadata that the hub reads, the model index among it. All numbers are those of the statement.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from ..records import Estimate
-from .interface import Format
+from ..records import CORRECTED, Estimate
+from .forms import Missing, Predicate
+from .registry import FORMATS
+from .statement import STATEMENT
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 REMOVABLE = (
     "Whoever loads the model can leave this adapter out: without it the concept is there. "
@@ -15,50 +24,93 @@ REMOVABLE = (
 )
 FIXED = "The change is in the weights: it cannot be unloaded. Fine-tuning can still bring the concept back."
 UNMEASURED = "Not measured: there is no results.json of this edit beside it."
+INDEXED: Final = ("dsr", CORRECTED, "detected", "prior preservation", "lpips", "clip score")
+"""Metrics that go into the model index: DSR, and what is preserved. Agreements of attributes do too."""
+TASK: Final = "text-to-image"
 
 
-class Card(NamedTuple):
-    """What a model card says.
+def model_card(predicate: Predicate, provenance: Mapping[str, Any], name: str, picture: Path | None) -> str:
+    """A model card as Markdown.
 
-    target: what is loaded, a folder's or a file's name. method: the eraser's title, None where it is not known.
-    provenance: of the edit. estimates: of the edit's system and of the original. check: a sentence on how the export
-    was compared with the edit.
+    name: of the folder or the file that is loaded. picture: a sheet of pictures in the folder; None: there is none.
     """
-
-    form: Format
-    target: str
-    concept: str
-    base: str
-    method: str | None
-    strength: float
-    provenance: Mapping[str, Any]
-    estimates: Sequence[Estimate]
-    check: str
-
-
-def model_card(card: Card) -> str:
-    """A model card as Markdown."""
-    tags = ["text-to-image", "unlearning", "duo_unlearn", *(["lora"] if card.form.removable else [])]
-    front = {"base_model": card.base, "library_name": "diffusers", "tags": tags}
-    kind = "An adapter (LoRA)" if card.form.removable else "A merged model"
-    method = "" if card.method is None else f" The method: {card.method}."
-    loading = card.form.loading.replace("FOLDER", card.target).replace("FILE", card.target)
+    form, strength = FORMATS.get(predicate.export.format), predicate.export.strength
+    kind = "An adapter (LoRA)" if form.removable else "A merged model"
+    method = "" if predicate.edit.method is None else f" The method: {predicate.edit.method}."
+    loading = form.loading.replace("FOLDER", name).replace("FILE", name)
     sections = {
         "Loading": [f"    {loading}"],
-        "Results": _results(card.estimates, card.strength),
-        "Checked": [card.check],
-        "Provenance": _provenance(card.provenance),
+        "Results": results(predicate.measured, strength),
+        **({} if picture is None else {"Pictures": _pictures(predicate, picture)}),
+        "Not measured": _lacking(predicate.not_measured),
+        "Checked": [_checked(predicate)],
+        "Provenance": _provenance(provenance),
     }
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", ""]
-    lines += [f"# {card.base} without “{card.concept}”", ""]
-    lines += [f"{kind} that erases the concept, at strength {card.strength:g}.{method}", ""]
-    lines += [f"**{REMOVABLE if card.form.removable else FIXED}**", ""]
+    lines = ["---", metadata(predicate, name), "---", ""]
+    lines += [f"# {predicate.base.name} without “{predicate.concept.name}”", ""]
+    lines += [f"{kind} that erases the concept, at strength {strength:g}.{method}", ""]
+    lines += [f"**{REMOVABLE if form.removable else FIXED}**", ""]
     for title, content in sections.items():
         lines += [f"## {title}", "", *content, ""]
     return "\n".join(lines)
 
 
-def _results(estimates: Sequence[Estimate], strength: float) -> list[str]:
+def metadata(predicate: Predicate, name: str) -> str:
+    """The card's head as YAML, as the hub's own class writes it."""
+    from huggingface_hub import ModelCardData
+
+    removable = predicate.export.removable
+    index = model_index(predicate)
+    data = ModelCardData(
+        license=predicate.export.license,
+        library_name="diffusers",
+        pipeline_tag=TASK,
+        tags=[TASK, "unlearning", "duo_unlearn", *(["lora"] if removable else [])],
+        model_name=name if index else None,
+        eval_results=index or None,
+    )
+    if is_hub_id(predicate.base.name):  # the hub takes ids of its own models alone
+        data["base_model"] = predicate.base.name
+        data["base_model_relation"] = "adapter" if removable else "finetune"
+    return str(data.to_yaml())
+
+
+def model_index(predicate: Predicate) -> list[EvalResult]:
+    """What was measured of the edit, as the hub's model index has it."""
+    from huggingface_hub import EvalResult
+
+    own = predicate.systems[-1].name if predicate.systems else None
+    return [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=f"{predicate.concept.name}/{e.scenario}".replace(" ", ""),
+            dataset_name=f"{predicate.concept.name}: {e.scenario}",
+            dataset_config=None if e.attack is None else " ".join(filter(None, (e.attack, e.preset, e.search))),
+            metric_type=e.metric,
+            metric_name={"dsr": "DSR", CORRECTED: "corrected DSR"}.get(e.metric, e.metric),
+            metric_value=e.value,
+            metric_config=e.contract,
+            metric_args={"low": e.low, "high": e.high, "n": e.n},
+        )
+        for e in predicate.measured
+        if e.system == own and (e.metric in INDEXED or e.metric.endswith(" agreement"))
+    ]
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model's name is one of the hub, OWNER/NAME, and no folder or file here."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name and not Path(name).exists()
+
+
+def results(estimates: Sequence[Estimate], strength: float) -> list[str]:
+    """The lines of the results' table."""
     if not estimates:
         return [UNMEASURED]
     head = [] if strength == 1 else [f"Measured at strength 1, not at {strength:g}.", ""]
@@ -71,6 +123,30 @@ def _row(e: Estimate) -> str:
     value = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
     cells = (e.metric, e.scenario, e.attack or "–", e.preset or "–", e.system, value, str(e.n), f"`{e.contract}`")
     return f"| {' | '.join(cells)} |"
+
+
+def _pictures(predicate: Predicate, picture: Path) -> list[str]:
+    blurred = " Blurred, because they may be disturbing." if predicate.concept.sensitive else ""
+    words = "The original above, the edited model below, from the same prompts and noise."
+    return [f"![The original and the edited model]({picture.name})", "", words + blurred]
+
+
+def _lacking(missing: Sequence[Missing]) -> list[str]:
+    """A line a metric and reason, with all places that they are of."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in missing:
+        of = (one.system, one.scenario, one.attack, one.preset)
+        places.setdefault((one.what, one.reason), []).append(" ".join(part for part in of if part is not None))
+    told = {key: f" ({', '.join(where)})" if any(where) else "" for key, where in places.items()}
+    return [f"* {what}{where}: {reason}" for (what, reason), where in told.items()]
+
+
+def _checked(predicate: Predicate) -> str:
+    return (
+        f"Loaded back and compared with the edit on its base: the largest mean difference of an image was "
+        f"{predicate.export.difference:.3f} of 255 levels (allowed: {predicate.export.allowed:g}). "
+        f"{STATEMENT} says what was measured, and `duo verify` checks it."
+    )
 
 
 def _provenance(provenance: Mapping[str, Any]) -> list[str]:

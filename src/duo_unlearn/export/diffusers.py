@@ -11,6 +11,7 @@ from ..edits.interface import Edit
 from ..edits.lora import check_layers
 from ..edits.provenance import WEIGHTS
 from ..families.interface import Model
+from ..storage.files import read_bytes, write_bytes
 from .interface import Base, Format
 
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ def _why_not(edit: Edit, _family: Family) -> str | None:
 
 
 def _write(edit: Edit, model: Model, folder: Path) -> Path:
-    """The strength is multiplied in: the adapter acts as wanted at scale 1."""
+    """The strength is multiplied in: the adapter acts as wanted at scale 1.
+
+    An adapter at strength 1 is the edit's very file, so its hash is the one in the hash of the measured system.
+    """
     adapter = as_lora(edit)
     check_layers(model, adapter)
-    write_scaled(adapter, edit.strength, folder)
+    if edit.kind == "lora" and edit.strength == 1:
+        write_bytes(folder / WEIGHTS, read_bytes(adapter.path))
+    else:
+        write_scaled(adapter, edit.strength, folder)
     return folder
 
 

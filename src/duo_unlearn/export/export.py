@@ -1,11 +1,14 @@
-"""Shipping an edit: it is written in a format that other tools load, loaded back, and compared with the edit itself."""
+"""Shipping an edit: it is written in a format that other tools load, loaded back, and compared with the edit itself.
+
+Beside it lie a statement on what was measured, the evidence that the statement is made from, and a card.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,21 +18,24 @@ from ..edits.below import check_strength, edits_below, together
 from ..edits.files import check_base, read_edit
 from ..edits.interface import Edit
 from ..edits.merge import merge
-from ..erasers.registry import ERASERS
+from ..edits.provenance import PROVENANCE
+from ..edits.sketch import sketch_of
 from ..errors import DuoError
 from ..families.identify import family_of
+from ..families.interface import Model
 from ..families.load import DTYPES, pick_device
 from ..families.registry import FAMILIES
-from ..records import ORIGINAL, Estimate
-from ..runs.results import read_results
-from ..settings.source import EditSource, edit_source, settings_of
+from ..settings.source import edit_source, settings_of
 from ..settings.tree import Settings
 from ..storage.files import sha256_of, write_json, write_text
-from ..system import EditFile, System
-from .card import Card, model_card
+from .attest import Facts, evidence_of, measured_of
+from .card import model_card
+from .forms import ExportOf
 from .interface import Base, Format, why_not
+from .pictures import write_pictures
 from .registry import FORMATS
-from .verify import HALF_TOLERANCE, TOLERANCE, check_same, compared_requests, pictures
+from .same_images import HALF_TOLERANCE, TOLERANCE, check_same, compared_requests, pictures
+from .statement import predicate_of, write_evidence, write_statement
 
 
 class Exported(NamedTuple):
@@ -50,13 +56,17 @@ def export(
     strength: float = 1.0,
     device: str = "auto",
     precision: str = "no",
+    license_id: str | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> Exported:
     """Export an edit of a run, or one by itself; load it back, and compare images of both.
 
     source: a run folder, an edit's folder or its file. folder: new or empty; it is written whole or not at all. form: a
     name of `FORMATS`. edit: which one of the run, its eraser's when None. model: the base, where the run does not name
-    it. precision: of the weights, no (float32), fp16 or bf16: what a merged model is written in. An edit that the
-    format cannot hold, and an export whose images differ, is a DuoError, and nothing is left of it.
+    it. precision: of the weights, no (float32), fp16 or bf16: what a merged model is written in. license_id: the hub's
+    name of the license; None: the base's, as its own card says. check: called with the whole folder before it has its
+    name. An edit that the format cannot hold, and an export whose images differ, is a DuoError, and nothing is left of
+    it.
     """
     chosen, folder = FORMATS.get(form), folder.resolve()
     _check_arguments(folder, precision, strength)
@@ -72,47 +82,30 @@ def export(
         hint = "--format merged or checkpoint, which hold both"
         raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=got, hint=hint)
     check_strength(floors, strength)
-    estimates = _estimates(place, floors, content)
+    measured = measured_of(place, floors, content)
     base = Base(settings.model, settings.checkpoint_config, settings.resolution, pick_device(device), DTYPES[precision])
     with _whole_folder(folder) as temporary:
-        target, difference = _write_and_compare(chosen, floors, content, base, settings, temporary)
-        name = folder.name if target == temporary else target.name
-        card = _card(chosen, content, settings, name, estimates, (difference, _allowed(base)))
-        write_text(temporary / "README.md", model_card(card))
-        write_json(temporary / "provenance.json", _provenance(chosen, content, temporary))
-    return Exported(folder, folder / target.relative_to(temporary), difference)
-
-
-def _card(
-    form: Format,
-    edit: Edit,
-    settings: Settings,
-    target: str,
-    estimates: Sequence[Estimate],
-    difference: tuple[float, float],
-) -> Card:
-    """The model card. difference: of the images, and the largest that is allowed."""
-    return Card(
-        form=form,
-        target=target,
-        concept=str(edit.provenance.get("concept", settings.concept)),
-        base=str(edit.provenance.get("model", settings.model)),
-        method=_method(edit),
-        strength=edit.strength,
-        provenance=edit.provenance,
-        estimates=estimates,
-        check=f"Loaded back and compared with the edit on its base: the largest mean difference of an image was "
-        f"{difference[0]:.3f} of 255 levels (allowed: {difference[1]:g}).",
-    )
-
-
-def _method(edit: Edit) -> str | None:
-    """How the edit was made, and on top of what; None where its name does not say."""
-    if edit.name not in ERASERS.names():
-        return None
-    below = [str(one["name"]) for one in edit.provenance.get("on", [])]
-    titles = [ERASERS.get(name).title if name in ERASERS.names() else name for name in below]
-    return "; on top of ".join([ERASERS.get(edit.name).title, *titles])
+        written = _write_and_compare(chosen, floors, content, base, settings, temporary)
+        name = folder.name if written.target == temporary else written.target.name
+        described = ExportOf(
+            format=chosen.name, target="" if written.target == temporary else name, removable=chosen.removable,
+            strength=strength, precision=precision, license=license_id or written.license,
+            difference=written.difference, allowed=_allowed(base),
+        )  # fmt: skip
+        facts = Facts(described, written.fingerprint, written.change)
+        evidence = evidence_of(place, floors, content, settings, measured, facts)
+        write_evidence(temporary, evidence)
+        predicate = predicate_of(evidence, measured.estimates if measured is not None else [])
+        sheet = None
+        if measured is not None and place.run is not None:
+            sheet = write_pictures(place.run, measured.systems, temporary, blur=evidence.concept.sensitive)
+        provenance = _provenance(chosen, content, temporary)
+        write_json(temporary / PROVENANCE, provenance)
+        write_text(temporary / "README.md", model_card(predicate, content.provenance, name, sheet))
+        write_statement(temporary, predicate)
+        if check is not None:
+            check(temporary)
+    return Exported(folder, folder / written.target.relative_to(temporary), written.difference)
 
 
 def _check_arguments(folder: Path, precision: str, strength: float) -> None:
@@ -141,16 +134,27 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+class _Written(NamedTuple):
+    """What was written: what is loaded, how far its images are off, and what is known of base and change."""
+
+    target: Path
+    difference: float
+    fingerprint: str
+    license: str
+    change: dict[str, list[float]]
+
+
 def _write_and_compare(
     form: Format, floors: Sequence[Edit], edit: Edit, base: Base, settings: Settings, folder: Path
-) -> tuple[Path, float]:
-    """Write the edit into a folder; gives what is to be loaded, and how far its images are from the edit's."""
+) -> _Written:
+    """Write the edit into a folder, and compare its images with the edit's."""
     requests = compared_requests(load_concept(settings.concept), settings.seed)
     sample = functools.partial(
         pictures, requests=requests, steps=settings.evaluate.steps, guidance=settings.evaluate.guidance
     )
     model = base.load()
     check_base(edit, model)
+    fingerprint, license_id, change = model.fingerprint(), _license_of(model), sketch_of([*floors, edit], model)
     with together([*floors, edit], model):
         wanted = sample(model, what=f"the edit {edit.name} on its base")
     for floor in floors:
@@ -158,23 +162,25 @@ def _write_and_compare(
     target = form.write(edit, model, folder)
     del model  # two may not fit
     found = sample(form.load(target, base), what="the export")
-    return target, check_same(wanted, found, _allowed(base))
+    return _Written(target, check_same(wanted, found, _allowed(base)), fingerprint, license_id, change)
+
+
+def _license_of(model: Model) -> str:
+    """The license that a base's own card names, in the hub's words; "unknown" where there is no card."""
+    from huggingface_hub import ModelCard
+
+    card = Path(model.pipe.config.get("_name_or_path") or "") / "README.md"
+    if not card.is_file():
+        return "unknown"
+    try:
+        named = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    except (ValueError, OSError):
+        return "unknown"
+    return str(named) if named else "unknown"
 
 
 def _allowed(base: Base) -> float:
     return TOLERANCE if base.dtype == DTYPES["no"] else HALF_TOLERANCE
-
-
-def _estimates(place: EditSource, floors: Sequence[Edit], edit: Edit) -> list[Estimate]:
-    """What the run measured of the original and of this very edit by itself; nothing that is of another one."""
-    if place.run is None or not place.run.results.exists():
-        return []
-    below = [EditFile(floor.name, place.run.edit(floor.name), floor.sha256) for floor in floors]
-    own = System((*below, EditFile(edit.name, place.place, edit.sha256)))
-    estimates = read_results(place.run).estimates
-    if not any(estimate.sha256 == own.sha256 for estimate in estimates):
-        return []
-    return [e for e in estimates if e.system == ORIGINAL or (e.system, e.sha256) == (own.name, own.sha256)]
 
 
 def _provenance(form: Format, edit: Edit, folder: Path) -> dict[str, Any]:

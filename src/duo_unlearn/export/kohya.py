@@ -18,6 +18,7 @@ from ..edits.lora import LoraEdit, check_layers
 from ..families.interface import Model
 from ..storage.files import write_tensors
 from .interface import Base, Format, file_name
+from .model_spec import metadata
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -47,7 +48,10 @@ def _write(edit: Edit, model: Model, folder: Path) -> Path:
     check_layers(model, adapter)
     path = folder / file_name(edit)
     sizes = {"ss_network_dim": adapter.config["r"], "ss_network_alpha": adapter.config["lora_alpha"]}
-    write_tensors(path, kohya_tensors(adapter), {"format": "pt", **{key: str(size) for key, size in sizes.items()}})
+    tensors = kohya_tensors(adapter)
+    written = {key: str(size) for key, size in sizes.items()} | metadata(edit, model, tensors, adapter=True)
+    module = {"ss_network_module": "networks.lora"} if adapter.prefix == "unet" else {}
+    write_tensors(path, tensors, {"format": "pt", **module, **written})
     return path
 
 

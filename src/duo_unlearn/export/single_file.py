@@ -19,6 +19,7 @@ from ..families.interface import Model
 from ..families.load import load_checkpoint
 from ..storage.files import write_tensors
 from .interface import Base, Format, file_name
+from .model_spec import metadata
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -166,7 +167,8 @@ def _why_not(_edit: Edit, _family: Family) -> str | None:
 def _write(edit: Edit, model: Model, folder: Path) -> Path:
     merge(edit, model)
     path = folder / file_name(edit)
-    write_tensors(path, checkpoint_of(model.pipe), {"format": "pt"})
+    tensors = checkpoint_of(model.pipe)
+    write_tensors(path, tensors, {"format": "pt", **metadata(edit, model, tensors, adapter=False)})
     return path
 
 

@@ -123,6 +123,8 @@ class Family:
     """predict(pipe, network, noisy, time, conditioning) → the raw output; time as the process's `network_time`."""
     call: Callable[[Conditioning, Conditioning, float], dict[str, Any]]
     """call(conditioning, negative, guidance) → arguments of the pipeline's call."""
+    architecture: Callable[[Any], str]
+    """architecture(pipe) → its id in the SAI Model Spec, as sd-scripts and musubi-tuner write it for other tools."""
     latents: LatentSpace = PLAIN
     """The shape, scale and layout of its latents."""
     output: Callable[[Any], Tensor] = _first

@@ -109,5 +109,6 @@ FLUX: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
+    architecture=lambda pipe: "flux-1-dev" if pipe.transformer.config.guidance_embeds else "flux-1-schnell",
     latents=LatentSpace(pack=pack, unpack=unpack),
 )

@@ -131,6 +131,9 @@ def _decode(pipe: Any, latents: Tensor) -> Tensor:
     return pixels
 
 
+LAYERS_4B: Final = 5
+"""Double blocks of klein-4B; klein-9B has 8."""
+
 KLEIN: Final = Family(
     name="flux2-klein",
     title="FLUX.2 klein",
@@ -149,6 +152,7 @@ KLEIN: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
+    architecture=lambda pipe: f"Flux.2-klein-{'9b' if pipe.transformer.config.num_layers > LAYERS_4B else '4b'}",
     latents=LatentSpace(_shape, _encode_pixels, _decode, _pack, _unpack, pipeline_packs=True),
     positive_first=True,
 )
@@ -163,4 +167,5 @@ FLUX2: Final = replace(
     guidance_is_input=True,
     size=Size(32223.3, 24095, 12.58, 1024, (66.28, 3.228), 282.6),
     call=_call_dev,
+    architecture=lambda _pipe: "Flux.2-dev",
 )

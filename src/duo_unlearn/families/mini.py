@@ -19,4 +19,5 @@ MINI: Final = replace(
     features="mini-clip",
     clip="mini-clip",
     clip_success=None,
+    architecture=lambda _pipe: "duo-unlearn-mini",
 )

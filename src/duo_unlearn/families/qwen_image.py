@@ -116,6 +116,7 @@ QWEN_IMAGE: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
+    architecture=lambda _pipe: "Qwen-Image",
     latents=LatentSpace(_shape, _encode_pixels, _decode, pack, unpack),
     positive_first=True,
     guide=_guide,

@@ -89,4 +89,5 @@ SD3: Final = Family(
     encode=_encode,
     predict=_predict,
     call=pooled_call,
+    architecture=lambda _pipe: "stable-diffusion-3",
 )

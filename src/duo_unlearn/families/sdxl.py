@@ -75,4 +75,5 @@ SDXL: Final = Family(
     encode=_encode,
     predict=_predict,
     call=pooled_call,
+    architecture=lambda _pipe: "stable-diffusion-xl-v1-base",
 )

@@ -55,6 +55,12 @@ def _call(conditioning: Conditioning, negative: Conditioning, guidance: float) -
     }
 
 
+def _architecture(pipe: Any) -> str:
+    """The 768-pixel model predicts v, the 512-pixel one ε."""
+    predicts_v = pipe.scheduler.config.prediction_type == "v_prediction"
+    return "stable-diffusion-v2-768-v" if predicts_v else "stable-diffusion-v2-512"
+
+
 SD1: Final = Family(
     name="sd1",
     title="Stable Diffusion 1.x",
@@ -77,6 +83,7 @@ SD1: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
+    architecture=lambda _pipe: "stable-diffusion-v1",
 )
 SD2: Final = replace(
     SD1,
@@ -89,4 +96,5 @@ SD2: Final = replace(
     clip_reads_prompts=False,
     size=Size(865.9, 424, 3.19, 768, (2.03, 0.238), 2.15),
     hub_resolutions={"base": 512},
+    architecture=_architecture,
 )

@@ -86,6 +86,7 @@ Z_IMAGE: Final = Family(
     encode=_encode,
     predict=_predict,
     call=_call,
+    architecture=lambda _pipe: "Z-Image",
     output=_output,
     positive_first=True,
 )

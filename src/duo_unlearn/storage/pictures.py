@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from ..errors import DuoError
 from .files import check_regular, write_bytes
@@ -148,6 +148,13 @@ def sheet(rows: Sequence[Sequence[Image.Image]], *, gap: int = 0, background: st
         for x, image in enumerate(row):
             page.paste(image, (gap + x * width, gap + y * height))
     return page
+
+
+def blurred(image: Image.Image) -> Image.Image:
+    """An image in which nothing can be recognised: reduced to eight pixels a side, and smoothly enlarged."""
+    small = image.convert("RGB").resize((8, 8), Image.Resampling.BOX)
+    smooth = small.resize(image.size, Image.Resampling.BICUBIC)
+    return smooth.filter(ImageFilter.GaussianBlur(max(image.size) / 16))
 
 
 def save_png(image: Image.Image, path: Path) -> str:
