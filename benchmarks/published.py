@@ -1,19 +1,24 @@
-"""The denoisers of the published models, by their configurations: no weights, any device (meta costs nothing).
+"""The parts of the published models, by their configurations: no weights, any device (meta costs nothing).
 
-`saved_bytes` counts what a training pass through one keeps for its way back. The sizes in `duo_unlearn.families` come
-from here, and `tests/settings/test_needs.py` compares the two.
+`saved_bytes` counts what a training pass through one keeps for its way back, `peak_bytes` what a pass without gradients
+holds at once. The sizes in `duo_unlearn.families` come from here, and `tests/settings/test_needs.py` compares the two.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.records import Targets
 
 _UNET: Final = "UNet2DConditionModel"
 PUBLISHED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -100,6 +105,58 @@ def published_denoiser(family: str, device: str | torch.device = "meta") -> nn.M
     return denoiser
 
 
+_CLIP_L: Final = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+_CLIP_G: Final = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280}
+_T5: Final = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu"}
+ENCODERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
+    "sd1": (_CLIP_L,),
+    "sd2": ({"hidden_size": 1024, "num_hidden_layers": 23, "num_attention_heads": 16},),
+    "sdxl": (_CLIP_L, _CLIP_G),
+    "sd3": ({**_CLIP_L, "projection_dim": 768}, _CLIP_G, _T5),
+    "flux": (_CLIP_L, _T5),
+}
+"""The text encoders' configurations, in the pipeline's order."""
+CHANNELS: Final = {"sd1": 4, "sd2": 4, "sdxl": 4, "sd3": 16, "flux": 16}
+"""Of latents."""
+
+
+def published_vae(family: str, device: str | torch.device = "meta") -> Any:
+    """The VAE of a family's published model: one architecture, which differs by the latents' channels."""
+    from diffusers import AutoencoderKL
+
+    with torch.device(device):
+        return AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=CHANNELS[family],
+        )
+
+
+def published_encoder(config: dict[str, Any], device: str | torch.device = "meta") -> Any:
+    """A text encoder of `ENCODERS`: CLIP's text tower, with a projection where it has one, or T5's encoder."""
+    import transformers
+
+    with torch.device(device):
+        if "d_model" in config:
+            return transformers.T5EncoderModel(transformers.T5Config(**config))
+        maker = getattr(transformers, "CLIPTextModelWithProjection" if "projection_dim" in config else "CLIPTextModel")
+        full = {"intermediate_size": 4 * config["hidden_size"], "vocab_size": 49408, **config}
+        return maker(transformers.CLIPTextConfig(**full))
+
+
+def with_adapter(family: str, targets: Targets, rank: int = 32) -> Any:
+    """The denoiser with an adapter of PEFT's, on the meta device; the base is frozen, in bf16."""
+    from peft import LoraConfig
+
+    denoiser: Any = published_denoiser(family).to(torch.bfloat16).requires_grad_(False)
+    pattern = re.compile(FAMILIES.get(family).targets[targets])
+    layers = [n for n, layer in denoiser.named_modules() if pattern.fullmatch(n) and isinstance(layer, nn.Linear)]
+    denoiser.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
+    return denoiser
+
+
 class _Attention(torch.autograd.Function):
     """Keeps what a fused attention keeps: query, key, value and output, not the matrix of weights."""
 
@@ -155,12 +212,7 @@ def _inputs(family: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def saved_bytes(family: str, *, checkpointing: bool) -> int:
     """Bytes that one row of a bf16 training pass keeps, adapter on the default layers, weights not counted."""
-    from peft import LoraConfig
-
-    denoiser: Any = published_denoiser(family).to(torch.bfloat16).requires_grad_(False)
-    pattern = re.compile(FAMILIES.get(family).targets["self-attention"])
-    layers = [n for n, layer in denoiser.named_modules() if pattern.fullmatch(n) and isinstance(layer, nn.Linear)]
-    denoiser.add_adapter(LoraConfig(r=32, lora_alpha=32, target_modules=layers))
+    denoiser = with_adapter(family, "self-attention")
     for name, parameter in denoiser.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()  # as in training
@@ -182,3 +234,52 @@ def saved_bytes(family: str, *, checkpointing: bool) -> int:
     ):
         denoiser(*positional, **named, return_dict=False)
     return sum(int(storage.nbytes()) for storage in storages.values())
+
+
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """How many bytes the tensors that are made inside it take at once, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.alive: dict[Any, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {_storage_of(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor) and (kept := _storage_of(x)) not in given:
+                self.alive[kept] = int(x.untyped_storage().nbytes())
+        self.alive = {kept: size for kept, size in self.alive.items() if not kept.expired()}
+        self.peak = max(self.peak, sum(self.alive.values()))
+        return out
+
+
+def _storage_of(tensor: Tensor) -> Any:
+    """Where its values lie; kept alive by tensors alone."""
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def _peak(run: Callable[[], Any]) -> int:
+    with torch.no_grad(), patch("torch.nn.functional.scaled_dot_product_attention", _attend), _Held() as held:
+        run()
+    return int(held.peak)
+
+
+def peak_bytes(family: str) -> tuple[int, int, int]:
+    """Bytes that one bf16 row of the denoiser holds at once without gradients, one image's decoding, its encoding.
+
+    Weights and inputs are not counted, nor what a library's kernels take for themselves.
+    """
+    size = FAMILIES.get(family).size
+    assert size is not None
+    denoiser, vae = published_denoiser(family).to(torch.bfloat16), published_vae(family).to(torch.bfloat16)
+    positional, named = _inputs(family)
+    side = size.resolution // 8
+    latents = torch.empty(1, CHANNELS[family], side, side, device="meta", dtype=torch.bfloat16)
+    pixels = torch.empty(1, 3, size.resolution, size.resolution, device="meta", dtype=torch.bfloat16)
+    return (
+        _peak(lambda: denoiser(*positional, **named, return_dict=False)),
+        _peak(lambda: vae.decode(latents, return_dict=False)),
+        _peak(lambda: vae.encode(pixels, return_dict=False)),
+    )

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
-from published import published_denoiser
+from published import ENCODERS, published_denoiser, published_encoder
 
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.model.bundle import weights_folder
 
-_ENCODERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
-    "sd1": ({"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},),
-    "sdxl": (
-        {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
-        {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280},
-    ),
-    "sd3": (
-        {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768},
-        {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280},
-    ),
-}
-
 
 def random_model(family: str, device: torch.device, dtype: torch.dtype) -> DiffusersModel:
     """A family's published sizes (SD3 without T5), random weights; tokens are the mini model's."""
     import diffusers
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     kind = FAMILIES.get(family)
     torch.manual_seed(0)
     with torch.device(device):
         parts: dict[str, Any] = {kind.denoiser: published_denoiser(family, device).to(dtype), "vae": _vae(family)}
-        for i, config in enumerate(_ENCODERS[family]):
-            maker = CLIPTextModelWithProjection if "projection_dim" in config else CLIPTextModel
-            full = {"intermediate_size": 4 * config["hidden_size"], "vocab_size": 49408, **config}
-            parts["text_encoder" + ("_2" if i else "")] = maker(CLIPTextConfig(**full)).to(dtype)
-    for i in range(len(_ENCODERS[family])):
+        for i, config in enumerate(ENCODERS[family][:2]):
+            parts["text_encoder" + ("_2" if i else "")] = published_encoder(config, device).to(dtype)
+    for i in range(len(ENCODERS[family][:2])):
         tokenizer = CLIPTokenizer.from_pretrained(weights_folder() / "tokenizer", model_max_length=77)
         parts["tokenizer" + ("_2" if i else "")] = tokenizer
     parts["vae"].to(dtype)

@@ -37,8 +37,8 @@ Kind = Literal["original", "duo", "eraser", "guard"]
 Pairing = Literal["paired", "unpaired"]
 """paired: the loss on d = m⁺ − m⁻. unpaired: each member on its own, the mean of −log σ(−2β m⁺) and −log σ(2β m⁻)."""
 
-Quantize = Literal["no", "int8"]
-"""int8: the frozen denoiser's weights in 8 bits (torchao, weight only); the adapter on it stays float32."""
+Quantize = Literal["no", "int8", "nf4"]
+"""int8, nf4: the frozen denoiser's weights in 8 or 4 bits (`families.quantize`); the adapter on it stays float32."""
 Targets = Literal["self-attention", "all-attention"]
 """Where an adapter is put. self-attention: on UNets attn1, on transformers the projections of the image stream alone.
 all-attention: cross-attention, the text stream and shared blocks too."""
@@ -91,7 +91,7 @@ class Pair:
     reason: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:
     """One image that was asked of a system; it holds no verdict.
 

@@ -65,7 +65,10 @@ def test_its_size_is_counted_on_its_published_denoiser(family: Family) -> None:
     if family.size is not None:
         plain, checkpointed = family.size.row
         assert 0 < checkpointed < plain
-        assert min(family.size.denoiser, family.size.others, family.size.adapter, family.size.flops) > 0
+        assert (
+            min(family.size.denoiser, family.size.others, *family.size.adapter, *family.size.held, family.size.flops)
+            > 0
+        )
         assert all(side % 8 == 0 for side in (family.size.resolution, *family.hub_resolutions.values()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import random
 import weakref
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance, poly_kernel, poly_mmd
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.features.clip import why_no_clip
@@ -68,6 +69,35 @@ def test_fid_and_kid_are_the_librarys() -> None:
     found = between(Kid(), split(x), split(y))
     assert found is not None
     assert found.value == pytest.approx(float(kernel.compute()[0]), rel=1e-4)
+
+
+def test_sums_by_strips_are_the_whole_kernels() -> None:
+    """Value and interval as of the whole kernels with each group left out, to the last digits."""
+    x, y = rows(333, 1), rows(333, 2, 0.3)
+    group = torch.arange(333) % 5
+
+    def interval(whole: float, without: list[float]) -> tuple[float, float, float]:
+        mean = sum(without) / 5
+        spread = math.sqrt(4 / 5 * sum((value - mean) ** 2 for value in without))
+        return whole, whole - 2.776 * spread, whole + 2.776 * spread
+
+    def paired(a: Tensor, b: Tensor) -> float:
+        cross, m = poly_kernel(a, b), len(a)
+        more = 2 * cross.sum() / m**2 - 2 * (cross.sum() - cross.trace()) / (m * (m - 1))
+        return float(poly_mmd(a, b) + more)
+
+    def gaussian(a: Tensor, b: Tensor) -> float:
+        a, b = (torch.nn.functional.normalize(side, dim=1) for side in (a, b))
+        kernels = [torch.exp(-(2 - 2 * p @ q.T) / 200).mean() for p, q in ((a, a), (b, b), (a, b))]
+        return float(1000 * (kernels[0] + kernels[1] - 2 * kernels[2]))
+
+    ways = ((Kid(), lambda a, b: float(poly_mmd(a, b))), (Kid(paired=True), paired), (Cmmd(), gaussian))
+    for measure, distance in ways:
+        found = between(measure, split(x), split(y))
+        assert found is not None
+        a, b = x.double(), y.double()
+        expected = interval(distance(a, b), [distance(a[group != i], b[group != i]) for i in range(5)])
+        assert found[:3] == pytest.approx(expected, rel=1e-9, abs=1e-11)
 
 
 def test_the_same_images_twice_are_at_no_distance_pair_by_pair() -> None:

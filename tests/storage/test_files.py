@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -186,6 +187,30 @@ def test_an_object_is_read_and_anything_else_is_named(tmp_path: Path) -> None:
             storage.read_object(path, hint="delete it")
         assert f"Got: {kind}" in three_lines(caught)
         assert "Try: delete it" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        {"b": {"y": [1, {"z": None, "a": "é"}], "x": {}}, "a": [[], (1, 2), {"k": 0.1}]},
+        [{"b": 1, "a": [True]}, "text", 3],
+        {2: "numbers sort as numbers", 10: {"b": 1, "a": 2}},
+        "text",
+        None,
+    ],
+)
+def test_a_digest_is_that_of_the_whole_canonical_text(value: object) -> None:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    assert storage.digest(value) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_json_is_written_in_pieces_as_it_would_be_whole(tmp_path: Path) -> None:
+    content = {"b": [1, {"é": None}], "a": {}, "c": 0.1}
+    storage.write_json(tmp_path / "a.json", content)
+    expected = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    assert (tmp_path / "a.json").read_bytes() == expected.encode()
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from PIL import Image
@@ -10,10 +11,9 @@ from PIL import Image
 from ..detectors.interface import AttributeReader, Detector, verdicts_of
 from ..errors import DuoError
 from ..progress import progress
-from ..records import Attempt
-from ..runs.attempts import attempts_of, read_groups
+from ..runs.attempts import parts_of, read_groups
 from ..runs.folder import Run
-from ..runs.verdicts import Reading, Verdicts, read_verdicts, write_verdicts
+from ..runs.verdicts import Reading, Shared, Verdicts, read_verdicts, write_verdicts
 from ..storage.files import sha256_of
 from ..storage.pictures import image_fault, read_image
 
@@ -26,17 +26,22 @@ def judge(run: Run, detector: Detector, *, quiet: bool = False) -> bool:
     What was judged already is read. What could not be judged is tried again. A detector that fails on every image is a
     DuoError, and nothing is written.
     """
-    attempts = [attempt for record in read_groups(run) for attempt in attempts_of(run, record)]
-    if not attempts:
+    known = read_verdicts(run, str(detector.contract)) or _empty(detector)
+    todo: dict[str, str] = {}
+    asked = False
+    for part in (part for record in read_groups(run) for part in parts_of(run, record)):
+        asked |= bool(part.attempts)
+        for attempt in part.attempts:
+            if attempt.sha256 is not None and attempt.file is not None and attempt.sha256 not in known.readings:
+                todo[attempt.sha256] = attempt.file
+    if not asked:
         hint = f"duo evaluate -o {run.folder}, or duo attack {run.folder}"
         raise DuoError(f"{run.folder} holds no attempts", hint=hint)
-    known = read_verdicts(run, str(detector.contract)) or _empty(detector)
-    todo = {a.sha256: a for a in attempts if a.sha256 is not None and a.sha256 not in known.readings}
     if not todo:
         return False
     readings, faults = dict(known.readings), {}
     with progress("judge", len(todo), quiet=quiet) as report:
-        for done, sha256, reading, fault in _read(run, detector, list(todo.values())):
+        for done, sha256, reading, fault in _read(run, detector, list(todo.items())):
             if reading is not None:
                 readings[sha256] = reading
             else:
@@ -52,31 +57,34 @@ def judge(run: Run, detector: Detector, *, quiet: bool = False) -> bool:
     return changed
 
 
-def _read(run: Run, detector: Detector, attempts: Sequence[Attempt]) -> Iterator[tuple[int, str, Reading | None, str]]:
-    """(how many are done, image's hash, reading, why there is none) of each attempt."""
-    for first in range(0, len(attempts), BATCH):
-        part = attempts[first : first + BATCH]
-        opened = [_picture(run, attempt) for attempt in part]
+def _read(
+    run: Run, detector: Detector, images: Sequence[tuple[str, str]]
+) -> Iterator[tuple[int, str, Reading | None, str]]:
+    """(how many are done, image's hash, reading, why there is none) of each image, BATCH in memory at a time.
+
+    images: the hash and the file of each.
+    """
+    share = Shared()
+    for first in range(0, len(images), BATCH):
+        part = images[first : first + BATCH]
+        opened = [_picture(run.folder / file, sha256) for sha256, file in part]
         errors: list[str] = []
         verdicts = verdicts_of(detector, [image for image, _ in opened], errors)
         whole = [image for (image, _), verdict in zip(opened, verdicts, strict=True) if verdict and image is not None]
         reads = detector.read(whole) if isinstance(detector, AttributeReader) and whole else [{}] * len(whole)
         attributes = iter(reads)
-        for i, (attempt, (image, fault), verdict) in enumerate(zip(part, opened, verdicts, strict=True)):
-            assert attempt.sha256 is not None
+        for i, ((sha256, _), (image, fault), verdict) in enumerate(zip(part, opened, verdicts, strict=True)):
             if verdict is not None:
-                yield first + i + 1, attempt.sha256, Reading(verdict, dict(next(attributes))), ""
+                yield first + i + 1, sha256, Reading(verdict, share(next(attributes))), ""
             else:
                 reason = fault if image is None else errors.pop(0)
-                yield first + i + 1, attempt.sha256, None, reason
+                yield first + i + 1, sha256, None, reason
 
 
-def _picture(run: Run, attempt: Attempt) -> tuple[Image.Image | None, str]:
-    """The image of an attempt, or None and why it cannot be judged."""
-    assert attempt.file is not None
+def _picture(path: Path, sha256: str) -> tuple[Image.Image | None, str]:
+    """The image of a file, or None and why it cannot be judged. sha256: what was sampled."""
     errors: list[str] = []
-    path = run.folder / attempt.file
-    if path.is_file() and sha256_of(path) != attempt.sha256:
+    if path.is_file() and sha256_of(path) != sha256:
         return None, f"{path.name} is not the image that was sampled (SHA-256 differs)"
     image = read_image(path, errors)
     if image is None:

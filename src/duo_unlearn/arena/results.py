@@ -50,9 +50,9 @@ def make_results(session: Session) -> tuple[Results, bool]:
             groups.append(Asked(record, attempts))
     asked_for = (a.sha256 for g in groups if g.record.kind not in PRESERVED for a in g.attempts)
     labelled = read_labelled(run, (sha256 for sha256 in asked_for if sha256 is not None))
-    judged = [
-        judged_under(session.settings.seed, groups, verdicts, systems, labelled) for verdicts in _in_order(session)
-    ]
+    first = [str(judge.contract) for judge in session.judges.there]
+    seed = session.settings.seed
+    judged = [judged_under(seed, groups, verdicts, systems, labelled) for verdicts in every_verdicts(run, first)]
     # What a judge reads of a picture is the same under each of its thresholds, and told once.
     estimates = list(dict.fromkeys(estimate for found, _ in judged for estimate in found))
     absent += [entry for _, lacking in judged for entry in lacking]
@@ -73,17 +73,6 @@ def make_results(session: Session) -> tuple[Results, bool]:
         absent=[*absent, *lacking],
         labels=None if labelled is None else labelled.as_json(),
     )
-
-
-def _in_order(session: Session) -> list[Verdicts]:
-    """The verdicts under every contract: the run's judges in their order, then what other detectors said."""
-    first = [str(judge.contract) for judge in session.judges.there]
-    everything = every_verdicts(session.run)
-    known = {verdicts.contract: verdicts for verdicts in everything}
-    return [
-        *(known[contract] for contract in first if contract in known),
-        *(v for v in everything if v.contract not in first),
-    ]
 
 
 def _is_quick(session: Session) -> bool:

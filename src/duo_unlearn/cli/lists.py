@@ -33,7 +33,7 @@ def _rows() -> list[dict[str, Any]]:
             "title": family.title,
             "pipeline": family.pipeline,
             "parameters_millions": family.size and family.size.denoiser,
-            "adapter_millions": family.size and family.size.adapter,
+            "adapter_millions": family.size and family.size.adapter[0],
             "training_gb": family.size and _training(family.size),
             "settings_for": [name for name, concept in concepts.items() if family.name in concept.recommended],
             "needs": family.needs,
@@ -44,7 +44,7 @@ def _rows() -> list[dict[str, Any]]:
 
 def _training(size: Size) -> float:
     """GB in bf16 with gradient checkpointing at the defaults: 4 pairs a step, which are 12 rows."""
-    return round(size.denoiser * 2 / 1e3 + size.adapter * 16 / 1e3 + 12 * size.row[1], 1)
+    return round(size.denoiser * 2 / 1e3 + size.adapter[0] * 16 / 1e3 + 12 * size.row[1], 1)
 
 
 def models(as_json: AsJson = False) -> None:

@@ -45,7 +45,7 @@ def main() -> None:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself is not imported here
             raise
-        hint = "smaller train_batch_size, pairs.batch, evaluate.batch; --mixed_precision bf16 (export: --precision)"
+        hint = "`duo check RUN --fit GB` lists what fits; smaller batches; --mixed_precision bf16 (export: --precision)"
         print_error(DuoError("the device has too little memory", got=str(error).split(". ")[0], hint=hint))
         sys.exit(1)
     except SystemExit as stop:

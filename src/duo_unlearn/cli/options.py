@@ -54,6 +54,9 @@ Workers = Annotated[
         help="Processes that share the work: a number, auto (one a GPU, else one a core), ray, or a Ray address.",
     ),
 ]
+Fit = Annotated[
+    str | None, typer.Option("--fit", metavar="GB", help="GB of one device: what can be set so that the run fits.")
+]
 
 _FILE: Final = Annotated[
     Path | None, typer.Argument(metavar="[RUN.yaml]", help="Settings file, or a run folder; flags come on top.")

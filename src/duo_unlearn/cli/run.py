@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from .options import (
+    AsJson,
     Erased,
+    Fit,
     Lora,
     Output,
     RunFolder,
@@ -92,8 +95,11 @@ def add_commands(app: typer.Typer) -> None:
         "check",
         "Find every fault of a run before it starts, offline; or verify a whole run folder.\n\n"
         "duo check run.yaml\n\n"
-        "duo check runs/sword",
+        "duo check runs/sword\n\n"
+        "What a run can be set to so that it fits one device of 16 GB, with the estimate of each:\n\n"
+        "duo check --model ./sdxl --concept nudity --fit 16",
         _check,
+        {"fit": Fit, "as_json": AsJson},
     )
     app.command()(report)
     app.command()(demo)
@@ -138,23 +144,39 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
     estimates_table(evaluate(run, names, say).estimates)
 
 
-def _check(values: dict[str, Any], config: Path | None, _more: dict[str, Any]) -> None:
+def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
     if config is not None and config.is_dir():
-        _check_folder(config)
-        return
+        if more["fit"] is None:
+            _check_folder(config)
+            return
+        values, config = {"output": str(config), **values}, None  # a run folder has its settings
     from ..concepts.store import load_concept
     from ..settings.check import find_faults
+    from ..settings.fit import as_lines, fits, memory_of
     from ..settings.needs import as_text, estimate
     from ..settings.resolve import describe
 
+    memory = memory_of(more["fit"]) if more["fit"] is not None else None
     settings, faults = find_faults(values, config)
     for error in faults:
         print_error(error)
     if settings is None:
         raise typer.Exit(1)
-    print(describe(settings), end="")
-    say(as_text(estimate(settings, load_concept(settings.concept)), settings.model))
-    say("no fault found")
+    concept = load_concept(settings.concept)
+    needs, found = estimate(settings, concept), fits(settings, concept, memory) if memory is not None else None
+    if more["as_json"]:
+        content: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "needs": needs and needs._asdict()}
+        content |= {"fits": [fit.as_json() for fit in found]} if found is not None else {}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    print(describe(settings) if found is None else "".join(f"{line}\n" for line in as_lines(found)), end="")
+    say(as_text(needs, settings.model))
+    if found is None:
+        say("no fault found")
+    elif found:
+        say(f"what fits {more['fit']} GB, least harm first: put a line's words behind the command; time by operations")
+    else:
+        say("it needs next to nothing: nothing has to be changed")
 
 
 def _check_folder(folder: Path) -> None:

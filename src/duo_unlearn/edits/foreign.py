@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ..families.identify import family_of
 from ..families.interface import Model
 from ..families.parts import variant_of, weight_files
 from ..progress import no_loading_bars
+from ..records import Quantize
 from ..storage.files import digest, read_tensors, sha256_of
 from .files import read_edit, write_adapter, write_changes
 from .foreign_lora import foreign_layers
@@ -145,9 +146,9 @@ def _provenance(model: Model, source: Path, sha256: str) -> dict[str, Any]:
 
 def _write(model: Model, changes: Mapping[str, Change], folder: Path, name: str, source: Path, sha256: str) -> Edit:
     provenance = _provenance(model, source, sha256)
-    if "int8" in model.variant:
+    if model.variant.rpartition(", ")[2] in get_args(Quantize):
         hint = "--set quantize=no"
-        raise DuoError("weights that are kept in 8 bits cannot be edited", got=model.variant, hint=hint)
+        raise DuoError("weights that are kept in 8 or 4 bits cannot be edited", got=model.variant, hint=hint)
     WeightEdit(name, sha256, source, changes, provenance).located(model)
     write_changes(folder, changes, provenance)
     return read_edit(folder, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .interface import Conditioning, Model, Moments
 from .noise import NoiseProcess
@@ -29,9 +29,14 @@ def noised_batch(noise: NoiseProcess, moments: Moments, batch: int, generator: t
     return Noised(noise.add_noise(latents, eps, t), t, noise.target(latents, eps, t))
 
 
+def dtype_of(denoiser: nn.Module) -> torch.dtype:
+    """What a denoiser computes in. Weights that are kept in 4 bits lie in bytes, and do not say."""
+    return next(parameter.dtype for parameter in denoiser.parameters() if parameter.is_floating_point())
+
+
 def predict_noised(model: Model, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
     """The denoiser's output on noised latents, (b, c, h, w), in the denoiser's own precision."""
-    dtype = next(model.denoiser.parameters()).dtype
+    dtype = dtype_of(model.denoiser)
     return model.predict(
         noisy.to(model.device, dtype), t.to(model.device), conditioning.map(lambda x: x.to(model.device, dtype))
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ..records import Targets
 from .latents import PLAIN, LatentSpace
@@ -20,20 +20,27 @@ if TYPE_CHECKING:
     from .noise import NoiseProcess
 
 
+ONE_BY_ONE: Final = 256
+"""Pictures with more pixels of a side go through the VAE one at a time."""
+
+
 class Size(NamedTuple):
     """How large a family's published model is, for `settings.needs`.
 
     denoiser, others: millions of parameters of the denoiser, and of the other parts together. adapter: millions of
-    parameters of an adapter of rank 32. resolution: pixels of an image's side. row: GB that one row of a bf16 training
-    pass keeps at that resolution, plainly and with gradient checkpointing, as `benchmarks/published.py` counts them.
-    flops: 10¹² operations of one row's forward pass at that resolution.
+    parameters of an adapter of rank 32, on self-attention and on all attention. resolution: pixels of an image's side.
+    row: GB that one row of a bf16 training pass keeps at that resolution, plainly and with gradient checkpointing.
+    held: GB that are held at once there, in bf16 and without gradients, by one row of the denoiser, by the decoding of
+    one image and by its encoding. `benchmarks/published.py` counts all of these. flops: 10¹² operations of one row's
+    forward pass at that resolution.
     """
 
     denoiser: float
     others: float
-    adapter: float
+    adapter: tuple[float, float]
     resolution: int
     row: tuple[float, float]
+    held: tuple[float, float, float]
     flops: float
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +16,13 @@ from ..records import Quantize
 from ..runs.machine import local_index, world_size
 from ..storage.files import read_json
 from ..storage.hub import files_here_alone, why_not_loaded
-from .family import Family
+from .family import ONE_BY_ONE, Family
 from .identify import families_of_index, family_of
 from .interface import Model
 from .model import DiffusersModel
 from .parts import absent_parts, variant_of, weight_files
-from .registry import FAMILIES, every_family
+from .quantize import check_quantize, check_quantize_device, quantization_of
+from .registry import FAMILIES
 
 BF16_UNITS: Final = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """What torch calls the instructions that compute in bf16, of x86 and of ARM."""
@@ -81,7 +81,8 @@ def load_model(
 
     family = FAMILIES.get(family_of(source))
     if quantize != "no":
-        check_quantize(family.name, source)
+        check_quantize(quantize, family.name, source)
+        check_quantize_device(quantize, device)
     if Path(source).suffix == ".safetensors":
         return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
     folder = _folder_of(source)
@@ -90,7 +91,7 @@ def load_model(
     _check_class(source, family, index)
     options = {**dict.fromkeys(absent_parts(family, index)), **family.load_options}
     if quantize != "no":
-        options["quantization_config"] = _int8(family.denoiser)
+        options["quantization_config"] = quantization_of(quantize, family.denoiser, dtype)
     try:
         with no_loading_bars() if local else contextlib.nullcontext():
             pipe = getattr(diffusers, family.pipeline).from_pretrained(
@@ -106,7 +107,8 @@ def load_model(
             f"cannot load the model {source}", got=str(error)[:300], hint="check the folder's files"
         ) from error
     pipe.to(device)
-    return DiffusersModel(pipe, family, source, resolution, _denoiser_files(pipe, family, folder), quantize)
+    files = _denoiser_files(pipe, family, folder)
+    return _one_by_one(DiffusersModel(pipe, family, source, resolution, files, quantize))
 
 
 def _folder_of(source: str) -> str:
@@ -132,25 +134,6 @@ def _denoiser_files(pipe: Any, family: Family, folder: str) -> list[Path]:
     if not root.exists():
         root = Path(getattr(pipe, family.denoiser).config.get("_name_or_path") or "/nowhere").parent
     return weight_files(root / family.denoiser, variant_of(root))
-
-
-def check_quantize(family: str, source: str) -> None:
-    """Fail where a quantised base cannot be had, without loading anything. family: its name."""
-    if not FAMILIES.get(family).quantizable or Path(source).suffix == ".safetensors":
-        hint = "--set quantize=no; with little memory: --set train.gradient_checkpointing=true"
-        able = " and ".join(one.title for one in every_family() if one.quantizable)
-        problem = f"a quantised base is for {able}, in diffusers' format"
-        raise DuoError(problem, got=f"{source} ({family})", hint=hint)
-    if importlib.util.find_spec("torchao") is None:
-        raise DuoError("quantize needs a package that is not installed", hint="pip install duo_unlearn[quantize]")
-
-
-def _int8(denoiser: str) -> Any:
-    from diffusers import TorchAoConfig
-    from diffusers.quantizers import PipelineQuantizationConfig
-    from torchao.quantization import Int8WeightOnlyConfig
-
-    return PipelineQuantizationConfig(quant_mapping={denoiser: TorchAoConfig(Int8WeightOnlyConfig())})
 
 
 def load_checkpoint(
@@ -180,7 +163,14 @@ def load_checkpoint(
         hint = "--set checkpoint_config=FOLDER of a diffusers model of its kind (the weights there are not read)"
         raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
     pipe.to(device)
-    return DiffusersModel(pipe, family, str(path), resolution, [path])
+    return _one_by_one(DiffusersModel(pipe, family, str(path), resolution, [path]))
+
+
+def _one_by_one(model: DiffusersModel) -> DiffusersModel:
+    """Large pictures go through the VAE one at a time: eight of a megapixel at once would take 13 GB."""
+    if model.resolution > ONE_BY_ONE:
+        model.pipe.vae.enable_slicing()
+    return model
 
 
 def _hub_index(source: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..errors import DuoError
 from ..records import Quantize, Targets
 from ..storage.files import sha256_of
 from . import tokens
+from .denoising import dtype_of
 from .family import Family
 from .interface import (
     Conditioning,
@@ -63,7 +64,7 @@ class DiffusersModel:
         self.device = torch.device(pipe.device)
         self.resolution: int = resolution or _own_resolution(pipe, self.denoiser, kind)
         self.noise = kind.noise(pipe, self.resolution)
-        precision = str(next(self.denoiser.parameters()).dtype).removeprefix("torch.")
+        precision = str(dtype_of(self.denoiser)).removeprefix("torch.")
         self.variant = f"{self.resolution}px, {precision}" + ("" if quantize == "no" else f", {quantize}")
         self.files = sorted(files or [])
         pipe.set_progress_bar_config(disable=True)

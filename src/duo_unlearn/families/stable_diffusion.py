@@ -78,7 +78,7 @@ SD1: Final = Family(
     text_width=768,  # CLIP ViT-L
     token_encoders=(("tokenizer", "text_encoder"),),
     clip_reads_prompts=True,
-    size=Size(859.5, 207, 3.19, 512, (0.95, 0.149), 0.80),
+    size=Size(859.5, 207, (3.19, 6.38), 512, (0.95, 0.149), (0.068, 0.403, 0.336), 0.80),
     noise=unet_noise,
     encode=_encode,
     predict=_predict,
@@ -94,7 +94,7 @@ SD2: Final = replace(
     checkpoint_names=("cond_stage_model.model.ln_final.weight",),
     text_width=1024,  # OpenCLIP ViT-H
     clip_reads_prompts=False,
-    size=Size(865.9, 424, 3.19, 768, (2.03, 0.238), 2.15),
+    size=Size(865.9, 424, (3.19, 6.64), 768, (2.03, 0.238), (0.153, 0.906, 0.755), 2.15),
     hub_resolutions={"base": 512},
     architecture=_architecture,
 )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .denoising import dtype_of
 from .interface import Model, SampleRequest, Trajectory
 from .noise import Diffusion
 from .ode import Ode, noise_of
@@ -63,7 +64,7 @@ class _Follower:
             self.alphas_cumprod = model.noise.alphas_cumprod
         else:
             self.sigmas = model.noise.network_time(self.ode.timesteps) / 1000
-        place = model.device, next(model.denoiser.parameters()).dtype
+        place = model.device, dtype_of(model.denoiser)
 
         space = model.kind.latents
 

@@ -1,8 +1,9 @@
 """FID, KID and CMMD between two sets of images, from features that come in batches and do not all stay in memory.
 
-FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018) are torchmetrics'. FID needs sums alone. KID and CMMD
-(Jayasumana et al. 2024) compare every row with every other, so they are the mean over blocks of at most BLOCK rows a
-side; with no more images than that they are the whole. Intervals: the jackknife over GROUPS groups of rows.
+FID (Heusel et al. 2017) is torchmetrics', which needs sums alone. KID (Bińkowski et al. 2018) and CMMD (Jayasumana et
+al. 2024) compare every row with every other, so they are the mean over blocks of at most BLOCK rows a side; with no
+more images than that they are the whole. A block's kernel is summed STRIP rows at a time, by groups of rows, so a block
+takes no more memory than its rows. Intervals: the jackknife over GROUPS groups of rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 BLOCK: Final = 1000
+STRIP: Final = 100
 GROUPS: Final = 5
 LEAST: Final = {"fid": 100, "kid": 20, "cmmd": 20}
 """With fewer images a side there is no number."""
@@ -85,24 +87,21 @@ class Kid:
     """
 
     def __init__(self, *, paired: bool = False, block: int = BLOCK) -> None:
-        self.paired, self.blocks = paired, _Blocks(self._between, LEAST["kid"], block)
+        self.paired, self.blocks = paired, _Blocks(poly_kernel, self._of, LEAST["kid"], block)
         self.add, self.result = self.blocks.add, self.blocks.result
 
-    def _between(self, x: Tensor, y: Tensor) -> float:
-        from torchmetrics.image.kid import poly_kernel, poly_mmd
-
-        found = poly_mmd(x, y)
-        if self.paired:
-            cross, m = poly_kernel(x, y), len(x)
-            found += 2 * cross.sum() / m**2 - 2 * (cross.sum() - cross.trace()) / (m * (m - 1))
-        return float(found)
+    def _of(self, sums: _Sums) -> float:
+        m = sums.rows
+        within = sums.x + sums.y - sums.x_same - sums.y_same
+        cross = (sums.cross - sums.cross_same) / (m * (m - 1)) if self.paired else sums.cross / m**2
+        return within / (m * (m - 1)) - 2 * cross
 
 
 class Cmmd:
     """1000 × the squared MMD of CLIP's unit vectors under exp(−‖x − y‖² / 2σ²), with the diagonals, as published."""
 
     def __init__(self, *, block: int = BLOCK) -> None:
-        self.blocks = _Blocks(_gaussian_mmd, LEAST["cmmd"], block)
+        self.blocks = _Blocks(_gaussian_kernel, _gaussian_mmd, LEAST["cmmd"], block, unit=True)
         self.add, self.result = self.blocks.add, self.blocks.result
 
 
@@ -117,6 +116,11 @@ class _Given(torch.nn.Module):
         return features.double()
 
 
+def poly_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """KID's kernel of rows of d features: (x·y/d + 1)³."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
 def _added(parts: list[Any]) -> Tensor:
     """The FID of some groups together: sums are all that it needs."""
     whole = copy.deepcopy(parts[0])
@@ -126,20 +130,43 @@ def _added(parts: list[Any]) -> Tensor:
     return found
 
 
-def _gaussian_mmd(x: Tensor, y: Tensor) -> float:
-    x, y = (torch.nn.functional.normalize(side, dim=1) for side in (x, y))
+def _gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """Of unit vectors."""
+    return torch.exp(-(2 - 2 * x @ y.T) / (2 * SIGMA**2))
 
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return torch.exp(-(2 - 2 * a @ b.T) / (2 * SIGMA**2)).mean()
 
-    return float(1000 * (kernel(x, x) + kernel(y, y) - 2 * kernel(x, y)))
+def _gaussian_mmd(sums: _Sums) -> float:
+    return 1000 * (sums.x + sums.y - 2 * sums.cross) / sums.rows**2
+
+
+class _Sums(NamedTuple):
+    """A kernel's sums over all pairs of rows of x, of y, and of one of each. *_same: over the pairs of one index."""
+
+    rows: int
+    x: float
+    y: float
+    cross: float
+    x_same: float
+    y_same: float
+    cross_same: float
 
 
 class _Blocks:
-    """The mean of a distance over blocks of as many rows of either set, weighted by their size."""
+    """The mean of a distance over blocks of as many rows of either set, weighted by their size.
 
-    def __init__(self, distance: Callable[[Tensor, Tensor], float], least: int, block: int) -> None:
-        self.distance, self.least, self.block = distance, least, block
+    distance: of a kernel's sums. unit: whether rows are made unit vectors first.
+    """
+
+    def __init__(
+        self,
+        kernel: Callable[[Tensor, Tensor], Tensor],
+        distance: Callable[[_Sums], float],
+        least: int,
+        block: int,
+        *,
+        unit: bool = False,
+    ) -> None:
+        self.kernel, self.distance, self.least, self.block, self.unit = kernel, distance, least, block, unit
         self.waiting: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.found: list[tuple[int, float, float]] = []
 
@@ -171,10 +198,30 @@ class _Blocks:
             whole = torch.cat(waiting)
             sides.append(whole[:size].double())
             waiting[:] = [whole[size:].clone()]
-        x, y = sides
-        group = torch.arange(size) % GROUPS
-        without = [self.distance(x[group != i], y[group != i]) for i in range(GROUPS)]
-        self.found.append((size, self.distance(x, y), _spread(without)))
+        x, y = (torch.nn.functional.normalize(side, dim=1) if self.unit else side for side in sides)
+        pairs = [self._by_group(*pair) for pair in ((x, x), (y, y), (x, y))]
+        of_group = torch.bincount(torch.arange(size) % GROUPS, minlength=GROUPS)
+
+        def over(kept: Tensor) -> float:
+            sums = [float(whole[kept][:, kept].sum()) for whole, _ in pairs]
+            same = [float(diagonal[kept].sum()) for _, diagonal in pairs]
+            return self.distance(_Sums(int(of_group[kept].sum()), *sums, *same))
+
+        every = torch.arange(GROUPS)
+        without = [over(every[every != i]) for i in range(GROUPS)]
+        self.found.append((size, over(every), _spread(without)))
+
+    def _by_group(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The kernel's sums over the rows of each two groups, (group, group), and over pairs of one index, (group,)."""
+        whole, diagonal = torch.zeros(GROUPS, GROUPS, dtype=x.dtype), torch.zeros(GROUPS, dtype=x.dtype)
+        group = torch.arange(len(x)) % GROUPS
+        for first in range(0, len(x), STRIP):
+            rows = torch.arange(first, min(first + STRIP, len(x)))
+            strip = self.kernel(x[rows], y)
+            columns = torch.zeros(len(rows), GROUPS, dtype=x.dtype).index_add_(1, group, strip)
+            whole.index_add_(0, group[rows], columns)
+            diagonal.index_add_(0, group[rows], strip[torch.arange(len(rows)), rows])
+        return whole, diagonal
 
 
 def _spread(without: list[float]) -> float:

@@ -132,14 +132,15 @@ def _by_clip(images: Images, family: str) -> Measured:
     """CMMD and the CLIP score."""
     if (reason := why_no_clip(family)) is not None:
         return Measured([], [(metric, reason) for metric in ("cmmd", "clip score")])
-    features, texts = ClipFeatures(family), embed_texts(family, images.texts)
+    features = ClipFeatures(family)
     distances: dict[str, Distribution] = {"cmmd": Cmmd()}
     scores: list[float] = []
     for rows in _rows(features, _sets(images)):
         if "system" not in rows:
             break  # of a larger reference the rest has nothing to be compared with
         distances["cmmd"].add(rows.get("base"), rows.get("system"))
-        scores += cosines(rows["system"], texts[len(scores) : len(scores) + len(rows["system"])])
+        texts = images.texts[len(scores) : len(scores) + len(rows["system"])]
+        scores += cosines(rows["system"], embed_texts(family, texts))
     source = images.source._replace(contract=f"cosine[{features.name}]")
     measured = _distances(images, distances, features)
     return _joined(measured, Measured(Estimate.of_mean("clip score", source, scores), []))

@@ -14,7 +14,7 @@ from ..records import Attempt, Awareness, Pair, Verdict
 from ..runs.folder import Run
 from ..storage.files import is_regular, sha256_of
 from ..storage.pictures import read_image
-from .read import Contents, GroupAttempts
+from .read import Contents, GroupAttempts, Key, key_of
 
 LIMIT: Final = 24
 """Pictures of a set that are shown: the first ones, never chosen."""
@@ -105,7 +105,7 @@ def grids(
     """
     places: dict[tuple[str, str, str | None], list[GroupAttempts]] = {}
     for one in groups:
-        if one.attempts:
+        if one.size:
             places.setdefault((one.group.scenario, one.group.attack_name, one.group.preset), []).append(one)
     order = [system.name for system in contents.systems]
     shown = []
@@ -120,14 +120,27 @@ def grids(
 
 def _grid(run: Run, contents: Contents, members: Sequence[GroupAttempts], search: Awareness | None, limit: int) -> Grid:
     # By prompt and seed: of a run that was stopped a system may lack parts in the middle.
-    columns = [{(a.prompt, a.seed): a for a in one.attempts} for one in members]
-    keys = list(dict.fromkeys(key for column in columns for key in column))
+    columns: list[dict[Key, Attempt]] = []
+    keys: dict[Key, None] = {}  # of the cells that are shown
+    seen: set[int] = set()  # the hash of every key: the keys themselves would stay in memory
+    counts = []
+    for one in members:
+        column: dict[Key, Attempt] = {}
+        count = _Counter(contents, one.group.system)
+        for attempt in one.attempts:
+            count.add(attempt)
+            key = key_of(attempt)
+            seen.add(hash(key))
+            if key in keys or len(keys) < limit:
+                keys[key] = None
+                column[key] = attempt
+        columns.append(column)
+        counts.append(count.found())
     systems = [one.group.system for one in members]
-    counts = [_count(contents, one) for one in members]
     main = contents.main.name if contents.main is not None else None
     leader = systems.index(main) if main in systems else len(systems) - 1
     cells = []
-    for key in keys[:limit]:
+    for key in keys:
         attempts = [column.get(key) for column in columns]
         caption = next(a.text for a in (attempts[leader], *reversed(attempts)) if a is not None)
         pictures = [
@@ -136,7 +149,7 @@ def _grid(run: Run, contents: Contents, members: Sequence[GroupAttempts], search
         ]
         cells.append(Cell(caption, pictures))
     scenario = members[0].group.scenario
-    return Grid(scenario, search, systems, cells, len(keys), [count for count in counts if count is not None])
+    return Grid(scenario, search, systems, cells, len(seen), [count for count in counts if count is not None])
 
 
 def _verdict(contents: Contents, attempt: Attempt) -> Verdict | None:
@@ -145,14 +158,24 @@ def _verdict(contents: Contents, attempt: Attempt) -> Verdict | None:
     return None if reading is None else reading.verdict
 
 
-def _count(contents: Contents, one: GroupAttempts) -> Count | None:
-    verdicts = [verdict for a in one.attempts if (verdict := _verdict(contents, a)) is not None]
-    refused = sum(attempt.refusal is not None for attempt in one.attempts)
-    broken = sum(verdict.broken for verdict in verdicts)
-    if not (verdicts or refused):
-        return None
-    seen = sum(verdict.detected for verdict in verdicts)
-    return Count(one.group.system, seen, len(verdicts) - broken + refused, refused, broken)
+class _Counter:
+    """Counts a system's attempts, one after another."""
+
+    def __init__(self, contents: Contents, system: str) -> None:
+        self.contents, self.system = contents, system
+        self.judged = self.seen = self.broken = self.refused = 0
+
+    def add(self, attempt: Attempt) -> None:
+        self.refused += attempt.refusal is not None
+        if (verdict := _verdict(self.contents, attempt)) is not None:
+            self.judged += 1
+            self.seen += verdict.detected
+            self.broken += verdict.broken
+
+    def found(self) -> Count | None:
+        if not (self.judged or self.refused):
+            return None
+        return Count(self.system, self.seen, self.judged - self.broken + self.refused, self.refused, self.broken)
 
 
 def picture_of(run: Run, contents: Contents, system: str, attempt: Attempt) -> Picture:

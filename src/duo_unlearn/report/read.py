@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from ..runs.attempts import Group, GroupRecord, parts_of, read_groups
 from ..runs.folder import Run
 from ..runs.metrics import read_lines
 from ..runs.results import STALE, Results, read_results
-from ..runs.verdicts import Verdicts, every_verdicts
+from ..runs.verdicts import Verdicts, every_verdicts, read_verdicts
 from ..settings.tree import read_settings, setting_keys
 from ..storage.files import read_object
 
@@ -47,15 +47,40 @@ class SystemEntry(NamedTuple):
     guards: tuple[str, ...]
 
 
-class GroupAttempts(NamedTuple):
-    """The attempts of a group that are on disk, in order. kind: of the scenario. seconds: None: not recorded.
+Key = tuple[str, int]
+"""An attempt's prompt and seed: what the same attempt on another system shares with it."""
 
-    contract: of the detector that the search asked; None: it asked none.
+
+class Attempts:
+    """The attempts of a group that are on disk, in order, read anew each time and one part in memory at once."""
+
+    def __init__(self, run: Run, record: GroupRecord) -> None:
+        self.run, self.record = run, record
+
+    def __iter__(self) -> Iterator[Attempt]:
+        for part in parts_of(self.run, self.record):
+            yield from part.attempts
+
+    def of(self, keys: Collection[Key]) -> dict[Key, Attempt]:
+        """Those of some keys."""
+        return {key_of(attempt): attempt for attempt in self if key_of(attempt) in keys}
+
+
+def key_of(attempt: Attempt) -> Key:
+    """The key of an attempt."""
+    return attempt.prompt, attempt.seed
+
+
+class GroupAttempts(NamedTuple):
+    """A group that has attempts on disk or may have some. kind: of the scenario. seconds: None: not recorded.
+
+    size: how many attempts there are. contract: of the detector that the search asked; None: it asked none.
     """
 
     group: Group
     kind: str
-    attempts: list[Attempt]
+    attempts: Attempts
+    size: int
     seconds: float | None
     contract: str | None = None
 
@@ -122,9 +147,10 @@ def read_contents(run: Run) -> Contents:
         return name in hashes and hashes[name] in (None, sha256)
 
     estimates = [e for e in (results.estimates if results else []) if is_current(e.system, e.sha256)]
-    contracts = every_verdicts(run)
-    judged = (e.contract for e in estimates if e.metric in DETECTIONS)
-    contract = next(judged, contracts[0].contract if contracts else None)
+    judged = next((e.contract for e in estimates if e.metric in DETECTIONS), None)
+    # One contract's verdicts are in memory, not every one's.
+    verdicts = read_verdicts(run, judged) if judged is not None else next(every_verdicts(run), None)
+    contract = judged if judged is not None else verdicts and verdicts.contract
     return Contents(
         concept=_text((results and results.concept) or raw.get("concept")),
         model=_text((results and results.model) or raw.get("model")),
@@ -134,7 +160,7 @@ def read_contents(run: Run) -> Contents:
         estimates=estimates,
         absent=_absent(results, [e for e in (results.estimates if results else []) if e not in estimates]),
         contract=contract,
-        verdicts=next((verdicts for verdicts in contracts if verdicts.contract == contract), None),
+        verdicts=verdicts,
         groups=[_attempts(run, r) for r in records if is_current(r.group.system, r.sha256)],
         pairs=_pairs(run.pairs / MANIFEST),
         curves=_curves(run),
@@ -180,10 +206,12 @@ def _absent(results: Results | None, stale: Sequence[Estimate]) -> list[Absent]:
 
 
 def _attempts(run: Run, record: GroupRecord) -> GroupAttempts:
-    parts = parts_of(run, record)
-    seconds = [part.seconds for part in parts if part.seconds is not None]
-    attempts = [attempt for part in parts for attempt in part.attempts]
-    return GroupAttempts(record.group, record.kind, attempts, sum(seconds) if seconds else None, record.contract)
+    size, seconds = 0, []
+    for part in parts_of(run, record):
+        size += len(part.attempts)
+        seconds += [part.seconds] if part.seconds is not None else []
+    attempts, spent = Attempts(run, record), sum(seconds) if seconds else None
+    return GroupAttempts(record.group, record.kind, attempts, size, spent, record.contract)
 
 
 def _text(value: Any) -> str | None:

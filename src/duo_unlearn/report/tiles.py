@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -9,7 +10,7 @@ from ..records import ORIGINAL, PRESERVED, Attempt, Estimate, spoken
 from ..runs.folder import Run
 from .attacks import attack_scores
 from .pictures import Picture, picture_of
-from .read import Contents, GroupAttempts
+from .read import Contents, GroupAttempts, key_of
 from .selection import counterpart, falls, plain_scores, weakest_attack, worst
 from .words import awareness, counts, figure, interval, set_name, set_order, title_of
 
@@ -147,14 +148,16 @@ def cases(run: Run, contents: Contents) -> list[Case]:
     ]
     if weakest is not None:
         rows.append((f"after, under: {title_of(weakest.attack)}", _group_of(contents.groups, weakest)))
-    columns = [(label, {(a.prompt, a.seed): a for a in one.attempts}) for label, one in rows if one is not None]
-    if len(columns) < len(rows):
+    there = [(label, one) for label, one in rows if one is not None]
+    if len(there) < len(rows):
         return []
-    shared = [key for key in columns[-1][1] if all(key in column for _, column in columns)]
-    return [
-        _case(run, contents, [(label, column[key]) for label, column in columns])
-        for key in shared[: PICTURES // len(columns)]
-    ]
+    *others, last = [one for _, one in there]
+    known = [{hash(key_of(attempt)) for attempt in one.attempts} for one in others]
+    keys = (key_of(attempt) for attempt in last.attempts)
+    shared = (key for key in keys if all(hash(key) in column for column in known))
+    chosen = list(itertools.islice(shared, PICTURES // len(there)))
+    columns = [(label, one.attempts.of(chosen)) for label, one in there]
+    return [_case(run, contents, [(label, column[key]) for label, column in columns]) for key in chosen]
 
 
 def _group_of(groups: Sequence[GroupAttempts], score: Estimate) -> GroupAttempts | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,11 +112,19 @@ def read_part(path: Path) -> Part | None:
     if content is None:
         return None
     try:
-        attempts = [Attempt(**entry) for entry in content["attempts"]]
+        attempts = [_attempt(entry) for entry in content["attempts"]]
         return Part(str(content["key"]), attempts, content["seconds"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         set_broken_aside(path, str(error))
         return None
+
+
+def _attempt(entry: Mapping[str, Any]) -> Attempt:
+    """An attempt from its JSON object. A plain prompt's text is one string with the prompt, and labels are shared."""
+    attempt = Attempt(**entry)
+    shows = {sys.intern(name): sys.intern(label) for name, label in attempt.shows.items()}
+    text = attempt.prompt if attempt.text == attempt.prompt else attempt.text
+    return dataclasses.replace(attempt, shows=shows, text=text)
 
 
 def read_derived(path: Path, free: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -156,15 +164,16 @@ def set_broken_aside(path: Path, why: str) -> None:
 
 def attempts_of(run: Run, record: GroupRecord) -> list[Attempt]:
     """The attempts of a group that were asked for last, in order. Parts of other settings may lie beside them."""
-    parts = parts_of(run, record)
-    return [attempt for part in parts for attempt in part.attempts]
+    return [attempt for part in parts_of(run, record) for attempt in part.attempts]
 
 
-def parts_of(run: Run, record: GroupRecord) -> list[Part]:
-    """The whole parts of a group that have the right key, in order."""
+def parts_of(run: Run, record: GroupRecord) -> Iterator[Part]:
+    """The whole parts of a group that have the right key, in order, one in memory at a time."""
     folder = record.group.folder(run)
-    read = ((read_part(folder / f"{name}.json"), key) for name, key in record.parts.items())
-    return [part for part, key in read if part is not None and part.key == key]
+    for name, key in record.parts.items():
+        part = read_part(folder / f"{name}.json")
+        if part is not None and part.key == key:
+            yield part
 
 
 def is_whole(run: Run, attempts: Sequence[Attempt]) -> bool:

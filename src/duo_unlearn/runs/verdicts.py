@@ -1,8 +1,11 @@
-"""Verdicts on disk: a file a detector contract, its word on every image by the image's hash."""
+"""Verdicts on disk: a file a detector contract, its word on every image by the image's hash.
+
+A contract's readings are in memory together, some 350 bytes an image, and one contract's at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..records import Attempt, Verdict
@@ -38,20 +41,40 @@ def read_verdicts(run: Run, contract: str) -> Verdicts | None:
     return _verdicts(read_derived(run.verdicts_of(contract)))
 
 
-def every_verdicts(run: Run) -> list[Verdicts]:
-    """The verdicts under every contract, in order of the contracts' names."""
-    read = (_verdicts(read_derived(path)) for path in sorted(run.verdicts.glob("*.json")))
-    return sorted((one for one in read if one is not None), key=lambda one: one.contract)
+def every_verdicts(run: Run, first: Sequence[str] = ()) -> Iterator[Verdicts]:
+    """The verdicts under every contract, one after another: those of `first`, then the others by name."""
+    paths = set(run.verdicts.glob("*.json")) - {run.verdicts_of(contract) for contract in first}
+    read = (read_derived(path) for path in sorted(paths))
+    others = sorted(str(content["contract"]) for content in read if content is not None)
+    for contract in (*first, *others):
+        if (verdicts := read_verdicts(run, contract)) is not None:
+            yield verdicts
 
 
 def _verdicts(content: dict[str, Any] | None) -> Verdicts | None:
     if content is None:
         return None
-    # A file of before broken pictures were told has three entries a verdict.
-    readings = {
-        k: Reading(Verdict(bool(v[0]), float(v[1]), *map(bool, v[3:])), v[2]) for k, v in content["verdicts"].items()
-    }
+    share = Shared()
+    # A file of before broken pictures were told has three entries a verdict. Each is let go when it is read.
+    entries = content["verdicts"]
+    readings = {}
+    for sha256 in list(entries):
+        detected, score, attributes, *broken = entries.pop(sha256)
+        verdict = Verdict(bool(detected), float(score), *map(bool, broken))
+        readings[sha256] = Reading(verdict, share(attributes))
     return Verdicts(content["contract"], content["reader"], readings, content["faults"])
+
+
+class Shared:
+    """Attributes as one object for all images that have the same ones: of many images few differ."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+
+    def __call__(self, attributes: Mapping[str, str]) -> Mapping[str, str]:
+        """The same mapping, the one that was given first."""
+        key = tuple(attributes.items())
+        return self._known.setdefault(key, dict(key))
 
 
 def write_verdicts(run: Run, verdicts: Verdicts) -> None:

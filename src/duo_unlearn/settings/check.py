@@ -16,6 +16,7 @@ from ..erasers.registry import ERASERS
 from ..erasers.wraps import why_not_wrapped
 from ..errors import DuoError
 from ..families.identify import model_faults
+from ..families.quantize import check_quantize, check_quantize_device
 from ..families.registry import FAMILIES
 from ..runs.folder import Run
 from ..storage.files import printable
@@ -103,9 +104,7 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
     if family is not None:
         yield lambda: check_family(settings, family)
     if settings.quantize != "no" and family is not None:
-        from ..families.load import check_quantize
-
-        yield lambda: check_quantize(family, settings.model)
+        yield lambda: check_quantize(settings.quantize, family, settings.model)
     yield lambda: check_device(settings)
     if (folder := settings.pairs.folder) is not None:
         from ..pairs.own_pairs import check_pairs
@@ -144,6 +143,7 @@ def check_device(settings: Settings) -> None:
     from ..families.load import check_precision, pick_device
 
     device = pick_device(settings.device)
+    check_quantize_device(settings.quantize, device)
     if ERASERS.get(settings.eraser).trains:
         own = settings.erasers.get(settings.eraser, {})
         for precision in {settings.train.mixed_precision, own.get("mixed_precision", "no")}:

@@ -5,13 +5,15 @@ Nothing is loaded, and nothing is fetched. `duo check` prints the result.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..concepts.spec import Concept
-from ..families.family import Family, Size
+from ..families.family import ONE_BY_ONE, Family, Size
 from ..families.identify import family_of
 from ..families.parts import variant_of, weight_files
+from ..families.quantize import KINDS
 from ..families.registry import FAMILIES
 from ..storage.files import read_json
 from .tree import Settings
@@ -20,15 +22,17 @@ PNG_BYTES: Final = 1.6
 """About how many bytes a pixel of a photograph takes as PNG."""
 RATE: Final = 100.0
 """For how many 10¹² operations a second times are given: about one recent data-centre GPU in half precision."""
+ENCODED: Final = 4
+"""How many of the pairs' images the VAE encodes at once before a training (`erasers.latents`)."""
 
 
 class Needs(NamedTuple):
     """What a run needs, in GB, and in hours at RATE.
 
     weights: the denoiser's. adapter: the adapter's, with the optimizer's state. activations: what a training pass keeps
-    for its way back. training: these three together, and at least the weights of all parts, which are loaded together.
-    checkpointed: the same with gradient checkpointing. sampling: all parts, and what inverting a token keeps. disk: the
-    images and the adapter. training_hours: training. sampling_hours: pairs and evaluation.
+    for its way back. training: these three together, and at least all parts while the pairs are encoded. checkpointed:
+    the same with gradient checkpointing. sampling: all parts, and the most that a batch of images takes or inverting a
+    token. disk: the images and the adapter. training_hours: training. sampling_hours: pairs and evaluation.
     """
 
     weights: float
@@ -49,27 +53,38 @@ def estimate(settings: Settings, concept: Concept) -> Needs | None:
         return None
     size, train = family.size, settings.train
     width = 4 if train.mixed_precision == "no" else 2
-    side = settings.resolution or _own_side(settings.model, family) or size.resolution
+    side = side_of(settings, family) or size.resolution
     denoiser, others = _parameters(settings.model, family) or (size.denoiser, size.others)
-    loading = (denoiser + others) * width / 1e3  # all parts are on the device before the text encoders leave it
     rows = train.train_batch_size * (3 if train.prior_weight else 2)
     # Activations grow with the pixels; attention is fused, so nothing grows with their square.
-    scale = rows * (side / size.resolution) ** 2 * width / 2
-    inverting = settings.evaluate.inversion_batch * scale / rows * size.row[train.gradient_checkpointing]
-    adapter = size.adapter * train.rank / 32 * (2 if train.adapter_targets == "all-attention" else 1)
+    scale = (side / size.resolution) ** 2 * width / 2
+    adapter = size.adapter[train.adapter_targets == "all-attention"] * train.rank / 32
     state = adapter * 16 / 1e3  # float32: weight, gradient, two moments
-    weights = denoiser * (1 if settings.quantize == "int8" else width) / 1e3
-    plain, checkpointed = (weights + state + scale * row for row in size.row)
+    weights = denoiser * (width if settings.quantize == "no" else KINDS[settings.quantize].weight) / 1e3
+    whole = weights + others * width / 1e3
+    # While the pairs are encoded all parts are on the device; then all but the denoiser leave it.
+    loading = whole + scale * size.held[2] * (1 if side > ONE_BY_ONE else ENCODED)
+    plain, checkpointed = (weights + state + scale * rows * row for row in size.row)
     return Needs(
         weights=weights,
         adapter=state,
-        activations=scale * size.row[train.gradient_checkpointing],
+        activations=scale * rows * size.row[train.gradient_checkpointing],
         training=max(checkpointed if train.gradient_checkpointing else plain, loading),
         checkpointed=max(checkpointed, loading),
-        sampling=weights + others * width / 1e3 + (inverting if _inverts(settings, family) else 0.0),
+        sampling=whole + scale * _at_once(settings, family, size, side),
         disk=_disk(settings, concept, _images(settings, concept, family), side, adapter),
         **_hours(settings, concept, family, size, side),
     )
+
+
+def _at_once(settings: Settings, family: Family, size: Size, side: int) -> float:
+    """GB in bf16 at the model's own resolution: the most that a batch of images takes, or inverting a token."""
+    counts, (row, decoding, _) = settings.evaluate, size.held
+    batch = max(counts.batch, settings.pairs.batch if settings.pairs.folder is None else 0)
+    kept = size.row[settings.train.gradient_checkpointing]
+    inverting = counts.inversion_batch * kept if inverts(settings, family) else 0.0
+    decoded = 1 if side > ONE_BY_ONE else batch
+    return max(batch * row * (1 if family.guidance_is_input else 2), decoded * decoding, inverting)
 
 
 def _hours(settings: Settings, concept: Concept, family: Family, size: Size, side: int) -> dict[str, float]:
@@ -85,7 +100,7 @@ def _hours(settings: Settings, concept: Concept, family: Family, size: Size, sid
     guided = 1 if family.guidance_is_input else 2
     pairs = _pairs(settings, concept) * (1 + concept.strength)
     made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0
-    inverted = 2 * counts.inversion_steps * counts.inversion_batch * passes if _inverts(settings, family) else 0
+    inverted = 2 * counts.inversion_steps * counts.inversion_batch * passes if inverts(settings, family) else 0
     images = 2 * _images(settings, concept, family)
     sampling = a_pass * (guided * (made + images * counts.steps) + inverted)
     return {"training_hours": training / RATE / 3600, "sampling_hours": sampling / RATE / 3600}
@@ -99,12 +114,13 @@ def _pairs(settings: Settings, concept: Concept) -> float:
 def _images(settings: Settings, concept: Concept, family: Family) -> int:
     """Images that an evaluation samples on each of the two models."""
     counts = settings.evaluate
-    inverted = 2 * counts.inversion_prompts if _inverts(settings, family) else 0
+    inverted = 2 * counts.inversion_prompts if inverts(settings, family) else 0
     asked = len(concept.attacks) * counts.prompts + inverted
     return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
 
 
-def _inverts(settings: Settings, family: Family) -> bool:
+def inverts(settings: Settings, family: Family) -> bool:
+    """Whether an evaluation inverts a token."""
     return settings.evaluate.inversion_prompts > 0 and family.reads_clip_alone
 
 
@@ -115,14 +131,21 @@ def _disk(settings: Settings, concept: Concept, images: int, side: int, adapter:
     return pixels * PNG_BYTES / 1e9 + adapter * 4 * copies / 1e3
 
 
-def _own_side(source: str, family: Family) -> int | None:
-    """Pixels of a side of a local model's images, by its UNet's configuration; of a hub model by its name's ending."""
+def side_of(settings: Settings, family: Family) -> int | None:
+    """Pixels of an image's side: the settings', or else the model's own, as far as that is known without it.
+
+    A local model's is known by its UNet's configuration, a hub model's by its name's ending.
+    """
+    if settings.resolution is not None:
+        return settings.resolution
+    source = settings.model
     path = Path(source) / "unet" / "config.json"
     if path.exists() and isinstance(size := read_json(path).get("sample_size"), int):
         return 8 * size
     return next((side for end, side in family.hub_resolutions.items() if source.lower().endswith(end)), None)
 
 
+@functools.lru_cache(maxsize=8)
 def _parameters(source: str, family: Family) -> tuple[float, float] | None:
     """Millions of parameters of a local model's denoiser and of its other parts, by its files' headers."""
     folder = Path(source)
@@ -157,7 +180,7 @@ def as_text(needs: Needs | None, source: str = "") -> str:
     lines = (
         f"needs{known}: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, "
         f"adapter and optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), "
-        f"{needs.sampling:.1f} GB and more in evaluation, {needs.disk:.1f} GB of disk\n"
+        f"{needs.sampling:.1f} GB in sampling and more under attack, {needs.disk:.1f} GB of disk\n"
         f"time at {RATE:g} TFLOP/s: training {_duration(needs.training_hours)}, pairs and evaluation "
         f"{_duration(needs.sampling_hours)}"
     )

@@ -115,7 +115,9 @@ class Settings(Strict):
         None, ge=16, multiple_of=16, description="Height and width of images, pixels; None: the model's own."
     )
     quantize: Quantize = Field(
-        "no", description="int8: the frozen transformer of SD3 and FLUX in 8 bits; needs the extra `quantize`."
+        "no",
+        description="The frozen transformer of SD3 and FLUX: int8, in 8 bits (extra `quantize`); nf4, in 4 bits, on a "
+        "GPU (extra `nf4`).",
     )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
     detector: _Name | None = Field(

@@ -85,8 +85,10 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, indented, keys in the order given."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    """Write JSON atomically, indented, keys in the order given. Its text is never whole in memory."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
+        json.dump(content, handle, indent=1, ensure_ascii=False)
+        handle.write("\n")
 
 
 def is_regular(path: Path) -> bool:
@@ -232,7 +234,30 @@ def digest(value: Any) -> str:
 
     It is taken over canonical JSON with sorted keys, so it is the same in every process. It makes the keys of results.
     """
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    total = hashlib.sha256()
+    for piece in _canonical(value, 2):
+        total.update(piece.encode())
+    return total.hexdigest()
+
+
+def _canonical(value: Any, depth: int) -> Iterator[str]:
+    """Canonical JSON with sorted keys, in pieces: the entries of containers down to some depth."""
+    if depth and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        between = "{"
+        for key in sorted(value):
+            yield f"{between}{json.dumps(key)}:"
+            yield from _canonical(value[key], depth - 1)
+            between = ","
+        yield "}" if value else "{}"
+    elif depth and isinstance(value, list | tuple):
+        between = "["
+        for entry in value:
+            yield between
+            yield from _canonical(entry, depth - 1)
+            between = ","
+        yield "]" if value else "[]"
+    else:
+        yield json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def seed_of(*parts: object) -> int:

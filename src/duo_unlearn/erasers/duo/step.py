@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...edits.lora import adapters_off
-from ...families.denoising import Noised
+from ...families.denoising import Noised, dtype_of
 from ...families.interface import Conditioning, Model, joined
 from ..latents import Cache
 from .objective import Reference, Terms, duo_loss
@@ -179,7 +179,7 @@ def reference_of(model: Model, batch: Batch) -> Reference:
 
 
 def _inputs(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Conditioning]:
-    dtype = next(model.denoiser.parameters()).dtype
+    dtype = dtype_of(model.denoiser)
     return batch.noisy.to(dtype), batch.t, batch.conditioning.map(lambda x: x.to(dtype))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from ...errors import DuoError
+from ...families.denoising import dtype_of
 from ..course import Course, course_eraser
 from ..interface import EraserContext
 from .bank import bank_facts
@@ -29,7 +30,7 @@ def _course(context: EraserContext) -> Iterator[Course]:
     from ..duo.course import adapter_course
     from .loss import RobustLoss
 
-    if next(context.model.denoiser.parameters()).dtype == torch.float16:
+    if dtype_of(context.model.denoiser) == torch.float16:
         raise DuoError("robust-duo is not trained in fp16", got=NO_FP16, hint="--mixed_precision bf16 or no")
     loss = RobustLoss(context)
     with adapter_course(context, loss, loss.memory, loss.notes) as course:
