@@ -108,24 +108,72 @@ def published_denoiser(family: str, device: str | torch.device = "meta") -> nn.M
 _CLIP_L: Final = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 _CLIP_G: Final = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280}
 _T5: Final = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu"}
+_QWEN3: Final = {  # Qwen/Qwen3-4B
+    "model_type": "qwen3", "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+_QWEN_VL: Final = {  # Qwen/Qwen2.5-VL-7B-Instruct
+    "model_type": "qwen2_5_vl",
+    "text_config": {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False,
+    },
+    "vision_config": {
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
+    },
+    "tie_word_embeddings": False,
+}  # fmt: skip
+_MISTRAL: Final = {  # mistralai/Mistral-Small-3.1-24B-Instruct-2503
+    "model_type": "mistral3",
+    "text_config": {
+        "model_type": "mistral", "hidden_size": 5120, "intermediate_size": 32768, "num_hidden_layers": 40,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 131072,
+    },
+    "vision_config": {
+        "model_type": "pixtral", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+        "num_attention_heads": 16, "patch_size": 14, "image_size": 1540,
+    },
+    "tie_word_embeddings": False,
+}  # fmt: skip
+_LLMS: Final = {
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+    "mistral3": "Mistral3ForConditionalGeneration",
+}
 ENCODERS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "sd1": (_CLIP_L,),
     "sd2": ({"hidden_size": 1024, "num_hidden_layers": 23, "num_attention_heads": 16},),
     "sdxl": (_CLIP_L, _CLIP_G),
     "sd3": ({**_CLIP_L, "projection_dim": 768}, _CLIP_G, _T5),
     "flux": (_CLIP_L, _T5),
+    "flux2": (_MISTRAL,),
+    "flux2-klein": (_QWEN3,),
+    "qwen-image": (_QWEN_VL,),
+    "z-image": (_QWEN3,),
 }
 """The text encoders' configurations, in the pipeline's order."""
-CHANNELS: Final = {"sd1": 4, "sd2": 4, "sdxl": 4, "sd3": 16, "flux": 16}
+CHANNELS: Final = {
+    "sd1": 4, "sd2": 4, "sdxl": 4, "sd3": 16, "flux": 16, "flux2": 32, "flux2-klein": 32, "qwen-image": 16,
+    "z-image": 16,
+}  # fmt: skip
 """Of latents."""
+VAES: Final = {
+    "flux2": "AutoencoderKLFlux2",
+    "flux2-klein": "AutoencoderKLFlux2",
+    "qwen-image": "AutoencoderKLQwenImage",
+}
+"""Classes of VAEs whose defaults are the published configuration; the others have one architecture."""
 
 
 def published_vae(family: str, device: str | torch.device = "meta") -> Any:
-    """The VAE of a family's published model: one architecture, which differs by the latents' channels."""
-    from diffusers import AutoencoderKL
+    """The VAE of a family's published model."""
+    import diffusers
 
     with torch.device(device):
-        return AutoencoderKL(
+        if family in VAES:
+            return getattr(diffusers, VAES[family])()
+        return diffusers.AutoencoderKL(
             block_out_channels=(128, 256, 512, 512),
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
@@ -135,10 +183,12 @@ def published_vae(family: str, device: str | torch.device = "meta") -> Any:
 
 
 def published_encoder(config: dict[str, Any], device: str | torch.device = "meta") -> Any:
-    """A text encoder of `ENCODERS`: CLIP's text tower, with a projection where it has one, or T5's encoder."""
+    """A text encoder of `ENCODERS`: CLIP's text tower, with a projection where it has one, T5's encoder, or an LLM."""
     import transformers
 
     with torch.device(device):
+        if "model_type" in config:
+            return getattr(transformers, _LLMS[config["model_type"]])(transformers.AutoConfig.for_model(**config))
         if "d_model" in config:
             return transformers.T5EncoderModel(transformers.T5Config(**config))
         maker = getattr(transformers, "CLIPTextModelWithProjection" if "projection_dim" in config else "CLIPTextModel")
@@ -276,8 +326,9 @@ def peak_bytes(family: str) -> tuple[int, int, int]:
     denoiser, vae = published_denoiser(family).to(torch.bfloat16), published_vae(family).to(torch.bfloat16)
     positional, named = _inputs(family)
     side = size.resolution // 8
-    latents = torch.empty(1, CHANNELS[family], side, side, device="meta", dtype=torch.bfloat16)
-    pixels = torch.empty(1, 3, size.resolution, size.resolution, device="meta", dtype=torch.bfloat16)
+    frame = (1,) if family == "qwen-image" else ()  # its VAE reads videos
+    latents = torch.empty(1, CHANNELS[family], *frame, side, side, device="meta", dtype=torch.bfloat16)
+    pixels = torch.empty(1, 3, *frame, size.resolution, size.resolution, device="meta", dtype=torch.bfloat16)
     return (
         _peak(lambda: denoiser(*positional, **named, return_dict=False)),
         _peak(lambda: vae.decode(latents, return_dict=False)),

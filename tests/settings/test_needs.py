@@ -32,6 +32,10 @@ HUB = {
     "sdxl": "a/stable-diffusion-xl",
     "sd3": "a/stable-diffusion-3",
     "flux": "a/flux",
+    "flux2": "a/flux.2-dev",
+    "flux2-klein": "a/flux.2-klein-4b",
+    "qwen-image": "a/qwen-image",
+    "z-image": "a/z-image",
 }
 
 SIZES = {family.name: family.size for family in every_family() if family.size is not None}

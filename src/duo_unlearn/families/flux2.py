@@ -147,7 +147,9 @@ KLEIN: Final = Family(
     targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_SHARED}|{_TEXT_STREAM}"},
     hub_words=("flux.2-klein", "flux2-klein"),
     reader="Qwen3",
-    size=Size(3875.5, 4107, 3.93, 1024, (15.05, 0.736), 34.8),  # klein-4B; klein-9B has about twice that
+    size=Size(
+        3875.5, 4107, (3.93, 27.53), 1024, (15.05, 0.736), (0.607, 1.612, 1.342), 34.8
+    ),  # klein-4B; klein-9B has about twice that
     noise=_noise,
     encode=_encode,
     predict=_predict,
@@ -165,7 +167,7 @@ FLUX2: Final = replace(
     hub_words=("flux.2", "flux2"),
     reader="Mistral",
     guidance_is_input=True,
-    size=Size(32223.3, 24095, 12.58, 1024, (66.28, 3.228), 282.6),
+    size=Size(32223.3, 24095, (12.58, 119.54), 1024, (66.28, 3.228), (1.205, 1.612, 1.342), 282.6),
     call=_call_dev,
     architecture=lambda _pipe: "Flux.2-dev",
 )
