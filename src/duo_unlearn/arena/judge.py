@@ -11,9 +11,9 @@ from PIL import Image
 from ..detectors.interface import AttributeReader, Detector, verdicts_of
 from ..errors import DuoError
 from ..progress import progress
-from ..runs.attempts import parts_of, read_groups
+from ..runs.attempts import parts_of, read_groups, shared
 from ..runs.folder import Run
-from ..runs.verdicts import Reading, Shared, Verdicts, read_verdicts, write_verdicts
+from ..runs.verdicts import Reading, Verdicts, read_verdicts, write_verdicts
 from ..storage.files import sha256_of
 from ..storage.pictures import image_fault, read_image
 
@@ -64,7 +64,6 @@ def _read(
 
     images: the hash and the file of each.
     """
-    share = Shared()
     for first in range(0, len(images), BATCH):
         part = images[first : first + BATCH]
         opened = [_picture(run.folder / file, sha256) for sha256, file in part]
@@ -75,7 +74,7 @@ def _read(
         attributes = iter(reads)
         for i, ((sha256, _), (image, fault), verdict) in enumerate(zip(part, opened, verdicts, strict=True)):
             if verdict is not None:
-                yield first + i + 1, sha256, Reading(verdict, share(next(attributes))), ""
+                yield first + i + 1, sha256, Reading(verdict, shared(tuple(next(attributes).items()))), ""
             else:
                 reason = fault if image is None else errors.pop(0)
                 yield first + i + 1, sha256, None, reason

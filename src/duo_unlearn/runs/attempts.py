@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DuoError
 from ..records import Attempt, Awareness
-from ..storage.files import digest, read_object, set_aside, sha256_of, write_json
+from ..storage.files import Objects, digest, read_object, set_aside, sha256_of, write_json
 from .folder import Run
 
 VERSION = 2
@@ -120,22 +121,27 @@ def read_part(path: Path) -> Part | None:
 
 
 def _attempt(entry: Mapping[str, Any]) -> Attempt:
-    """An attempt from its JSON object. A plain prompt's text is one string with the prompt, and labels are shared."""
+    """An attempt from its JSON object. A plain prompt's text is one string with the prompt."""
     attempt = Attempt(**entry)
-    shows = {sys.intern(name): sys.intern(label) for name, label in attempt.shows.items()}
     text = attempt.prompt if attempt.text == attempt.prompt else attempt.text
-    return dataclasses.replace(attempt, shows=shows, text=text)
+    return dataclasses.replace(attempt, shows=shared(tuple(attempt.shows.items())), text=text)
 
 
-def read_derived(path: Path, free: Sequence[str] = ()) -> dict[str, Any] | None:
+@functools.lru_cache(maxsize=4096)
+def shared(entries: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """Attributes and their labels as a mapping, one object wherever they are the same; it must not be changed."""
+    return dict(entries)
+
+
+def read_derived(path: Path, free: Sequence[str] = (), objects: Objects | None = None) -> dict[str, Any] | None:
     """The content of a file that can be made again, its hash checked; None where it is missing or was set aside.
 
-    free: keys that the hash leaves out.
+    free: keys that the hash leaves out. objects: see `storage.files.read_json`.
     """
     if not path.exists():
         return None
     try:
-        return read_sealed(path, free)
+        return read_sealed(path, free, objects)
     except DuoError as error:
         set_broken_aside(path, error.got or error.problem)
         return None
@@ -146,9 +152,9 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     write_json(path, {**content, "digest": digest(dict(content))})
 
 
-def read_sealed(path: Path, free: Sequence[str] = ()) -> dict[str, Any]:
+def read_sealed(path: Path, free: Sequence[str] = (), objects: Objects | None = None) -> dict[str, Any]:
     """The content of a file that carries a hash over itself, without the hash. A broken or edited one is a DuoError."""
-    content = read_object(path)
+    content = read_object(path, objects=objects)
     written = content.pop("digest", None)
     if written != digest({key: value for key, value in content.items() if key not in free}):
         hint = "it is set aside and made again by the command that needs it"

@@ -1,16 +1,19 @@
 """Verdicts on disk: a file a detector contract, its word on every image by the image's hash.
 
-A contract's readings are in memory together, some 350 bytes an image, and one contract's at a time.
+A contract's readings are in memory together, some 330 bytes an image, and one contract's at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..records import Attempt, Verdict
-from .attempts import read_derived, write_sealed
+from .attempts import read_derived, shared, write_sealed
 from .folder import Run
+
+FEW: Final = 32
+"""An object with more entries is no image's attributes."""
 
 
 class Reading(NamedTuple):
@@ -38,13 +41,13 @@ class Verdicts(NamedTuple):
 
 def read_verdicts(run: Run, contract: str) -> Verdicts | None:
     """The verdicts under a contract; None where there are none, or where their file was broken and set aside."""
-    return _verdicts(read_derived(run.verdicts_of(contract)))
+    return _verdicts(read_derived(run.verdicts_of(contract), objects=_objects))
 
 
 def every_verdicts(run: Run, first: Sequence[str] = ()) -> Iterator[Verdicts]:
     """The verdicts under every contract, one after another: those of `first`, then the others by name."""
     paths = set(run.verdicts.glob("*.json")) - {run.verdicts_of(contract) for contract in first}
-    read = (read_derived(path) for path in sorted(paths))
+    read = (read_derived(path, objects=_objects) for path in sorted(paths))
     others = sorted(str(content["contract"]) for content in read if content is not None)
     for contract in (*first, *others):
         if (verdicts := read_verdicts(run, contract)) is not None:
@@ -54,27 +57,20 @@ def every_verdicts(run: Run, first: Sequence[str] = ()) -> Iterator[Verdicts]:
 def _verdicts(content: dict[str, Any] | None) -> Verdicts | None:
     if content is None:
         return None
-    share = Shared()
     # A file of before broken pictures were told has three entries a verdict. Each is let go when it is read.
     entries = content["verdicts"]
     readings = {}
     for sha256 in list(entries):
         detected, score, attributes, *broken = entries.pop(sha256)
         verdict = Verdict(bool(detected), float(score), *map(bool, broken))
-        readings[sha256] = Reading(verdict, share(attributes))
+        readings[sha256] = Reading(verdict, attributes)
     return Verdicts(content["contract"], content["reader"], readings, content["faults"])
 
 
-class Shared:
-    """Attributes as one object for all images that have the same ones: of many images few differ."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
-
-    def __call__(self, attributes: Mapping[str, str]) -> Mapping[str, str]:
-        """The same mapping, the one that was given first."""
-        key = tuple(attributes.items())
-        return self._known.setdefault(key, dict(key))
+def _objects(entries: list[tuple[str, Any]]) -> Any:
+    """A JSON object: attributes that an image shares with others, or anything else."""
+    labels = 0 < len(entries) <= FEW and all(type(value) is str for _, value in entries)
+    return shared(tuple(entries)) if labels else dict(entries)
 
 
 def write_verdicts(run: Run, verdicts: Verdicts) -> None:

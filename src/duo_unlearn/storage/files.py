@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Endings of files that are pickles: reading one would run whatever code is in it."""
 _PICKLE_STARTS: Final = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_RESTORE: Final = "restore the file or start anew"
+Objects = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 _AGAIN: Final = "delete the file to have it made again, or restore it"
 
 
@@ -133,19 +135,27 @@ def read_bytes(path: Path, what: str = "", most: int | None = None) -> bytes:
         raise _read_error(path, what, error) from error
 
 
-def read_json(path: Path, hint: str = "restore the file or start anew") -> Any:
-    """Read JSON; a file that is missing or broken is a DuoError with that hint."""
+def read_json(path: Path, hint: str = _RESTORE, objects: Objects | None = None) -> Any:
+    """Read JSON; a file that is missing or broken is a DuoError with that hint.
+
+    objects: makes what stands for a JSON object, of its entries; None: a dict.
+    """
     content = read_bytes(path)
     try:
-        return json.loads(content.decode())
+        text = content.decode()
+        del content  # beside the text it would be in memory once more
+        return json.loads(text, object_pairs_hook=objects)
     except (ValueError, RecursionError) as error:
         got = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
         raise DuoError(f"{printable(path)} is not valid JSON", got=got, hint=hint) from error
 
 
-def read_object(path: Path, hint: str = "restore the file or start anew") -> dict[str, Any]:
-    """Read a JSON file that holds an object, {"name": value, …}; any other content is a DuoError with that hint."""
-    content = read_json(path, hint)
+def read_object(path: Path, hint: str = _RESTORE, objects: Objects | None = None) -> dict[str, Any]:
+    """Read a JSON file that holds an object, {"name": value, …}; any other content is a DuoError with that hint.
+
+    objects: see `read_json`.
+    """
+    content = read_json(path, hint, objects)
     if not isinstance(content, dict):
         got = {list: "a list", str: "a string", type(None): "null"}.get(type(content), "a number or truth value")
         raise DuoError(f"{printable(path)} holds no JSON object", got=got, hint=hint)
