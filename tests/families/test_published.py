@@ -45,10 +45,10 @@ def test_which_layers_are_adapted(family: str, layers: int, wider: int) -> None:
     assert size is not None
     assert sum(p.numel() for p in denoiser.parameters()) / 1e6 == pytest.approx(size.denoiser, rel=2e-3)
     assert type(denoiser).__name__ == FAMILIES.get(family).denoiser_class
-    names = adapted(denoiser, family, "self-attention")
-    assert len(names) == layers
+    names, every = (adapted(denoiser, family, targets) for targets in ("self-attention", "all-attention"))
+    assert (len(names), len(every)) == (layers, wider)
     assert not any(TEXT_SIDE.search(name) for name in names)
-    assert len(adapted(denoiser, family, "all-attention")) == wider
     linear = dict(denoiser.named_modules())
-    rank, sides = 32, [linear[name].in_features + linear[name].out_features for name in names]
-    assert rank * sum(sides) / 1e6 == pytest.approx(size.adapter, rel=2e-3)
+    for chosen, millions in zip((names, every), size.adapter, strict=True):
+        sides = sum(linear[name].in_features + linear[name].out_features for name in chosen)
+        assert 32 * sides / 1e6 == pytest.approx(millions, rel=2e-3)
