@@ -5,7 +5,7 @@ and loading the model count. The attacks are a search on text, one on the model'
 and one that samples alone. The pictures of both ways must be the same.
 
 python benchmarks/workers.py                             # a table
-python benchmarks/workers.py --count 8 --rounds 1        # a quick look
+python benchmarks/workers.py --count 4 --rounds 1        # a quick look
 python benchmarks/workers.py --json                      # and one line of figures, last
 """
 
@@ -48,7 +48,7 @@ def pictures(run: Run) -> dict[str, bytes]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=32, help="prompts that are attacked")
+    parser.add_argument("--count", type=int, default=8, help="prompts that are attacked")
     parser.add_argument("--rounds", type=int, default=3, help="of both ways, in turn")
     parser.add_argument("--json", action="store_true", help="one line of figures, last")
     arguments = parser.parse_args()

@@ -176,5 +176,5 @@ def _keep(root: Path, chosen: Choice, known: Choice | None) -> bool:
 def _tell(folder: Path, chosen: Choice) -> None:
     costs = f"what a process of another machine held when it died is free after {DEAD_AFTER:.0f} seconds"
     print(f"{printable(folder)}: {chosen.found}", file=sys.stderr)
-    print(f"locks are owner files: {costs}; a lock takes milliseconds more", file=sys.stderr)
+    print(f"locks are owner files: {costs}; a lock takes longer", file=sys.stderr)
     print(f"{VARIABLE}=flock or {VARIABLE}=files forces a form (docs/run-folder.md)", file=sys.stderr, flush=True)
