@@ -55,7 +55,6 @@ test: $(STAMP) ## the fast tests
 
 slow: $(STAMP) ## the slow tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || (apt-get -q update && apt-get -qy install chromium) >>$(LOG) 2>&1 || echo "no Chromium, so its test is skipped: $(LOG)" >&2
-	@$(BIN)/python -c "import ray" 2>>$(LOG) || $(INSTALL) -c $(LOCK) "ray[client]>=2.52" >>$(LOG) 2>&1 || echo "no Ray, so its tests are skipped: $(LOG)" >&2
 	@$(PYTEST) -m slow
 
 check: $(STAMP) ## linter, format, types, import layers
