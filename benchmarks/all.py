@@ -40,7 +40,7 @@ def figures(name: str, options: list[str]) -> dict[str, Any]:
 
 def section(name: str, found: dict[str, Any]) -> list[str]:
     """The part of the page that is of one benchmark."""
-    facts = ", ".join(f"{key} {_told(value)}" for key, value in found.items() if key != "rows")
+    facts = ", ".join(f"{key} {_text(value)}" for key, value in found.items() if key != "rows")
     lines = ["", f"## {name.replace('_', ' ').capitalize()}", "", f"`python benchmarks/{name}.py`: {facts}.", ""]
     lines += ["| ratio | median | middle half | goal |", "|---|---|---|---|"]
     for row in found.get("rows", []):
@@ -49,9 +49,9 @@ def section(name: str, found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

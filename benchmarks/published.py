@@ -286,7 +286,7 @@ def saved_bytes(family: str, *, checkpointing: bool) -> int:
     return sum(int(storage.nbytes()) for storage in storages.values())
 
 
-class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """How many bytes the tensors that are made inside it take at once, at most."""
 
     def __init__(self) -> None:
@@ -311,7 +311,7 @@ def _storage_of(tensor: Tensor) -> Any:
 
 
 def _peak(run: Callable[[], Any]) -> int:
-    with torch.no_grad(), patch("torch.nn.functional.scaled_dot_product_attention", _attend), _Held() as held:
+    with torch.no_grad(), patch("torch.nn.functional.scaled_dot_product_attention", _attend), _Memory() as held:
         run()
     return int(held.peak)
 

@@ -69,7 +69,7 @@ def in_batches(model: Model, count: int) -> Arrays:
     return arrays(images)
 
 
-def kept(model: Model, count: int, folder: Path, *, beside: bool) -> Arrays:
+def with_files(model: Model, count: int, folder: Path, *, beside: bool) -> Arrays:
     """The same in batches of 16, each written and judged: by a thread while the next one is sampled, or before it.
 
     At most one batch waits, and what goes wrong in the thread is raised here.
@@ -127,7 +127,7 @@ def measure(model: Model, count: int, rounds: int, folder: Path) -> tuple[list[R
         for beside in (True, False):
             images = []
             row[f"beside {beside}"] = seconds(
-                lambda to=images, b=beside: to.extend(kept(model, count, folder, beside=b))
+                lambda to=images, b=beside: to.extend(with_files(model, count, folder, beside=b))
             )
             worst = max(worst, *(float(np.abs(a - b).mean()) for a, b in zip(first, images, strict=True)))
         found.append(row)

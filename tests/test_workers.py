@@ -95,23 +95,26 @@ time.sleep(600)
     assert (tmp_path / "stopped").exists()
 
 
-def test_an_interruption_reaches_all(tmp_path: Path) -> None:
-    text = f"""
+def saves_when_told(folder: Path) -> str:
+    """A process that says when it is ready, and that it saved when it was told to end."""
+    return f"""
 import pathlib, signal, sys, time
 def stop(*_):
-    pathlib.Path({str(tmp_path / "saved")!r}).touch()
+    pathlib.Path({str(folder / "saved")!r}).touch()
     sys.exit()
 signal.signal(signal.SIGTERM, stop)
-pathlib.Path({str(tmp_path / "ready")!r}).touch()
+pathlib.Path({str(folder / "ready")!r}).touch()
 time.sleep(600)
 """
 
+
+def test_an_interruption_reaches_all(tmp_path: Path) -> None:
     def look() -> None:
         if (tmp_path / "ready").exists():
             raise KeyboardInterrupt  # as Ctrl-C would, wherever the supervisor is
 
     with pytest.raises(Interrupted, match="what was made is kept"):
-        supervise(python(text), [{}], tmp_path / "logs", look, every=0.05)
+        supervise(python(saves_when_told(tmp_path)), [{}], tmp_path / "logs", look, every=0.05)
     assert (tmp_path / "saved").exists()
 
 
@@ -137,15 +140,6 @@ def test_the_option_is_not_handed_on() -> None:
 
 
 def test_sigterm_reaches_all(tmp_path: Path) -> None:
-    text = f"""
-import pathlib, signal, sys, time
-def stop(*_):
-    pathlib.Path({str(tmp_path / "saved")!r}).touch()
-    sys.exit()
-signal.signal(signal.SIGTERM, stop)
-pathlib.Path({str(tmp_path / "ready")!r}).touch()
-time.sleep(600)
-"""
     before = signal.getsignal(signal.SIGTERM)
 
     def look() -> None:
@@ -153,7 +147,7 @@ time.sleep(600)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="what was made is kept"):
-        supervise(python(text), [{}], tmp_path / "logs", look, every=0.05)
+        supervise(python(saves_when_told(tmp_path)), [{}], tmp_path / "logs", look, every=0.05)
     assert (tmp_path / "saved").exists()
     assert signal.getsignal(signal.SIGTERM) is before
 

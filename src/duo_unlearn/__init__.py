@@ -12,18 +12,16 @@ from .pipeline import (
     attack,
     erase,
     evaluate,
-    export,
     judge,
     make_pairs,
     open_run,
     report,
-    sample,
     status,
     train,
-    verify,
 )
 from .records import Estimate, Pair
 from .several import compare, compose, fill_bank, read_ledger, run_arena, slice_run, sum_of_rest, sweep
+from .shipping import export, sample, verify
 
 __version__ = "0.1.0"
 __all__ = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DuoError(Exception):
     """An error that the user can act on. The command line prints it without a traceback, exit code 1.
@@ -18,6 +20,16 @@ class DuoError(Exception):
             lines.append(f"Try: {hint}")
         super().__init__("\n".join(" ".join(line.split()) for line in lines))
 
+    @property
+    def reason(self) -> str:
+        """What was wrong and what was got, as another text has it."""
+        return f"{self.problem}: {self.got}" if self.got else self.problem
+
 
 class Interrupted(DuoError):
     """The run was stopped by a signal after its state was saved."""
+
+
+def several(faults: Sequence[str]) -> str:
+    """The first three faults, and how many more there are."""
+    return "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")

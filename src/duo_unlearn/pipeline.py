@@ -12,18 +12,15 @@ from .runs.folder import Run
 
 if TYPE_CHECKING:
     from .arena.attempts import AttackState
-    from .arena.verify import Verified
     from .attacks.interface import Preset
-    from .export.export import Exported
     from .records import Pair
     from .report.status import Status
     from .runs.results import Results
     from .session import Session
     from .system import System
 
-# Two rooms have names of verbs. They are loaded now, or loading them later would put them in the verbs' places.
-for _room in ("report", "export"):
-    importlib.import_module(f"{__package__}.{_room}")
+# A room has the name of a verb. It is loaded now, or loading it later would put it in the verb's place.
+importlib.import_module(f"{__package__}.report")
 
 Say = Callable[[str], None]
 """Called with a line on what was done."""
@@ -280,46 +277,3 @@ def status(folder: str | Path) -> Status:
     from .report.status import read_status
 
     return read_status(Run(Path(folder)))
-
-
-def export(source: str | Path, output: str | Path, form: str = "diffusers", **options: Any) -> Exported:
-    """Write an edit in a form that others load, load it back, and compare its images. Options: see `export.export`.
-
-    The statement beside it must follow from the run's attempts, or nothing is written.
-    """
-    from .arena.verify import check_numbers
-    from .export.export import export as write
-
-    return write(Path(source), Path(output), form, check=check_numbers, **options)
-
-
-def verify(
-    folder: str | Path,
-    *,
-    base: str | None = None,
-    concept: str | None = None,
-    remeasure: int = 0,
-    seed: int = 0,
-    device: str = "auto",
-) -> Verified:
-    """Check an exported folder against its statement, and sample some of what it measured again.
-
-    base, concept: where they lie, if not under the names that the statement has. remeasure: how many prompts of each
-    set are sampled again, which ones decided by the seed; 0: none.
-    """
-    from .arena.remeasure import remeasure as sample_again
-    from .arena.verify import verify as check
-
-    found = check(Path(folder), base=base, device=device)
-    if not remeasure or found.has("differs"):  # of a folder that is another one it would say nothing
-        return found
-    again = sample_again(Path(folder), remeasure, base=base, concept=concept, seed=seed, device=device)
-    return found._replace(checks=[*found.checks, *again])
-
-
-def sample(prompts: Sequence[str], output: str | Path, **options: Any) -> Path:
-    """Write a sheet of images of a model, with or without an edit. Options: see `arena.samples.sample_sheet`."""
-    from .arena.samples import sample_sheet
-
-    sample_sheet(prompts, Path(output), **options)
-    return Path(output)

@@ -90,6 +90,11 @@ class Pair:
     keep: bool = True
     reason: str | None = None
 
+    @property
+    def content(self) -> list[str | None]:
+        """What an eraser reads of it, for the keys of what comes of that: both images' hashes and both prompts."""
+        return [self.unsafe_sha256, self.safe_sha256, self.unsafe_prompt, self.safe_prompt]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:

@@ -100,7 +100,7 @@ class Session:
             except DuoError as error:
                 if named is not None:
                     raise
-                absent[spec.name] = f"{error.problem}: {error.got}" if error.got else error.problem
+                absent[spec.name] = error.reason
         return Judges(there, absent)
 
     @property

@@ -33,9 +33,9 @@ class Late(OwnerLocks):
 
     happens: Callable[[], object]
 
-    def _made(self, name: str, file: str, *, alone: bool) -> Held | None:
+    def _file(self, name: str, file: str, *, alone: bool) -> Held | None:
         self.happens()
-        return super()._made(name, file, alone=alone)
+        return super()._file(name, file, alone=alone)
 
 
 def late(root: Path, happens: Callable[[], object]) -> Late:

@@ -16,7 +16,7 @@ import torch
 
 from ..edits.provenance import PROVENANCE, WEIGHTS
 from ..edits.sketch import sketch_of_model, why_another
-from ..errors import DuoError
+from ..errors import DuoError, several
 from ..export.card import metadata, results
 from ..export.forms import Evidence, Predicate, Statement
 from ..export.interface import Base
@@ -81,7 +81,7 @@ def _tried(name: str, check: Callable[..., tuple[Outcome, str]], *arguments: Any
     try:
         return Check(name, *check(*arguments))
     except DuoError as error:
-        return Check(name, "differs", f"{error.problem}: {error.got}" if error.got else error.problem)
+        return Check(name, "differs", error.reason)
     except Exception as error:  # files that someone changed may break any reader
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; no file's fault
             raise
@@ -98,11 +98,7 @@ def _files(folder: Path, statement: Statement) -> tuple[Outcome, str]:
     ]
     if len(stated) != len(statement.subject):
         faults.append("a file is named twice")
-    return ("differs", _several(faults)) if faults else ("agrees", f"{len(stated)} files have their hashes")
-
-
-def _several(faults: Sequence[str]) -> str:
-    return "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+    return ("differs", several(faults)) if faults else ("agrees", f"{len(stated)} files have their hashes")
 
 
 def _numbers(folder: Path, predicate: Predicate) -> tuple[Outcome, str]:
@@ -114,7 +110,7 @@ def _numbers(folder: Path, predicate: Predicate) -> tuple[Outcome, str]:
     faults += [f"{path} is another one in {EVIDENCE}" for path in _paths(stated, found) if path != "measured"]
     faults += _estimates(predicate.measured, again.measured)
     if faults:
-        return "differs", _several(faults)
+        return "differs", several(faults)
     judged = sum(len(group.attempts) for group in evidence.groups)
     return "agrees", f"{len(predicate.measured)} estimates follow from {judged} attempts and the judges' words on them"
 
@@ -222,8 +218,7 @@ def _weights(folder: Path, predicate: Predicate, source: str | None, device: str
     try:
         model = base.load()
     except DuoError as error:
-        reason = f"{error.problem}: {error.got}" if error.got else error.problem
-        return "not checked", f"{same}the base is not here ({reason}); name it: --base"
+        return "not checked", f"{same}the base is not here ({error.reason}); name it: --base"
     if model.fingerprint() != predicate.base.fingerprint:
         got = f"{base.source} is another base: {model.fingerprint()}, not {predicate.base.fingerprint}"
         return "differs", f"{got}; it changed since, or --base names another one"

@@ -50,7 +50,7 @@ def export(
     """
     from ..export.export import push_folder
     from ..export.statement import STATEMENT
-    from ..pipeline import export as write
+    from ..shipping import export as write
 
     options: dict[str, Any] = {
         "edit": edit, "model": model, "strength": strength, "device": device, "precision": precision,
@@ -93,7 +93,7 @@ def verify(
     duo verify out/lora --remeasure 20 --strict
     """
     from ..arena.verify import HINT
-    from ..pipeline import verify as check
+    from ..shipping import verify as check
 
     found = check(folder, base=base, concept=concept, remeasure=remeasure, seed=seed, device=device or "auto")
     if as_json:
@@ -131,7 +131,7 @@ def sample(
     """
     if blank := [prompt for prompt in prompts if not prompt.strip()]:
         raise DuoError("a prompt is empty", got=repr(blank[0]), hint='duo sample "a red knight with a flower"')
-    from ..pipeline import sample as write
+    from ..shipping import sample as write
 
     options: dict[str, Any] = {
         "model": model, "adapter": adapter, "system": system, "strength": strength, "compare": compare,

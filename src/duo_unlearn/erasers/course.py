@@ -62,7 +62,7 @@ def erase_by(
 
         context = context._replace(provenance={**context.provenance, **facts(context)})
         folder, settings = context.run.edit(name), context.options.model_dump(mode="json")
-        seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
+        seen = [pair.content for pair in context.pairs]
         # Neither this package's version nor the model's path decides the course; the concept's words may.
         known = {k: v for k, v in context.provenance.items() if k not in ("made_by", "model")}
         words = context.concept.model_dump(mode="json", include={"fill", "pairs", "attacks", "keep", "neighbours"})

@@ -64,7 +64,7 @@ def build_cache(
 
     pairs: those that training uses. folder: where their files are.
     """
-    described = [[p.name, p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in pairs]
+    described = [[pair.name, *pair.content] for pair in pairs]
     key = hashlib.sha256(json.dumps([described, model.fingerprint(), model.resolution, captions]).encode()).hexdigest()
     if path.exists():
         tensors, metadata = read_tensors(path)

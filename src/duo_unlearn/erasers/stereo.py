@@ -241,7 +241,7 @@ def _read_tokens(path: Path) -> tuple[list[Tensor], int]:
 
 def _search_key(context: EraserContext) -> str:
     """What decides the course of a search."""
-    seen = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in context.pairs]
+    seen = [pair.content for pair in context.pairs]
     settings = context.options.model_dump(mode="json", exclude=AFTER_SEARCH)
     known = [context.provenance.get("base"), context.model.variant, context.seed]
     asked = left_out(context)

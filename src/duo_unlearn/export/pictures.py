@@ -27,7 +27,7 @@ def write_pictures(run: Run, systems: Sequence[System], folder: Path, *, blur: b
     """
     rows: list[list[Image.Image]] = []
     for system in systems:
-        images = [_image(run, attempt) for attempt in _chosen(run, system)]
+        images = [_image(run, attempt) for attempt in _attempts(run, system)]
         if not images or None in images:
             return None
         rows.append([blurred(image) if blur else image for image in images if image is not None])
@@ -37,7 +37,7 @@ def write_pictures(run: Run, systems: Sequence[System], folder: Path, *, blur: b
     return folder / PICTURES
 
 
-def _chosen(run: Run, system: System) -> list[Attempt]:
+def _attempts(run: Run, system: System) -> list[Attempt]:
     """The first attempts of the first sets of plain prompts that ask for the concept, and that must go on working."""
     found: list[Attempt] = []
     groups = [record for record in read_groups(run) if _is_plain(record, system)]

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from ..errors import DuoError
+from ..errors import DuoError, several
 from ..records import Estimate
 from ..storage.files import printable, read_object, sha256_of, write_json, write_text
 from ..storage.forms import faults
@@ -113,8 +113,7 @@ def _read(form: type[_FORM], content: dict[str, Any], path: Path) -> _FORM:
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        told = faults(error, form.model_fields)
-        got = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
+        got = several(faults(error, form.model_fields))
         raise DuoError(f"{printable(path)} has faults", got=got, hint=_AGAIN) from error
 
 

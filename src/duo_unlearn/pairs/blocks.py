@@ -47,11 +47,11 @@ class Share(NamedTuple):
     scratch: Path | None
 
 
-def _held(name: str, *, wait: bool = False) -> AbstractContextManager[bool]:  # noqa: ARG001
+def _hold(name: str, *, wait: bool = False) -> AbstractContextManager[bool]:  # noqa: ARG001
     return contextlib.nullcontext(True)
 
 
-ALONE = Share(_held, None)
+ALONE = Share(_hold, None)
 """One process, which keeps its outcomes in memory."""
 
 Make = Callable[[Sequence[Candidate], Callable[[int], None]], list[Outcome]]

@@ -135,7 +135,7 @@ def _grid(run: Run, contents: Contents, members: Sequence[GroupAttempts], search
                 keys[key] = None
                 column[key] = attempt
         columns.append(column)
-        counts.append(count.found())
+        counts.append(count.total())
     systems = [one.group.system for one in members]
     main = contents.main.name if contents.main is not None else None
     leader = systems.index(main) if main in systems else len(systems) - 1
@@ -172,7 +172,7 @@ class _Counter:
             self.seen += verdict.detected
             self.broken += verdict.broken
 
-    def found(self) -> Count | None:
+    def total(self) -> Count | None:
         if not (self.judged or self.refused):
             return None
         return Count(self.system, self.seen, self.judged - self.broken + self.refused, self.refused, self.broken)

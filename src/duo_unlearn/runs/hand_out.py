@@ -171,16 +171,16 @@ class _Queue:
     def give(self, worker: str, others: bool) -> Answer:
         for i, part in enumerate(self.again):
             if not others or worker not in self.failures[part]:
-                return self._held(worker, self.again.pop(i), again=True)
+                return self._hold(worker, self.again.pop(i), again=True)
         place = self._longest(self.last.get(worker))
         if place is not None:
             self.last[worker] = place
-            return self._held(worker, self._pop(place))
+            return self._hold(worker, self._pop(place))
         if self.later:
-            return self._held(worker, self.later.popleft(), again=True)
+            return self._hold(worker, self.later.popleft(), again=True)
         return Answer("wait")
 
-    def _held(self, worker: str, part: str, *, again: bool = False) -> Answer:
+    def _hold(self, worker: str, part: str, *, again: bool = False) -> Answer:
         self.held[worker] = part
         return Answer("make", part, again)
 

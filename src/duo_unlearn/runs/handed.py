@@ -172,10 +172,7 @@ def _missing(works: Sequence[Work]) -> Iterator[Part]:
 
 def reason_of(error: BaseException) -> str:
     """An error in one line, with the machine that it came from."""
-    if isinstance(error, DuoError):
-        text = error.problem + (f": {error.got}" if error.got else "")
-    else:
-        text = f"{type(error).__name__}: {error}"
+    text = error.reason if isinstance(error, DuoError) else f"{type(error).__name__}: {error}"
     return f"{' '.join(text.split())[:200]} (on {os.uname().nodename})"
 
 

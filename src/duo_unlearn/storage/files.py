@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -252,22 +252,19 @@ def digest(value: Any) -> str:
 
 def _canonical(value: Any, depth: int) -> Iterator[str]:
     """Canonical JSON with sorted keys, in pieces: the entries of containers down to some depth."""
+    entries: Iterable[tuple[str, Any]]
     if depth and isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        between = "{"
-        for key in sorted(value):
-            yield f"{between}{json.dumps(key)}:"
-            yield from _canonical(value[key], depth - 1)
-            between = ","
-        yield "}" if value else "{}"
+        (start, end), entries = "{}", ((f"{json.dumps(key)}:", value[key]) for key in sorted(value))
     elif depth and isinstance(value, list | tuple):
-        between = "["
-        for entry in value:
-            yield between
-            yield from _canonical(entry, depth - 1)
-            between = ","
-        yield "]" if value else "[]"
+        (start, end), entries = "[]", (("", entry) for entry in value)
     else:
         yield json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return
+    yield start
+    for i, (name, entry) in enumerate(entries):
+        yield f",{name}" if i else name
+        yield from _canonical(entry, depth - 1)
+    yield end
 
 
 def seed_of(*parts: object) -> int:

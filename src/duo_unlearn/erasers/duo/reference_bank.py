@@ -43,7 +43,7 @@ class ReferenceBank:
         self.model, self.cache, self.run, self.settings, self.seed = model, cache, run, settings, seed
         self.count, self.name = len(cache.safe.mean), name
         self._rounds: dict[int, Reference] = {}
-        described = [[p.unsafe_sha256, p.safe_sha256, p.unsafe_prompt, p.safe_prompt] for p in pairs]
+        described = [pair.content for pair in pairs]
         # The size of a batch decides how its outputs are rounded.
         deciding = {
             "reference_bank", "max_timestep", "share_timestep", "captions", "caption_dropout", "mixed_precision",

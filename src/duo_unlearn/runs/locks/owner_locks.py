@@ -121,7 +121,7 @@ class OwnerLocks:
         return found
 
     def _share(self, name: str) -> Held | _Rival | None:
-        held = self._made(name, f"shared-{secrets.token_hex(8)}", alone=False)
+        held = self._file(name, f"shared-{secrets.token_hex(8)}", alone=False)
         if held is None:
             return None
         with _withdraw(held):
@@ -133,7 +133,7 @@ class OwnerLocks:
         return rival
 
     def _own(self, name: str, number: int, *, sure: bool) -> Held | _Rival | None:
-        held = self._made(name, f"{number:08}", alone=True)
+        held = self._file(name, f"{number:08}", alone=True)
         if held is None:
             return None
         with _withdraw(held):
@@ -159,7 +159,7 @@ class OwnerLocks:
         text = f"looking whether it lives, {self.heart.watch.dead_after:.0f} seconds at most"
         print(f"{self.root.parent} is held by {who}: {text}", file=sys.stderr, flush=True)
 
-    def _made(self, name: str, file: str, *, alone: bool) -> Held | None:
+    def _file(self, name: str, file: str, *, alone: bool) -> Held | None:
         member = self.heart.member(self.root)
         held = Held(name, self.root / name / file, member.token, alone=alone)
         return held if create_owner(held.path, State.ASKED, held.token, member.process) else None
