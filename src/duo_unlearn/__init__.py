@@ -20,7 +20,7 @@ from .pipeline import (
     train,
 )
 from .records import Estimate, Pair
-from .several import compare, compose, fill_bank, read_ledger, run_arena, slice_run, sum_of_rest, sweep
+from .several import compare, compose, fill_bank, read_ledger, reproduce, run_arena, slice_run, sum_of_rest, sweep
 from .shipping import export, sample, verify
 
 __version__ = "0.1.0"
@@ -41,6 +41,7 @@ __all__ = [
     "open_run",
     "read_ledger",
     "report",
+    "reproduce",
     "run_arena",
     "sample",
     "slice_run",

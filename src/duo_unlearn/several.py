@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .experiments.ledger import Entry
     from .experiments.sweep import SweepResult
     from .report.frontier import Kind
+    from .reproduction.results import Reproduction
     from .session import Session
 
 
@@ -78,6 +79,31 @@ def run_arena(
     page = arena(runs, entrants, systems, attacks, Path(output), say)
     say(f"arena: done → {page}")
     return page
+
+
+def reproduce(
+    protocol: str,
+    output: str | Path,
+    *,
+    model: str | None = None,
+    seed: int | None = None,
+    captions: Path | None = None,
+    images: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    say: Say = silent,
+) -> Reproduction:
+    """Run a publication's protocol, and set what it finds beside what was published (docs/reproduce.md).
+
+    protocol: a shipped one's name, or a .yaml file. model, seed: in place of the protocol's. captions: COCO's file of
+    captions; images: the folder of its pictures. settings: dotted keys, over those of the protocol.
+    """
+    from .reproduction.plan import Brought
+    from .reproduction.protocol import load_protocol
+    from .reproduction.reproduce import reproduce as run
+    from .settings.tree import nest
+
+    brought = Brought(Path(output), model, seed, captions, images, nest(settings or {}))
+    return run(load_protocol(protocol), brought, say=say)
 
 
 def fill_bank(

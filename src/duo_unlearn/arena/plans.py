@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
+from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.categories import by_category, slug
 from ..concepts.prompt_files import prompts_digest, read_prompts
 from ..concepts.prompt_sets import Counts, PromptSet, prompt_sets
@@ -104,7 +105,16 @@ def evaluated_texts(session: Session) -> frozenset[str]:
 def _evaluated(session: Session) -> list[PromptSet]:
     counts = session.settings.evaluate
     sizes = Counts(counts.prompts, counts.keep_prompts, counts.neighbour_prompts, counts.inversion_prompts)
-    return prompt_sets(session.concept, sizes, session.settings.seed)
+    return [*prompt_sets(session.concept, sizes, session.settings.seed), *_captions(session)]
+
+
+def _captions(session: Session) -> list[PromptSet]:
+    """The prompt set of the captions that a user brought, the first of the file; it keeps, as keep prompts do."""
+    if (path := session.settings.evaluate.captions) is None:
+        return []
+    prompts = read_captions(path)[: session.settings.evaluate.caption_prompts]
+    seeds = [seed_of(session.settings.seed, "evaluate", CAPTIONS, i) for i in range(len(prompts))]
+    return [PromptSet(CAPTIONS, "keep", prompts, seeds)]
 
 
 def attack_plans(

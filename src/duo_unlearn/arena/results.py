@@ -6,9 +6,11 @@ The file is derived: it is made again from the run folder whenever that has chan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..attacks.registry import ATTACKS
+from ..concepts.captions import CAPTIONS
 from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives
@@ -223,12 +225,9 @@ class _Cache:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.networks = [str(why_no_clip(session.family)), str(why_no_lpips())]
         reference = session.settings.evaluate.reference
-        self.basis = [
-            str(why_no_clip(session.family)),
-            str(why_no_lpips()),
-            names_digest(reference_pictures(reference)) if reference is not None else "",
-        ]
+        self.reference_digest = names_digest(reference_pictures(reference)) if reference is not None else ""
         content = read_derived(session.run.preservation)
         self.known: dict[str, Any] = content["measured"] if content is not None else {}
         self.used: dict[str, Any] = {}
@@ -242,21 +241,30 @@ class _Cache:
         ]
         hashes = [[mine.sha256, other.sha256, mine.prompt] for mine, other in pairs]
         source = _source(self.session.settings.seed, asked.record, "")
-        key = digest([self.basis, hashes, source._asdict()])
+        reference = self._reference(source.scenario)
+        seen = [*self.networks, self.reference_digest if reference is not None else ""]
+        key = digest([seen, hashes, source._asdict()])
         if key not in self.known:
-            self.known[key] = self._measure(source, pairs)
+            self.known[key] = self._measure(source, pairs, reference)
         self.used[key] = self.known[key]
         entry = self.known[key]
         return [estimate_of(e) for e in entry["estimates"]], [(metric, reason) for metric, reason in entry["absent"]]
 
-    def _measure(self, source: Source, pairs: Sequence[tuple[Attempt, Attempt]]) -> dict[str, Any]:
+    def _reference(self, scenario: str) -> Path | None:
+        """The images that a prompt set is measured from: captions have them to themselves."""
+        chosen = self.session.settings.evaluate
+        return chosen.reference if chosen.captions is None or scenario == CAPTIONS else None
+
+    def _measure(
+        self, source: Source, pairs: Sequence[tuple[Attempt, Attempt]], reference: Path | None
+    ) -> dict[str, Any]:
         folder = self.session.run.folder
         images = Images(
             source,
             [mine.prompt for mine, _ in pairs],
             [folder / str(mine.file) for mine, _ in pairs],
             None if source.system == ORIGINAL else [folder / str(other.file) for _, other in pairs],
-            self.session.settings.evaluate.reference,
+            reference,
         )
         found = fidelity(self.session.family, images)
         return {"estimates": [e.as_json() for e in found.estimates], "absent": [list(a) for a in found.absent]}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from ..errors import DuoError, Interrupted
-from . import adapter, arena, experiments, ledger, lists, look, run, status
+from . import adapter, arena, experiments, ledger, lists, look, reproduce, run, status
 from .concepts import concepts
 from .mini import mini
 from .options import say
@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Erase a concept from a text-to-image model, and measure that it is gone.",
     epilog="Start with: [bold]duo demo[/bold]",
 )
-for room in (run, status, look, arena, experiments, ledger, adapter, lists):
+for room in (run, status, look, arena, experiments, ledger, reproduce, adapter, lists):
     room.add_commands(app)
 app.add_typer(concepts, name="concepts")
 app.add_typer(mini, name="mini")

@@ -8,8 +8,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from ..errors import DuoError
+from ..records import CONTROL
 from ..storage.files import printable
 from ..storage.forms import faults, read_yaml
+from .captions import CAPTIONS
 from .joint import join
 from .prompt_sets import base_of, placeholders
 from .spec import Concept, PairKind, Templates
@@ -93,7 +95,7 @@ def _check_judges(concept: Concept, path: Path) -> None:
 
 def _check_sets(concept: Concept, path: Path) -> None:
     """Every prompt set needs a name of its own: its images lie in a folder of that name."""
-    taken = ["keep", "plain", "control", *concept.attacks, *concept.neighbours]
+    taken = ["keep", "plain", CONTROL, CAPTIONS, *concept.attacks, *concept.neighbours]
     if repeated := sorted({name for name in taken if taken.count(name) > 1}):
         raise DuoError(f"the concept file {path} has two prompt sets of one name", got=repeated[0], hint="rename one")
 

@@ -6,8 +6,10 @@ It reads the folder alone, changes nothing, and takes no lock. Torch is not impo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.store import load_concept
 from ..edits.provenance import edit_names, read_provenance
 from ..erasers.wraps import edit_name, whole_name
@@ -195,6 +197,7 @@ def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:
     sets = dict.fromkeys(concept.attacks, counts["prompts"])
     sets |= {"keep": counts["keep_prompts"]} if concept.keep else {}
     sets |= dict.fromkeys(concept.neighbours, counts["neighbour_prompts"])
+    sets |= _captions(counts)
     inverted: dict[str, int] = {}
     if counts["inversion_prompts"]:
         few = min(counts["inversion_prompts"], counts["prompts"])
@@ -204,6 +207,17 @@ def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:
     systems = [ORIGINAL, whole, *(["+".join([whole, *settings["guard"]])] if settings["guard"] else [])]
     asked = {(system, name, "direct"): count for system in systems for name, count in sets.items()}
     return asked | {(s, name, "concept-inversion"): n for s in systems for name, n in inverted.items()}
+
+
+def _captions(counts: Mapping[str, Any]) -> dict[str, int]:
+    """The prompt set of a file of captions, which may have fewer than are asked for; {} where there is none."""
+    if counts["captions"] is None:
+        return {}
+    try:
+        there = len(read_captions(Path(counts["captions"])))
+    except DuoError:  # gone since: what was asked is told all the same
+        there = counts["caption_prompts"]
+    return {CAPTIONS: min(counts["caption_prompts"], there)}
 
 
 def _is_stale(folder: _Folder, one: Asked) -> bool:

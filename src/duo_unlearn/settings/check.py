@@ -110,6 +110,10 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
         from ..pairs.own_pairs import check_pairs
 
         yield lambda: check_pairs(folder)
+    if (captions := settings.evaluate.captions) is not None:
+        from ..concepts.captions import read_captions
+
+        yield lambda: read_captions(captions)
     if (reference := settings.evaluate.reference) is not None:
         from ..metrics.fidelity import reference_pictures
 

@@ -116,6 +116,7 @@ def _images(settings: Settings, concept: Concept, family: Family) -> int:
     counts = settings.evaluate
     inverted = 2 * counts.inversion_prompts if inverts(settings, family) else 0
     asked = len(concept.attacks) * counts.prompts + inverted
+    asked += counts.caption_prompts if counts.captions is not None else 0
     return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
 
 

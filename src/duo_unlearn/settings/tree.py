@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from ..erasers.duo.settings import TrainSettings
 from ..erasers.registry import ERASERS
@@ -20,86 +20,17 @@ from ..records import Quantize
 from ..registry import Registry
 from ..storage.files import read_bytes, write_text
 from ..storage.forms import Strict, faults, parse_yaml, read_yaml
+from .names import Name, Names, PathName
+from .stages import EvaluateSettings, PairSettings
 
-LONGEST_NAME: Final = 255
-"""How many bytes a file's name may have on common file systems."""
-LONGEST_PATH: Final = 3900
-"""How many bytes a run folder's path may have, so that the files in it stay within the 4096 of Linux."""
 _SEAL: Final = "# sha256 of the lines below: "
-_P = TypeVar("_P", str, Path)
-
-
-def _check_name(value: _P) -> _P:
-    text = str(value)
-    if "\0" in text:
-        raise ValueError("a name cannot have a NUL character")
-    if len(text.encode(errors="surrogateescape")) > LONGEST_PATH:
-        raise ValueError(f"a path can have {LONGEST_PATH} bytes at most")
-    if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in Path(text).parts):
-        raise ValueError(f"a name can have {LONGEST_NAME} bytes at most")
-    return value
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{repeated[0]} is named twice")
-    return names
-
-
-_Path = Annotated[Path, AfterValidator(_check_name)]
-_Name = Annotated[str, Field(min_length=1), AfterValidator(_check_name)]
-_Names = Annotated[list[_Name], AfterValidator(_distinct)]
-
-
-class PairSettings(Strict):
-    """How pairs are made, or where yours are."""
-
-    folder: _Path | None = Field(None, description="Your own pairs: a folder with unsafe/ and safe/, or a manifest.")
-    scale: float = Field(1.0, gt=0, description="Multiplies every count of the concept file.")
-    guidance: float = Field(7.5, ge=0, description="Guidance scale for both images (authors: 7.5).")
-    steps: int = Field(50, ge=2, description="Sampling steps.")
-    strength: float | None = Field(None, gt=0, le=1, description="SDEdit strength; None: the concept's.")
-    batch: int = Field(8, ge=1, description="Images sampled at once.")
-    tries: int = Field(4, ge=1, description="Attempts a pair at most, on average over its kind.")
-    trust: bool = Field(False, description="Take your own pairs also when their sides look swapped.")
-    held_out: float = Field(
-        0.1,
-        ge=0,
-        le=0.5,
-        description="Pairs that a training is measured on, as a share: made beside the others, or taken from yours.",
-    )
-
-
-class EvaluateSettings(Strict):
-    """What is sampled and judged."""
-
-    prompts: int = Field(300, ge=1, description="Attempts of each prompt set that asks for the concept.")
-    keep_prompts: int = Field(300, ge=1, description="Prompts that must go on working.")
-    neighbour_prompts: int = Field(150, ge=1, description="Prompts of each neighbour.")
-    inversion_prompts: int = Field(100, ge=0, description="Prompts under the inverted token; 0 skips the inversion.")
-    inversion_steps: int = Field(300, ge=1, description="Steps of the quick textual inversion.")
-    inversion_batch: int = Field(8, ge=1, description="Images a step of the textual inversion.")
-    guidance: float = Field(7.5, ge=0, description="Guidance scale.")
-    steps: int = Field(25, ge=2, description="Sampling steps.")
-    batch: int = Field(8, ge=1, description="Images sampled at once.")
-    fuse_adapters: bool = Field(
-        False, description="Adapters are put into the weights where nothing but sampling is done."
-    )
-    judges: _Names | None = Field(
-        None,
-        min_length=1,
-        description="Which of the concept's detectors score, by name; the first heads every table. None: all of them.",
-    )
-    reference: _Path | None = Field(
-        None, description="A folder of images that FID, KID and CMMD are measured from; None: the original's images."
-    )
 
 
 class Settings(Strict):
     """A whole run."""
 
-    model: _Name = Field("mini", description="mini, a diffusers folder, a .safetensors checkpoint, or a hub id.")
-    concept: _Name = Field(
+    model: Name = Field("mini", description="mini, a diffusers folder, a .safetensors checkpoint, or a hub id.")
+    concept: Name = Field(
         "sword", description="A shipped concept's name or a concept file; several as one, joined by +."
     )
     recipe: Literal["recommended", "paper", "robust"] = Field(
@@ -107,8 +38,8 @@ class Settings(Strict):
         description="recommended: the concept file's settings; paper: the authors' numbers, exactly; robust: robust "
         "DUO on a floor of the text path (docs/robust.md).",
     )
-    output: _Path = Field(Path("runs/erase"), description="The run folder.")
-    checkpoint_config: _Name | None = Field(
+    output: PathName = Field(Path("runs/erase"), description="The run folder.")
+    checkpoint_config: Name | None = Field(
         None, description="For a model in one file: a diffusers folder or hub id that has its configuration."
     )
     resolution: int | None = Field(
@@ -120,7 +51,7 @@ class Settings(Strict):
         "GPU (extra `nf4`).",
     )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
-    detector: _Name | None = Field(
+    detector: Name | None = Field(
         None, description="Which of the concept's detectors the run asks: gates of pairs, searches; None: the first."
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
@@ -133,7 +64,7 @@ class Settings(Strict):
         description="An eraser whose change of weights lies below the eraser's own edit, e.g. uce; null: none. The two "
         "act and travel together.",
     )
-    guard: _Names = Field([], description="Guards of the system that is measured beside the bare edit: `duo guards`.")
+    guard: Names = Field([], description="Guards of the system that is measured beside the bare edit: `duo guards`.")
     erasers: dict[str, dict[str, Any]] = Field({}, description="Options of erasers other than duo, by name.")
     wraps: dict[str, dict[str, Any]] = Field({}, description="Options of wraps, by name.")
     guards: dict[str, dict[str, Any]] = Field({}, description="Options of guards, by name.")

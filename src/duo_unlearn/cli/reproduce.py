@@ -1,0 +1,96 @@
+"""The command that runs a publication's protocol."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DuoError
+from .options import Seed, Workers, flag_settings, say
+from .workers import share
+
+if TYPE_CHECKING:
+    from .outlook import Stage
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register it."""
+    app.command(no_args_is_help=True)(reproduce)
+
+
+def reproduce(
+    name: Annotated[
+        str, typer.Argument(help="mini-sword, sd14-nudity, sd14-violence, sd3-nudity, or a protocol of yours (.yaml).")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder; runs/reproduce-NAME if not given.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Your copy of the model; the protocol's if not given.")
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option("--captions", help="COCO's captions, e.g. captions_val2014.json.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="COCO's pictures of that part, which FID is measured from.")
+    ] = None,
+    seed: Seed = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over the protocol's settings. Repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="The plan, its costs and every file that must be at hand; runs nothing.")
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="A reproduction.json: check and show it, and run nothing.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Run a publication's protocol: pairs, DUO at every β, attacks, captions; and set ours beside what was published.
+
+    Tolerances are part of the protocol, and reproduction.json has its hash, so they were stated before the run. The
+    exit code is 1 where a number differs by more. The same command goes on after a kill.
+
+    duo reproduce mini-sword --workers auto
+
+    duo reproduce sd14-nudity --dry-run
+
+    duo reproduce sd14-nudity --captions captions_val2014.json --images val2014 --set train.mixed_precision=fp16
+
+    duo reproduce mini-sword --results runs/reproduce-mini-sword/reproduction.json
+    """
+    from ..reproduction.page import as_text, verdict_line
+    from ..reproduction.plan import Brought, check_brought, plan_lines
+    from ..reproduction.protocol import load_protocol
+    from ..reproduction.reproduce import RESULTS, run_folders
+    from ..reproduction.reproduce import reproduce as run
+    from ..reproduction.results import read_reproduction
+
+    protocol = load_protocol(name)
+    if results is not None:
+        sent = read_reproduction(results)
+        if sent.protocol.digest != protocol.digest:
+            got = (
+                f"{sent.protocol.name}, SHA-256 {sent.protocol_sha256[:16]}; the protocol here: {protocol.digest[:16]}"
+            )
+            raise DuoError(f"{results} is of another protocol than {protocol.name} is here", got=got)
+        print(as_text(sent), end="")
+        return
+    given: dict[str, Any] = flag_settings(assign, {"device": device})
+    folder = output or Path("runs") / f"reproduce-{protocol.name}"
+    brought = Brought(folder, model, seed, captions, images, given)
+    if dry_run:
+        print("\n".join(plan_lines(protocol, brought)))
+        return
+    check_brought(protocol, brought)
+    made: list[Stage] = ["pairs", "train", "images"]
+    share(workers, dict.fromkeys(run_folders(protocol, brought), made), sys.argv[1:])
+    found = run(protocol, brought, say=say)
+    say(f"reproduce: done → {folder / RESULTS}, {folder / 'reproduction.md'}")
+    say(verdict_line(found))
+    if any(row.verdict == "differs" for row in found.rows):
+        raise typer.Exit(1)

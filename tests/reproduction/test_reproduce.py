@@ -1,0 +1,141 @@
+"""A protocol of one's own, run whole on the mini model: what is compared, drawn, resumed and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from duo_unlearn.concepts.store import concept_path
+from duo_unlearn.errors import DuoError
+from duo_unlearn.report.status import read_status
+from duo_unlearn.reproduction.page import as_text
+from duo_unlearn.reproduction.plan import Brought, check_captions, plan_lines
+from duo_unlearn.reproduction.protocol import Protocol, load_protocol
+from duo_unlearn.reproduction.reproduce import RESULTS, reproduce, run_folders
+from duo_unlearn.reproduction.results import read_reproduction
+from duo_unlearn.runs.folder import Run
+
+from ..concepts.test_captions import coco
+from ..drawn_pairs import draw_pairs
+from ..small_concept import small_concept
+
+COUNTS = {"steps": 4, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
+
+
+def own_protocol(folder: Path, concepts: list[str] | None = None, **more: Any) -> Protocol:
+    """A protocol whose run takes seconds, with two published numbers: one of a wording, one of an attack."""
+    row = {"metric": "dsr", "scenario": "direct", "beta": 20, "value": 0.5, "tolerance": 0.5, "source": "made up"}
+    content = {
+        "name": "own", "title": "A protocol of one's own", "source": "here", "model": "mini", "seed": 3,
+        "concepts": concepts or [small_concept(folder)], "betas": [20],
+        "settings": {
+            "pairs": {"folder": str(folder / "mine"), "trust": True},
+            "train": {"max_train_steps": 1, "train_batch_size": 1}, "evaluate": COUNTS,
+        },
+        "attacks": [{"name": "image-to-image", "preset": "quick", "prompts": 2}],
+        "captions": {"year": 2014, "images": 3, "prompts": 2},
+        "published": [row, {**row, "attack": "image-to-image", "preset": "quick"}],
+        **more,
+    }  # fmt: skip
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return load_protocol(str(path))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reproduce")
+    draw_pairs(folder / "mine", 3)
+    reproduce(own_protocol(folder), Brought(folder / "out", captions=coco(folder, 3)), quiet=True)
+    return folder
+
+
+def test_what_is_found_stands_beside_what_was_published(place: Path) -> None:
+    found = read_reproduction(place / "out" / RESULTS)
+    assert [row.verdict for row in found.rows] == ["agrees", "agrees"]  # 0 to 100 % agree with 50 ± 50
+    assert {row.ours.n for row in found.rows if row.ours is not None} <= {1, 2}
+    assert {one.beta for one in found.measured} == {None, 20}
+    assert {one.scenario for one in found.measured if one.metric == "prior preservation"} >= {"keep", "captions"}
+    assert found.seed == 3
+    assert [one.role for one in found.files] == ["captions"]
+
+
+def test_the_page_and_the_figure(place: Path) -> None:
+    text = (place / "out" / "reproduction.md").read_text()
+    assert text == as_text(read_reproduction(place / "out" / RESULTS))
+    assert "own: of 2 published numbers 2 agrees" in text
+    assert (place / "out" / "sword.png").stat().st_size > 5000
+
+
+def test_the_same_call_makes_nothing_anew(place: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in place.glob("out/**/*.png") if path.parent != place / "out"}
+    before = (place / "out" / RESULTS).read_bytes()
+    reproduce(own_protocol(place), Brought(place / "out", captions=coco(place, 3)), quiet=True)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert (place / "out" / RESULTS).read_bytes() == before
+
+
+def test_every_run_folder_is_told_to_who_looks(place: Path) -> None:
+    brought = Brought(place / "out", captions=coco(place, 3))
+    folders = list(run_folders(own_protocol(place), brought))
+    assert len(folders) == 3
+    assert all((folder / "settings.yaml").exists() for folder in folders)
+    evaluated = read_status(Run(folders[-1])).stages[2]
+    assert (evaluated.state, evaluated.done) == ("done", evaluated.of)  # captions are counted
+
+
+def test_a_folder_of_another_protocol_is_refused(place: Path) -> None:
+    other = own_protocol(place, title="Another")
+    with pytest.raises(DuoError, match="reproduction of another protocol"):
+        reproduce(other, Brought(place / "out"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "info", "said"),
+    [(3, {"year": 2017}, "2017, not 2014"), (3, {}, "no year in it"), (4, {"year": 2014}, "4 images, not of 3")],
+)
+def test_captions_of_another_year_or_part(tmp_path: Path, images: int, info: dict[str, int], said: str) -> None:
+    draw_pairs(tmp_path / "mine", 1)
+    path = coco(tmp_path, images, info=info)
+    with pytest.raises(DuoError) as caught:
+        check_captions(own_protocol(tmp_path), path)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_makes_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 1)
+    lines = plan_lines(own_protocol(tmp_path), Brought(tmp_path / "out"))
+    assert any(line.strip().startswith("captions: captions_val2014.json: MISSING") for line in lines)
+    assert any("image-to-image (quick): 0.5 ± 0.5" in line for line in lines)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["mini-sword", "sd14-nudity", "sd14-violence", "sd3-nudity"])
+def test_the_plan_of_every_shipped_protocol(tmp_path: Path, name: str) -> None:
+    protocol = load_protocol(name)
+    lines = plan_lines(protocol, Brought(tmp_path))
+    told = [line for line in lines if "MISSING" in line]
+    assert (not any("model:" in line for line in told)) == (name == "mini-sword")
+    assert sum("× attack" in line for line in lines) == len(protocol.attacks)
+
+
+@pytest.mark.slow
+def test_concepts_that_are_trained_apart_are_added_up(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 3)
+    row = {"metric": "dsr", "scenario": "direct", "beta": 20, "value": 0.5, "tolerance": 0.5, "source": "made up"}
+    rows = [{**row, "concept": "balloon"}, {**row, "concept": "sword"}]
+    balloon = yaml.safe_load(concept_path("balloon").read_text())
+    few = {"attacks": {"direct": balloon["attacks"]["direct"]}, "neighbours": {}}
+    (tmp_path / "balloon.yaml").write_text(yaml.safe_dump({**balloon, **few}))
+    concepts = [small_concept(tmp_path), str(tmp_path / "balloon.yaml")]
+    protocol = own_protocol(tmp_path, concepts, published=rows, captions=None)
+    found = reproduce(protocol, Brought(tmp_path / "out"), quiet=True)
+    assert [row.verdict for row in found.rows] == ["agrees", "agrees"]
+    assert {one.system for one in found.measured} == {"original", "composed"}
+    assert {one.attack for one in found.measured if one.concept == "balloon"} >= {None, "image-to-image"}
+    assert (tmp_path / "out" / "composed" / "beta-20" / "edits" / "composed").is_dir()
