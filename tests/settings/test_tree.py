@@ -252,3 +252,11 @@ def test_settings_that_a_person_wrote_into_a_run_folder_are_read(tmp_path: Path)
 def test_an_assignment_of_nonsense(value: str) -> None:
     with pytest.raises(DuoError, match="not valid YAML"):
         parse_assignments([f"seed={value}"])
+
+
+def test_no_is_a_word_where_it_is_a_choice() -> None:
+    """YAML reads `no` as a truth value; a setting whose choices include the word takes it."""
+    settings = resolve(parse_assignments(["train.mixed_precision=no", "quantize=no"]))
+    assert (settings.train.mixed_precision, settings.quantize) == ("no", "no")
+    with pytest.raises(DuoError, match="faults"):
+        resolve(parse_assignments(["train.mixed_precision=yes"]))

@@ -37,6 +37,8 @@ class Strict(BaseModel):
     def _refuse_truth_as_number(cls, value: Any, field: ValidationInfo) -> Any:
         """YAML reads `yes`, `on` and `true` as a truth value, which would pass as the number 1."""
         annotation = cls.model_fields[field.field_name or ""].annotation
+        if value is False and "no" in get_args(annotation):
+            return "no"  # the word, as YAML reads it
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError("input should not be a truth value")
         return value
