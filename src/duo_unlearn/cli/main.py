@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import DuoError, Interrupted
 from . import adapter, arena, experiments, ledger, lists, look, reproduce, run, status
 from .concepts import concepts
@@ -29,6 +31,21 @@ for room in (run, status, look, arena, experiments, ledger, reproduce, adapter, 
     room.add_commands(app)
 app.add_typer(concepts, name="concepts")
 app.add_typer(mini, name="mini")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"duo_unlearn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Options of `duo` itself."""
 
 
 def main() -> None:
