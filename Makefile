@@ -11,9 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/setup.log
-LOCK := requirements.lock
-LOCK_VENV := build/lock-venv
-TORCH = $(shell grep '^torch==' $(LOCK))
+LOCKS := requirements.lock requirements-dev.lock
+TORCH = $(shell grep '^torch==' requirements-torch.txt)
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 # pip compiles nothing: all files, most of which nobody imports, would take a good part of the set-up.
 INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
@@ -23,27 +22,39 @@ unexport PYTHONDONTWRITEBYTECODE
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
+# torch has no hash and the others have, which pip keeps apart; so two of them work side by side.
+both = $(1) & torch=$$!; $(2); said=$$?; wait $$torch || said=$$?; exit $$said
 # pip leaves a core idle: what every later command imports is compiled there meanwhile. Only pip's word counts.
 IMPORT_TORCH := $(BIN)/python -c "import torch._dynamo"
 IMPORT_MODELS := $(BIN)/python -c "import accelerate, peft; from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel"
 IMPORT_OTHERS := $(BIN)/python -c "import matplotlib.figure, playwright.sync_api, pytest, starlette.testclient, tensorboard, torchmetrics, typer"
 beside = $(1) & $(2); said=$$?; wait; exit $$said
 
+# What `make lock` works in, and how it resolves: for every system, with hashes, and without what a CUDA build needs.
+DIR := build/lock
+PIP_INTO = $(DIR)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+RESOLVE = $(DIR)/venv/bin/uv pip compile --quiet --override $(DIR)/no-torch --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+RUN_EXTRAS := --extra trackers --extra ui
+
+# Where `make dist` installs the wheel, with nothing but what it runs with.
+ALONE := build/alone
+PIP_ALONE = $(ALONE)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+
 # A step of the set-up: one line for people, pip's words in the log, and the end of the log when it fails.
 define step
 @echo "set-up: $(1)"; ($(2)) >>$(LOG) 2>&1 || { tail -n 30 $(LOG) >&2; echo "set-up failed; all of it: $(LOG)" >&2; exit 1; }
 endef
 
-.PHONY: help demo test slow check bench lock clean
+.PHONY: help demo test slow check docs dist bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-$(STAMP): $(LOCK) pyproject.toml
+$(STAMP): $(LOCKS) requirements-torch.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.11 ...")'
 	@echo "set-up: environment $(VENV)"; $(PYTHON) -m venv $(VENV); : >$(LOG)
-	$(call step,$(TORCH) (the largest part),$(INSTALL) -c $(LOCK) $(TORCH))
-	$(call step,the other packages of $(LOCK),$(call beside,$(IMPORT_TORCH),$(INSTALL) -r $(LOCK)))
+	$(call step,$(TORCH) and the packages of $(LOCKS),$(call both,$(INSTALL) --no-deps $(TORCH),$(INSTALL) --no-deps --require-hashes $(LOCKS:%=-r %)))
+	$(call step,what this build of torch needs beside,$(call beside,$(IMPORT_TORCH),$(INSTALL) $(TORCH)))
 	$(call step,duo_unlearn itself,$(call beside,$(IMPORT_MODELS) & $(IMPORT_OTHERS),$(PIP) install --no-deps --no-build-isolation -e .))
 	@touch $@
 
@@ -63,15 +74,32 @@ check: $(STAMP) ## linter, format, types, import layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(STAMP) ## the pages and the reference of the Python interface, in build/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+dist: $(STAMP) ## sdist and wheel in dist/, checked; the wheel is installed alone, and draws a picture
+	@rm -rf dist $(ALONE); mkdir -p build; $(BIN)/python -m build --no-isolation >build/dist.log || { cat build/dist.log >&2; exit 1; }
+	@$(BIN)/twine check --strict dist/*
+	@$(PYTHON) -m venv $(ALONE); $(PIP_ALONE) --no-deps $(TORCH); $(PIP_ALONE) --no-deps --require-hashes -r requirements.lock
+	@$(PIP_ALONE) $(TORCH); $(PIP_ALONE) --no-deps dist/*.whl; $(ALONE)/bin/python -m pip check
+	@cd build && alone/bin/duo --version && alone/bin/duo sample "a red knight in the snow" --count 1 -o alone/knight.png
+
 bench: $(STAMP) ## all benchmarks that need no GPU, and docs/benchmarks-table.md; when nothing else runs
 	@$(BIN)/python benchmarks/all.py
 
-lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows, beside the same torch
-	@rm -rf $(LOCK_VENV); $(PYTHON) -m venv $(LOCK_VENV)
-	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH)
-	@$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(TORCH) "hatchling" ".[trackers,nudenet,ui,dev]"
-	@{ grep '^#' $(LOCK); $(LOCK_VENV)/bin/python -m pip freeze --all --exclude pip --exclude duo_unlearn | sed -E 's/^([^#+]*)\+.*/\1/'; } >$(LOCK).new
-	@mv $(LOCK).new $(LOCK); rm -rf $(LOCK_VENV); echo "$(LOCK) written; git diff shows what changed"
+lock: ## write the lock files anew: the newest versions that pyproject.toml allows, beside the same torch
+	@rm -rf $(DIR); $(PYTHON) -m venv $(DIR)/venv
+	@$(PIP_INTO) $(TORCH)
+	@$(PIP_INTO) $(TORCH) ".[trackers,ui,nudenet,dev]"
+	@$(DIR)/venv/bin/python -m pip freeze --all --exclude pip --exclude duo_unlearn --exclude torch | sed -E 's/^([^#+]*)\+.*/\1/' >$(DIR)/frozen
+	@$(PIP_INTO) uv
+	@echo 'torch; python_version < "3"' >$(DIR)/no-torch
+	@printf '%s\n' networkx setuptools sympy >$(DIR)/torch-needs
+	@$(RESOLVE) pyproject.toml $(DIR)/torch-needs $(RUN_EXTRAS) --constraint $(DIR)/frozen --output-file $(DIR)/requirements.lock
+	@$(RESOLVE) pyproject.toml $(DIR)/frozen $(RUN_EXTRAS) --extra nudenet --extra dev --constraint $(DIR)/requirements.lock \
+	    $$(sed -nE 's/^([a-z0-9-]+)==[^ ]+ \\$$/--no-emit-package \1/p' $(DIR)/requirements.lock) --output-file $(DIR)/requirements-dev.lock
+	@for lock in $(LOCKS); do { grep '^#' $$lock; cat $(DIR)/$$lock; } >$$lock.new; mv $$lock.new $$lock; done
+	@rm -rf $(DIR); echo "$(LOCKS) written; git diff shows what changed"
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
