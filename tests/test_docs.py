@@ -21,7 +21,7 @@ from duo_unlearn.settings.tree import option_keys, setting_keys
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "duo_unlearn"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLE = {"repetition", "turn", "word-cut", "redness", "lcm", "peft", "erasers.turn.share"}
 """Names that docs/extend.md invents: they are what its reader adds."""
 INVENTED = {"repetition", "turn", "word_cut", "redness", "lcm", "peft"}
