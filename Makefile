@@ -96,7 +96,7 @@ lock: ## write the lock files anew: the newest versions that pyproject.toml allo
 	@echo 'torch; python_version < "3"' >$(DIR)/no-torch
 	@printf '%s\n' networkx setuptools sympy >$(DIR)/torch-needs
 	@$(RESOLVE) pyproject.toml $(DIR)/torch-needs $(RUN_EXTRAS) --constraint $(DIR)/frozen --output-file $(DIR)/requirements.lock
-	@$(RESOLVE) pyproject.toml $(DIR)/frozen $(RUN_EXTRAS) --extra nudenet --extra dev --constraint $(DIR)/requirements.lock \
+	@$(RESOLVE) pyproject.toml $(RUN_EXTRAS) --extra nudenet --extra dev --constraint $(DIR)/frozen \
 	    $$(sed -nE 's/^([a-z0-9-]+)==[^ ]+ \\$$/--no-emit-package \1/p' $(DIR)/requirements.lock) --output-file $(DIR)/requirements-dev.lock
 	@for lock in $(LOCKS); do { grep '^#' $$lock; cat $(DIR)/$$lock; } >$$lock.new; mv $$lock.new $$lock; done
 	@rm -rf $(DIR); echo "$(LOCKS) written; git diff shows what changed"
