@@ -38,7 +38,7 @@ RUN_EXTRAS := --extra trackers --extra ui
 
 # Where `make dist` installs the wheel, with nothing but what it runs with.
 ALONE := build/alone
-PIP_ALONE = $(ALONE)/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+PIP_ALONE = $(ALONE)/bin/python -m pip --disable-pip-version-check install -qq $(PIP_ARGS)
 
 # A step of the set-up: one line for people, pip's words in the log, and the end of the log when it fails.
 define step
