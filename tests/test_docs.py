@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from benchmarks.commands import PAGE, every_command, page
 
+import duo_unlearn
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.wraps import WRAPS
@@ -54,6 +55,17 @@ def code_lines(page: Path) -> list[str]:
 
 def test_the_page_of_commands_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "python benchmarks/commands.py writes it again"
+
+
+def test_the_reference_has_every_name_of_the_package() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)}
+    assert set(duo_unlearn.__all__) <= named
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
 
 
 def test_links_lead_somewhere(path: Path) -> None:
