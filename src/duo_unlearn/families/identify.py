@@ -44,7 +44,7 @@ def model_faults(source: str, *, weights: bool = False) -> tuple[list[DuoError],
     if folder.suffix in (".safetensors", *PICKLES) and not folder.is_dir():
         return _file_faults(folder, weights=weights)
     if not folder.exists():
-        if _HUB_ID.fullmatch(source) and not folder.parent.exists():
+        if is_hub_id(source):
             return [], hub_family(source).name
         return [DuoError(f"there is no model folder {source}", hint=_SOURCES)], None
     if not (folder / "model_index.json").exists():
@@ -69,6 +69,11 @@ def _folder_faults(folder: Path, *, weights: bool) -> tuple[list[DuoError], str 
     if candidates[0].denoiser == "unet":
         faults += _prediction_faults(folder)
     return faults, family.name if family is not None else None
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a model is named by a hub id, and lies in no folder here."""
+    return _HUB_ID.fullmatch(source) is not None and not Path(source).parent.exists()
 
 
 def hub_family(source: str) -> Family:

@@ -10,7 +10,7 @@ from ..concepts.captions import read_coco
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
 from ..errors import DuoError
-from ..families.identify import model_faults
+from ..families.identify import is_hub_id, model_faults
 from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.fidelity import names_digest, reference_pictures
@@ -124,9 +124,8 @@ def pieces(protocol: Protocol, brought: Brought) -> Iterator[Piece]:
     """All that must be at hand, in order: model, detectors, networks of preservation, captions, images."""
     model = brought.model or protocol.model
     faults, family = model_faults(model)
-    here = model == "mini" or Path(model).exists()
-    missing = faults[0].reason if faults else None if here else why_no_model(model)
-    yield Piece("model", model, None, missing)
+    reason = why_no_model(model) if is_hub_id(model) else None
+    yield Piece("model", model, None, faults[0].reason if faults else reason)
     settings = resolve_settings(given_settings(protocol, brought, protocol.concepts[0], brought.output))
     if family is not None:
         yield from _detectors(protocol, settings, family)
