@@ -103,6 +103,11 @@ class Nodes:
         """As a power cut of the node that is no head."""
         kill(processes(self.mark + "other"))
 
+    def said(self) -> str:
+        """What the server for clients said: its files end with the nodes."""
+        files = sorted(Path(self.folder).glob("session_2*/logs/ray_client_server*.err"))
+        return "\n".join(f"{path.name}:\n{path.read_text(errors='replace')[-2000:]}" for path in files)
+
     def close(self) -> None:
         """End both, and remove what they wrote."""
         kill(processes(self.mark + "other") + processes(self.mark + "head"))
