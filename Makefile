@@ -21,6 +21,8 @@ INSTALL = $(PIP) install --no-compile $(PIP_ARGS)
 unexport PYTHONDONTWRITEBYTECODE
 # A worker a core, each with one thread: two threads a test on a busy core wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+# What takes locks is tested twice: by flock with the others, and by owner files, which Windows has.
+LOCK_TESTS := tests/runs tests/pairs/test_blocks.py tests/report/test_status.py tests/storage/test_files.py tests/test_workers.py
 
 # torch has no hash and the others have, which pip keeps apart; so two of them work side by side.
 both = $(1) & torch=$$!; $(2); said=$$?; wait $$torch || said=$$?; exit $$said
@@ -67,11 +69,13 @@ test: $(STAMP) ## the fast tests
 slow: $(STAMP) ## the slow tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || (apt-get -q update && apt-get -qy install chromium) >>$(LOG) 2>&1 || echo "no Chromium, so its test is skipped: $(LOG)" >&2
 	@$(PYTEST) -m slow
+	@DUO_LOCKS=files $(PYTEST) -m "not slow" $(LOCK_TESTS)
 
 check: $(STAMP) ## linter, format, types, import layers
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 src
 	@$(BIN)/lint-imports
 
 docs: $(STAMP) ## the pages and the reference of the Python interface, in build/site; warnings are errors

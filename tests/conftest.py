@@ -12,6 +12,10 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
+if os.environ.get("DUO_TEST_WINDOWS"):  # the rules of Windows for all tests; not all of these can pass
+    from . import windows_rules
+
+    windows_rules.install()
 
 from duo_unlearn.runs.folder import Run
 

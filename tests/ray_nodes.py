@@ -38,6 +38,20 @@ def processes(mark: str, command: str = "") -> list[int]:
     return sorted(found)
 
 
+def with_children(pids: list[int]) -> list[int]:
+    """Processes and all that came of them: Ray's agents write their title over the variables that have the mark."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal():
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found, new = set(pids), set(pids)
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return sorted(found)
+
+
 def environ(pid: int) -> dict[str, str]:
     """The variables that a process was started with."""
     words = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
@@ -101,11 +115,16 @@ class Nodes:
 
     def kill_other(self) -> None:
         """As a power cut of the node that is no head."""
-        kill(processes(self.mark + "other"))
+        kill(with_children(processes(self.mark + "other")))
+
+    def said(self) -> str:
+        """What the server for clients said: its files end with the nodes."""
+        files = sorted(Path(self.folder).glob("session_2*/logs/ray_client_server*.err"))
+        return "\n".join(f"{path.name}:\n{path.read_text(errors='replace')[-2000:]}" for path in files)
 
     def close(self) -> None:
         """End both, and remove what they wrote."""
-        kill(processes(self.mark + "other") + processes(self.mark + "head"))
+        kill(with_children(processes(self.mark + "other") + processes(self.mark + "head")))
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -23,7 +23,7 @@ from duo_unlearn.concepts.spec import Concept, Templates
 from duo_unlearn.concepts.store import load_concept, shipped_concepts
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.world.scenes import ITEMS
-from duo_unlearn.settings.tree import EvaluateSettings
+from duo_unlearn.settings.stages import EvaluateSettings
 from duo_unlearn.storage.files import seed_of
 
 

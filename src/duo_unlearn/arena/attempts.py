@@ -220,7 +220,7 @@ class GroupWork:
                     seed=seeds[i] if finding.seed is None else finding.seed,
                     text=finding.text,
                     facts=finding.facts,
-                    file=str(path.relative_to(run.folder)) if image is not None else None,
+                    file=path.relative_to(run.folder).as_posix() if image is not None else None,
                     sha256=sha256,
                     refusal="+".join(guard.name for guard in plan.system.guards) if image is None else None,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,10 @@ def _prepare() -> None:
     from ..runs.machine import keep_freed_memory
 
     keep_freed_memory()
+    if os.name == "nt":  # whose files and pipes take a few hundred characters, and “→” is none of them
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
     # Advice to programmers (a faster image processor, say) is no news to someone who types a command.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -55,7 +55,8 @@ def ray_session(address: str) -> Iterator[Any]:
     if address != LOCAL:
         _check_address(address)
     else:
-        folder = tempfile.mkdtemp(prefix="duo-", dir="/tmp")  # the path of a socket has at most 107 letters
+        # The path of a socket has at most 107 letters, so a long TMPDIR would not do. Windows has no sockets by path.
+        folder = tempfile.mkdtemp(prefix="duo-", dir=None if os.name == "nt" else "/tmp")
         given = {"address": "local", "include_dashboard": False, "_temp_dir": folder, "object_store_memory": STORE}
     try:
         ray.init(**given, log_to_driver=False, logging_level="ERROR")

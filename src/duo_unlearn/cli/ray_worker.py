@@ -50,9 +50,11 @@ class Worker:
             from .main import run_command
 
             with contextlib.ExitStack() as stack:
-                log = stack.enter_context((Path(job.logs) / f"{name}.log").open("a", buffering=1))
+                path = Path(job.logs) / f"{name}.log"
+                log = stack.enter_context(path.open("a", buffering=1, encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stderr(log))
-                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
                 stack.enter_context(parts_from(Handed(_Channel(name, hand_out))))
                 run_command(job.arguments)
         except DuoError as error:

@@ -102,10 +102,10 @@ class Jobs:
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-m", "duo_unlearn.look.worker", str(self.folder)]
             pipe = subprocess.PIPE
-            # In a session of its own: Ctrl-C is the page's, which then ends it.
-            self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8", start_new_session=True
-            )
+            # In a session of its own, on Windows a group: Ctrl-C is the page's, which then ends it.
+            apart: dict[str, Any] = {"start_new_session": True}
+            apart["creationflags"] = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8", **apart)
         return self._process
 
     def _follow(self, job: Job, process: subprocess.Popen[str]) -> None:

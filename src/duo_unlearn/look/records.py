@@ -21,6 +21,7 @@ from ..runs.results import read_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..settings.tree import read_settings
 from ..storage.files import read_object
+from ..storage.names import leads_out
 
 PATIENCE: Final = 1.0
 """Seconds for which it is not asked again which process holds the run."""
@@ -138,7 +139,7 @@ class Records:
         with contextlib.suppress(DuoError):  # a broken manifest is told by the page of pairs
             named += [(self.run.pairs, *side) for pair in self.pairs for side in _sides(pair)]
         named += [(self.run.folder, a.file, a.sha256) for a in self._shown()]
-        return {sha: folder / file for folder, file, sha in named if sha and not _leaves(file)}
+        return {sha: folder / file for folder, file, sha in named if sha and not leads_out(file)}
 
     def _shown(self) -> Iterator[Any]:
         return (entry.attempt for entry in self.attempts() if entry.attempt.file and entry.attempt.sha256)
@@ -193,11 +194,6 @@ def _holds(holder: Holder) -> bool:
     if (holder.pid == os.getpid() and holder.host is None) or holder.lives is False:
         return False
     return holder.alone or not holder.claims or any(claim.name != "labels" for claim in holder.claims)
-
-
-def _leaves(file: str) -> bool:
-    """Whether a name in a record may lead out of its folder. The disk is not asked: there may be thousands."""
-    return file.startswith("/") or ".." in file.split("/")
 
 
 def word(verdict: Verdict) -> str:

@@ -61,7 +61,8 @@ def serve(
     if browser:
         webbrowser.open(url)
     for name in ("SIGTERM", "SIGHUP"):  # uvicorn hands these on when it has closed, or knows nothing of them
-        signal.signal(getattr(signal, name), _leave)
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), _leave)
     with contextlib.closing(jobs), contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
     say("closed")

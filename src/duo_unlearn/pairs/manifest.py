@@ -17,6 +17,7 @@ from ..errors import DuoError
 from ..records import Pair
 from ..storage.files import is_regular, read_object, sha256_of, write_json
 from ..storage.forms import faults
+from ..storage.names import leads_out
 
 VERSION: Final = 1
 MANIFEST, PARTIAL = "manifest.json", "partial.json"
@@ -122,7 +123,7 @@ def check_pair_name(path: Path, name: str) -> None:
 def _check_inside(path: Path, files: Iterable[str], hint: str) -> None:
     """A manifest names files of its own folder; others could be anything that the user can read."""
     for file in files:
-        if file.startswith("/") or ".." in file.split("/") or "\0" in file:
+        if leads_out(file) or "\0" in file:
             raise DuoError(f"{path} names a file outside its folder", got=repr(file)[1:-1][:200], hint=hint)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,7 +173,7 @@ def _missing(works: Sequence[Work]) -> Iterator[Part]:
 def reason_of(error: BaseException) -> str:
     """An error in one line, with the machine that it came from."""
     text = error.reason if isinstance(error, DuoError) else f"{type(error).__name__}: {error}"
-    return f"{' '.join(text.split())[:200]} (on {os.uname().nodename})"
+    return f"{' '.join(text.split())[:200]} (on {platform.node()})"
 
 
 def is_full(error: BaseException | None) -> bool:

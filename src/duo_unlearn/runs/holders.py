@@ -101,7 +101,7 @@ def _locks(folder: Path, root: str) -> Iterator[_Lock]:
             with contextlib.suppress(OSError):
                 target = str(handle.readlink())
                 if target.startswith(f"{root}/."):
-                    told = (folder / "fdinfo" / handle.name).read_text().splitlines()
+                    told = (folder / "fdinfo" / handle.name).read_text(encoding="utf-8").splitlines()
                     if held := [line for line in told if "FLOCK" in line]:
                         yield _Lock(target[len(root) + 1 :], any("WRITE" in line for line in held))
 

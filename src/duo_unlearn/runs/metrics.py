@@ -15,7 +15,7 @@ def append_line(path: Path, line: Mapping[str, float]) -> None:
     """Add a step's figures to metrics.jsonl."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as handle:
+        with path.open("a", encoding="utf-8", newline="\n") as handle:
             handle.write(json.dumps(dict(line)) + "\n")
     except OSError as error:
         raise DuoError(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import DuoError
+from .moves import patiently, put, remove, replace
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +44,7 @@ def atomic(path: Path) -> Iterator[Path]:
         if not path.parent.is_dir():  # on a network file system a look is cheaper than the call
             path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        put(temporary, path)
         is_replaced = True
     except OSError as error:
         raise _write_error(path, error) from error
@@ -57,7 +56,7 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         if not is_replaced:
             with contextlib.suppress(OSError, ValueError):
-                temporary.unlink(missing_ok=True)
+                remove(temporary)
 
 
 def _write_error(path: Path, error: OSError) -> DuoError:
@@ -130,7 +129,7 @@ def read_bytes(path: Path, what: str = "", most: int | None = None) -> bytes:
     try:
         if most is not None and (size := path.stat().st_size) > most:
             raise DuoError(f"{_title(path, what)} is too large", got=f"{size} bytes", hint=f"at most {most} bytes")
-        return path.read_bytes()
+        return patiently(path.read_bytes)  # it may just be replaced
     except OSError as error:
         raise _read_error(path, what, error) from error
 
@@ -276,7 +275,7 @@ def set_aside(path: Path) -> Path:
     """Rename a broken file that can be made again to NAME.broken; gives the new path. An older one is replaced."""
     aside = path.with_name(f"{path.name}.broken")
     try:
-        path.replace(aside)
+        replace(path, aside)
     except OSError as error:
         raise _write_error(aside, error) from error
     return aside

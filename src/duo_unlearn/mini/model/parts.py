@@ -48,8 +48,8 @@ def build_tokenizer(folder: Path, *, captions: int, vocabulary: int, seed: int) 
     pieces += [token for token in dict.fromkeys(joined) if token not in set(pieces)]
     vocab = {token: index for index, token in enumerate([*pieces, start, end])}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    (folder / "vocab.json").write_bytes(json.dumps(vocab).encode())
+    (folder / "merges.txt").write_bytes(("#version: 0.2\n" + "\n".join(merges) + "\n").encode())
     built = CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT)
     built.save_pretrained(folder)
     return built

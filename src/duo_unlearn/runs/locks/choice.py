@@ -17,6 +17,7 @@ from typing import IO, Any, Final, Literal, NamedTuple, get_args
 from ...errors import DuoError
 from ...storage.files import printable, read_object, write_json
 from . import flock
+from .process import machine
 from .watch import DEAD_AFTER
 
 Form = Literal["flock", "files"]
@@ -116,7 +117,7 @@ def _forced(environment: Mapping[str, str], take: Take | None) -> Form | None:
 
 def _mounts() -> str:
     try:
-        return Path("/proc/self/mounts").read_text(errors="surrogateescape")
+        return Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # not Linux
         return ""
 
@@ -140,7 +141,7 @@ def _local(folder: Path, mounts: str) -> str | None:
 
 def _looked(folder: Path, take: Take) -> Choice:
     """Whether flock excludes: of two handles on one file the second must not have it. OSError: no file can be made."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".flock-") as first, Path(first.name).open("a") as second:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".flock-") as first, Path(first.name).open("ab") as second:
         try:
             if not take(first.file):
                 return Choice("files", "a file that nobody else has is locked here")
@@ -161,7 +162,7 @@ def _keep(root: Path, chosen: Choice, known: Choice | None) -> bool:
         part = root.with_name(f"{root.name}.{secrets.token_hex(8)}.part")
         try:
             part.mkdir()
-            (part / FILE).write_text(json.dumps(chosen._asdict()) + "\n", encoding="utf-8")
+            (part / FILE).write_bytes(json.dumps(chosen._asdict()).encode() + b"\n")
             with contextlib.suppress(OSError):
                 part.rename(root)
                 return True
@@ -174,7 +175,8 @@ def _keep(root: Path, chosen: Choice, known: Choice | None) -> bool:
 
 
 def _tell(folder: Path, chosen: Choice) -> None:
-    costs = f"what a process of another machine held when it died is free after {DEAD_AFTER:.0f} seconds"
+    whose = "a process of another machine" if machine() is not None else "another process"
+    costs = f"what {whose} held when it died is free after {DEAD_AFTER:.0f} seconds"
     print(f"{printable(folder)}: {chosen.found}", file=sys.stderr)
     print(f"locks are owner files: {costs}; a lock takes longer", file=sys.stderr)
     print(f"{VARIABLE}=flock or {VARIABLE}=files forces a form (docs/run-folder.md)", file=sys.stderr, flush=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
@@ -19,6 +21,8 @@ IS_THERE: Final = fcntl is not None
 
 def take(handle: IO[Any], *, shared: bool = False, wait: bool = False) -> bool:
     """Lock an open file until it is closed; False where another handle has it. OSError: there are no locks here."""
+    if sys.platform == "win32":
+        raise OSError(errno.ENOSYS, "Windows has no flock")
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -40,7 +44,7 @@ class FlockLocks:
         """Hold a lock inside the block (`Locks.hold`). Who has it lives, so it is always sure."""
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as handle:
+        with path.open("a+", encoding="utf-8") as handle:
             if not take(handle, shared=shared, wait=wait):
                 yield False
                 return
@@ -54,5 +58,5 @@ class FlockLocks:
     def owner(self, name: str) -> str:
         """Who has a lock, in words."""
         with contextlib.suppress(OSError):
-            return self._path(name).read_text(errors="replace").strip() or "another process"
+            return self._path(name).read_text(encoding="utf-8", errors="replace").strip() or "another process"
         return "another process"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ...storage.moves import remove, replace
 from .owner_file import Lock, Member, OwnerFile, State, member_bytes, names_in, read_member, set_state
 from .process import Process, this_process
 from .watch import BEAT, Stand, Watch
@@ -51,7 +52,7 @@ class Held:
             # The file stays, so that its number is never used again (owner_locks.py).
             set_state(self.path, self.token, State.FREE)
         else:
-            self.path.unlink(missing_ok=True)
+            remove(self.path)
 
 
 class Membership:
@@ -95,7 +96,7 @@ class Membership:
                     if self._asks:
                         self._write()
                     else:
-                        self.path.unlink(missing_ok=True)
+                        remove(self.path)
 
     def beat(self) -> None:
         """Give a sign of life, and look whether another process took something over."""
@@ -114,7 +115,7 @@ class Membership:
         part = self.path.with_name(f".{self.token}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(member_bytes(self._beats, member))
-        part.replace(self.path)
+        replace(part, self.path)
 
 
 class Heart:

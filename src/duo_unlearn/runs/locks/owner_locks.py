@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ...storage.moves import remove
 from .heart import Heart, Held, heartbeat_of, own_heart
 from .owner_file import OwnerFile, State, create_owner, names_in, read_owner, set_state
 from .watch import Stand
@@ -129,7 +130,7 @@ class OwnerLocks:
             # Where this process stood still, another may have judged that it is dead, and removed the file.
             if rival is None and set_state(held.path, held.token, State.HELD):
                 return held
-        held.path.unlink(missing_ok=True)
+        remove(held.path)
         return rival
 
     def _own(self, name: str, number: int, *, sure: bool) -> Held | _Rival | None:
@@ -140,7 +141,7 @@ class OwnerLocks:
             while True:
                 seen = self._look(held.path.parent)
                 if seen.number > number:
-                    held.path.unlink(missing_ok=True)
+                    remove(held.path)
                     return None
                 rival = _first(seen._replace(alone=None), shared=False)
                 if rival is None:
@@ -182,7 +183,7 @@ class OwnerLocks:
             shared = [self._rival(owner) for owner in owners if owner is not None]
             for rival in shared:
                 if rival.stand is Stand.DEAD:
-                    rival.owner.path.unlink(missing_ok=True)
+                    remove(rival.owner.path)
             return _Seen(number, alone, [rival for rival in shared if rival.stand is not Stand.DEAD])
 
     def _rival(self, owner: OwnerFile) -> _Rival:

@@ -33,7 +33,7 @@ class Process(NamedTuple):
         if self.machine is None or self.machine != machine() or self.start is None:
             return None
         try:
-            os.kill(self.pid, 0)
+            os.kill(self.pid, 0)  # never on Windows, where it would be Ctrl-C: no machine is known there
         except (ProcessLookupError, OverflowError):
             return True
         except OSError:  # another user's, which may be hidden in /proc
@@ -64,7 +64,7 @@ def machine() -> str | None:
     A host's name does not do: containers may share one, and each counts its processes by itself.
     """
     try:
-        started = (PROC / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
+        started = (PROC / "sys" / "kernel" / "random" / "boot_id").read_text(encoding="utf-8").strip()
         return f"{platform.node()} {started} {(PROC / 'self' / 'ns' / 'pid').readlink()}"
     except OSError:
         return None
@@ -73,7 +73,7 @@ def machine() -> str | None:
 def _stat(pid: int) -> _Stat | None:
     try:
         # Of the words after the name in brackets the first is the state, and the 20th the start.
-        words = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        words = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return _Stat(words[0], int(words[19]))
     except (OSError, ValueError, IndexError):
         return None
@@ -82,11 +82,13 @@ def _stat(pid: int) -> _Stat | None:
 def read_process(pid: int) -> Process | None:
     """A process of this machine as Linux tells it; None where it has ended, or is not told."""
     stat = _stat(pid)
-    if stat is None:
+    if stat is None or sys.platform == "win32":  # which has no /proc
         return None
     try:
         words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        booted = next(line for line in (PROC / "stat").read_text().splitlines() if line.startswith("btime"))
+        booted = next(
+            line for line in (PROC / "stat").read_text(encoding="utf-8").splitlines() if line.startswith("btime")
+        )
         since = float(booted.split()[1]) + stat.start // os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, StopIteration):
         return None
