@@ -54,7 +54,7 @@ def test_numbers_that_agree_end_well(
 ) -> None:
     assert ended(["mini-sword", "--results", str(sent(tmp_path, 0.001))], monkeypatch) == 0
     rows = len(load_protocol("mini-sword").published)
-    assert f"mini-sword: of {rows} published numbers {rows} agrees." in capsys.readouterr().out
+    assert f"mini-sword: {rows} published numbers: agrees {rows}." in capsys.readouterr().out
 
 
 def test_the_plan_writes_nothing(

@@ -66,7 +66,7 @@ def test_what_is_found_stands_beside_what_was_published(place: Path) -> None:
 def test_the_page_and_the_figure(place: Path) -> None:
     text = (place / "out" / "reproduction.md").read_text()
     assert text == as_text(read_reproduction(place / "out" / RESULTS))
-    assert "own: of 2 published numbers 2 agrees" in text
+    assert "own: 2 published numbers: agrees 2" in text
     assert (place / "out" / "sword.png").stat().st_size > 5000
 
 

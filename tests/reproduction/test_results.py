@@ -117,7 +117,7 @@ def test_a_file_goes_round(tmp_path: Path) -> None:
     whole = reproduction(published(), published(scenario="long", source="another"))
     write_reproduction(tmp_path / "a.json", whole)
     assert read_reproduction(tmp_path / "a.json") == whole
-    assert verdict_line(whole) == "small: of 2 published numbers 1 agrees, 1 not measured"
+    assert verdict_line(whole) == "small: 2 published numbers: agrees 1, not measured 1"
     assert "| 20 | dsr, direct | 90.0 % ± 10.0 % | 90.0 % [88.0 %, 92.0 %] | 100 | agrees |" in as_text(whole)
 
 

@@ -27,8 +27,8 @@ def write_page(folder: Path, content: Reproduction) -> None:
 def verdict_line(content: Reproduction) -> str:
     """How many published numbers agree, in a line."""
     counts = Counter(row.verdict for row in content.rows)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in MEANINGS if counts[verdict])
-    said = f"of {len(content.rows)} published numbers {told}" if told else "no published number is at hand"
+    told = ", ".join(f"{verdict} {counts[verdict]}" for verdict in MEANINGS if counts[verdict])
+    said = f"{len(content.rows)} published numbers: {told}" if told else "no published number is at hand"
     return f"{content.protocol.name}: {said}"
 
 
