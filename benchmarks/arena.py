@@ -32,15 +32,17 @@ from duo_unlearn.report.arena import (
     columns,
     cost_words,
     of_column,
+    panels_of,
     preservation,
     write_arena,
 )
+from duo_unlearn.report.arena_figure import picture
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import WORST, estimate_of
 from duo_unlearn.session import Session, machine
 from duo_unlearn.several import run_arena
-from duo_unlearn.storage.files import write_text
+from duo_unlearn.storage.files import digest, write_text
 
 ERASERS: Final = (
     "duo", "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun",
@@ -63,6 +65,15 @@ COUNT: Final = 50
 """Prompts of each set, and prompts that are attacked."""
 FEW: Final = {"pno": 12}
 """What costs some 40 images an image is asked that many prompts, in a run folder of its own, and is not attacked."""
+FRONT: Final = (
+    Column("direct"),
+    Column("implicit"),
+    Column("two-figures"),
+    Column("direct", "image-to-image-empty", "quick"),
+    Column("direct", "unlearndiffatk", "quick"),
+    Column("direct", "p4d", "quick"),
+)
+"""The panels of the README's picture."""
 DOCS: Final = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- figures: python benchmarks/arena.py -->", "<!-- end of figures -->"
 
@@ -113,8 +124,8 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
 
 
 def page_of(folder: Path, systems: Sequence[str]) -> Path:
-    """Where the page of some systems of a run is: parts of one run may be made side by side."""
-    many = "worded" if systems[0].endswith(ALL) else "all"
+    """Where the page of some systems of a run is: parts of one run may be made side by side, and one after another."""
+    many = f"{systems[0]}-and-{len(systems) - 1}-{digest(list(systems))[:8]}"
     return folder / "arena" / ("-".join(systems) if len(systems) < 3 else many)
 
 
@@ -188,25 +199,35 @@ def standing_of(entry: Mapping[str, Any]) -> Standing:
 
 
 def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> None:
-    """The arena's figure as docs/arena.png, or of another concept than the first as docs/arena-CONCEPT.png."""
+    """The arena's figure as docs/arena.png, or of another concept than the first as docs/arena-CONCEPT.png.
+
+    docs/arena-short.png has the first concept's erasers on a few panels.
+    """
     name = "arena.png" if concept == next(iter(SEEDS)) else f"arena-{concept}.png"
     with tempfile.TemporaryDirectory() as folder:
         write_arena(Path(folder), concept, standings, judges, machine())
         (DOCS / name).write_bytes((Path(folder) / "arena.png").read_bytes())
+    if name == "arena.png":
+        there = columns(standings)
+        few = [s for s in standings if s.kind != "guard"]
+        panels = panels_of(few, [place for place in FRONT if place in there], judges)
+        (DOCS / "arena-short.png").write_bytes(picture(panels, "png"))
 
 
 def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
     """What asks for the concept, what attacks, what stays and what it costs, as Markdown."""
     places = columns(standings)
     plain, attacked = ([p for p in places if (p.attack is None) == is_plain] for is_plain in (True, False))
-    return [
-        f"### {concept}: DSR without attack",
-        table(standings, plain, judges),
-        f"### {concept}: DSR under attack",
-        table(standings, attacked, judges),
-        f"### {concept}: what stays, and what it costs",
-        costs(standings, judges),
+    defended = [
+        part
+        for title, chosen in (
+            (f"### {concept}: DSR without attack", plain),
+            (f"### {concept}: DSR under attack", attacked),
+        )
+        if chosen
+        for part in (title, table(standings, chosen, judges))
     ]
+    return [*defended, f"### {concept}: what stays, and what it costs", costs(standings, judges)]
 
 
 def table(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> str:

@@ -180,10 +180,13 @@ def test_a_defence_of_broken_pictures_is_marked(tmp_path: Path) -> None:
     whole, cracked = (
         Standing(name, "eraser", "prompts", "generator", Cost(), [
             share("dsr", name, "direct", 1.0, JUDGES[0]), share("broken", name, "direct", broken, JUDGES[0]),
+            share("item agreement", name, "keep", 1.0, JUDGES[0]),
         ])
         for name, broken in (("uce", 0.08), ("dcpo", 0.5))
     )  # fmt: skip
     said = [Page(write_arena(tmp_path, "sword", [one], JUDGES, "a machine").read_text()) for one in (whole, cracked)]
     assert ["100†" in page.text for page in said] == [False, True]
     assert ["† marks" in page.text for page in said] == [False, True]
+    assert ["more than one picture in ten broken" in page.source for page in said] == [False, True]
+    assert ["A hollow mark" in page.text for page in said] == [False, True]
     assert "Each is of 50 images." in said[0].text

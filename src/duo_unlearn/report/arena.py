@@ -117,7 +117,7 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     places, kept = columns(standings), [preservation(s, judges) for s in standings]
     rows = [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)]
     cells = [cell for row in rows for cell in row["cells"] if cell["dsr"]]
-    panels = _panels(standings, places, kept, judges)
+    panels = panels_of(standings, places, judges)
     drawn = figures(panels)
     values = {
         **head, "figure": {**drawn._asdict(), "panels": [Markup(svg) for svg in drawn.panels]} if panels else None,
@@ -146,27 +146,32 @@ def _row(
         control = control_of(standing, column, judges)
         cells.append({
             "title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control,
-            "cracked": broken is not None and broken.value > CRACKED,
+            "cracked": _is_cracked(standing, column, judges),
         })  # fmt: skip
     return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
 
 
-def _panels(
-    standings: Sequence[Standing], places: Sequence[Column], kept: Sequence[Share | None], judges: Sequence[str]
-) -> list[Panel]:
+def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> list[Panel]:
     """A panel a column: each system's preservation and DSR. Without what must stay there is nothing to draw."""
+    kept = [preservation(s, judges) for s in standings]
     panels = []
     for column in places:
         marks = []
         for i, s in enumerate(standings):
             dsr, here = of_column(s, column, "dsr", judges[0]), kept[i]
-            if dsr is not None and here is not None:
-                control = control_of(s, column, judges)
-                bounds = (dsr.value, dsr.low, dsr.high)
-                marks.append(Mark(i, s.system, s.kind, here[:3], bounds, control.value if control else None))
+            if dsr is None or here is None:
+                continue
+            control = control_of(s, column, judges)
+            bounds, height = (dsr.value, dsr.low, dsr.high), control.value if control else None
+            marks.append(Mark(i, s.system, s.kind, here[:3], bounds, height, _is_cracked(s, column, judges)))
         if marks:
             panels.append(Panel(column.title, marks))
     return panels
+
+
+def _is_cracked(standing: Standing, column: Column, judges: Sequence[str]) -> bool:
+    broken = of_column(standing, column, "broken", judges[0])
+    return broken is not None and broken.value > CRACKED
 
 
 def columns(standings: Sequence[Standing]) -> list[Column]:
@@ -232,9 +237,13 @@ def _detector(contract: str) -> str:
     return contract.partition("[")[0].partition("@")[0]
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+
+
 def cost_words(cost: Cost) -> str:
     """A cost in words, e.g. "170 s, 12,000 passes, 1.2 M weights, ×1.5 an image"."""
-    words = [] if cost.seconds is None else [f"{cost.seconds:.3g} s"]
+    words = [] if cost.seconds is None else [_seconds(cost.seconds)]
     words += [] if cost.passes is None else [f"{cost.passes:,} passes"]
     words += [] if cost.changed is None else [f"{cost.changed / 1e6:.2g} M weights"]
     words += [] if cost.image is None else [f"×{cost.image:.2g} an image"]

@@ -26,6 +26,7 @@ KINDS: Final[dict[Kind, tuple[str, str, str]]] = {
     "guard": ("with a guard", "^", "#00735c"),
 }
 """Kind of system → its words, its marker, and its colour on paper."""
+HOLLOW: Final = "a hollow mark has more than one broken picture in ten, which are in no DSR"
 LETTERS: Final = dict(zip(KINDS, "●◆■▲", strict=True))
 """Kind of system → its marker as a letter."""
 NAMES_A_ROW: Final = 5
@@ -38,7 +39,7 @@ class Mark(NamedTuple):
     """A system in a panel. number: as the table has it. kept, dsr: value, low, high.
 
     control: of a probe, how often safe items come back. Drawn at the height that the DSR would have if the concept came
-    back as often.
+    back as often. cracked: many of its pictures show nothing recognisable, and are in no DSR; the mark is hollow.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Mark(NamedTuple):
     kept: Bounds
     dsr: Bounds
     control: float | None = None
+    cracked: bool = False
 
 
 class Panel(NamedTuple):
@@ -79,6 +81,8 @@ def figures(panels: Sequence[Panel]) -> Figures:
             " A line across is a probe's control, no defence: a mark on it means that the concept comes back as often "
             "as safe items do."
         )
+    if _has_cracked(panels):
+        caption += f" {HOLLOW[0].upper()}{HOLLOW[1:]}."
     left, drawn = _left(panels), []
     with mpl.rc_context(STYLE):
         for number, panel in enumerate(panels):
@@ -130,6 +134,8 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
             [], [], linestyle="none", marker="_", markersize=CONTROL_SIZE, markeredgewidth=1.8, color="grey",
             label="control of a probe",
         )  # fmt: skip
+    if _has_cracked(panels):
+        figure.axes[0].plot([], [], linestyle="none", marker="s", color="grey", fillstyle="none", label="broken > 10 %")
     if there:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
@@ -166,13 +172,18 @@ def _has_control(panels: Sequence[Panel]) -> bool:
     return any(mark.control is not None for panel in panels for mark in panel.marks)
 
 
+def _has_cracked(panels: Sequence[Panel]) -> bool:
+    return any(mark.cracked for panel in panels for mark in panel.marks)
+
+
 def _marks(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> None:
     for mark in marks:
         x, y = 100 * mark.kept[0], 100 * mark.dsr[0]
         colour = colours[mark.kind]
         axes.plot([x, x], [100 * mark.dsr[1], 100 * mark.dsr[2]], color=colour, lw=0.8, alpha=0.5)
         axes.plot([100 * mark.kept[1], 100 * mark.kept[2]], [y, y], color=colour, lw=0.8, alpha=0.5)
-        axes.plot([x], [y], linestyle="none", marker=KINDS[mark.kind][1], color=colour, markersize=4.5, clip_on=False)
+        shape: dict[str, Any] = {"marker": KINDS[mark.kind][1], "fillstyle": "none" if mark.cracked else "full"}
+        axes.plot([x], [y], linestyle="none", color=colour, markersize=4.5, clip_on=False, **shape)
         if mark.control is not None:
             height = 100 * (1 - mark.control)
             style: dict[str, Any] = {"marker": "_", "markersize": CONTROL_SIZE, "markeredgewidth": 1.8}
@@ -213,7 +224,8 @@ def number_words(numbers: Sequence[int]) -> str:
 
 def _mark_words(mark: Mark) -> str:
     control = "" if mark.control is None else f" (control: {100 * mark.control:.0f} % of safe items come back)"
-    return f"{mark.system} {100 * mark.dsr[0]:.0f} %{control}"
+    broken = ", more than one picture in ten broken" if mark.cracked else ""
+    return f"{mark.system} {100 * mark.dsr[0]:.0f} %{control}{broken}"
 
 
 def _words(panel: Panel) -> str:
