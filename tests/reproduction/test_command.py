@@ -13,19 +13,21 @@ from duo_unlearn.reproduction.results import Measured, Reproduction, rows_of, wr
 
 
 def sent(folder: Path, off: float) -> Path:
-    """A results file of mini-sword where every number is as much off the published one, with a narrow interval."""
+    """A results file of mini-sword where every number is as much below the published one, with a narrow interval."""
     protocol = load_protocol("mini-sword")
     found = [
         Measured(
             beta=row.beta, concept="sword", metric=row.metric, system="duo", scenario=row.scenario, attack=row.attack,
-            preset=row.preset, value=row.value + off, low=row.value + off - 1e-4, high=row.value + off + 1e-4, n=9,
+            preset=row.preset, value=row.value - off, low=row.value - off, high=row.value - off, n=9,
             contract=row.judges[0],
         )
         for row in protocol.published
+        if row.value >= off
     ]  # fmt: skip
     content = Reproduction(
         version=1, protocol=protocol, protocol_sha256=protocol.digest, finished="", machine="", versions={}, base="",
-        model="mini", seed=3, judges=["mini-judge-b"], files=[], rows=rows_of(protocol, found), measured=found,
+        model="mini", seed=3, changes=[], concepts={}, judges=["mini-judge-b"], files=[],
+        rows=rows_of(protocol, found), measured=found,
         not_measured=[],
     )  # fmt: skip
     write_reproduction(folder / "sent.json", content)
@@ -55,6 +57,10 @@ def test_numbers_that_agree_end_well(
     assert ended(["mini-sword", "--results", str(sent(tmp_path, 0.001))], monkeypatch) == 0
     rows = len(load_protocol("mini-sword").published)
     assert f"mini-sword: {rows} published numbers: agrees {rows}." in capsys.readouterr().out
+
+
+def test_nothing_measured_is_no_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ended(["mini-sword", "--results", str(sent(tmp_path, 2.0))], monkeypatch) == 1
 
 
 def test_the_plan_writes_nothing(

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.concepts.store import concept_path
+from duo_unlearn.edits.provenance import edit_hash
 from duo_unlearn.errors import DuoError
+from duo_unlearn.experiments.sharing import share_edit
 from duo_unlearn.report.status import read_status
 from duo_unlearn.reproduction.page import as_text
-from duo_unlearn.reproduction.plan import Brought, check_captions, plan_lines
+from duo_unlearn.reproduction.plan import Brought, changes, check_captions, given_settings, plan_lines
 from duo_unlearn.reproduction.protocol import Protocol, load_protocol
-from duo_unlearn.reproduction.reproduce import RESULTS, reproduce, run_folders
+from duo_unlearn.reproduction.reproduce import RESULTS, reproduce, stages
 from duo_unlearn.reproduction.results import read_reproduction
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.resolve import resolve_settings
 
 from ..concepts.test_captions import coco
 from ..drawn_pairs import draw_pairs
@@ -80,15 +87,16 @@ def test_the_same_call_makes_nothing_anew(place: Path) -> None:
 
 def test_every_run_folder_is_told_to_who_looks(place: Path) -> None:
     brought = Brought(place / "out", captions=coco(place, 3))
-    folders = list(run_folders(own_protocol(place), brought))
-    assert len(folders) == 3
+    made = stages(own_protocol(place), brought)
+    folders = list(made)
+    assert list(made.values()) == [["pairs"], ["train", "images"], ["images"]]
     assert all((folder / "settings.yaml").exists() for folder in folders)
     evaluated = read_status(Run(folders[-1])).stages[2]
     assert (evaluated.state, evaluated.done) == ("done", evaluated.of)  # captions are counted
 
 
 def test_a_folder_of_another_protocol_is_refused(place: Path) -> None:
-    other = own_protocol(place, title="Another")
+    other = own_protocol(place, betas=[20, 30])
     with pytest.raises(DuoError, match="reproduction of another protocol"):
         reproduce(other, Brought(place / "out"), quiet=True)
 
@@ -120,22 +128,56 @@ def test_the_plan_of_every_shipped_protocol(tmp_path: Path, name: str) -> None:
     protocol = load_protocol(name)
     lines = plan_lines(protocol, Brought(tmp_path))
     told = [line for line in lines if "MISSING" in line]
-    assert (not any("model:" in line for line in told)) == (name == "mini-sword")
+    assert any(line.strip().startswith("model") for line in told) == (name != "mini-sword")
     assert sum("× attack" in line for line in lines) == len(protocol.attacks)
 
 
+def test_captions_that_were_measured_stay_without_the_file(place: Path) -> None:
+    before = read_reproduction(place / "out" / RESULTS)
+    found = reproduce(own_protocol(place), Brought(place / "out"), quiet=True)
+    assert found == before
+
+
+def test_what_is_not_as_the_protocol_has_it_is_told(place: Path) -> None:
+    found = read_reproduction(place / "out" / RESULTS)
+    assert found.changes == []
+    given = own_protocol(place)
+    other = resolve_settings(given_settings(given, Brought(place, seed=7), given.concepts[0], place / "none"))
+    assert changes(given, other, given.concepts[0]) == ["seed: 7, not 3"]
+
+
+def test_a_copy_of_an_edit_follows_it(place: Path, tmp_path: Path) -> None:
+    source = next((place / "out").glob("*/sweep/beta-20/edits/duo"))
+    share_edit(source, tmp_path / "duo")
+    before = edit_hash(tmp_path / "duo")
+    (tmp_path / "duo" / "pytorch_lora_weights.safetensors").unlink()  # as a copy that was stopped half-way
+    share_edit(source, tmp_path / "duo")
+    assert edit_hash(tmp_path / "duo") == before == edit_hash(source)
+
+
 @pytest.mark.slow
-def test_concepts_that_are_trained_apart_are_added_up(tmp_path: Path) -> None:
+def test_two_processes_add_up_concepts_that_are_trained_apart(tmp_path: Path) -> None:
+    """One of them is killed in between, and the same command goes on."""
     draw_pairs(tmp_path / "mine", 3)
+    draw_pairs(tmp_path / "pictures", 2)
     row = {"metric": "dsr", "scenario": "direct", "beta": 20, "value": 0.5, "tolerance": 0.5, "source": "made up"}
     rows = [{**row, "concept": "balloon"}, {**row, "concept": "sword"}]
     balloon = yaml.safe_load(concept_path("balloon").read_text())
     few = {"attacks": {"direct": balloon["attacks"]["direct"]}, "neighbours": {}}
     (tmp_path / "balloon.yaml").write_text(yaml.safe_dump({**balloon, **few}))
-    concepts = [small_concept(tmp_path), str(tmp_path / "balloon.yaml")]
-    protocol = own_protocol(tmp_path, concepts, published=rows, captions=None)
-    found = reproduce(protocol, Brought(tmp_path / "out"), quiet=True)
+    own_protocol(tmp_path, [small_concept(tmp_path), str(tmp_path / "balloon.yaml")], published=rows)
+    words = ["own.yaml", "-o", "out", "--captions", coco(tmp_path, 3).name, "--images", "pictures"]
+    command = [sys.executable, "-c", COMMAND, "reproduce", *words]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("out/*/sweep/*/edits/duo")) and first.poll() is None:
+        time.sleep(0.2)
+    first.kill()
+    first.wait()
+    ended = subprocess.run([*command, "--workers", "2"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found = read_reproduction(tmp_path / "out" / RESULTS)
     assert [row.verdict for row in found.rows] == ["agrees", "agrees"]
     assert {one.system for one in found.measured} == {"original", "composed"}
     assert {one.attack for one in found.measured if one.concept == "balloon"} >= {None, "image-to-image"}
-    assert (tmp_path / "out" / "composed" / "beta-20" / "edits" / "composed").is_dir()
+    assert {one.concept for one in found.measured if one.scenario == "captions"} == {"sword"}
+    assert {file.role for file in found.files} == {"captions", "images of the captions"}

@@ -53,8 +53,8 @@ def reproduction(*rows: Published, found: list[Measured] | None = None) -> Repro
     there = [measured(0.9)] if found is None else found
     return Reproduction(
         version=1, protocol=chosen, protocol_sha256=chosen.digest, finished="2026-01-01", machine="a CPU",
-        versions={"torch": "2"}, base="ab", model="mini", seed=3, judges=["judge[item=sword]@1"], files=[],
-        rows=rows_of(chosen, there), measured=there, not_measured=[],
+        versions={"torch": "2"}, base="ab", model="mini", seed=3, changes=[], concepts={"sword": "cd"},
+        judges=["judge[item=sword]@1"], files=[], rows=rows_of(chosen, there), measured=there, not_measured=[],
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def reproduction(*rows: Published, found: list[Measured] | None = None) -> Repro
         ((0.90, 0.70, 0.99), "compatible"),
         ((0.78, 0.70, 0.85), "undecided"),
         ((0.70, 0.60, 0.79), "differs"),
-        ((1.10, 1.01, 1.20), "differs"),
+        ((1.10, 1.01, 1.20), "differs"),  # above it too
     ],
 )
 def test_the_verdict_on_090_within_010(ours: tuple[float, float, float], verdict: str) -> None:
@@ -92,12 +92,17 @@ def test_the_original_is_of_no_beta() -> None:
 
 def test_a_change_is_from_the_original() -> None:
     there = [measured(0.305), measured(0.31, beta=None, system="original")]
-    (row,) = rows_of(protocol(published(change=True, value=-0.004, tolerance=0.03)), there)
+    (row,) = rows_of(protocol(published(change=True, value=-0.004, tolerance=0.04)), there)
     assert row.ours is not None
     assert row.ours.value == pytest.approx(-0.005)
-    assert row.ours.low == pytest.approx(-0.025)
-    assert row.ours.high == pytest.approx(0.015)
+    assert row.ours.low == pytest.approx(-0.005 - 0.02 * 2**0.5)  # both intervals, ± 0.02 each, as if independent
+    assert row.ours.high == pytest.approx(-0.005 + 0.02 * 2**0.5)
     assert (row.ours.of_original, row.verdict) == (0.31, "agrees")
+
+
+def test_a_change_from_nothing_is_not_measured() -> None:
+    (row,) = rows_of(protocol(published(change=True, value=0, tolerance=0.03)), [measured(0.305)])
+    assert (row.ours, row.verdict) == (None, "not measured")
 
 
 def test_another_judge_stands_beside_nothing() -> None:
@@ -118,7 +123,7 @@ def test_a_file_goes_round(tmp_path: Path) -> None:
     write_reproduction(tmp_path / "a.json", whole)
     assert read_reproduction(tmp_path / "a.json") == whole
     assert verdict_line(whole) == "small: 2 published numbers: agrees 1, not measured 1"
-    assert "| 20 | dsr, direct | 90.0 % ± 10.0 % | 90.0 % [88.0 %, 92.0 %] | 100 | agrees |" in as_text(whole)
+    assert "| 90.0 % [88.0 %, 92.0 %] | 100 | judge[item=sword]@1 | agrees |" in as_text(whole)
 
 
 def broken(change: Any) -> dict[str, Any]:
@@ -133,8 +138,13 @@ def broken(change: Any) -> dict[str, Any]:
         (lambda c: c["rows"][0]["ours"].pop("low"), "rows.0.ours.low: missing"),
         (lambda c: c["measured"][0].pop("high"), "measured.0.high: missing"),
         (lambda c: c["rows"][0]["ours"].update(low=0.95), "does not hold the value"),
-        (lambda c: c["rows"][0].update(verdict="differs"), "the numbers say 'agrees'"),
-        (lambda c: c["rows"][0].update(ours=None), "exclude each other"),
+        (lambda c: c["rows"][0].update(verdict="differs"), "the measured numbers say 'agrees'"),
+        (lambda c: c["rows"][0].update(verdict="not comparable"), "the measured numbers say 'agrees'"),
+        (lambda c: c["rows"][0].update(verdict="not measured", ours=None), "the measured numbers say 'agrees'"),
+        (lambda c: c["rows"][0]["ours"].update(n=10_000), "the measured numbers say 'agrees'"),
+        (lambda c: c["measured"][0].update(value=0.5, low=0.4, high=0.6), "the measured numbers say 'differs'"),
+        (lambda c: c["measured"][0].update(high=1.2), "a share lies between 0 and 1"),
+        (lambda c: c["measured"][0].update(low=0.95), "does not hold the value"),
         (lambda c: c["protocol"]["published"][0].update(tolerance=0.5), "a tolerance was changed afterwards"),
         (lambda c: c["rows"].clear(), "not those of the protocol"),
         (lambda c: c.update(version=2), "version 2"),
@@ -165,9 +175,13 @@ def test_shipped_protocols(name: str) -> None:
         ("attacks: [{name: magic, prompts: 2}]", "magic is none of"),
         ("published: [{metric: dsr, scenario: direct, beta: 7, value: 1, tolerance: 1, source: a}]", "7 is not among"),
         ("published: [{metric: dsr, scenario: direct, value: 1, source: a}]", "tolerance: missing"),
+        ("published: [{metric: drs, scenario: direct, value: 1, tolerance: 1, source: a}]", "drs is no metric"),
+        ("published: [{metric: dsr, scenario: dirct, value: 1, tolerance: 1, source: a}]", "dirct is no prompt set"),
+        ("betas: [20, 20]", "betas: one is named twice"),
+        ("betas: [0]", "greater than 0"),
         ("published: [{metric: dsr, scenario: direct, value: 1, tolerance: 0, source: a}]", "greater than 0"),
         (
-            "published: [{metric: dsr, scenario: a, attack: p4d, preset: paper, value: 1, tolerance: 1, source: a}]",
+            "published: [{metric: dsr, scenario: long, attack: p4d, preset: paper, value: 1, tolerance: 1, source: a}]",
             "p4d (paper) is not among attacks",
         ),
         ("colour: red", "unknown key 'colour'"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import DuoError
 from .options import Seed, Workers, flag_settings, say
 from .workers import share
-
-if TYPE_CHECKING:
-    from .outlook import Stage
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -52,8 +49,8 @@ def reproduce(
 ) -> None:
     """Run a publication's protocol: pairs, DUO at every β, attacks, captions; and set ours beside what was published.
 
-    Tolerances are part of the protocol, and reproduction.json has its hash, so they were stated before the run. The
-    same command goes on after a kill. With --results the exit code is 1 where a number differs by more, for CI.
+    Tolerances are part of the protocol, which is written down before the first stage. The same command goes on after a
+    kill. With --results the exit code is 1 where a number differs by more than its tolerance, for CI.
 
     duo reproduce mini-sword --workers auto
 
@@ -66,7 +63,7 @@ def reproduce(
     from ..reproduction.page import as_text, verdict_line
     from ..reproduction.plan import Brought, check_brought, plan_lines
     from ..reproduction.protocol import load_protocol
-    from ..reproduction.reproduce import RESULTS, run_folders
+    from ..reproduction.reproduce import RESULTS, stages
     from ..reproduction.reproduce import reproduce as run
     from ..reproduction.results import read_reproduction
 
@@ -79,7 +76,8 @@ def reproduce(
             )
             raise DuoError(f"{results} is of another protocol than {protocol.name} is here", got=got)
         print(as_text(sent), end="")
-        if any(row.verdict == "differs" for row in sent.rows):
+        # Nothing measured is no agreement.
+        if any(row.verdict == "differs" for row in sent.rows) or (sent.rows and not any(row.ours for row in sent.rows)):
             raise typer.Exit(1)
         return
     given: dict[str, Any] = flag_settings(assign, {"device": device})
@@ -89,8 +87,7 @@ def reproduce(
         print("\n".join(plan_lines(protocol, brought)))
         return
     check_brought(protocol, brought)
-    made: list[Stage] = ["pairs", "train", "images"]
-    share(workers, dict.fromkeys(run_folders(protocol, brought), made), sys.argv[1:])
+    share(workers, stages(protocol, brought), sys.argv[1:])
     found = run(protocol, brought, say=say)
     say(f"reproduce: done → {folder / RESULTS}, {folder / 'reproduction.md'}")
     say(verdict_line(found))

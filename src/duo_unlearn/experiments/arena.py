@@ -156,7 +156,11 @@ def _reads(provenance: Mapping[str, Any]) -> str:
     """What an edit's eraser was given, by its provenance; "" where that does not say."""
     if provenance.get("eraser") not in ERASERS.names():
         return ""
-    reads: str = ERASERS.get(str(provenance["eraser"])).reads
-    # A wrap trains on pictures, whatever its eraser reads.
-    reads = "images and prompts" if provenance.get("wrap") and reads == "prompts" else reads
-    return reads + (" in all wordings" if provenance.get("settings", {}).get("wordings") == "all" else "")
+    settings = provenance.get("settings") or {}
+    reads = set(ERASERS.get(str(provenance["eraser"])).reads.split(" and "))
+    # A wrap trains on pictures, whatever its eraser reads; and options bring what an eraser can do without.
+    if provenance.get("wrap") or settings.get("latents") == "pairs":
+        reads.add("images")
+    if settings.get("captions", "none") != "none":
+        reads.add("prompts")
+    return " and ".join(sorted(reads)) + (" in all wordings" if settings.get("wordings") == "all" else "")

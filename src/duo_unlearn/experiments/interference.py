@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from ..settings.resolve import resolve_settings
 from ..settings.source import EditSource, edit_source
 from ..settings.tree import merge
 from ..storage.files import write_json
+from .sharing import share_edit
 
 COMPOSED: Final = "composed"
 """The name of the sum, as an edit and as a system."""
@@ -90,8 +90,9 @@ def measure(
         known = settings.model_dump(mode="json", exclude={"pairs": {"folder"}})
         smaller = {"output": str(own), "evaluate": {"inversion_prompts": 0, **counts}}
         session = Session(resolve_settings(merge(known, smaller)), quiet=quiet)
-        with session.run.lock():
-            shutil.copytree(Run(folder).edit(COMPOSED), session.run.edit(COMPOSED), dirs_exist_ok=True)
+        with session.run.lock(shared=True):
+            with session.run.claim("share", wait=True):
+                share_edit(Run(folder).edit(COMPOSED), session.run.edit(COMPOSED))
             together = evaluate(session, [session.system(COMPOSED)]).results.estimates
         rows += _rows(settings.concept, together, _alone(source))
     write_json(folder / "interference.json", {"version": 2, "rows": rows})

@@ -1,11 +1,14 @@
-"""What the runs of a sweep share by copying: the pairs, and what was made of the original model."""
+"""What runs share by copying: the pairs, an edit, and what was made of the original model."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..edits.provenance import edit_hash
+from ..errors import DuoError
 from ..pairs.manifest import MANIFEST
 from ..records import ORIGINAL
 from ..runs.attempts import read_part, write_part
@@ -37,6 +40,19 @@ def share_originals(source: Run, target: Run) -> None:
             elif (part := read_part(path)) is not None:
                 # The time was another run's, and is counted there.
                 write_part(place, part._replace(seconds=None))
+
+
+def share_edit(source: Path, target: Path) -> None:
+    """Copy an edit, where the target has none or another; a copy that was stopped half-way is made again."""
+    wanted = edit_hash(source)
+    with contextlib.suppress(DuoError):
+        if target.is_dir() and edit_hash(target) == wanted:
+            return
+    shutil.rmtree(target, ignore_errors=True)
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    part.replace(target)
 
 
 def _files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:

@@ -197,7 +197,7 @@ def _point(session: Session, value: float, results: Results) -> Point:
     own = [e for e in results.estimates if e.system == system]
     keep = [e for e in own if (e.metric, e.scenario, e.attack) == ("prior preservation", "keep", None)]
     asked = next(iter(session.concept.attacks))
-    dsr = [e for e in own if (e.metric, e.contract) == ("dsr", contract) and _is_panel(e)]
+    dsr = [e for e in own if (e.metric, e.contract) == ("dsr", contract) and is_panel(e.attack)]
     defence = {_label(e, asked): _figures(e) for e in dsr}
     if not keep or not defence:
         raise DuoError(
@@ -210,11 +210,11 @@ def _figures(e: Estimate) -> tuple[float, float, float, int]:
     return e.value, e.low, e.high, e.n
 
 
-def _is_panel(e: Estimate) -> bool:
-    """Whether a number is a panel of its own: not the worst of others, and not that of the model without its edits."""
-    if e.attack is None:
+def is_panel(attack: str | None) -> bool:
+    """Whether an attack's DSR is a panel: not the worst of others, and not that of the model without its edits."""
+    if attack is None:
         return True
-    return e.attack != WORST and "edits" not in ATTACKS.get(e.attack.partition("@")[0]).needs
+    return attack != WORST and "edits" not in ATTACKS.get(attack.partition("@")[0]).needs
 
 
 def _label(e: Estimate, asked: str) -> str:

@@ -5,6 +5,7 @@ It reads the folder alone, changes nothing, and takes no lock. Torch is not impo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -213,11 +214,18 @@ def _captions(counts: Mapping[str, Any]) -> dict[str, int]:
     """The prompt set of a file of captions, which may have fewer than are asked for; {} where there is none."""
     if counts["captions"] is None:
         return {}
+    path = Path(counts["captions"])
     try:
-        there = len(read_captions(Path(counts["captions"])))
-    except DuoError:  # gone since: what was asked is told all the same
+        there = _captions_in(path, path.stat().st_mtime_ns)
+    except (DuoError, OSError):  # gone since: what was asked is told all the same
         there = counts["caption_prompts"]
     return {CAPTIONS: min(counts["caption_prompts"], there)}
+
+
+@functools.lru_cache(maxsize=8)
+def _captions_in(path: Path, _changed: int) -> int:
+    """How many captions a file has, read once: who waits for a run looks every few seconds."""
+    return len(read_captions(path))
 
 
 def _is_stale(folder: _Folder, one: Asked) -> bool:

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..attacks.registry import ATTACKS
+from ..experiments.sweep import is_panel
 from ..records import is_share
 from ..report.frontier import Figures, Point, frontier_plot
-from ..runs.results import WORST
 from ..storage.files import write_text
 from .results import MEANINGS, Measured, Number, Reproduction, Row
 
@@ -37,7 +36,7 @@ def as_text(content: Reproduction) -> str:
     protocol = content.protocol
     source = (
         f"Source: {protocol.source}. Protocol `{protocol.name}`, SHA-256 `{content.protocol_sha256[:16]}`: "
-        "the tolerances below are part of it, and were stated before the run."
+        "the tolerances below are part of it, and it was written down before the first stage."
     )
     where = (
         f"Seed {content.seed}, model {content.model} (`{content.base[:16]}`), {content.machine}, {content.finished}."
@@ -47,11 +46,13 @@ def as_text(content: Reproduction) -> str:
         lines += [_wrapped(text), ""]
     lines += _comparison(content.rows)
     for concept in protocol.names:
-        lines += ["", f"## {concept}, a β a row", "", *_grid(content, concept)]
+        by = f"DSR by {content.judges[0]}; the original's numbers are in the first row."
+        lines += ["", f"## {concept}, a β a row", "", _wrapped(by), "", *_grid(content, concept)]
         if points_of(content, concept):
             lines += ["", f"![defence against preservation over β]({concept}.png)"]
-    if protocol.departures:
-        lines += ["", "## What is not as it was published", "", *map(_point, protocol.departures)]
+    changes = [f"Setting {change}." for change in content.changes]
+    if departures := [*protocol.departures, *changes]:
+        lines += ["", "## What is not as it was published", "", *map(_point, departures)]
     if content.not_measured:
         lines += ["", "## What was not measured", "", *map(_point, dict.fromkeys(content.not_measured))]
     if content.files:
@@ -72,17 +73,17 @@ def _point(text: str) -> str:
 def _comparison(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    lines = ["| β | number | published | ours [95 % interval] | n | |", "|---|---|---|---|---|---|"]
+    lines = ["| β | number | published | ours [95 % interval] | n | by | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         one = row.published
         of = f"{one.beta:g}" if one.beta is not None else "original"
         metric = f"{one.metric}, {_place(one.scenario, one.attack, one.preset)}" + (", change" if one.change else "")
         said = f"{_figure(one.metric, one.value)} ± {_figure(one.metric, one.tolerance)}"
         ours = _number(one.metric, row.ours) if row.ours is not None else "–"
-        n = str(row.ours.n) if row.ours is not None else ""
+        n, by = (str(row.ours.n), row.ours.contract) if row.ours is not None else ("", "")
         verdict = f"**{row.verdict}**" if row.verdict == "differs" else row.verdict
         lines.append(
-            f"| {of} | {metric} | {said} | {ours} | {n} | {verdict}{': ' + row.reason if row.reason else ''} |"
+            f"| {of} | {metric} | {said} | {ours} | {n} | {by} | {verdict}{': ' + row.reason if row.reason else ''} |"
         )
     used = {row.verdict for row in rows}
     meanings = (f"*{verdict}*: {text}." for verdict, text in MEANINGS.items() if verdict in used)
@@ -107,14 +108,8 @@ def _columns(content: Reproduction, concept: str) -> list[tuple[str, str, str | 
     kept = "captions" if any(one.scenario == "captions" for one in there) else "keep"
     found = [("prior preservation", "keep", None, None)]
     found += [(metric, kept, None, None) for metric in ("fid", "clip score")]
-    dsr = [one for one in there if one.metric == "dsr" and one.contract == content.judges[0] and _is_panel(one)]
+    dsr = [one for one in there if one.metric == "dsr" and one.contract == content.judges[0] and is_panel(one.attack)]
     return [*found, *dict.fromkeys(("dsr", one.scenario, one.attack, one.preset) for one in dsr)]
-
-
-def _is_panel(one: Measured) -> bool:
-    if one.attack is None:
-        return True
-    return one.attack != WORST and "edits" not in ATTACKS.get(one.attack.partition("@")[0]).needs
 
 
 def _grid(content: Reproduction, concept: str) -> list[str]:

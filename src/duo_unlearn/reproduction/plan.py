@@ -84,6 +84,25 @@ def caption_folder(output: Path, beta: float) -> Path:
     return output / "captions" / f"beta-{beta:g}"
 
 
+def changes(protocol: Protocol, settings: Settings, concept: str) -> list[str]:
+    """The settings of a run that are not the protocol's, in words; where it runs and writes is none of them."""
+    plain = resolve_settings(
+        given_settings(protocol, Brought(settings.output / ".none"), concept, settings.output / ".none")
+    )
+    sides = [_flat(one.model_dump(mode="json", exclude={"output", "device"})) for one in (plain, settings)]
+    keys = dict.fromkeys([*sides[0], *sides[1]])
+    return [
+        f"{key}: {sides[1].get(key)}, not {sides[0].get(key)}" for key in keys if sides[0].get(key) != sides[1].get(key)
+    ]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + key: value}
+    return found
+
+
 def check_captions(protocol: Protocol, path: Path) -> None:
     """Fail for captions that are not those which the protocol asks: of another year, or not all of them."""
     wanted = protocol.captions
@@ -124,8 +143,10 @@ def pieces(protocol: Protocol, brought: Brought) -> Iterator[Piece]:
     """All that must be at hand, in order: model, detectors, networks of preservation, captions, images."""
     model = brought.model or protocol.model
     faults, family = model_faults(model)
-    reason = why_no_model(model) if is_hub_id(model) else None
-    yield Piece("model", model, None, faults[0].reason if faults else reason)
+    role, reason = (
+        ("model, by its index in the hub's cache", why_no_model(model)) if is_hub_id(model) else ("model", None)
+    )
+    yield Piece(role, model, None, faults[0].reason if faults else reason)
     settings = resolve_settings(given_settings(protocol, brought, protocol.concepts[0], brought.output))
     if family is not None:
         yield from _detectors(protocol, settings, family)
@@ -172,8 +193,13 @@ def _captions(protocol: Protocol, wanted: CaptionsOf, brought: Brought) -> Itera
         yield Piece(
             "images", f"{wanted.split}{wanted.year}/", None, "--images FOLDER; without it FID is from the original"
         )
+        return
+    try:
+        pictures = reference_pictures(folder)
+    except DuoError as error:
+        yield Piece("images", str(folder), None, error.reason)
     else:
-        yield Piece("images", str(folder), None, None if folder.is_dir() else "no such folder")
+        yield Piece(f"images, {len(pictures)}", str(folder), names_digest(pictures), None)
 
 
 def steps(protocol: Protocol, brought: Brought) -> list[Step]:

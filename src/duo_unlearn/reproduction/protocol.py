@@ -6,17 +6,22 @@ It is data, one YAML file each. Tolerances stand in it before anything runs, and
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from ..attacks.registry import ATTACKS
-from ..concepts.store import concept_path
+from ..concepts.captions import CAPTIONS
+from ..concepts.store import load_concept
 from ..errors import DuoError
 from ..storage.files import digest
 from ..storage.forms import Strict, faults, read_yaml
 
 SHIPPED: Final = Path(__file__).parent / "protocols"
+METRICS: Final = (
+    "dsr", "detected", "refused", "broken", "prior preservation", "fid", "kid", "cmmd", "clip score", "lpips",
+)  # fmt: skip
+"""What is measured beside agreements, by the names of results.json."""
 
 
 class _Frozen(Strict):
@@ -70,25 +75,37 @@ class Protocol(_Frozen):
     concepts: tuple[str, ...] = Field(min_length=1, description="Several: trained apart, and added up.")
     settings: dict[str, Any] = Field(default={}, description="Nested, as in a settings file.")
     seed: int = Field(default=0, ge=0)
-    betas: tuple[float, ...] = Field(min_length=1)
+    betas: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     attacks: tuple[AttackOf, ...] = ()
     captions: CaptionsOf | None = None
     departures: tuple[str, ...] = Field(default=(), description="What is not as it was published, a sentence each.")
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
-    def _check(self) -> Protocol:
+    def _check_parts(self) -> Self:
         for one in self.attacks:
             if one.name not in ATTACKS.names():
                 raise ValueError(f"attacks: {one.name} is none of `duo attacks`")
-        for name in self.concepts:
-            concept_path(name)
+        for what, values in (("betas", self.betas), ("concepts", self.names)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{what}: one is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _check_published(self) -> Self:
+        concepts = [load_concept(name) for name in self.concepts]
+        asked = {"keep", CAPTIONS, *(name for c in concepts for name in (*c.attacks, *c.neighbours))}
+        attacks = {(one.name, one.preset) for one in self.attacks} | {(None, None)}
         for row in self.published:
-            if row.beta is not None and row.beta not in self.betas:
+            if row.metric not in METRICS and not row.metric.endswith(" agreement"):
+                raise ValueError(f"published: {row.metric} is no metric ({', '.join(METRICS)}, or NAME agreement)")
+            if row.scenario not in asked:
+                raise ValueError(f"published: {row.scenario} is no prompt set of the concept")
+            if row.beta not in (None, *self.betas):
                 raise ValueError(f"published: β {row.beta:g} is not among betas")
-            if row.attack is not None and (row.attack, row.preset) not in {(a.name, a.preset) for a in self.attacks}:
+            if (row.attack, row.preset) not in attacks:
                 raise ValueError(f"published: {row.attack} ({row.preset}) is not among attacks")
-            if len(self.concepts) > 1 and row.concept not in self.names and row.scenario != "captions":
+            if len(self.concepts) > 1 and row.concept not in self.names and row.scenario != CAPTIONS:
                 raise ValueError("published: of several concepts, one must be named")
         return self
 

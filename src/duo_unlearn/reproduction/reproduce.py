@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Literal, NamedTuple
 
 from ..arena.plans import AttackPlan
 from ..arena.stages import attack, evaluate
 from ..concepts.captions import CAPTIONS
 from ..errors import DuoError
 from ..experiments.interference import COMPOSED, compose_runs, measure
-from ..experiments.sharing import share_originals
+from ..experiments.sharing import share_edit, share_originals
 from ..experiments.sweep import member_folder, sweep
 from ..families.load import pick_device
 from ..pipeline import Say, silent
@@ -25,20 +25,14 @@ from ..session import VERSIONED, Session, machine
 from ..settings.check import check_device, check_family
 from ..settings.resolve import resolve_settings
 from ..settings.tree import Settings
+from ..storage.files import digest, read_object, write_json
 from .page import write_page
-from .plan import Brought, caption_folder, caption_settings, check_brought, given_settings, used_files
+from .plan import Brought, caption_folder, caption_settings, changes, check_brought, given_settings, used_files
 from .protocol import Protocol
-from .results import (
-    Measured,
-    Reproduction,
-    Row,
-    measured_of,
-    read_reproduction,
-    rows_of,
-    write_reproduction,
-)
+from .results import Measured, Reproduction, measured_of, read_reproduction, rows_of, write_reproduction
 
-RESULTS: Final = "reproduction.json"
+RESULTS, PROTOCOL = "reproduction.json", "protocol.json"
+Stage = Literal["pairs", "train", "images"]
 
 
 class _Place(NamedTuple):
@@ -54,11 +48,12 @@ class _Place(NamedTuple):
 def reproduce(protocol: Protocol, brought: Brought, *, quiet: bool = False, say: Say = silent) -> Reproduction:
     """Run a protocol in a folder and write reproduction.json, reproduction.md and a figure a concept there.
 
-    What is done is skipped, so the same call goes on after a kill. Any number of processes may run it together. A
-    folder of another protocol, and what the protocol cannot use, is a DuoError before anything is made.
+    The protocol is written down first. What is done is skipped, so the same call goes on after a kill. Any number of
+    processes may run it together. What the protocol cannot use is a DuoError before anything is made, and so is a
+    folder of another protocol.
     """
     check_brought(protocol, brought)
-    _check_output(protocol, brought.output)
+    _begin(protocol, brought.output)
     folders = [brought.output / name for name in protocol.names]
     given = [given_settings(protocol, brought, *one) for one in zip(protocol.concepts, folders, strict=True)]
     firsts = [_session(one, quiet) for one in given]
@@ -67,27 +62,33 @@ def reproduce(protocol: Protocol, brought: Brought, *, quiet: bool = False, say:
         check_device(first.settings)
         _ = first.judges
     places = _single(protocol, firsts[0], say) if len(firsts) == 1 else _several(protocol, brought, firsts, say)
-    if brought.captions is not None:
-        places += _captions(protocol, brought, places, quiet)
+    places += _captions(protocol, brought, places, quiet)
     with firsts[0].run.claim("reproduction", wait=True):
         return _written(protocol, brought, firsts, places)
 
 
-def run_folders(protocol: Protocol, brought: Brought) -> Iterator[Path]:
-    """The run folders that processes share, for a look at how far they are."""
+def stages(protocol: Protocol, brought: Brought) -> dict[Path, list[Stage]]:
+    """Run folder → what is made there, for a look at how far processes are that share a protocol."""
+    found: dict[Path, list[Stage]] = {}
     for name in protocol.names:
         run = Run(brought.output / name)
-        yield run.folder
-        yield from (member_folder(run, "beta", beta) for beta in protocol.betas)
+        found[run.folder] = ["pairs"]
+        found |= {member_folder(run, "beta", beta): ["train", "images"] for beta in protocol.betas}
     if brought.captions is not None:
-        yield from (caption_folder(brought.output, beta) for beta in protocol.betas)
+        found |= {caption_folder(brought.output, beta): ["images"] for beta in protocol.betas}
+    return found
 
 
-def _check_output(protocol: Protocol, output: Path) -> None:
-    path = output / RESULTS
-    if path.exists() and (known := read_reproduction(path)).protocol.digest != protocol.digest:
-        got = f"{known.protocol.name}, {known.protocol_sha256[:16]}"
-        raise DuoError(f"{output} holds a reproduction of another protocol", got=got, hint="another --output")
+def _begin(protocol: Protocol, output: Path) -> None:
+    """Write the protocol down before the first stage; fail where the folder holds another one."""
+    path = output / PROTOCOL
+    whole = {"sha256": protocol.digest, "protocol": protocol.model_dump(mode="json")}
+    if not path.exists():
+        write_json(path, whole)
+    elif (known := read_object(path)) != json.loads(json.dumps(whole)):
+        got = f"{known.get('protocol', {}).get('name')}, {str(known.get('sha256'))[:16]}"
+        hint = "another --output: a protocol stays as it was when its first stage began"
+        raise DuoError(f"{output} holds a reproduction of another protocol", got=got, hint=hint)
 
 
 def _session(given: dict[str, object], quiet: bool) -> Session:
@@ -126,30 +127,37 @@ def _several(protocol: Protocol, brought: Brought, firsts: Sequence[Session], sa
 
 
 def _captions(protocol: Protocol, brought: Brought, places: Sequence[_Place], quiet: bool) -> list[_Place]:
-    """Captions, asked at every β of the edit of the first concept's place; the original's images are those of all."""
+    """Captions, asked at every β of the edit of the first concept's place; the original's images are those of all.
+
+    Without captions now, those that were asked before are read.
+    """
     found: list[_Place] = []
     model = None
     for place in (one for one in places if one.concept == protocol.names[0]):
+        run = Run(caption_folder(brought.output, place.beta))
+        there = place._replace(run=run, scenario=CAPTIONS)
+        if brought.captions is None:
+            found += [there] if run.results.exists() else []
+            continue
         session = _session(caption_settings(protocol, brought, place.beta), quiet)
-        session.model = model if model is not None else session.model
-        model = session.model
-        with session.run.claim("captions", wait=True):
-            if not session.run.edit(place.system).is_dir():
-                shutil.copytree(place.run.edit(place.system), session.run.edit(place.system))
+        session.model = model = session.model if model is None else model
+        with session.run.claim("share", wait=True):
+            share_edit(place.run.edit(place.system), session.run.edit(place.system))
             if found:
                 share_originals(found[0].run, session.run)
         with session.run.lock(shared=True):
             evaluate(session, [session.system(place.system)])
-        found.append(place._replace(run=session.run, scenario=CAPTIONS))
+        found.append(there)
     return found
 
 
 def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], places: Sequence[_Place]) -> Reproduction:
     measured, absent = _measured(places)
     settings: Settings = firsts[0].settings
-    why = "no --captions" if protocol.captions is not None and brought.captions is None else "see not_measured"
-    if protocol.captions is not None and brought.captions is None:
-        absent.append(f"captions: {why}")
+    if protocol.captions is not None and not any(place.scenario == CAPTIONS for place in places):
+        absent.append("captions: no --captions")
+    path = brought.output / RESULTS
+    known = read_reproduction(path) if path.exists() else None
     whole = Reproduction(
         version=1,
         protocol=protocol,
@@ -160,30 +168,20 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
         base=str(places[0].run.read_record().get("base", "")),
         model=settings.model,
         seed=settings.seed,
+        changes=changes(protocol, settings, protocol.concepts[0]),
+        concepts={n: digest(f.concept.model_dump(mode="json")) for n, f in zip(protocol.names, firsts, strict=True)},
         judges=[str(judge.contract) for judge in firsts[0].judges.there],
-        files=used_files(brought),
-        rows=_with_reasons(rows_of(protocol, measured), why),
+        files=used_files(brought) or (known.files if known is not None else []),
+        rows=rows_of(protocol, measured),
         measured=measured,
         not_measured=absent,
     )
-    path = brought.output / RESULTS
-    if path.exists():
-        known = read_reproduction(path)
+    if known is not None:
         again = whole.model_copy(update={"finished": known.finished})
         whole = again if again == known else whole
     write_reproduction(path, whole)
     write_page(brought.output, whole)
     return whole
-
-
-def _with_reasons(rows: Sequence[Row], captions: str) -> list[Row]:
-    """Rows, and why those of captions that there are none of are missing."""
-    return [
-        row.model_copy(update={"reason": captions if row.published.scenario == CAPTIONS else "see not_measured"})
-        if row.verdict == "not measured"
-        else row
-        for row in rows
-    ]
 
 
 def _measured(places: Sequence[_Place]) -> tuple[list[Measured], list[str]]:

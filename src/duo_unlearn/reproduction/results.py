@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import DuoError, several
-from ..records import Estimate
+from ..records import Estimate, is_share
 from ..storage.files import printable, read_object, write_text
 from ..storage.forms import faults
 from .protocol import Protocol, Published
@@ -33,21 +34,24 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class Number(_Form):
-    """A measured number with its 95 % interval. of_original: the original's, where the number is a change from it."""
-
+class _Interval(_Form):
     value: float
     low: float
     high: float
     n: int = Field(ge=1)
     contract: str
-    of_original: float | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Number:
+    def _check_interval(self) -> Self:
         if not self.low <= self.value <= self.high:
             raise ValueError("the interval does not hold the value")
         return self
+
+
+class Number(_Interval):
+    """A measured number with its 95 % interval, and by whom. of_original: the original's, where it is a change."""
+
+    of_original: float | None = None
 
 
 class Row(_Form):
@@ -58,16 +62,6 @@ class Row(_Form):
     verdict: Verdict
     reason: str = ""
 
-    @model_validator(mode="after")
-    def _check(self) -> Row:
-        if (self.ours is None) != (self.verdict == "not measured"):
-            raise ValueError("a number and the verdict 'not measured' exclude each other")
-        if self.ours is None or self.verdict == "not comparable":
-            return self
-        if self.verdict != (right := compared(self.published, self.ours)):
-            raise ValueError(f"the numbers say {right!r}")
-        return self
-
 
 class UsedFile(_Form):
     """What of the user's was used. sha256: of a folder of images, of their names and sizes, in 8 digits."""
@@ -77,7 +71,7 @@ class UsedFile(_Form):
     sha256: str
 
 
-class Measured(_Form):
+class Measured(_Interval):
     """An estimate, and of which β and concept it is. beta: None of the original, which is the same beside all."""
 
     beta: float | None
@@ -87,11 +81,12 @@ class Measured(_Form):
     scenario: str
     attack: str | None
     preset: str | None
-    value: float
-    low: float
-    high: float
-    n: int = Field(ge=1)
-    contract: str
+
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        if is_share(self.metric) and not 0 <= self.low <= self.high <= 1:
+            raise ValueError("a share lies between 0 and 1")
+        return self
 
 
 class Reproduction(_Form):
@@ -106,6 +101,8 @@ class Reproduction(_Form):
     base: str = Field(description="The fingerprint of the base model's weights.")
     model: str
     seed: int
+    changes: list[str] = Field(description="Settings that are not the protocol's.")
+    concepts: dict[str, str] = Field(description="Concept → the SHA-256 of its file's content.")
     judges: list[str] = Field(description="Whose DSR there is; the first one's heads the tables.")
     files: list[UsedFile]
     rows: list[Row]
@@ -118,25 +115,26 @@ class Reproduction(_Form):
             raise ValueError("the protocol is not the one of protocol_sha256: a tolerance was changed afterwards")
         if [row.published for row in self.rows] != list(self.protocol.published):
             raise ValueError("the rows are not those of the protocol")
+        for row, right in zip(self.rows, rows_of(self.protocol, self.measured), strict=True):
+            if (row.ours, row.verdict) != (right.ours, right.verdict):
+                what = f"{right.published.metric}, {right.published.scenario}"
+                raise ValueError(f"of {what} the measured numbers say {right.verdict!r}")
         return self
 
 
-def rows_of(protocol: Protocol, measured: Sequence[Measured], why_absent: str = "") -> list[Row]:
-    """Each published number beside ours, with the verdict by the tolerance that the protocol states.
-
-    why_absent: what is said of a number that there is none of.
-    """
-    return [_row(published, measured, why_absent) for published in protocol.published]
+def rows_of(protocol: Protocol, measured: Sequence[Measured]) -> list[Row]:
+    """Each published number beside ours, with the verdict by the tolerance that the protocol states."""
+    return [_row(published, measured) for published in protocol.published]
 
 
-def _row(published: Published, measured: Sequence[Measured], why_absent: str) -> Row:
+def _row(published: Published, measured: Sequence[Measured]) -> Row:
     fitting = [one for one in measured if _is_of(one, published)]
-    if not fitting:
-        return Row(published=published, ours=None, verdict="not measured", reason=why_absent)
     same = [one for one in fitting if _is_by(one, published)]
-    ours = _number((same or fitting)[0], published, measured)
+    ours = next(filter(None, (_number(one, published, measured) for one in (*same, *fitting))), None)
+    if ours is None:
+        return Row(published=published, ours=None, verdict="not measured", reason="there is no number of it")
     if not same:
-        reason = f"published by {' or '.join(published.judges)}, here by {ours.contract}"
+        reason = f"published by {' or '.join(published.judges)}"
         return Row(published=published, ours=ours, verdict="not comparable", reason=reason)
     return Row(published=published, ours=ours, verdict=compared(published, ours))
 
@@ -154,19 +152,22 @@ def _is_by(one: Measured, published: Published) -> bool:
     return not published.judges or one.contract.startswith(published.judges)
 
 
-def _number(one: Measured, published: Published, measured: Sequence[Measured]) -> Number:
+def _number(one: Measured, published: Published, measured: Sequence[Measured]) -> Number | None:
+    """A number, or how much higher it is than the original's; None where the original has none."""
     if not published.change:
         return Number(value=one.value, low=one.low, high=one.high, n=one.n, contract=one.contract)
     same = ("concept", "metric", "scenario", "attack", "preset", "contract")
-    before = next(
-        other.value
-        for other in measured
-        if other.beta is None and all(getattr(other, name) == getattr(one, name) for name in same)
+    originals = (other for other in measured if other.beta is None)
+    before = next((o for o in originals if all(getattr(o, name) == getattr(one, name) for name in same)), None)
+    if before is None:
+        return None
+    # Both intervals together, as if the two were independent. They have prompts and noise in common, so it is wide.
+    low = math.hypot(one.value - one.low, before.high - before.value)
+    high = math.hypot(one.high - one.value, before.value - before.low)
+    change = one.value - before.value
+    return Number(
+        value=change, low=change - low, high=change + high, n=one.n, contract=one.contract, of_original=before.value
     )
-    # The interval is that of the edited model alone. The original was asked the same with the same noise, so the
-    # change spreads less than that.
-    moved = {name: getattr(one, name) - before for name in ("value", "low", "high")}
-    return Number(**moved, n=one.n, contract=one.contract, of_original=before)
 
 
 def compared(published: Published, ours: Number) -> Verdict:

@@ -136,7 +136,8 @@ def faults(error: ValidationError, names: Iterable[str]) -> list[str]:
             phrases.append(f"{key}: missing")
         else:
             message = entry["msg"].lower().removeprefix("value error, ")
-            phrases.append(f"{key}: {message}, got {_value(entry['input'])}")
+            # What is wrong with a form as a whole says by itself what it is about.
+            phrases.append(f"{key}: {message}, got {_value(entry['input'])}" if key else message)
     return phrases
 
 
