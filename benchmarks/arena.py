@@ -18,22 +18,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from arena_tables import costs, short, table, tables
+
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.experiments.sharing import share_pairs
 from duo_unlearn.pairs.manifest import MANIFEST
-from duo_unlearn.records import ORIGINAL, Estimate
+from duo_unlearn.records import ORIGINAL
 from duo_unlearn.report.arena import (
     Column,
     Cost,
     Part,
     Standing,
     columns,
-    cost_words,
-    of_column,
     panels_of,
-    preservation,
     write_arena,
 )
 from duo_unlearn.report.arena_figure import picture
@@ -148,6 +148,7 @@ def write_pages(runs: Path) -> None:
         # A run of few prompts tells of its own system alone.
         few = [s for s in content["systems"] if s["system"] in FEW]
         for system in few or content["systems"]:
+            check_settings(content["concept"], system, page)
             mine = there["systems"].setdefault(system["system"], system)
             there["systems"][system["system"]] = merged(mine, system)
     for there in known.values():
@@ -165,17 +166,38 @@ def write_pages(runs: Path) -> None:
                 f"### {concept}: erasers that were given every wording", table(worded, plain, there["judges"]),
                 costs(worded, there["judges"]),
             ]  # fmt: skip
-    tables_path = DOCS / "arena-tables.md"
-    before, _, rest = tables_path.read_text(encoding="utf-8").partition(BEGIN)
-    write_text(tables_path, f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n{END}{rest.partition(END)[2]}")
+    fill(DOCS / "arena-tables.md", "\n\n".join(parts))
+    there = next(iter(known.values()))
+    standings = [standing_of(system) for system in there["systems"].values()]
+    fill(DOCS / "arena.md", short([s for s in standings if not s.system.endswith(ALL)], there["judges"]))
+
+
+def fill(page: Path, text: str) -> None:
+    """Put text between the markers of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    write_text(page, f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:
+    """Fail for a system that was made under other settings than are recommended now: its numbers say nothing of it."""
+    recommended = load_concept(concept).recommended["mini"].settings
+    for part in system["parts"]:
+        own = recommended["train"] if part["name"] == "duo" else recommended["erasers"].get(part.get("eraser"), {})
+        wanted = own if part["kind"] == "edit" else recommended["guards"].get(part["name"], {})
+        if other := {k: part["settings"].get(k) for k, v in wanted.items() if part["settings"].get(k) != v}:
+            raise SystemExit(
+                f"{page}: {system['system']} was made with {other}, recommended is {wanted}: make it again"
+            )
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """A system's entry with the estimates of both, the new one's in the place of the old one's.
 
-    The worst case over attacks is left out: no page need hold all of them.
+    What the old one has of other edits goes. The worst case over attacks is left out: no page need hold all of them.
     """
-    found = {estimate_of(e).of_what: e for e in [*old["estimates"], *new["estimates"]]}
+    now = {e["sha256"] for e in new["estimates"]}
+    same = [e for e in old["estimates"] if e["sha256"] in now]
+    found = {estimate_of(e).of_what: e for e in [*same, *new["estimates"]]}
     estimates = [e for e in found.values() if e["attack"] != WORST]
     return {**old, **new, "estimates": estimates}
 
@@ -212,74 +234,6 @@ def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> 
         few = [s for s in standings if s.kind != "guard"]
         panels = panels_of(few, [place for place in FRONT if place in there], judges)
         (DOCS / "arena-short.png").write_bytes(picture(panels, "png"))
-
-
-def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
-    """What asks for the concept, what attacks, what stays and what it costs, as Markdown."""
-    places = columns(standings)
-    plain, attacked = ([p for p in places if (p.attack is None) == is_plain] for is_plain in (True, False))
-    defended = [
-        part
-        for title, chosen in (
-            (f"### {concept}: DSR without attack", plain),
-            (f"### {concept}: DSR under attack", attacked),
-        )
-        if chosen
-        for part in (title, table(standings, chosen, judges))
-    ]
-    return [*defended, f"### {concept}: what stays, and what it costs", costs(standings, judges)]
-
-
-def table(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> str:
-    """A row a system, a column a place."""
-    lines = ["| | " + " | ".join(place.title for place in places) + " |", "|---" * (len(places) + 1) + "|"]
-    return "\n".join(
-        [
-            *lines,
-            *(f"| {s.system} | " + " | ".join(cell(s, place, judges) for place in places) + " |" for s in standings),
-        ]
-    )
-
-
-def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
-    """The DSR by the judge that heads, its interval and n, what the others say, and what is broken."""
-    found = of_column(standing, place, "dsr", judges[0])
-    if found is None:
-        return "–"
-    others = [e for judge in judges[1:] if (e := of_column(standing, place, "dsr", judge)) is not None]
-    broken = of_column(standing, place, "broken", judges[0])
-    words = [f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}] n {found.n}"]
-    words += [f"A {100 * e.value:.0f}" for e in others]
-    words += [f"broken {100 * broken.value:.0f}"] if broken is not None else []
-    return ", ".join(words)
-
-
-def costs(standings: Sequence[Standing], judges: Sequence[str]) -> str:
-    """What each system keeps, reads and costs."""
-    lines = [
-        "| | what stays, by what suffers most | keep: item | worst neighbour: item | reads | level | cost |",
-        "|---" * 7 + "|",
-    ]
-    for standing in standings:
-        kept, mine = preservation(standing, judges), agreements(standing, judges)
-        whole = f"{100 * kept.value:.1f} [{100 * kept.low:.1f}, {100 * kept.high:.1f}] n {kept.n}" if kept else "–"
-        keep = mine.pop("keep", None)
-        worst = min(mine.values(), key=lambda e: e.value, default=None)
-        words = [f"{100 * keep.value:.0f} n {keep.n}" if keep else "–"]
-        words += [f"{worst.scenario} {100 * worst.value:.0f} n {worst.n}" if worst else "–"]
-        words += [standing.reads, standing.level, cost_words(standing.cost)]
-        lines.append(f"| {standing.system} | {whole} | " + " | ".join(words) + " |")
-    return "\n".join(lines)
-
-
-def agreements(standing: Standing, judges: Sequence[str]) -> dict[str, Estimate]:
-    """Item agreement by the judge that heads, by prompt set, without attack."""
-    judge = judges[0].partition("[")[0]
-    return {
-        e.scenario: e
-        for e in standing.estimates
-        if e.metric == "item agreement" and e.attack is None and e.contract.startswith(judge)
-    }
 
 
 def compact(content: Mapping[str, Any]) -> str:
