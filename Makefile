@@ -9,6 +9,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# What the package runs with, and that with what its developers need: a demo does not wait for the latter.
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/setup.log
 LOCKS := requirements.lock requirements-dev.lock
@@ -29,7 +31,7 @@ both = $(1) & torch=$$!; $(2); said=$$?; wait $$torch || said=$$?; exit $$said
 # pip leaves a core idle: what every later command imports is compiled there meanwhile. Only pip's word counts.
 IMPORT_TORCH := $(BIN)/python -c "import torch._dynamo"
 IMPORT_MODELS := $(BIN)/python -c "import accelerate, peft; from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel"
-IMPORT_OTHERS := $(BIN)/python -c "import matplotlib.figure, playwright.sync_api, pytest, starlette.testclient, tensorboard, torchmetrics, typer"
+IMPORT_OTHERS := $(BIN)/python -c "import matplotlib.figure, tensorboard, torchmetrics, typer"
 beside = $(1) & $(2); said=$$?; wait; exit $$said
 
 # What `make lock` works in, and how it resolves: for every system, with hashes, and without what a CUDA build needs.
@@ -52,15 +54,19 @@ endef
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-$(STAMP): $(LOCKS) requirements-torch.txt pyproject.toml
+$(RUNS): requirements.lock requirements-torch.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.11 ...")'
 	@echo "set-up: environment $(VENV)"; $(PYTHON) -m venv $(VENV); : >$(LOG)
-	$(call step,$(TORCH) and the packages of $(LOCKS),$(call both,$(INSTALL) --no-deps $(TORCH),$(INSTALL) --no-deps --require-hashes $(LOCKS:%=-r %)))
+	$(call step,$(TORCH) and the packages of requirements.lock,$(call both,$(INSTALL) --no-deps $(TORCH),$(INSTALL) --no-deps --require-hashes -r requirements.lock))
 	$(call step,what this build of torch needs beside,$(call beside,$(IMPORT_TORCH),$(INSTALL) $(TORCH)))
 	$(call step,duo_unlearn itself,$(call beside,$(IMPORT_MODELS) & $(IMPORT_OTHERS),$(PIP) install --no-deps --no-build-isolation -e .))
 	@touch $@
 
-demo: $(STAMP) ## erase a concept from the embedded model: minutes on a laptop, report in runs/demo
+$(STAMP): $(RUNS) requirements-dev.lock
+	$(call step,the packages of requirements-dev.lock,$(INSTALL) --no-deps --require-hashes -r requirements-dev.lock)
+	@touch $@
+
+demo: $(RUNS) ## erase a concept from the embedded model: minutes on a laptop, report in runs/demo
 	@$(BIN)/duo demo
 
 test: $(STAMP) ## the fast tests
@@ -98,8 +104,8 @@ lock: ## write the lock files anew: the newest versions that pyproject.toml allo
 	@$(DIR)/venv/bin/python -m pip freeze --all --exclude pip --exclude duo_unlearn --exclude torch | sed -E 's/^([^#+]*)\+.*/\1/' >$(DIR)/frozen
 	@$(PIP_INTO) uv
 	@echo 'torch; python_version < "3"' >$(DIR)/no-torch
-	@printf '%s\n' networkx setuptools sympy >$(DIR)/torch-needs
-	@$(RESOLVE) pyproject.toml $(DIR)/torch-needs $(RUN_EXTRAS) --constraint $(DIR)/frozen --output-file $(DIR)/requirements.lock
+	@printf '%s\n' networkx setuptools sympy hatchling >$(DIR)/set-up-needs
+	@$(RESOLVE) pyproject.toml $(DIR)/set-up-needs $(RUN_EXTRAS) --constraint $(DIR)/frozen --output-file $(DIR)/requirements.lock
 	@$(RESOLVE) pyproject.toml $(RUN_EXTRAS) --extra nudenet --extra dev --constraint $(DIR)/frozen \
 	    $$(sed -nE 's/^([a-z0-9-]+)==[^ ]+ \\$$/--no-emit-package \1/p' $(DIR)/requirements.lock) --output-file $(DIR)/requirements-dev.lock
 	@for lock in $(LOCKS); do { grep '^#' $$lock; cat $(DIR)/$$lock; } >$$lock.new; mv $$lock.new $$lock; done
