@@ -60,6 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_is_found_stands_beside_what_was_published(place: Path) -> None:
     found = read_reproduction(place / "out" / RESULTS)
     assert [row.verdict for row in found.rows] == ["agrees", "agrees"]  # 0 to 100 % agree with 50 ± 50
@@ -70,6 +71,7 @@ def test_what_is_found_stands_beside_what_was_published(place: Path) -> None:
     assert [one.role for one in found.files] == ["captions"]
 
 
+@pytest.mark.slow
 def test_the_page_and_the_figure(place: Path) -> None:
     text = (place / "out" / "reproduction.md").read_text()
     assert text == as_text(read_reproduction(place / "out" / RESULTS))
@@ -77,6 +79,7 @@ def test_the_page_and_the_figure(place: Path) -> None:
     assert (place / "out" / "sword.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_same_call_makes_nothing_anew(place: Path) -> None:
     files = {path: path.stat().st_mtime_ns for path in place.glob("out/**/*.png") if path.parent != place / "out"}
     before = (place / "out" / RESULTS).read_bytes()
@@ -85,6 +88,7 @@ def test_the_same_call_makes_nothing_anew(place: Path) -> None:
     assert (place / "out" / RESULTS).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_every_run_folder_is_told_to_who_looks(place: Path) -> None:
     brought = Brought(place / "out", captions=coco(place, 3))
     made = stages(own_protocol(place), brought)
@@ -95,6 +99,7 @@ def test_every_run_folder_is_told_to_who_looks(place: Path) -> None:
     assert (evaluated.state, evaluated.done) == ("done", evaluated.of)  # captions are counted
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_protocol_is_refused(place: Path) -> None:
     other = own_protocol(place, betas=[20, 30])
     with pytest.raises(DuoError, match="reproduction of another protocol"):
@@ -132,12 +137,14 @@ def test_the_plan_of_every_shipped_protocol(tmp_path: Path, name: str) -> None:
     assert sum("× attack" in line for line in lines) == len(protocol.attacks)
 
 
+@pytest.mark.slow
 def test_captions_that_were_measured_stay_without_the_file(place: Path) -> None:
     before = read_reproduction(place / "out" / RESULTS)
     found = reproduce(own_protocol(place), Brought(place / "out"), quiet=True)
     assert found == before
 
 
+@pytest.mark.slow
 def test_what_is_not_as_the_protocol_has_it_is_told(place: Path) -> None:
     found = read_reproduction(place / "out" / RESULTS)
     assert found.changes == []
@@ -146,6 +153,7 @@ def test_what_is_not_as_the_protocol_has_it_is_told(place: Path) -> None:
     assert changes(given, other, given.concepts[0]) == ["seed: 7, not 3"]
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_edit_follows_it(place: Path, tmp_path: Path) -> None:
     source = next((place / "out").glob("*/sweep/beta-20/edits/duo"))
     share_edit(source, tmp_path / "duo")
