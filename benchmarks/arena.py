@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from arena_tables import costs, short, table, tables
+from pages import fill
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
@@ -75,7 +76,7 @@ FRONT: Final = (
 )
 """The panels of the README's picture."""
 DOCS: Final = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- figures: python benchmarks/arena.py -->", "<!-- end of figures -->"
+BEGIN: Final = "<!-- figures: python benchmarks/arena.py -->"
 
 
 def main() -> None:
@@ -166,16 +167,10 @@ def write_pages(runs: Path) -> None:
                 f"### {concept}: erasers that were given every wording", table(worded, plain, there["judges"]),
                 costs(worded, there["judges"]),
             ]  # fmt: skip
-    fill(DOCS / "arena-tables.md", "\n\n".join(parts))
+    fill(DOCS / "arena-tables.md", BEGIN, "\n\n".join(parts))
     there = next(iter(known.values()))
     standings = [standing_of(system) for system in there["systems"].values()]
-    fill(DOCS / "arena.md", short([s for s in standings if not s.system.endswith(ALL)], there["judges"]))
-
-
-def fill(page: Path, text: str) -> None:
-    """Put text between the markers of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    write_text(page, f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}")
+    fill(DOCS / "arena.md", BEGIN, short([s for s in standings if not s.system.endswith(ALL)], there["judges"]))
 
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from pages import fill
+
 import duo_unlearn as duo
 from duo_unlearn.arena.attempts import make_attempts
 from duo_unlearn.arena.plans import AttackPlan, attack_plans
@@ -55,7 +57,7 @@ COUNTS: Final = {"prompts": 100, "keep_prompts": 100, "neighbour_prompts": 50, "
 JUDGES: Final = {"mini-judge-b": "B", "mini-judge": "A"}
 SHOWN: Final = ("prior preservation", "lpips", "fid", "kid", "cmmd", "clip score")
 DOCS: Final = Path(__file__).parents[1] / "docs"
-BEGIN, END = "<!-- figures: python benchmarks/results.py -->", "<!-- end of figures -->"
+BEGIN: Final = "<!-- figures: python benchmarks/results.py -->"
 
 
 class Row(NamedTuple):
@@ -128,9 +130,7 @@ def write_pages(runs: Path) -> None:
     # A line an estimate: shorter by half than an indented file, and its changes can be read.
     lines = ",\n".join(json.dumps(estimate, ensure_ascii=False) for estimate in estimates)
     write_text(DOCS / "results.json", f'{json.dumps(head)[:-1]}, "estimates": [\n{lines}\n]}}\n')
-    text = (DOCS / "results-tables.md").read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    write_text(DOCS / "results-tables.md", f"{before}{BEGIN}\n\n{tables(rows)}\n{END}{rest.partition(END)[2]}")
+    fill(DOCS / "results-tables.md", BEGIN, tables(rows))
 
 
 def with_earlier(rows: Sequence[Row]) -> list[Row]:

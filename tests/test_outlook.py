@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.cli.outlook import EVERY, Outlook, Stage
+from duo_unlearn.cli.outlook import EVERY, Outlook
 from duo_unlearn.pairs.manifest import MANIFEST, PARTIAL, KindTries, save_manifest
-from duo_unlearn.records import Attempt
+from duo_unlearn.records import Attempt, Stage
 from duo_unlearn.runs.attempts import Group, GroupRecord, Part, write_group, write_part
 from duo_unlearn.runs.folder import Run
 

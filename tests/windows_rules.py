@@ -201,12 +201,13 @@ def _is_let_go(path: str) -> None:
     path = os.path.realpath(path)
     if not _is_temporary(path) or not Path(path).exists():
         return
-    for kept in _kept():
-        if kept == path or kept.startswith(f"{path}/"):
+    for used in _files_in_use():
+        if used == path or used.startswith(f"{path}/"):
             raise PermissionError(errno.EACCES, "The process cannot access the file: it is open here", path)
 
 
-def _kept() -> Iterator[str]:
+def _files_in_use() -> Iterator[str]:
+    """Files that this process has open or mapped."""
     for handle in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             yield str(handle.readlink())

@@ -24,6 +24,8 @@ Decay = Literal["constant", "linear", "cosine"]
 """How the learning rate goes over a run, by the names of diffusers' scripts."""
 Prediction = Literal["epsilon", "v_prediction"]
 """What a diffusion model's network predicts, by diffusers' names."""
+Stage = Literal["pairs", "train", "images"]
+"""What a command makes in a run, in order: pairs, an edit by steps, and images that are asked of systems."""
 Sides = Literal["both", "safe", "unsafe"]
 """Which member's error has a gradient; the other one's is detached, its value stays."""
 Level = Literal["input", "encoder", "generator", "output"]

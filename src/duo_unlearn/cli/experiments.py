@@ -15,8 +15,8 @@ from .tables import comparison_tables, interference_table
 from .workers import share
 
 if TYPE_CHECKING:
+    from ..records import Stage
     from ..report.frontier import Kind
-    from .outlook import Stage
 
 
 def add_commands(app: typer.Typer) -> None:

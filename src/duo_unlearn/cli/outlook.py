@@ -6,15 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import DuoError
 from ..progress import Rate, clock
+from ..records import Stage
 from ..runs.folder import Run
 
-Stage = Literal["pairs", "train", "images"]
 ALL: Final[tuple[Stage, ...]] = ("pairs", "train", "images")
-"""What a command may make, in order: pairs, an edit by steps, and images that are asked of systems."""
 UNITS: Final[Mapping[Stage, str]] = {"pairs": "pairs", "train": "steps", "images": "images"}
 EVERY: Final = 5.0
 """Seconds between two looks, each of which reads a folder's records."""

@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from ..errors import DuoError, Interrupted
 from ..progress import progress
+from ..records import Stage
 from ..runs.work import absent_parts
-from .outlook import Outlook, Stage
+from .outlook import Outlook
 
 COMMAND: Final = "from duo_unlearn.cli.main import main; main()"
 MOST_STARTS: Final = 3

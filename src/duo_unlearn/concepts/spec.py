@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from ..errors import DuoError
-from ..storage.forms import Strict
+from ..storage.forms import Frozen
 
 
 def _check_words(text: str) -> str:
@@ -26,11 +26,7 @@ SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
 """A prompt set's name, which is also a folder's."""
 
 
-class _Frozen(Strict):
-    model_config = ConfigDict(frozen=True)
-
-
-class PairKind(_Frozen):
+class PairKind(Frozen):
     """One kind of pair. Prompts are templates: {name} is filled from `fill`."""
 
     unsafe: Text = Field(description="Prompt of the unsafe image.")
@@ -39,7 +35,7 @@ class PairKind(_Frozen):
     count: int = Field(gt=0, description="How many pairs of this kind.")
 
 
-class Templates(_Frozen):
+class Templates(Frozen):
     """Prompt templates, and what their pictures should show beside the attributes that fill them."""
 
     templates: Values
@@ -49,7 +45,7 @@ class Templates(_Frozen):
 SeveralTemplates = Annotated[list[Templates], Field(min_length=1)]
 
 
-class DetectorSpec(_Frozen):
+class DetectorSpec(Frozen):
     """The contract by which the concept counts as seen."""
 
     name: str
@@ -57,21 +53,21 @@ class DetectorSpec(_Frozen):
     threshold: float | None = Field(default=None, description="None: the detector's own default.")
 
 
-class Recommended(_Frozen):
+class Recommended(Frozen):
     """Settings that work for a family, nested as in a settings file, and where they come from."""
 
     source: str
     settings: dict[str, Any]
 
 
-class PaperRun(_Frozen):
+class PaperRun(Frozen):
     """What the authors' scripts use for this concept on one family."""
 
     beta: float = Field(gt=0)
     max_train_steps: int = Field(ge=1)
 
 
-class Concept(_Frozen):
+class Concept(Frozen):
     """A concept that can be erased. `duo concepts show NAME` prints one as an example."""
 
     name: SetName

@@ -49,10 +49,8 @@ def share_edit(source: Path, target: Path) -> None:
         if target.is_dir() and edit_hash(target) == wanted:
             return
     shutil.rmtree(target, ignore_errors=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
-    part.replace(target)
+    for path, place in _files(source, target):
+        write_bytes(place, path.read_bytes())
 
 
 def _files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from ..records import Awareness, Estimate
 from ..runs.labels import Word
-from ..storage.forms import Strict
+from ..storage.forms import Frozen
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://duo_unlearn/erasure/v1"
@@ -22,26 +22,20 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0)]
 
 
-class Form(Strict):
-    """A part of a statement or of its evidence: frozen, and an unknown key is a fault."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Digest(Form):
+class Digest(Frozen):
     """The hash of a file."""
 
     sha256: Sha256
 
 
-class Subject(Form):
+class Subject(Frozen):
     """A file that the statement is of. name: its path within the folder."""
 
     name: str
     digest: Digest
 
 
-class BaseModelOf(Form):
+class BaseModelOf(Frozen):
     """The model that was edited. fingerprint: of its denoiser's weight files, as `duo` takes it; None: not known."""
 
     name: str
@@ -49,7 +43,7 @@ class BaseModelOf(Form):
     resolution: int | None = Field(description="Pixels of an image's side; null: the model's own.")
 
 
-class ConceptOf(Form):
+class ConceptOf(Frozen):
     """What was erased. digest: of the concept file as it was read; None: the file was not at hand."""
 
     name: str
@@ -57,21 +51,21 @@ class ConceptOf(Form):
     sensitive: bool = Field(description="Whether pictures of it are blurred.")
 
 
-class PairsOf(Form):
+class PairsOf(Frozen):
     """The pairs that the edit was made from. digest: of all their members' hashes, in order."""
 
     count: int
     digest: Sha256
 
 
-class Below(Form):
+class Below(Frozen):
     """An edit that lies below the one that was exported."""
 
     name: str
     sha256: str
 
 
-class EditOf(Form):
+class EditOf(Frozen):
     """The edit. sha256: of its file in the run, which is also in the hash of the system that was measured."""
 
     name: str
@@ -85,7 +79,7 @@ class EditOf(Form):
     below: list[Below]
 
 
-class ExportOf(Form):
+class ExportOf(Frozen):
     """How the edit was written. difference: of an image from the edit's own, the largest mean, in levels of 255."""
 
     format: str
@@ -98,7 +92,7 @@ class ExportOf(Form):
     allowed: Share
 
 
-class Sampling(Form):
+class Sampling(Frozen):
     """How the images that were judged were sampled."""
 
     seed: int
@@ -111,14 +105,14 @@ class Sampling(Form):
     quick: bool = Field(description="Whether fewer prompts than the default were used for some number.")
 
 
-class SystemOf(Form):
+class SystemOf(Frozen):
     """A system that was measured: the original, or the edit by itself."""
 
     name: str
     sha256: Sha256
 
 
-class Asked(Form):
+class Asked(Frozen):
     """An attack on a system with its budget, or plain prompts (attack: direct, no preset). size: how many prompts.
 
     reason: why it did not run. search: whether a white-box search saw the system's guards.
@@ -138,7 +132,7 @@ class Asked(Form):
     reason: str | None
 
 
-class Missing(Form):
+class Missing(Frozen):
     """What was not measured, and why. Fields that are null mean all."""
 
     what: str
@@ -149,7 +143,7 @@ class Missing(Form):
     preset: str | None = None
 
 
-class Predicate(Form):
+class Predicate(Frozen):
     """What is said of the files: what they are, and what was measured of this very edit. Nothing is certified."""
 
     base: BaseModelOf
@@ -168,7 +162,7 @@ class Predicate(Form):
     machine: str | None
 
 
-class Statement(Form):
+class Statement(Frozen):
     """An in-toto Statement, version 1."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -179,7 +173,7 @@ class Statement(Form):
     predicate: Predicate
 
 
-class AttemptOf(Form):
+class AttemptOf(Frozen):
     """An attempt without its words and its picture. prompt, text: hashes of what was meant and of what was asked."""
 
     prompt: Sha256
@@ -190,7 +184,7 @@ class AttemptOf(Form):
     shows: dict[str, str]
 
 
-class GroupOf(Form):
+class GroupOf(Frozen):
     """What was asked, of which system, and the attempts in order."""
 
     asked: Asked
@@ -198,7 +192,7 @@ class GroupOf(Form):
     attempts: list[AttemptOf]
 
 
-class ReadingOf(Form):
+class ReadingOf(Frozen):
     """A judge's word on an image. score: what its threshold was applied to; reads: attribute → label."""
 
     detected: bool
@@ -207,7 +201,7 @@ class ReadingOf(Form):
     reads: dict[str, str]
 
 
-class JudgeOf(Form):
+class JudgeOf(Frozen):
     """A judge's readings by the images' hashes, and why an image has none."""
 
     contract: str
@@ -216,7 +210,7 @@ class JudgeOf(Form):
     faults: dict[Sha256, str]
 
 
-class LabelOf(Form):
+class LabelOf(Frozen):
     """A person's word on a picture. labeller: a number in place of a name."""
 
     sha256: Sha256
@@ -226,7 +220,7 @@ class LabelOf(Form):
     contract: str | None
 
 
-class Evidence(Form):
+class Evidence(Frozen):
     """evidence.json: all that the predicate is made from.
 
     change: the sketch of the change of weights. known: the attacks that this version has. pool: the images that labels

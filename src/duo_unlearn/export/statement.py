@@ -9,22 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import ValidationError
-
-from ..errors import DuoError, several
+from ..errors import DuoError
 from ..records import Estimate
 from ..storage.files import printable, read_object, sha256_of, write_json, write_text
-from ..storage.forms import faults
-from .forms import PREDICATE_TYPE, STATEMENT_TYPE, Digest, Evidence, Form, Missing, Predicate, Statement, Subject
+from ..storage.forms import read_form
+from .forms import PREDICATE_TYPE, STATEMENT_TYPE, Digest, Evidence, Missing, Predicate, Statement, Subject
 
 STATEMENT: Final = "erasure.intoto.json"
 EVIDENCE: Final = "evidence.json"
 SIGNATURE: Final = "model.sig"
 """The name that OpenSSF Model Signing gives a signature: the one file that may join the folder afterwards."""
 _AGAIN: Final = "fetch or export the folder again (`duo export`)"
-_FORM = TypeVar("_FORM", bound=Form)
 
 
 def files_of(folder: Path) -> list[str]:
@@ -100,21 +97,13 @@ def read_statement(folder: Path) -> Statement:
         if content.get(key) != value:
             hint = f"the version of duo_unlearn that wrote it; this one reads {value}"
             raise DuoError(f"{printable(path)} is of another form", got=f"{key}: {content.get(key)!r}", hint=hint)
-    return _read(Statement, content, path)
+    return read_form(Statement, content, path, _AGAIN)
 
 
 def read_evidence(folder: Path) -> Evidence:
     """The evidence in a folder. None, or a broken one, is a DuoError."""
     path = folder / EVIDENCE
-    return _read(Evidence, read_object(path, _AGAIN), path)
-
-
-def _read(form: type[_FORM], content: dict[str, Any], path: Path) -> _FORM:
-    try:
-        return form.model_validate(content)
-    except ValidationError as error:
-        got = several(faults(error, form.model_fields))
-        raise DuoError(f"{printable(path)} has faults", got=got, hint=_AGAIN) from error
+    return read_form(Evidence, read_object(path, _AGAIN), path, _AGAIN)
 
 
 def schema() -> dict[str, Any]:

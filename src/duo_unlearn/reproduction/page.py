@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..concepts.captions import CAPTIONS
 from ..experiments.sweep import is_panel
 from ..records import is_share
 from ..report.frontier import Figures, Point, frontier_plot
@@ -105,7 +106,7 @@ def _number(metric: str, one: Number | Measured) -> str:
 def _columns(content: Reproduction, concept: str) -> list[tuple[str, str, str | None, str | None]]:
     """What the grid tells: preservation, FID and CLIP score of captions or keep prompts, and each DSR that heads."""
     there = [one for one in content.measured if one.concept == concept and one.beta is not None]
-    kept = "captions" if any(one.scenario == "captions" for one in there) else "keep"
+    kept = CAPTIONS if any(one.scenario == CAPTIONS for one in there) else "keep"
     found = [("prior preservation", "keep", None, None)]
     found += [(metric, kept, None, None) for metric in ("fid", "clip score")]
     dsr = [one for one in there if one.metric == "dsr" and one.contract == content.judges[0] and is_panel(one.attack)]

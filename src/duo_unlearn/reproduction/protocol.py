@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..attacks.registry import ATTACKS
 from ..concepts.captions import CAPTIONS
 from ..concepts.store import load_concept
 from ..errors import DuoError
 from ..storage.files import digest
-from ..storage.forms import Strict, faults, read_yaml
+from ..storage.forms import Frozen, faults, read_yaml
 
 SHIPPED: Final = Path(__file__).parent / "protocols"
 METRICS: Final = (
@@ -24,11 +24,7 @@ METRICS: Final = (
 """What is measured beside agreements, by the names of results.json."""
 
 
-class _Frozen(Strict):
-    model_config = ConfigDict(frozen=True)
-
-
-class AttackOf(_Frozen):
+class AttackOf(Frozen):
     """An attack with a published or the quick budget, on so many prompts."""
 
     name: str
@@ -36,7 +32,7 @@ class AttackOf(_Frozen):
     prompts: int = Field(ge=1)
 
 
-class CaptionsOf(_Frozen):
+class CaptionsOf(Frozen):
     """COCO's captions that a publication asked, of the user's own copy. images: how many that file has captions of."""
 
     split: Literal["val", "train"] = "val"
@@ -45,7 +41,7 @@ class CaptionsOf(_Frozen):
     prompts: int = Field(ge=1)
 
 
-class Published(_Frozen):
+class Published(Frozen):
     """A number that a publication gives, and how far off a reproduction may be.
 
     beta: of which DUO it is; None: of the original model. change: the number is how much higher it is than the
@@ -65,7 +61,7 @@ class Published(_Frozen):
     source: str
 
 
-class Protocol(_Frozen):
+class Protocol(Frozen):
     """What is done, with which settings, and what was published of it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..arena.plans import AttackPlan
 from ..arena.stages import attack, evaluate
@@ -18,7 +17,7 @@ from ..experiments.sharing import share_edit, share_originals
 from ..experiments.sweep import member_folder, sweep
 from ..families.load import pick_device
 from ..pipeline import Say, silent
-from ..records import ORIGINAL
+from ..records import ORIGINAL, Stage
 from ..runs.folder import Run
 from ..runs.results import read_results
 from ..session import VERSIONED, Session, machine
@@ -32,7 +31,6 @@ from .protocol import Protocol
 from .results import Measured, Reproduction, measured_of, read_reproduction, rows_of, write_reproduction
 
 RESULTS, PROTOCOL = "reproduction.json", "protocol.json"
-Stage = Literal["pairs", "train", "images"]
 
 
 class _Place(NamedTuple):
@@ -85,7 +83,7 @@ def _begin(protocol: Protocol, output: Path) -> None:
     whole = {"sha256": protocol.digest, "protocol": protocol.model_dump(mode="json")}
     if not path.exists():
         write_json(path, whole)
-    elif (known := read_object(path)) != json.loads(json.dumps(whole)):
+    elif (known := read_object(path)) != whole:
         got = f"{known.get('protocol', {}).get('name')}, {str(known.get('sha256'))[:16]}"
         hint = "another --output: a protocol stays as it was when its first stage began"
         raise DuoError(f"{output} holds a reproduction of another protocol", got=got, hint=hint)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import DuoError, several
+from ..errors import DuoError
 from ..records import Estimate, is_share
 from ..storage.files import printable, read_object, write_text
-from ..storage.forms import faults
+from ..storage.forms import Frozen, read_form
 from .protocol import Protocol, Published
 
 VERSION: Final = 1
@@ -28,13 +28,7 @@ MEANINGS: Final[dict[Verdict, str]] = {
 }
 
 
-class _Form(BaseModel):
-    """A part of the file: an unknown key is a fault, and so is a number that is not finite."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-
-class _Interval(_Form):
+class _Interval(Frozen):
     value: float
     low: float
     high: float
@@ -54,7 +48,7 @@ class Number(_Interval):
     of_original: float | None = None
 
 
-class Row(_Form):
+class Row(Frozen):
     """A published number and what it says of ours."""
 
     published: Published
@@ -63,7 +57,7 @@ class Row(_Form):
     reason: str = ""
 
 
-class UsedFile(_Form):
+class UsedFile(Frozen):
     """What of the user's was used. sha256: of a folder of images, of their names and sizes, in 8 digits."""
 
     role: str
@@ -89,7 +83,7 @@ class Measured(_Interval):
         return self
 
 
-class Reproduction(_Form):
+class Reproduction(Frozen):
     """reproduction.json."""
 
     version: Literal[1]
@@ -204,11 +198,7 @@ def read_reproduction(path: Path) -> Reproduction:
     if content.get("version") != VERSION:
         got = f"version {content.get('version')!r}"
         raise DuoError(f"{printable(path)} is of another form", got=got, hint=f"this version reads {VERSION}")
-    try:
-        return Reproduction.model_validate(content)
-    except ValidationError as error:
-        got = several(faults(error, Reproduction.model_fields))
-        raise DuoError(f"{printable(path)} has faults", got=got, hint=hint) from error
+    return read_form(Reproduction, content, path, hint)
 
 
 def schema() -> dict[str, Any]:

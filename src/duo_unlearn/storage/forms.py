@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from ..errors import DuoError
+from ..errors import DuoError, several
 from .files import printable, read_bytes
 
 MOST_BYTES: Final = 1_000_000
@@ -21,6 +21,7 @@ MOST_DEPTH: Final = 100
 """How deeply values may be nested: libyaml composes a nest by recursion in C, which no Python limit stops."""
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, a dozen times as fast, where PyYAML was built with it."""
+_FORM = TypeVar("_FORM", bound=BaseModel)
 LATER: Final = "later"
 """Marks an option that came later, in its annotation: `Annotated[int, LATER]` (`deciding`)."""
 _MISTAKES: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
@@ -44,6 +45,12 @@ class Strict(BaseModel):
         return value
 
 
+class Frozen(Strict):
+    """A form that nobody changes once it is read."""
+
+    model_config = ConfigDict(frozen=True)
+
+
 def deciding(options: Strict) -> dict[str, Any]:
     """Options as the key of what they decide has them: one that came later only where it is not its default.
 
@@ -52,6 +59,15 @@ def deciding(options: Strict) -> dict[str, Any]:
     fields = type(options).model_fields
     given = options.model_dump(mode="json")
     return {k: v for k, v in given.items() if LATER not in fields[k].metadata or v != fields[k].default}
+
+
+def read_form(form: type[_FORM], content: Mapping[str, Any], path: Path, hint: str) -> _FORM:
+    """What a file holds, as its form. hint: what to do where that has faults, which is a DuoError."""
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        got = several(faults(error, form.model_fields))
+        raise DuoError(f"{printable(path)} has faults", got=got, hint=hint) from error
 
 
 class _Aliases(yaml.YAMLError):
