@@ -94,15 +94,19 @@ def test_three_pairs_are_curated_and_ten_attempts_labelled_by_keyboard(run: Run)
         page.keyboard.type("anna")
         page.keyboard.press("Enter")
         shown = page.locator("form.answers")
+        # The keys' script has run where a page is complete; a key that comes before it is lost.
+        at_next = (
+            "was => { const form = document.querySelector('form.answers');"
+            " return form && form.getAttribute('action') !== was && document.readyState === 'complete'; }"
+        )
+        page.wait_for_function(at_next, arg="")
         keys = {"y": "yes", "n": "no", "b": "broken", "s": None}
         wanted = []
         for key in "ynnybsynnyn":
             action = shown.get_attribute("action")
             wanted += [(action.removeprefix("/labels/"), keys[key])] if keys[key] else []
             page.keyboard.press(key)
-            page.wait_for_function(
-                "was => document.querySelector('form.answers').getAttribute('action') !== was", arg=action
-            )
+            page.wait_for_function(at_next, arg=action)
         assert [(label.sha256, label.label) for label in read_labels(run)] == wanted
         assert len(wanted) == 10
         page.keyboard.press("u")
