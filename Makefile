@@ -26,6 +26,10 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 # What takes locks is tested twice: by flock with the others, and by owner files, which Windows has.
 LOCK_TESTS := tests/runs tests/pairs/test_blocks.py tests/report/test_status.py tests/storage/test_files.py tests/test_workers.py
 
+# Ray takes 76 MB, so it is no part of the locks. Its tests start processes on every core, and so run one by one.
+RAY := ray[client]==2.60.0
+RAY_TESTS := tests/test_ray.py
+
 # torch has no hash and the others have, which pip keeps apart; so two of them work side by side.
 both = $(1) & torch=$$!; $(2); said=$$?; wait $$torch || said=$$?; exit $$said
 # pip leaves a core idle: what every later command imports is compiled there meanwhile. Only pip's word counts.
@@ -74,7 +78,9 @@ test: $(STAMP) ## the fast tests
 
 slow: $(STAMP) ## the slow tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || (apt-get -q update && apt-get -qy install chromium) >>$(LOG) 2>&1 || echo "no Chromium, so its test is skipped: $(LOG)" >&2
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m slow --ignore $(RAY_TESTS)
+	@$(BIN)/python -c "import ray" 2>/dev/null || $(INSTALL) "$(RAY)" >>$(LOG) 2>&1 || echo "no Ray, so its tests are skipped: $(LOG)" >&2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 0 $(RAY_TESTS)
 	@DUO_LOCKS=files $(PYTEST) -m "not slow" $(LOCK_TESTS)
 
 check: $(STAMP) ## linter, format, types, import layers

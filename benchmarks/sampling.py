@@ -1,9 +1,9 @@
 """Images sampled and judged in batches, as attacks and evaluations do it, against one pipeline call an image.
 
 On the original model; with an adapter beside its weights, as an edited model has it; and with the adapter in the
-weights (evaluate.fuse_adapters), against calls with the adapter beside them. The adapter's weights are those it starts
-from, so all images are the original's. Beside that: batches that a thread writes and judges while the next one is
-sampled, against the same one after the other; the images must be the same.
+weights (evaluate.fuse_adapters), and these channels last too, against calls with the adapter beside them. The adapter's
+weights are those it starts from, so all images are the original's. Beside that: batches that a thread writes and judges
+while the next one is sampled, against the same one after the other; the images must be the same.
 
 python benchmarks/sampling.py            # a table
 python benchmarks/sampling.py --json     # and one line of figures, last
@@ -102,27 +102,37 @@ def arrays(images: list[Image.Image]) -> Arrays:
     return [np.asarray(image).astype(int) for image in images]
 
 
-def adapter(model: Model, folder: Path) -> dict[str, AbstractContextManager[None]]:
-    """Contexts in which the model has an adapter beside its weights, and in them."""
+def states(model: Model, last: Model, folder: Path) -> dict[str, tuple[Model, AbstractContextManager[None]]]:
+    """Models and contexts in which they have an adapter beside their weights, and in them. last: with channels last."""
     attach(model, rank=32, seed=0)
     save_adapter(model, folder, {})
     detach(model)
     edit = read_edit(folder)
-    return {"original": contextlib.nullcontext(), "adapter": edit.on(model), "fused": fused(edit).on(model)}
+    return {
+        "original": (model, contextlib.nullcontext()),
+        "adapter": (model, edit.on(model)),
+        "fused": (model, fused(edit).on(model)),
+        "channels last": (last, fused(edit).on(last)),
+    }
 
 
-def measure(model: Model, count: int, rounds: int, folder: Path) -> tuple[list[Ratio], float]:
-    """Time every way in turn, the states of the model too; gives the table and the images' largest mean difference."""
+def measure(model: Model, last: Model, count: int, rounds: int, folder: Path) -> tuple[list[Ratio], float]:
+    """Time every way in turn, the states of the model too; gives the table and the images' largest mean difference.
+
+    last: the model with its channels last.
+    """
     found: list[dict[str, float]] = []
     worst, first = 0.0, in_batches(model, count)
     for number in range(rounds):
         row: dict[str, float] = {}
-        for state, context in adapter(model, folder / str(number)).items():
+        for state, (asked, context) in states(model, last, folder / str(number)).items():
             with context:
-                in_batches(model, 4), one_by_one(model, 1)
-                for way in (one_by_one, in_batches) if state != "fused" else (in_batches,):
+                in_batches(asked, 4), one_by_one(asked, 1)
+                for way in (one_by_one, in_batches) if state in ("original", "adapter") else (in_batches,):
                     images: Arrays = []
-                    row[f"{state}, {way.__name__}"] = seconds(lambda way=way, to=images: to.extend(way(model, count)))
+                    row[f"{state}, {way.__name__}"] = seconds(
+                        lambda way=way, to=images, of=asked: to.extend(way(of, count))
+                    )
                     worst = max(worst, *(float(np.abs(a - b).mean()) for a, b in zip(first, images, strict=True)))
         for beside in (True, False):
             images = []
@@ -141,7 +151,13 @@ def measure(model: Model, count: int, rounds: int, folder: Path) -> tuple[list[R
             "one call an image ÷ batches, with an adapter", over("adapter, one_by_one", "adapter, in_batches"), "≥ 4.5"
         ),
         ratio("one call with an adapter ÷ batches, fused", over("adapter, one_by_one", "fused, in_batches"), "≥ 4.5"),
+        ratio(
+            "one call with an adapter ÷ batches, fused, channels last",
+            over("adapter, one_by_one", "channels last, in_batches"),
+            "≥ 4.5",
+        ),
         ratio("batches, with an adapter ÷ fused", over("adapter, in_batches", "fused, in_batches")),
+        ratio("batches, fused ÷ fused, channels last", over("fused, in_batches", "channels last, in_batches")),
         ratio("written and judged after ÷ beside the next batch", over("beside False", "beside True")),
     ]
     return rows, worst
@@ -166,8 +182,9 @@ def main() -> None:
     keep_freed_memory()  # as `duo` does
     print(f"{machine()}; mini model, {arguments.images} images, 20 steps, {arguments.rounds} rounds in turn")
     model = load_model("mini", torch.device("cpu"))
+    last = load_model("mini", torch.device("cpu"), channels_last=True)
     with tempfile.TemporaryDirectory() as folder:
-        rows, worst = measure(model, arguments.images, arguments.rounds, Path(folder))
+        rows, worst = measure(model, last, arguments.images, arguments.rounds, Path(folder))
     share = share_of_rate(model, arguments.images)
     print(f"the same images: largest mean difference {worst:.3f} of 255 levels")
     print(f"sampling in batches has {share:.0%} of the measured matrix rate")

@@ -111,12 +111,10 @@ class Setup(NamedTuple):
 
 def setup(batch: int, *, channels_last: bool = False, compiled: bool = False) -> Setup:
     """A fresh model. channels_last, compiled: options that change it."""
-    model = load_model("mini", torch.device("cpu"))
+    model = load_model("mini", torch.device("cpu"), channels_last=channels_last)
     safe, unsafe = drawn_pairs(8 * batch)
     cache = cached(model, safe, unsafe)
     denoiser: Any = model.denoiser
-    if channels_last:
-        denoiser.to(memory_format=torch.channels_last)
     parameters = attach(model, rank=32, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in parameters:

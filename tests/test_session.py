@@ -26,6 +26,11 @@ def test_gradient_checkpointing_holds_for_every_stage(run: Run) -> None:
         assert flags == {asked}
 
 
+def test_channels_last_reaches_the_model_and_is_told_in_its_variant(tmp_path: Path) -> None:
+    plain, other = (session(tmp_path, channels_last=asked).model for asked in (False, True))
+    assert other.variant == f"channels last, {plain.variant}"
+
+
 def session(tmp_path: Path, **settings: Any) -> Session:
     return Session(resolve_settings({"output": str(tmp_path / "run"), **settings}))
 

@@ -69,7 +69,8 @@ class Session:
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
         weights = DTYPES["no"] if device.type == "cpu" else dtype
         chosen = self.settings
-        model = load_model(chosen.model, device, weights, chosen.resolution, chosen.checkpoint_config, chosen.quantize)
+        source = (chosen.model, device, weights, chosen.resolution, chosen.checkpoint_config, chosen.quantize)
+        model = load_model(*source, channels_last=chosen.channels_last)
         if chosen.train.gradient_checkpointing:
             # For attacks too, whose gradients go through the denoiser.
             denoiser: Any = model.denoiser

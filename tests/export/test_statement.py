@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.export.attest import measured_of
-from duo_unlearn.export.card import is_hub_id, metadata
+from duo_unlearn.export.card import metadata
 from duo_unlearn.export.forms import Missing
 from duo_unlearn.export.pictures import write_pictures
 from duo_unlearn.export.statement import STATEMENT, read_evidence, read_statement
@@ -75,7 +75,6 @@ def test_the_hubs_own_class_reads_the_card(exported: Path) -> None:
 
 def test_a_base_of_the_hub_is_named_with_its_relation(exported: Path) -> None:
     said = read_statement(exported).predicate
-    assert [is_hub_id(name) for name in ("owner/model", "mini", "./folder", "a/b/c", "/abs")] == [True, *[False] * 4]
     for removable, relation in ((True, "adapter"), (False, "finetune")):
         other = said.model_copy(
             update={

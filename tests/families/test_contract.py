@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -50,8 +50,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> DiffusersModel:
-    model = load_model(str(folder), torch.device("cpu"), dtype, resolution=small.RESOLUTION)
+def load(folder: Path, dtype: torch.dtype = torch.float32, *, channels_last: bool = False) -> DiffusersModel:
+    device = torch.device("cpu")
+    model = load_model(str(folder), device, dtype, resolution=small.RESOLUTION, channels_last=channels_last)
     assert isinstance(model, DiffusersModel)
     return model
 
@@ -186,6 +187,40 @@ def test_gradient_checkpointing_changes_nothing(folder: Path) -> None:
 
     for plain, saved in zip(gradients(checkpointing=False), gradients(checkpointing=True), strict=True):
         torch.testing.assert_close(plain, saved, rtol=1e-4, atol=1e-7)
+
+
+class Found(NamedTuple):
+    """What a model computes: the loss, its gradient by the adapter, and pictures."""
+
+    model: DiffusersModel
+    loss: float
+    gradient: torch.Tensor
+    images: np.ndarray[Any, Any]
+
+
+def computed(folder: Path, *, channels_last: bool) -> Found:
+    model = load(folder, channels_last=channels_last)
+    images = model.sample([SampleRequest(words, 5) for words in PROMPTS], steps=2, guidance=3.0, batch=2)
+    parameters = attach(model, rank=2, seed=0)
+    for parameter in parameters:
+        parameter.data += 0.01
+    loss = loss_of(model, 2).loss
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    return Found(model, loss.item(), gradient, np.stack([np.asarray(image).astype(int) for image in images]))
+
+
+def test_with_channels_last_all_is_the_same_but_for_rounding(folder: Path) -> None:
+    plain, other = (computed(folder, channels_last=last) for last in (False, True))
+    assert other.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert float((other.gradient - plain.gradient).norm()) <= 1e-3 * float(plain.gradient.norm())
+    assert np.abs(other.images - plain.images).max() <= 1  # of 255 levels
+    # The same weights, and no attempt of one is taken for one of the other.
+    assert other.model.fingerprint() == plain.model.fingerprint()
+    assert other.model.variant != plain.model.variant
+    for part in (other.model.denoiser, other.model.pipe.vae):
+        for weight in part.parameters():
+            assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_conditioning_takes_the_place_of_the_text_and_a_start_image_is_edited(folder: Path) -> None:

@@ -13,7 +13,7 @@ from diffusers import EDMEulerScheduler
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.export.single_file import checkpoint_of
-from duo_unlearn.families.identify import family_of, model_faults
+from duo_unlearn.families.identify import family_of, is_hub_id, model_faults
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.parts import variant_of
 from duo_unlearn.families.stable_diffusion import unet_noise
@@ -191,6 +191,13 @@ def test_a_name_that_no_file_can_have(source: str) -> None:
 )
 def test_a_hub_id_is_recognised_by_its_words(source: str, family: str) -> None:
     assert model_faults(source, weights=True) == ([], family)
+
+
+def test_what_is_no_hub_id_is_sought_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    others = ("mini", "./folder", "a/b/c", "/abs", "runs/misspelt", "owner/-model", "owner/" + "long" * 30, "")
+    assert [name for name in ("owner/model", *others) if is_hub_id(name)] == ["owner/model"]
 
 
 def test_a_variant_beside_the_plain_weights_changes_nothing(folder: Path) -> None:

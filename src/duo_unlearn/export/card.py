@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..families.identify import is_hub_id
 from ..records import CORRECTED, Estimate
 from .forms import Missing, Predicate
 from .registry import FORMATS
@@ -95,18 +96,6 @@ def model_index(predicate: Predicate) -> list[EvalResult]:
         for e in predicate.measured
         if e.system == own and (e.metric in INDEXED or e.metric.endswith(" agreement"))
     ]
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a model's name is one of the hub, OWNER/NAME, and no folder or file here."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return "/" in name and not Path(name).exists()
 
 
 def results(estimates: Sequence[Estimate], strength: float) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -16,7 +15,6 @@ from .parts import PICKLES, config_faults, folder_faults, not_finite
 from .registry import every_family
 
 PREDICTIONS: Final = get_args(Prediction)
-_HUB_ID: Final = re.compile(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}")
 _SOURCES: Final = "mini, a diffusers folder, a .safetensors checkpoint, or a hub id (owner/name)"
 
 
@@ -72,8 +70,15 @@ def _folder_faults(folder: Path, *, weights: bool) -> tuple[list[DuoError], str 
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a model is named by a hub id, and lies in no folder here."""
-    return _HUB_ID.fullmatch(source) is not None and not Path(source).parent.exists()
+    """Whether a model is named by a hub id, OWNER/NAME by the hub's own rules, and no folder here is called OWNER."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return "/" in source and not Path(source).parent.exists()
 
 
 def hub_family(source: str) -> Family:

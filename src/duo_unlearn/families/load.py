@@ -70,12 +70,14 @@ def load_model(
     resolution: int | None = None,
     checkpoint_config: str | None = None,
     quantize: Quantize = "no",
+    *,
+    channels_last: bool = False,
 ) -> Model:
     """A model on a device.
 
     dtype: the type of its frozen weights; an adapter is float32 whatever this is. resolution: pixels of an image's
     side, or None for the model's own. checkpoint_config: see `load_checkpoint`, for a source that is a single file.
-    quantize: how the denoiser's weights are kept.
+    quantize: how the denoiser's weights are kept. channels_last: how those of convolutions lie in memory.
     """
     import diffusers
 
@@ -84,7 +86,7 @@ def load_model(
         check_quantize(quantize, family.name, source)
         check_quantize_device(quantize, device)
     if Path(source).suffix == ".safetensors":
-        return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution)
+        return load_checkpoint(Path(source), checkpoint_config, device, dtype, resolution, channels_last=channels_last)
     folder = _folder_of(source)
     local, here = Path(folder).exists(), files_here_alone(folder)
     index = read_json(Path(folder) / "model_index.json") if local else _hub_index(source)
@@ -108,7 +110,7 @@ def load_model(
         ) from error
     pipe.to(device)
     files = _denoiser_files(pipe, family, folder)
-    return _one_by_one(DiffusersModel(pipe, family, source, resolution, files, quantize))
+    return _set_up(DiffusersModel(pipe, family, source, resolution, files, quantize), channels_last=channels_last)
 
 
 def _folder_of(source: str) -> str:
@@ -142,6 +144,8 @@ def load_checkpoint(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     resolution: int | None = None,
+    *,
+    channels_last: bool = False,
 ) -> Model:
     """A model from one .safetensors file.
 
@@ -163,13 +167,22 @@ def load_checkpoint(
         hint = "--set checkpoint_config=FOLDER of a diffusers model of its kind (the weights there are not read)"
         raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
     pipe.to(device)
-    return _one_by_one(DiffusersModel(pipe, family, str(path), resolution, [path]))
+    return _set_up(DiffusersModel(pipe, family, str(path), resolution, [path]), channels_last=channels_last)
 
 
-def _one_by_one(model: DiffusersModel) -> DiffusersModel:
-    """Large pictures go through the VAE one at a time: eight of a megapixel at once would take 13 GB."""
+def _set_up(model: DiffusersModel, *, channels_last: bool) -> DiffusersModel:
+    """Large pictures go through the VAE one at a time: eight of a megapixel at once would take 13 GB.
+
+    channels_last: the weights of two-dimensional convolutions lie channels last in memory, and what comes of them does
+    too. The sums are the same, in another order, so the model's variant tells it.
+    """
     if model.resolution > ONE_BY_ONE:
         model.pipe.vae.enable_slicing()
+    if channels_last:
+        for weight in (*model.denoiser.parameters(), *model.pipe.vae.parameters()):
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        model.variant = f"channels last, {model.variant}"
     return model
 
 

@@ -50,6 +50,10 @@ class Settings(Strict):
         description="The frozen transformer of SD3 and FLUX: int8, in 8 bits (extra `quantize`); nf4, in 4 bits, on a "
         "GPU (extra `nf4`).",
     )
+    channels_last: bool = Field(
+        False,
+        description="The weights of convolutions lie channels last in memory: faster; a pixel's last bit may differ.",
+    )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Of everything random.")
     detector: Name | None = Field(
         None, description="Which of the concept's detectors the run asks: gates of pairs, searches; None: the first."
