@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from arena_settings import ALL, differences, given_options
 from arena_tables import costs, short, table, tables
 from pages import fill
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.experiments.sharing import share_pairs
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL
@@ -54,7 +54,6 @@ WORDED: Final = (
     "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun"
 )  # fmt: skip
 """Erasers that read words: each is asked again as NAME-all, with prompts of every wording, and not attacked again."""
-ALL: Final = "-all"
 ATTACKED: Final = (
     "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "unlearndiffatk", "p4d", "p4d-k",
     "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
@@ -133,7 +132,7 @@ def page_of(folder: Path, systems: Sequence[str]) -> Path:
 def open_run(folder: Path, concept: str, seed: int, count: int) -> Session:
     """A run that asks `count` prompts of each set, and half as many of a neighbour."""
     counts = {"prompts": count, "keep_prompts": count, "neighbour_prompts": count // 2, "inversion_prompts": 0}
-    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, "seed": seed}
+    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, **given_options(concept), "seed": seed}
     return duo.open_run(folder, concept=concept, settings=given)
 
 
@@ -175,14 +174,8 @@ def write_pages(runs: Path) -> None:
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:
     """Fail for a system that was made under other settings than are recommended now: its numbers say nothing of it."""
-    recommended = load_concept(concept).recommended["mini"].settings
-    for part in system["parts"]:
-        own = recommended["train"] if part["name"] == "duo" else recommended["erasers"].get(part.get("eraser"), {})
-        wanted = own if part["kind"] == "edit" else recommended["guards"].get(part["name"], {})
-        if other := {k: part["settings"].get(k) for k, v in wanted.items() if part["settings"].get(k) != v}:
-            raise SystemExit(
-                f"{page}: {system['system']} was made with {other}, recommended is {wanted}: make it again"
-            )
+    if other := differences(concept, system):
+        raise SystemExit(f"{page}: {system['system']} was made under other settings: {'; '.join(other)}. Make it again")
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
