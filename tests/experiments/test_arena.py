@@ -13,7 +13,7 @@ import pytest
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.arena import reads_of, entrant
+from duo_unlearn.experiments.arena import entrant, reads_of
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.runs.results import read_results
