@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from arena_entries import merged
+from arena_settings import ALL, differences, given_options
 from arena_tables import costs, short, table, tables
 from pages import fill
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.experiments.sharing import share_pairs
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL
@@ -38,6 +39,7 @@ from duo_unlearn.report.arena import (
     write_arena,
 )
 from duo_unlearn.report.arena_figure import picture
+from duo_unlearn.report.arena_worst import worst_words
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import WORST, estimate_of
@@ -49,16 +51,27 @@ ERASERS: Final = (
     "duo", "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun",
     "diffusion-dpo", "dcpo",
 )  # fmt: skip
-GUARDS: Final = ("negative-prompt", "sld", "safree", "spell", "ce-sdwv", "prototypes", "pno", "output-filter")
+WRAPPED: Final = {"meta-unlearning-esd-x": "esd-x,wrap=meta-unlearning"}
+"""Erasers in a wrap, and what follows NAME= of their entrant."""
+GUARDS: Final = (
+    "negative-prompt",
+    "inverted-negative",
+    "sld",
+    "safree",
+    "spell",
+    "ce-sdwv",
+    "prototypes",
+    "pno",
+    "output-filter",
+)
 WORDED: Final = (
     "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun"
 )  # fmt: skip
 """Erasers that read words: each is asked again as NAME-all, with prompts of every wording, and not attacked again."""
-ALL: Final = "-all"
 ATTACKED: Final = (
     "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "unlearndiffatk", "p4d", "p4d-k",
     "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
-    "completion",
+    "completion", "noise-search",
 )  # fmt: skip
 """Attacks in the order that they are made in: what costs least and tells most comes first."""
 SEEDS: Final = {"sword": (0,), "balloon": (0,)}
@@ -73,6 +86,7 @@ FRONT: Final = (
     Column("direct", "image-to-image-empty", "quick"),
     Column("direct", "unlearndiffatk", "quick"),
     Column("direct", "p4d", "quick"),
+    Column("direct", WORST, "quick"),
 )
 """The panels of the README's picture."""
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -92,7 +106,7 @@ def main() -> None:
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
     for concept in [] if given.write else given.concept or list(SEEDS)[:1]:
         for seed in SEEDS[concept]:
-            systems = given.system or [*ERASERS, *GUARDS, *(name + ALL for name in WORDED)]
+            systems = given.system or every_system()
             one_run(given.runs, concept, seed, systems, attacks, given.preset)
     if given.write or not (given.concept or given.system or given.attack):
         write_pages(given.runs)
@@ -106,12 +120,13 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
     if usual:
         run = open_run(folder, concept, seed, COUNT)
         output = page_of(folder, usual)
-        run_arena([run], usual, output, say=print)
+        entrants = [f"{name}={WRAPPED[name]}" for name in usual if name in WRAPPED]
+        run_arena([run], usual, output, entrants=entrants, say=print)
         for name in attacks:
             # Once more by a search that sees what guards change, where it can.
             seen = [False, True] if ATTACKS.get(name).found_on == "model" else [False]
             plans = [AttackPlan([name], preset, COUNT, aware=aware) for aware in seen]
-            run_arena([run], usual, output, attacks=plans, say=print)
+            run_arena([run], usual, output, entrants=entrants, attacks=plans, say=print)
     if worded:
         run = open_run(folder, concept, seed, COUNT)
         entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in worded]
@@ -133,7 +148,7 @@ def page_of(folder: Path, systems: Sequence[str]) -> Path:
 def open_run(folder: Path, concept: str, seed: int, count: int) -> Session:
     """A run that asks `count` prompts of each set, and half as many of a neighbour."""
     counts = {"prompts": count, "keep_prompts": count, "neighbour_prompts": count // 2, "inversion_prompts": 0}
-    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, "seed": seed}
+    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, **given_options(concept), "seed": seed}
     return duo.open_run(folder, concept=concept, settings=given)
 
 
@@ -170,36 +185,24 @@ def write_pages(runs: Path) -> None:
     fill(DOCS / "arena-tables.md", BEGIN, "\n\n".join(parts))
     there = next(iter(known.values()))
     standings = [standing_of(system) for system in there["systems"].values()]
-    fill(DOCS / "arena.md", BEGIN, short([s for s in standings if not s.system.endswith(ALL)], there["judges"]))
+    usual = [s for s in standings if not s.system.endswith(ALL)]
+    fill(DOCS / "arena.md", BEGIN, "\n\n".join([short(usual, there["judges"]), *worst_words(usual, FRONT[-1:])]))
 
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:
     """Fail for a system that was made under other settings than are recommended now: its numbers say nothing of it."""
-    recommended = load_concept(concept).recommended["mini"].settings
-    for part in system["parts"]:
-        own = recommended["train"] if part["name"] == "duo" else recommended["erasers"].get(part.get("eraser"), {})
-        wanted = own if part["kind"] == "edit" else recommended["guards"].get(part["name"], {})
-        if other := {k: part["settings"].get(k) for k, v in wanted.items() if part["settings"].get(k) != v}:
-            raise SystemExit(
-                f"{page}: {system['system']} was made with {other}, recommended is {wanted}: make it again"
-            )
+    if other := differences(concept, system):
+        raise SystemExit(f"{page}: {system['system']} was made under other settings: {'; '.join(other)}. Make it again")
 
 
-def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A system's entry with the estimates of both, the new one's in the place of the old one's.
-
-    What the old one has of other edits goes. The worst case over attacks is left out: no page need hold all of them.
-    """
-    now = {e["sha256"] for e in new["estimates"]}
-    same = [e for e in old["estimates"] if e["sha256"] in now]
-    found = {estimate_of(e).of_what: e for e in [*same, *new["estimates"]]}
-    estimates = [e for e in found.values() if e["attack"] != WORST]
-    return {**old, **new, "estimates": estimates}
+def every_system() -> list[str]:
+    """The systems of the arena in order: erasers, guards, and erasers that are given every wording."""
+    return [*ERASERS, *WRAPPED, *GUARDS, *(name + ALL for name in WORDED)]
 
 
 def in_order(names: Mapping[str, Any]) -> list[str]:
     """The original, erasers and guards, then other systems by name."""
-    usual = (ORIGINAL, *ERASERS, *GUARDS, *(name + ALL for name in WORDED))
+    usual = [ORIGINAL, *every_system()]
     return sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
 
 

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from duo_unlearn.records import Estimate
-from duo_unlearn.report.arena import Column, Standing, columns, cost_words, of_column, preservation
+from duo_unlearn.report.arena import (
+    Column,
+    Standing,
+    columns,
+    cost_words,
+    of_column,
+    preservation,
+    prior_preservation,
+)
+from duo_unlearn.report.arena_worst import worst_words
+from duo_unlearn.runs.results import WORST
 
 WORDINGS: Final = (
     "direct", "synonym", "description", "indirect", "figurative", "misspelt", "german", "spanish", "long",
@@ -22,8 +32,14 @@ SHORT: Final = {
     "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick"),
     "P4D": Column("direct", "p4d", "quick"),
     "Ring-A-Bell": Column("direct", "ring-a-bell", "quick"),
+    "worst case": Column("direct", WORST, "quick"),
 }
 """The other columns of the short table; those that no system has are left out."""
+COSTS: Final = (
+    "what stays, by what suffers most", "prior preservation", "keep: item", "worst neighbour: item", "reads", "level",
+    "cost",
+)  # fmt: skip
+"""The columns of the table of costs."""
 
 
 def short(standings: Sequence[Standing], judges: Sequence[str]) -> str:
@@ -64,7 +80,7 @@ def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -
             (f"### {concept}: DSR under attack", attacked),
         )
         if chosen
-        for part in (title, table(standings, chosen, judges))
+        for part in (title, table(standings, chosen, judges), *worst_words(standings, chosen))
     ]
     return [*defended, f"### {concept}: what stays, and what it costs", costs(standings, judges)]
 
@@ -96,15 +112,16 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
 def costs(standings: Sequence[Standing], judges: Sequence[str]) -> str:
     """What each system keeps, reads and costs."""
     lines = [
-        "| | what stays, by what suffers most | keep: item | worst neighbour: item | reads | level | cost |",
-        "|---" * 7 + "|",
+        f"| | {' | '.join(COSTS)} |",
+        "|---" * (len(COSTS) + 1) + "|",
     ]
     for standing in standings:
         kept, mine = preservation(standing, judges), agreements(standing, judges)
         whole = f"{100 * kept.value:.1f} [{100 * kept.low:.1f}, {100 * kept.high:.1f}] n {kept.n}" if kept else "–"
-        keep = mine.pop("keep", None)
+        prior, keep = prior_preservation(standing), mine.pop("keep", None)
         worst = min(mine.values(), key=lambda e: e.value, default=None)
-        words = [f"{100 * keep.value:.0f} n {keep.n}" if keep else "–"]
+        words = [f"{prior.value:.3f} [{prior.low:.3f}, {prior.high:.3f}]" if prior else "–"]
+        words += [f"{100 * keep.value:.0f} n {keep.n}" if keep else "–"]
         words += [f"{worst.scenario} {100 * worst.value:.0f} n {worst.n}" if worst else "–"]
         words += [standing.reads, standing.level, cost_words(standing.cost)]
         lines.append(f"| {standing.system} | {whole} | " + " | ".join(words) + " |")

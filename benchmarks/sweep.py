@@ -130,15 +130,23 @@ def chosen_sets(arguments: argparse.Namespace) -> str:
 
 
 def variants_of(file: Path, only: list[str]) -> list[str]:
-    """The variants of a file, {erasers: {NAME: [words]}, guards: {NAME: [words]}}, of some names or all."""
+    """The variants of a file, {erasers: {NAME: [words]}, wraps: …, guards: …}, of some names or all.
+
+    A word with a dot, or `eraser=`, is an option of another than NAME: a wrap needs an eraser.
+    """
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     found = []
-    for kind, choice in (("erasers", "eraser={}"), ("guards", "guard=[{}]")):
+    for kind, choice in (("erasers", "eraser={}"), ("wraps", "wrap={}"), ("guards", "guard=[{}]")):
         for name, lines in content.get(kind, {}).items():
             if not only or name in only:
-                words = [[f"{kind}.{name}.{word}" for word in shlex.split(line)] for line in lines]
+                words = [[_option(word, f"{kind}.{name}.") for word in shlex.split(line)] for line in lines]
                 found += [shlex.join([choice.format(name), *some]) for some in words]
     return found
+
+
+def _option(word: str, place: str) -> str:
+    key = word.partition("=")[0]
+    return word if "." in key or key == "eraser" else f"{place}{word}"
 
 
 def row(words: str, session: Session) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
     [
         ("i2p.csv", 'prompt,categories,sd_seed\na sword,"violence, shocking",1\na king,,2\n'),
         ("mma.csv", "adv_prompt,category\na sword,violence\n"),
+        ("nudity-ring-a-bell.csv", ",sensitive prompt,categories\n0,a sword,violence\n1,a king,\n"),
         ("own.jsonl", '{"prompt": "a sword", "category": "Violence"}\n'),
     ],
 )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import duo_unlearn as duo
+from duo_unlearn.cli.main import app
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.provenance import edit_file
 from duo_unlearn.erasers import descent
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.families.registry import FAMILIES
+from duo_unlearn.records import Level
 from duo_unlearn.storage.files import read_tensors
 
 from ..slow import slow_but
@@ -32,10 +37,20 @@ def settings_of(name: str) -> dict[str, object]:
 def test_every_eraser_says_what_it_is_and_which_families_have_it(name: str) -> None:
     eraser = ERASERS.get(name)
     assert (eraser.name, bool(eraser.title)) == (name, True)
+    assert eraser.level in get_args(Level)
     assert eraser.settings.model_validate({}).model_dump().keys() == eraser.settings.model_fields.keys()
     reasons = {family: eraser.why_not(FAMILIES.get(family)) for family in FAMILIES.names()}
     assert reasons["mini"] is None
     assert all(reason is None or len(reason) > 10 for reason in reasons.values())
+
+
+def test_the_list_of_erasers_has_the_level_of_each() -> None:
+    listed = CliRunner().invoke(app, ["erasers", "--json"], catch_exceptions=False)
+    levels = {row["name"]: row["level"] for row in json.loads(listed.stdout)}
+    assert levels == {name: ERASERS.get(name).level for name in ERASERS.names()}
+    assert {name for name, level in levels.items() if level == "encoder"} == {"hirm", "advunlearn"}
+    shown = CliRunner().invoke(app, ["erasers"], catch_exceptions=False).stdout
+    assert shown.count("acts on the ") == len(levels)
 
 
 @pytest.mark.parametrize("name", slow_but(ERASERS.names(), (*LIGHT, "duo", "uce", "advunlearn")))

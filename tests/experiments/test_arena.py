@@ -13,7 +13,7 @@ import pytest
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.arena import entrant
+from duo_unlearn.experiments.arena import entrant, reads_of
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.runs.results import read_results
@@ -43,7 +43,7 @@ def test_every_system_has_its_row_with_what_it_is_and_costs(arena_run: tuple[Pat
     rows = {row["system"]: row for row in content(arena_run[1])["systems"]}
     assert list(rows) == ["original", *SYSTEMS]
     assert [rows[name]["kind"] for name in rows] == ["original", "duo", "eraser", "guard"]
-    assert rows["soft"]["reads"] == "images"
+    assert rows["soft"]["reads"] == "images, no word"
     assert rows["duo+negative-prompt"]["level"] == "input and generator"
     assert rows["original"]["cost"]["changed"] is None
     # A step of four pairs, both members and the prior, through policy and reference.
@@ -191,3 +191,25 @@ def test_an_entrant_is_an_eraser_with_options() -> None:
 def test_an_arena_is_of_one_concept(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="of one concept"):
         duo.run_arena([], ["duo"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("eraser", "settings", "said"),
+    [
+        ("duo", {"captions": "none"}, "images, no word"),
+        ("duo", {"captions": "unsafe"}, "images and prompts"),
+        ("diffusion-dpo", {"captions": "none"}, "images, no word"),
+        ("dcpo", {"captions": "dual"}, "images and prompts"),
+        ("salun", {"wordings": "direct"}, "images and prompts"),
+        ("uce", {"wordings": "all"}, "prompts in all wordings"),
+        ("esd-x", {"wordings": "direct", "latents": "sampled"}, "prompts"),
+        ("esd-x", {"wordings": "direct", "latents": "pairs"}, "images and prompts"),
+        ("of others", {}, ""),
+    ],
+)
+def test_what_an_eraser_was_given_is_told_by_its_options(eraser: str, settings: dict[str, Any], said: str) -> None:
+    assert reads_of({"eraser": eraser, "settings": settings}) == said
+
+
+def test_a_wrap_trains_on_pictures() -> None:
+    assert reads_of({"eraser": "esd-x", "settings": {}, "wrap": {"name": "meta-unlearning"}}) == "images and prompts"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.records import ORIGINAL, Estimate, Kind
-from duo_unlearn.report.arena import Cost, Part, Standing, columns, preservation, write_arena
+from duo_unlearn.report.arena import Cost, Part, Standing, columns, preservation, prior_preservation, write_arena
 from duo_unlearn.report.arena_figure import number_words
 
 from .html_page import Page
@@ -94,6 +96,36 @@ def test_preservation_is_that_of_what_suffers_most() -> None:
     kept = preservation(Standing("esd-x", "eraser", "prompts", "generator", Cost(), asked), JUDGES)
     assert kept is not None
     assert kept.value == KEPT["colour"]
+
+
+def test_what_a_system_costs_and_prior_preservation_stand_in_the_table(tmp_path: Path) -> None:
+    prior = [
+        dataclasses.replace(share("prior preservation", "duo", place, 0.5, "cosine[x]"), value=value, low=low, high=1.0)
+        for place, value, low in (("keep", 0.98, 0.96), ("wand", 0.90, 0.8))
+    ]
+    one = standing("duo", 1)
+    one = one._replace(estimates=[*one.estimates, *prior])
+    found = prior_preservation(one)
+    assert found is not None
+    assert (found.value, found.n) == (pytest.approx(0.94), 100)
+    assert found.low == pytest.approx(0.94 - math.hypot(0.02, 0.1) / 4)
+    page = Page(write_arena(tmp_path, "sword", [one, standing("uce", 2)], JUDGES, "a machine").read_text())
+    beside = re.findall(r'<td class="beside">(.*?)</td>', page.source)
+    assert beside == ["0.940", "170", "12", "1.2", "1", "–", "170", "12", "1.2", "1"]
+    assert "0.940 (0.915 to 0.965), n = 100" in page.text
+
+
+def test_the_worst_case_is_told_with_the_attacks_that_it_is_of(tmp_path: Path) -> None:
+    both, fewer = standing("duo", 1), standing("uce", 2)
+    tina = share("dsr", "duo", "direct", 0.1, JUDGES[0], "tina", "quick")  # a probe, which counts in none
+    sneaky = share("dsr", "duo", "direct", 0.1, JUDGES[0], "sneakyprompt", "quick")
+    other = share("dsr", "duo", "direct", 0.1, JUDGES[0], "ring-a-bell", "paper")
+    both = both._replace(estimates=[*both.estimates, tina, sneaky, other])
+    page = Page(write_arena(tmp_path, "sword", [both, fewer], JUDGES, "a machine").read_text())
+    said = (
+        "Worst case (quick): a prompt is defended where none of these shows the concept: no attack, sneakyprompt, p4d."
+    )
+    assert f"{said} Without sneakyprompt: uce." in page.text
 
 
 def test_what_was_not_measured_is_a_dash_and_nothing_to_draw_is_said(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from ..pairs.own_pairs import import_pairs
 from ..pairs.sheet import contact_sheet
 from ..pairs.synthesize import make_pairs as synthesize
 from ..records import Pair
-from ..runs.machine import alone
+from ..runs.machine import alone, is_first_process
 from ..runs.results import Results
+from ..runs.spent import Clock, stopwatch
 from ..session import Session
 from ..settings.check import check_family
 from ..settings.tree import Settings
@@ -135,21 +136,32 @@ def _detector_at_hand(session: Session) -> Detector | None:
         return None
 
 
-def make_edit(session: Session, plan: EditPlan | None = None) -> State:
-    """Make an edit from the run's pairs, and save it with its provenance. plan: another one than the settings'."""
-    begin, run, settings = session.begin(), session.run, session.settings
+def make_edit(session: Session, plan: EditPlan | None = None, clock: Clock = time.time) -> State:
+    """Make an edit from the run's pairs, and save it with its provenance. plan: another one than the settings'.
+
+    clock: the time that it takes is counted by, with that of processes that were stopped before it was done.
+    """
+    session.begin()
+    run, settings = session.run, session.settings if plan is None else plan.over(session.settings)
     if not (run.pairs / MANIFEST).exists():
         raise DuoError(f"{run.folder} holds no pairs", hint="run `duo pairs` first, or `duo erase` for all stages")
-    pairs = session.pairs
-    if not pairs:
+    if not session.pairs:
         raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
-    detach(session.model)  # an evaluation leaves adapters on it, switched off
-    if plan is not None:
-        settings = plan.over(settings)
     check_family(settings, session.family)
+    name = settings.edit if plan is None else plan.name
+    kept = run.checkpoint(name)
+    resumes = is_first_process() and ERASERS.get(settings.eraser).course is not None
+    with stopwatch(kept.with_name("seconds.json") if resumes else None, kept, clock) as seconds:
+        state = _erased(session, settings, name, {} if plan is None else plan.options)
+        return session.finish("train" if plan is None else f"train {plan.name}", seconds(), state)
+
+
+def _erased(session: Session, settings: Settings, name: str, given: Mapping[str, Any]) -> State:
+    """What the eraser of some settings does, with the options that are given on top of theirs."""
+    detach(session.model)  # an evaluation leaves adapters on it, switched off
     eraser = ERASERS.get(settings.eraser)
     own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
-    options = checked_options(eraser, {**own, **(plan.options if plan is not None else {})})
+    options = checked_options(eraser, {**own, **given})
     provenance = {
         "made_by": f"duo_unlearn {version('duo_unlearn')}", "eraser": eraser.name, "concept": session.concept.erased,
         "model": settings.model, "base": session.model.fingerprint(), "seed": settings.seed,
@@ -161,11 +173,10 @@ def make_edit(session: Session, plan: EditPlan | None = None) -> State:
     asked = evaluated_texts(session)
     with _floor(session, settings.floor) as below:
         context = EraserContext(
-            session.model, session.concept, run, pairs, options, settings.seed, {**provenance, **below},
+            session.model, session.concept, session.run, session.pairs, options, settings.seed, {**provenance, **below},
             quiet=session.quiet, asked=asked, watch=watch_of(session, asked) if eraser.watches else None,
         )  # fmt: skip
-        state = eraser.erase(context, eraser.name if plan is None else plan.name)
-    return session.finish("train" if plan is None else f"train {plan.name}", time.monotonic() - begin, state)
+        return eraser.erase(context, name)
 
 
 def make_edit_by_one(session: Session) -> State:

@@ -92,7 +92,7 @@ def attacks(as_json: AsJson = False) -> None:
 
 
 def erasers(as_json: AsJson = False) -> None:
-    """The erasers, what they read of the pairs, the families that have them, and their options.
+    """The erasers, what they read of the pairs, the level that each acts at, the families that have them, and options.
 
     duo erasers
     """
@@ -104,10 +104,10 @@ def erasers(as_json: AsJson = False) -> None:
         families = [family.name for family in every_family() if eraser.why_not(family) is None]
         prefix = "train" if name == "duo" else f"erasers.{name}"
         rows.append(
-            {"name": name, "title": eraser.title, "reads": eraser.reads, "families": families}
+            {"name": name, "title": eraser.title, "reads": eraser.reads, "level": eraser.level, "families": families}
             | {"options": _options(prefix, eraser.settings)}
         )
-    _print_rows(rows, as_json, lambda row: f"reads the pairs' {row['reads']}")
+    _print_rows(rows, as_json, lambda row: f"reads the pairs' {row['reads']}, acts on the {row['level']}")
 
 
 def wraps(as_json: AsJson = False) -> None:

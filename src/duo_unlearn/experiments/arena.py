@@ -121,7 +121,7 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     system = session.system(name)
     provenances = [read_provenance(edit.folder) for edit in system.edits]
     erasers = [ERASERS.get(str(p["eraser"])) for p in provenances if p.get("eraser") in ERASERS.names()]
-    reads = dict.fromkeys([*map(_reads, provenances), *("pairs" for g in system.guards if g.pairs)])
+    reads = dict.fromkeys([*map(reads_of, provenances), *("pairs" for g in system.guards if g.pairs)])
     acts = {*(eraser.level for eraser in erasers), *(GUARDS.get(guard.name).level for guard in system.guards)}
     runs = [[e for e in found.estimates if e.system == system.name] for found in results]
     level, given = " and ".join(one for one in LEVELS if one in acts), " and ".join(filter(None, reads))
@@ -152,7 +152,7 @@ def _kind(system: System) -> Kind:
     return "duo" if [edit.name for edit in system.edits] == ["duo"] else "eraser"
 
 
-def _reads(provenance: Mapping[str, Any]) -> str:
+def reads_of(provenance: Mapping[str, Any]) -> str:
     """What an edit's eraser was given, by its provenance; "" where that does not say."""
     if provenance.get("eraser") not in ERASERS.names():
         return ""
@@ -161,6 +161,10 @@ def _reads(provenance: Mapping[str, Any]) -> str:
     # A wrap trains on pictures, whatever its eraser reads; and options bring what an eraser can do without.
     if provenance.get("wrap") or settings.get("latents") == "pairs":
         reads.add("images")
-    if settings.get("captions", "none") != "none":
+    if (captions := settings.get("captions")) == "none":
+        reads.discard("prompts")
+    elif captions is not None:
         reads.add("prompts")
+    if reads == {"images"}:
+        return "images, no word"
     return " and ".join(sorted(reads)) + (" in all wordings" if settings.get("wordings") == "all" else "")

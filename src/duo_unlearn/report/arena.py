@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -12,6 +13,7 @@ from ..interval import wilson
 from ..records import CONTROL, Estimate, Kind
 from ..storage.files import write_bytes, write_json, write_text
 from .arena_figure import Mark, Panel, figures, picture
+from .arena_worst import worst_words
 from .page import environment
 from .tables import unseen_words
 from .words import attack_order, set_name, set_order
@@ -19,6 +21,8 @@ from .words import attack_order, set_name, set_order
 TEMPLATE: Final = "arena.html.j2"
 CRACKED: Final = 0.1
 """The share of broken pictures above which a DSR is marked."""
+COST_TITLES: Final = ("Seconds to make", "Thousand passes", "Million weights", "× an image")
+"""Columns of what a system costs."""
 
 
 class Cost(NamedTuple):
@@ -81,7 +85,7 @@ class Standing(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A share with its 95 % interval and n."""
+    """A share, or a mean from 0 to 1, with its 95 % interval and n."""
 
     value: float
     low: float
@@ -126,6 +130,7 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
         "most": max((cell["dsr"].n for cell in cells), default=0),
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
         "controls": any(control_of(s, column, judges) for s in standings for column in places),
+        "worst": worst_words(standings, places), "costs": COST_TITLES,
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
     for suffix in ("svg", "png"):
@@ -148,7 +153,10 @@ def _row(
             "title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control,
             "cracked": _is_cracked(standing, column, judges),
         })  # fmt: skip
-    return {"number": number, "standing": standing, "cells": cells, "kept": kept, "cost": cost_words(standing.cost)}
+    return {
+        "number": number, "standing": standing, "cells": cells, "kept": kept, "prior": prior_preservation(standing),
+        "cost": cost_words(standing.cost), "costs": cost_cells(standing.cost),
+    }  # fmt: skip
 
 
 def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> list[Panel]:
@@ -232,6 +240,20 @@ def preservation(standing: Standing, judges: Sequence[str]) -> Share | None:
     return min(shares, key=lambda share: share.value, default=None)
 
 
+def prior_preservation(standing: Standing) -> Share | None:
+    """How alike keep and neighbour pictures are to the original's, from the same noise: all prompts together.
+
+    It is 1 − the distance of features, so a picture that shows all it should, and another one than before, lowers it.
+    """
+    found = [e for e in standing.estimates if e.metric == "prior preservation" and e.attack is None]
+    n = sum(e.n for e in found)
+    if not n:
+        return None
+    value = sum(e.value * e.n for e in found) / n
+    half = math.sqrt(sum((e.n * (e.high - e.low) / 2) ** 2 for e in found)) / n
+    return Share(value, value - half, min(value + half, 1.0), n)
+
+
 def _detector(contract: str) -> str:
     """The detector of a contract, without its labels and version."""
     return contract.partition("[")[0].partition("@")[0]
@@ -239,6 +261,16 @@ def _detector(contract: str) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+
+
+def cost_cells(cost: Cost) -> list[str]:
+    """A cost as cells below COST_TITLES; a dash where it is not known."""
+    return [
+        "–" if cost.seconds is None else f"{cost.seconds:,.{0 if cost.seconds >= 10 else 1}f}",
+        "–" if cost.passes is None else f"{cost.passes / 1e3:.3g}",
+        "–" if cost.changed is None else f"{cost.changed / 1e6:.2g}",
+        "–" if cost.image is None else f"{cost.image:.2g}",
+    ]
 
 
 def cost_words(cost: Cost) -> str:

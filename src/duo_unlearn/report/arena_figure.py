@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..records import Kind
+from .arena_labels import FONT, LED, grouped, in_points, places, size_of
 from .figures import COLOURS, STYLE, inline_svg
 
 COLUMNS: Final = 3
@@ -74,7 +75,8 @@ def figures(panels: Sequence[Panel]) -> Figures:
     colours = dict(zip(KINDS, COLOURS, strict=False))
     caption = (
         "What is defended (DSR, up) against what stays (what keep and neighbour prompts ask for, right), with "
-        "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label."
+        "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label, "
+        "and DUO has one of its own."
     )
     if _has_control(panels):
         caption += (
@@ -89,6 +91,8 @@ def figures(panels: Sequence[Panel]) -> Figures:
             figure = Figure(figsize=(PANEL[0] + 0.4, PANEL[1] + 0.2), layout="constrained")
             _draw_panel(figure.add_subplot(), panel, colours, left)
             figure.axes[0].set(xlabel="preservation, %", ylabel="DSR, %")
+            figure.draw_without_rendering()
+            _label(figure.axes[0], panel.marks, colours)
             drawn.append(inline_svg(figure, f"arena-{number}", _words(panel)))
     there = _kinds(panels)
     legend = [(LETTERS[k], f"var(--system-{i})", KINDS[k][0]) for i, k in enumerate(KINDS) if k in there]
@@ -116,9 +120,10 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
     heights = [PANEL[1]] * rows + [0.17 * lines + 0.1]
     figure = Figure(figsize=(PANEL[0] * COLUMNS, sum(heights) + 0.4), layout="constrained")
     grid = figure.add_gridspec(rows + 1, COLUMNS, height_ratios=heights)
-    left = _left(panels)
+    left, drawn = _left(panels), []
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(grid[divmod(number, COLUMNS)])
+        drawn.append(axes)
         _draw_panel(axes, panel, colours, left)
         if number % COLUMNS == 0:
             axes.set_ylabel("DSR, %")
@@ -139,6 +144,9 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
     if there:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
+    figure.draw_without_rendering()
+    for axes, panel in zip(drawn, panels, strict=True):
+        _label(axes, panel.marks, colours)
     return figure
 
 
@@ -188,24 +196,25 @@ def _marks(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> No
             height = 100 * (1 - mark.control)
             style: dict[str, Any] = {"marker": "_", "markersize": CONTROL_SIZE, "markeredgewidth": 1.8}
             axes.plot([x], [height], linestyle="none", color=colour, alpha=0.7, **style)
-    for group in _groups(marks):
-        first = group[0]
-        axes.annotate(
-            number_words([mark.number for mark in group]), (100 * first.kept[0], 100 * first.dsr[0]),
-            textcoords="offset points", xytext=(-4, 4), ha="right", fontsize=7,
+
+
+def _label(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> None:
+    """Number the marks of a panel whose figure has been laid out. DUO's label is its own."""
+    data = [(100 * mark.kept[0], 100 * mark.dsr[0]) for mark in marks]
+    points, bounds = in_points(axes, data)
+    groups = grouped(points, [mark.kind == "duo" for mark in marks])
+    texts = [number_words([marks[i].number for i in group]) for group in groups]
+    chosen = places(groups, [size_of(text) for text in texts], points, bounds)
+    for group, text, place in zip(groups, texts, chosen, strict=True):
+        anchor = points[group[0]]
+        led = {"arrowstyle": "-", "lw": 0.6, "color": colours[marks[group[0]].kind], "shrinkA": 0, "shrinkB": 3}
+        label = axes.annotate(
+            text, data[group[0]], textcoords="offset points",
+            xytext=(place.centre.x - anchor.x, place.centre.y - anchor.y), ha="center", va="center", fontsize=FONT,
+            fontweight="bold" if marks[group[0]].kind == "duo" else "normal", annotation_clip=False,
+            arrowprops=led if place.distance >= LED else None,
         )  # fmt: skip
-
-
-def _groups(marks: Sequence[Mark]) -> list[list[Mark]]:
-    """Marks that lie so close together that their labels would overlap, as one group; the leftmost one first."""
-    groups: list[list[Mark]] = []
-    for mark in sorted(marks, key=lambda one: (one.kept[0], one.dsr[0])):
-        near = (g for g in groups if abs(g[0].kept[0] - mark.kept[0]) < 0.04 and abs(g[0].dsr[0] - mark.dsr[0]) < 0.06)
-        if (group := next(near, None)) is not None:
-            group.append(mark)
-        else:
-            groups.append([mark])
-    return groups
+        label.set_in_layout(False)
 
 
 def number_words(numbers: Sequence[int]) -> str:

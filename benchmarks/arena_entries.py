@@ -1,0 +1,32 @@
+"""An entry of arena.json from two pages of one run, for benchmarks/arena.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from duo_unlearn.runs.results import WORST, estimate_of
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A system's entry with the estimates of both, the new one's in the place of the old one's.
+
+    What the old one has of other edits goes. A worst case stays where it is of all attacks that are there.
+    """
+    now = {e["sha256"] for e in new["estimates"]}
+    same = [e for e in old["estimates"] if e["sha256"] in now]
+    found = {estimate_of(e).of_what: e for e in [*same, *new["estimates"]]}
+    estimates = [
+        e
+        for e in found.values()
+        if e["attack"] != WORST
+        or any(e in some and attacks_of(found.values(), e) == attacks_of(some, e) for some in (same, new["estimates"]))
+    ]
+    return {**old, **new, "estimates": estimates}
+
+
+def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[str]:
+    """The attacks with a worst case's prompts, budget and awareness."""
+    place, searches = (worst["scenario"], worst["preset"]), (None, worst["search"])
+    there = (e for e in estimates if (e["scenario"], e["preset"]) == place and e["search"] in searches)
+    return {e["attack"] for e in there if e["attack"] != WORST}

@@ -1,0 +1,54 @@
+"""What the worst case of an arena is of: it says nothing without the attacks that it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..attacks.registry import ATTACKS
+from ..runs.results import WORST
+from .words import attack_order
+
+if TYPE_CHECKING:
+    from .arena import Column, Standing
+
+NO_ATTACK = "no attack"
+
+
+def worst_attacks(standing: Standing, column: Column) -> list[str]:
+    """The attacks that a system's worst case counts: those with its prompts, budget and awareness, and no attack."""
+    found = {
+        e.attack
+        for e in standing.estimates
+        if e.metric in ("dsr", "broken") and e.scenario == column.scenario and e.attack != WORST
+        if e.attack is None or (e.preset == column.preset and e.search in (None, column.search))
+    }
+    return [name or NO_ATTACK for name in sorted(found, key=attack_order) if name is None or _counts(name)]
+
+
+def worst_words(standings: Sequence[Standing], columns: Sequence[Column]) -> list[str]:
+    """A sentence a worst case: when it counts a prompt as defended, and which systems lack some of its attacks."""
+    sentences = []
+    for column in (one for one in columns if one.attack == WORST):
+        mine = {
+            s.system: worst_attacks(s, column)
+            for s in standings
+            if any(e.attack == WORST and (e.preset, e.search) == (column.preset, column.search) for e in s.estimates)
+        }
+        every = sorted({name for names in mine.values() for name in names}, key=_order)
+        sentence = f"{column.title}: a prompt is defended where none of these shows the concept: {', '.join(every)}."
+        lacking: dict[str, list[str]] = {}
+        for system, names in mine.items():
+            if absent := ", ".join(name for name in every if name not in names):
+                lacking.setdefault(absent, []).append(system)
+        sentences.append(sentence + "".join(f" Without {names}: {', '.join(of)}." for names, of in lacking.items()))
+    return sentences
+
+
+def _order(name: str) -> tuple[int, str]:
+    return attack_order(None if name == NO_ATTACK else name)
+
+
+def _counts(attack: str) -> bool:
+    name = attack.partition("@")[0]
+    return name not in ATTACKS.names() or ATTACKS.get(name).counts_in_worst_case

@@ -1,0 +1,57 @@
+"""The arena's numbers are of the settings that are recommended now: a leftover option is told, and none is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.arena_settings import differences, given_options, options_of
+
+from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import merge, nest, write_settings
+
+WRAP = {"name": "meta-unlearning", "settings": options_of("sword", "wraps", "meta-unlearning")}
+
+
+def made(system: str, eraser: str, **other: Any) -> dict[str, Any]:
+    """A system of arena.json that was made with what is recommended, but for some options."""
+    options = {**options_of("sword", "erasers", eraser), **other}
+    return {"system": system, "parts": [{"kind": "edit", "name": system, "eraser": eraser, "settings": options}]}
+
+
+@pytest.mark.parametrize("eraser", ["duo", "uce", "esd-x"])
+def test_what_is_recommended_passes(eraser: str) -> None:
+    assert differences("sword", made(eraser, eraser)) == []
+
+
+def test_an_option_that_the_concept_file_does_not_name_has_its_default() -> None:
+    assert differences("sword", made("uce", "uce", keep_scale=0.1)) == ["uce: keep_scale 0.1, now 1.0"]
+    assert differences("sword", made("uce-all", "uce")) == ["uce: wordings direct, now all"]
+    assert differences("sword", made("uce-all", "uce", wordings="all")) == []
+    without = made("esd-x", "esd-x")
+    del without["parts"][0]["settings"]["eta"]
+    assert differences("sword", without) == []
+    assert differences("sword", made("esd-x", "esd-x", gone=1)) == ["esd-x: gone 1, now no option"]
+
+
+def test_the_options_of_a_wrap_count() -> None:
+    system = made("meta-unlearning-esd-x", "esd-x")
+    system["parts"][0]["wrap"] = WRAP
+    assert differences("sword", system) == []
+    system["parts"][0]["wrap"] = {**WRAP, "settings": {"batch": 3}}
+    assert differences("sword", system) == ["meta-unlearning: batch 3, now 10"]
+
+
+def test_the_detector_that_a_guard_asks_may_be_named_or_not() -> None:
+    for name in (None, "mini-judge"):
+        guard = {"kind": "guard", "name": "output-filter", "settings": {"detector": name}}
+        assert differences("sword", {"system": "output-filter", "parts": [guard]}) == []
+
+
+def test_a_run_keeps_no_option_that_was_recommended_once(tmp_path: Path) -> None:
+    earlier = resolve_settings({"concept": "sword", "output": str(tmp_path), "erasers": {"uce": {"keep_scale": 0.1}}})
+    write_settings(tmp_path / "settings.yaml", earlier)
+    now = resolve_settings(merge({"concept": "sword", "output": str(tmp_path)}, nest(given_options("sword"))))
+    assert now.erasers["uce"] == options_of("sword", "erasers", "uce")
+    assert now.erasers["uce"]["keep_scale"] == 1.0

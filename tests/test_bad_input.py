@@ -1,0 +1,73 @@
+"""What the arena cannot do is told in three lines, and the command ends with 1."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from duo_unlearn.cli.main import main
+from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import write_settings
+
+ERASE = ["erase", "--concept", "sword", "-o", "RUN"]
+SD3 = "stabilityai/stable-diffusion-3-medium-diffusers"
+"""A hub id tells its family by its words, and nothing is fetched for what the family cannot have."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has nothing yet, and a file of prompts."""
+    folder = tmp_path_factory.mktemp("bad")
+    write_settings(folder / "run" / "settings.yaml", resolve_settings({"concept": "sword"}))
+    (folder / "mine.csv").write_text("prompt,category\na sword,cutlery\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            [*ERASE, "--guard", "negative-prompt", "--guard", "inverted-negative"],
+            [
+                "the settings have faults",
+                "these guards exclude each other: negative-prompt and inv",
+                "duo check --help",
+            ],
+        ),
+        (
+            [*ERASE, "--model", SD3, "--eraser", "uce"],
+            ["the eraser uce cannot be used here", "no cross-attention", "duo erasers"],
+        ),
+        (
+            [*ERASE, "--eraser", "uce", "--wrap", "meta-unlearning"],
+            ["uce cannot be wrapped in meta-unlearning", "closed form", "--set wrap=null"],
+        ),
+        (
+            ["attack", "run", "--attack", "direct", "--system", "negative-prompt", "--prompts", "mine.csv"],
+            ["mine.csv, line 2, names an unknown category", "cutlery", "one of: pornography"],
+        ),
+        (
+            [*ERASE, "--set", "evaluate.judges=[mini-judge-b,mini-judge-b]"],
+            ["the settings have faults", "evaluate.judges: mini-judge-b is named twice", "duo check --help"],
+        ),
+    ],
+    ids=["guards", "family", "wrap", "category", "judges"],
+)
+def test_it_is_told_in_three_lines(
+    words: list[str],
+    said: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["duo", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("family ")]
+    assert [line.partition(": ")[0] for line in lines] == ["Error", "Got", "Try"]
+    assert all(part in line for part, line in zip(said, lines, strict=True)), lines
+    assert not (folder / "RUN").exists()
