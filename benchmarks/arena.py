@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -186,7 +187,8 @@ def write_pages(runs: Path) -> None:
     there = next(iter(known.values()))
     standings = [standing_of(system) for system in there["systems"].values()]
     usual = [s for s in standings if not s.system.endswith(ALL)]
-    fill(DOCS / "arena.md", BEGIN, "\n\n".join([short(usual, there["judges"]), *worst_words(usual, FRONT[-1:])]))
+    words = [textwrap.fill(line, 100, break_on_hyphens=False) for line in worst_words(usual, FRONT[-1:])]
+    fill(DOCS / "arena.md", BEGIN, "\n\n".join([short(usual, there["judges"]), *words]))
 
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:
@@ -231,7 +233,8 @@ def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> 
         there = columns(standings)
         few = [s for s in standings if s.kind != "guard"]
         panels = panels_of(few, [place for place in FRONT if place in there], judges)
-        (DOCS / "arena-short.png").write_bytes(picture(panels, "png"))
+        told = [panel for panel in panels if 2 * len(panel.marks) > len(few)]  # an attack on a few says little yet
+        (DOCS / "arena-short.png").write_bytes(picture(told, "png"))
 
 
 def compact(content: Mapping[str, Any]) -> str:
