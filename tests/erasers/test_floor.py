@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import duo_unlearn as duo
+from duo_unlearn.cli.main import app
 from duo_unlearn.edits.compose import compose
 from duo_unlearn.edits.files import as_lora, read_edit
 from duo_unlearn.errors import DuoError
+from duo_unlearn.experiments.ledger import read_ledger, remaining, with_dependents
 from duo_unlearn.session import Session
 from duo_unlearn.settings.check import check_family
 
@@ -44,6 +47,19 @@ def test_the_floor_is_made_first_and_the_two_are_one_system(stacked: Path) -> No
     said: list[str] = []
     duo.train(run, said.append)
     assert said[0].startswith("train: already done")
+
+
+def test_the_ledger_shows_the_two_as_a_chain(stacked: Path) -> None:
+    floor, upper = (stacked / "edits" / name for name in ("uce", "robust-duo"))
+    entries = read_ledger([floor, upper])
+    assert entries[1].on == [entries[0].sha256]
+    assert entries[0].pairs == entries[1].pairs
+    assert with_dependents(entries, entries[:1]) == entries
+    assert [entry.edit for entry in remaining(entries, [upper])] == ["uce"]
+    with pytest.raises(DuoError, match="nothing of the ledger is left"):
+        remaining(entries, [floor])
+    shown = CliRunner().invoke(app, ["ledger", str(floor), str(upper)], catch_exceptions=False).stdout
+    assert shown.count(entries[0].sha256[:16]) == 2  # its own, and what the other one is on top of
 
 
 def test_what_it_lies_on_cannot_be_left_out_or_changed(stacked: Path, tmp_path: Path) -> None:

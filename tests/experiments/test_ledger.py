@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,10 @@ from typer.testing import CliRunner
 import duo_unlearn as duo
 from duo_unlearn.cli.main import app
 from duo_unlearn.edits.files import read_edit
-from duo_unlearn.edits.provenance import PROVENANCE
+from duo_unlearn.edits.provenance import PROVENANCE, edit_file
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.ledger import Entry, holders, read_ledger, remaining, with_dependents
+from duo_unlearn.pairs.manifest import read_manifest
 from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
 from .small_run import new_run
@@ -58,6 +61,34 @@ def test_leaving_one_out_is_bit_equal_to_never_having_had_it(slices: list[Path],
     # The slice that was trained alone knows nothing of the others: training it anew gives the same edit.
     one = duo.sum_of_rest(slices, slices[1:], tmp_path / "one", weights=[1.0, 1.0, 1.0])
     assert [entry.source for entry in one] == [slices[0]]
+
+
+@pytest.mark.slow
+def test_what_is_left_is_bit_equal_to_a_ledger_that_never_had_the_other(tmp_path: Path) -> None:
+    steps: dict[str, Any] = {"train__max_train_steps": 3, "train__rank": 2}
+    whole = new_run(tmp_path / "whole", **steps)
+    kept, gone = duo.slice_run(whole.run.folder, 2)
+    # The same ledger in another place, to which the images of the second slice never came.
+    names = {pair.name for pair in read_manifest(kept / "pairs").pairs if pair.keep}
+    mine = Path(shutil.copytree(tmp_path / "whole" / "mine", tmp_path / "bare" / "mine"))
+    for image in mine.glob("*/*.png"):
+        if image.stem not in names:
+            image.unlink()
+    given = {**steps, "concept": whole.settings.concept, "pairs.folder": str(mine), "pairs.trust": True}
+    never = duo.open_run(
+        tmp_path / "bare" / "run", settings={key.replace("__", "."): value for key, value in given.items()}, quiet=True
+    )
+    duo.make_pairs(never)
+    duo.train(never)
+    assert edit_file(kept / "edits" / "duo").read_bytes() == edit_file(never.run.edit("duo")).read_bytes()
+    assert edit_file(kept / "edits" / "duo").read_bytes() != edit_file(gone / "edits" / "duo").read_bytes()
+    duo.sum_of_rest([kept, gone], [gone], tmp_path / "rest")
+    duo.compose([never.run.folder], tmp_path / "sum", prompts=None)
+    rest, alone = (read_edit(tmp_path / name / "edits" / "composed", "composed") for name in ("rest", "sum"))
+    tensors, expected = read_tensors(rest.path)[0], read_tensors(alone.path)[0]  # type: ignore[attr-defined]
+    assert {name: t.numpy().tobytes() for name, t in tensors.items()} == {
+        name: t.numpy().tobytes() for name, t in expected.items()
+    }
 
 
 def test_what_stands_on_an_edit_goes_with_it() -> None:

@@ -105,7 +105,8 @@ def _shared(boxes: Boxes, others: Boxes) -> Boxes:
     """The area that each box shares with others, all together."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
+    total: Boxes = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
+    return total
 
 
 def size_of(text: str) -> Point:
