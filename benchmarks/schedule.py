@@ -2,7 +2,8 @@
 
 The simulation drives the hand-out of `--workers ray` with a virtual clock: each part's cost is drawn from a log-normal
 distribution, and it takes that long times a drawn factor, as nobody knows it before. Some parts kill their worker,
-which starts again. Ideal is all time that was worked, divided among the workers, or the longest part alone.
+which starts again; a sick machine's workers die over every part. Ideal is all time that was worked, divided among the
+workers, or the longest part alone.
 
     python benchmarks/schedule.py
     python benchmarks/schedule.py --parts 20000 --deaths 0.01 --json
@@ -61,8 +62,11 @@ class Outcome(NamedTuple):
         return self.makespan / self.ideal
 
 
-def simulate(workers: int, parts: int, *, deaths: float = 0.0, seed: int = 0) -> Outcome:
-    """Hand out drawn parts until all are done or absent. deaths: the share of parts given that kill their worker."""
+def simulate(workers: int, parts: int, *, deaths: float = 0.0, sick: int = 0, seed: int = 0) -> Outcome:
+    """Hand out drawn parts until all are done or absent.
+
+    deaths: the share of parts given that kill their worker. sick: so many workers, the first ones, die over every part.
+    """
     rng = np.random.default_rng(seed)
     costs = MEDIAN * np.exp(SPREAD * rng.standard_normal(parts))
     seconds = dict(zip(map(str, range(parts)), costs * np.exp(UNKNOWN * rng.standard_normal(parts)), strict=True))
@@ -75,8 +79,9 @@ def simulate(workers: int, parts: int, *, deaths: float = 0.0, seed: int = 0) ->
         now, _, worker, part, dies, waits = heapq.heappop(events)
         begin = time.perf_counter()
         if dies:
-            hand_out.gone(worker, "it died")
             number, _, life = worker.partition(".")
+            if not hand_out.died(worker, "it died"):
+                continue
             worker, now = f"{number}.{int(life) + 1}", now + RESTART
         elif part:
             hand_out.done(worker, stage, part)
@@ -89,7 +94,8 @@ def simulate(workers: int, parts: int, *, deaths: float = 0.0, seed: int = 0) ->
             continue
         takes, dies, waits = pause(waits), False, waits + 1
         if answer.does == "make":
-            dies, given, waits = bool(rng.random() < deaths), given + 1, 0
+            dies = bool(rng.random() < deaths) or int(worker.partition(".")[0]) < sick
+            given, waits = given + 1, 0
             takes = float(seconds[answer.part]) * (float(rng.random()) if dies else 1.0)
             worked += takes
         heapq.heappush(events, (now + takes, turn, worker, answer.part, dies, waits))
