@@ -129,12 +129,16 @@ class Desk:
         return self.hand_out.absent()
 
 
-def file_operations(folder: Path, images: int = 8) -> dict[str, Any]:
-    """File operations in the run folder that making a part of so many images takes, from the first look on."""
+def file_operations(folder: Path, images: int = 8, parts: int = 4) -> dict[str, Any]:
+    """File operations in the run folder that making parts of so many images takes, from the first look on.
+
+    parts: of each of the larger prompt sets. "all" is the count of everything, folders of groups among it.
+    """
     from duo_unlearn.arena.attempts import make_attempts
     from duo_unlearn.arena.plans import evaluation_plans
 
-    counts = {"prompts": 4 * images, "keep_prompts": 4 * images, "neighbour_prompts": images, "inversion_prompts": 0}
+    size = parts * images
+    counts = {"prompts": size, "keep_prompts": size, "neighbour_prompts": images, "inversion_prompts": 0}
     settings = {f"evaluate.{name}": count for name, count in {**counts, "steps": 2, "batch": images}.items()}
     run = duo.open_run(folder, model="mini", concept="sword", settings=settings, quiet=True)
     plans = evaluation_plans(run, [run.system("negative-prompt")])  # a system that is not the original
@@ -150,8 +154,8 @@ def file_operations(folder: Path, images: int = 8) -> dict[str, Any]:
     with parts_from(Handed(Desk("worker", hand_out))):
         make_attempts(run, plans)
     at_work = False
-    parts = hand_out.progress().of
-    return {"parts": parts, "images a part": images, "a part": sum(seen.values()) / parts, "events": dict(seen)}
+    made, count = hand_out.progress().of, sum(seen.values())
+    return {"parts": made, "images a part": images, "all": count, "a part": count / made, "events": dict(seen)}
 
 
 def main() -> None:

@@ -320,6 +320,23 @@ def test_two_workers_give_what_one_process_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_workers_attack_as_one_process_does(tmp_path: Path) -> None:
+    one, two = (with_adapter(tmp_path / name) for name in ("one", "two"))
+    told = ["--attack", "image-to-image", "--count", "2"]
+    threads = {**os.environ, **environment_of(0, 2, [])}  # as many as each of two has
+    for run, more in ((one, []), (two, ["--workers", "2"])):
+        duo.make_pairs(duo.open_run(run.folder, settings={"evaluate.batch": 1, "evaluate.steps": 2}, quiet=True))
+        command = [sys.executable, "-c", COMMAND, "attack", str(run.folder), *told, *more]
+        environment = os.environ if more else threads
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stderr
+    assert len([name for name in pictures(one) if "image-to-image" in name]) == 2 * 2  # on the original and the edit
+    assert pictures(two) == pictures(one)
+    assert two.results.read_bytes() == one.results.read_bytes()
+
+
+@pytest.mark.slow
 def test_two_workers_share_an_arena(tmp_path: Path) -> None:
     run = with_pairs(tmp_path)
     settings = {**EVALUATE, **TRAIN, "train.max_train_steps": 1, "evaluate.inversion_prompts": 0}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from benchmarks.schedule import simulate
+from benchmarks.schedule import file_operations, simulate
 
 from duo_unlearn.runs.hand_out import MOST_DEATHS, Answer, HandOut, Part, Stage
 
@@ -199,6 +201,16 @@ def test_a_hundred_thousand_parts_take_no_more_than_a_tenth_above_the_ideal(work
     found = simulate(workers, 100_000)
     assert found.ratio <= 1.1
     assert (found.given, found.absent) == (100_000, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_part_takes_six_file_operations_and_three_an_image(tmp_path: Path) -> None:
+    few, more = (file_operations(tmp_path / str(parts), 1, parts) for parts in (1, 2))
+    larger = file_operations(tmp_path / "larger", 2, 1)
+    assert larger["parts"] == few["parts"] < more["parts"]
+    assert larger["all"] - few["all"] == 3 * few["parts"]
+    assert more["all"] - few["all"] == (6 + 3) * (more["parts"] - few["parts"])
 
 
 @pytest.mark.parametrize("workers", [1, 8, 64, 512])
