@@ -39,12 +39,12 @@ def figures(name: str, options: list[str]) -> dict[str, Any]:
 
 
 def section(name: str, found: dict[str, Any]) -> list[str]:
-    """The part of the page that is of one benchmark."""
+    """The part of the page that is of one benchmark. What was measured once has no middle half."""
     facts = ", ".join(f"{key} {_text(value)}" for key, value in found.items() if key != "rows")
     lines = ["", f"## {name.replace('_', ' ').capitalize()}", "", f"`python benchmarks/{name}.py`: {facts}.", ""]
     lines += ["| ratio | median | middle half | goal |", "|---|---|---|---|"]
     for row in found.get("rows", []):
-        half = f"{row['low']:.3f} to {row['high']:.3f}"
+        half = f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] < row["high"] else "–"
         lines.append(f"| {row['what']} | **{row['value']:.3f}** | {half} | {row.get('goal') or '–'} |")
     return lines
 

@@ -41,7 +41,8 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import machine
 
 OPTIONS = ("bank", "fused", "channels_last", "compile", "checkpointing")
-"""bank: train.reference_bank, filled beforehand. fused: the optimizer."""
+"""bank: train.reference_bank, filled beforehand. fused: the optimizer. compile: by region (the blocks that repeat);
+the whole denoiser of sd3, whose class in diffusers does not name such blocks."""
 
 
 class Setup(NamedTuple):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import shutil
 import subprocess
@@ -24,13 +23,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import yaml
+from ratios import Ratio, report
 
 from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.session import machine
 
 STEPS: Final = 2
 """Sampling steps of an image. Memory does not depend on how many."""
-GOAL: Final = 0.05
+GOAL: Final = "≤ 1.05"
 GIVEN_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 """glibc gives blocks above 1 MB back when they are freed, so that a peak is of what is in use.
 
@@ -97,6 +97,17 @@ def measured(made: Path, folder: Path, count: int) -> Peak:
     return Peak(count, images, whole, peak_of(REPORT, folder, count))
 
 
+def growth(first: Peak, last: Peak) -> list[Ratio]:
+    """The peaks of more images ÷ those of fewer, each measured once."""
+    more = 1000 * (last.whole - first.whole) / (last.images - first.images)
+    counts = f"{last.count} ÷ {first.count} prompts a set"
+    whole, alone = last.whole / first.whole, last.report / first.report
+    return [
+        Ratio(f"peak memory, {counts} ({more:.2f} kB an image more)", whole, whole, whole, GOAL),
+        Ratio(f"the same of `duo report` alone, {counts}", alone, alone, alone),
+    ]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,15 +127,9 @@ def main() -> None:
                 f"report alone {peak.report:.0f} MB",
                 flush=True,
             )
-    growth = {}
-    for first, last in itertools.pairwise(peaks):
-        for name, title in (("whole", f"evaluation and report (at most {GOAL:+.0%})"), ("report", "report alone")):
-            before, after = getattr(first, name), getattr(last, name)
-            growth[f"{name} {first.count} to {last.count}"] = round(after / before - 1, 4)
-            more = 1000 * (after - before) / (last.images - first.images)
-            print(f"{title}, {first.count} to {last.count}: {after / before - 1:+.1%}, {more:.2f} kB an image more")
-    if arguments.json:
-        print(json.dumps({"peaks": [peak._asdict() for peak in peaks], "growth": growth}))
+    rows = [row for first, last in itertools.pairwise(peaks) for row in growth(first, last)]
+    told = "; ".join(f"{one.count} prompts a set {one.whole:.0f} MB, report alone {one.report:.0f} MB" for one in peaks)
+    report(rows, {"steps": STEPS, "model": "mini", "peaks": told}, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ import torch
 
 
 class Ratio(NamedTuple):
-    """One line of a table: the median of a ratio and its middle half. goal: e.g. "≤ 0.25"; "": none."""
+    """One line of a table: the median of a ratio and its middle half. goal: e.g. "≤ 0.25"; "": none.
+
+    What was measured once has no middle half: low and high are the value.
+    """
 
     what: str
     value: float
@@ -22,7 +25,8 @@ class Ratio(NamedTuple):
 
     def __str__(self) -> str:
         goal = f"   goal {self.goal}" if self.goal else ""
-        return f"{self.what:64}{self.value:8.3f}   ({self.low:.3f} to {self.high:.3f}){goal}"
+        half = "" if self.low == self.high else f"   ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.what:64}{self.value:8.3f}{half}{goal}"
 
 
 def ratio(what: str, over: Iterable[tuple[float, float]], goal: str = "") -> Ratio:

@@ -2,7 +2,8 @@
 
 The simulation drives the hand-out of `--workers ray` with a virtual clock: each part's cost is drawn from a log-normal
 distribution, and it takes that long times a drawn factor, as nobody knows it before. Some parts kill their worker,
-which starts again. Ideal is all time that was worked, divided among the workers, or the longest part alone.
+which starts again; a sick machine's workers die over every part. Ideal is all time that was worked, divided among the
+workers, or the longest part alone.
 
     python benchmarks/schedule.py
     python benchmarks/schedule.py --parts 20000 --deaths 0.01 --json
@@ -61,8 +62,11 @@ class Outcome(NamedTuple):
         return self.makespan / self.ideal
 
 
-def simulate(workers: int, parts: int, *, deaths: float = 0.0, seed: int = 0) -> Outcome:
-    """Hand out drawn parts until all are done or absent. deaths: the share of parts given that kill their worker."""
+def simulate(workers: int, parts: int, *, deaths: float = 0.0, sick: int = 0, seed: int = 0) -> Outcome:
+    """Hand out drawn parts until all are done or absent.
+
+    deaths: the share of parts given that kill their worker. sick: so many workers, the first ones, die over every part.
+    """
     rng = np.random.default_rng(seed)
     costs = MEDIAN * np.exp(SPREAD * rng.standard_normal(parts))
     seconds = dict(zip(map(str, range(parts)), costs * np.exp(UNKNOWN * rng.standard_normal(parts)), strict=True))
@@ -75,8 +79,9 @@ def simulate(workers: int, parts: int, *, deaths: float = 0.0, seed: int = 0) ->
         now, _, worker, part, dies, waits = heapq.heappop(events)
         begin = time.perf_counter()
         if dies:
-            hand_out.gone(worker, "it died")
             number, _, life = worker.partition(".")
+            if not hand_out.died(worker, "it died"):
+                continue
             worker, now = f"{number}.{int(life) + 1}", now + RESTART
         elif part:
             hand_out.done(worker, stage, part)
@@ -89,7 +94,8 @@ def simulate(workers: int, parts: int, *, deaths: float = 0.0, seed: int = 0) ->
             continue
         takes, dies, waits = pause(waits), False, waits + 1
         if answer.does == "make":
-            dies, given, waits = bool(rng.random() < deaths), given + 1, 0
+            dies = bool(rng.random() < deaths) or int(worker.partition(".")[0]) < sick
+            given, waits = given + 1, 0
             takes = float(seconds[answer.part]) * (float(rng.random()) if dies else 1.0)
             worked += takes
         heapq.heappush(events, (now + takes, turn, worker, answer.part, dies, waits))
@@ -123,12 +129,16 @@ class Desk:
         return self.hand_out.absent()
 
 
-def file_operations(folder: Path, images: int = 8) -> dict[str, Any]:
-    """File operations in the run folder that making a part of so many images takes, from the first look on."""
+def file_operations(folder: Path, images: int = 8, parts: int = 4) -> dict[str, Any]:
+    """File operations in the run folder that making parts of so many images takes, from the first look on.
+
+    parts: of each of the larger prompt sets. "all" is the count of everything, folders of groups among it.
+    """
     from duo_unlearn.arena.attempts import make_attempts
     from duo_unlearn.arena.plans import evaluation_plans
 
-    counts = {"prompts": 4 * images, "keep_prompts": 4 * images, "neighbour_prompts": images, "inversion_prompts": 0}
+    size = parts * images
+    counts = {"prompts": size, "keep_prompts": size, "neighbour_prompts": images, "inversion_prompts": 0}
     settings = {f"evaluate.{name}": count for name, count in {**counts, "steps": 2, "batch": images}.items()}
     run = duo.open_run(folder, model="mini", concept="sword", settings=settings, quiet=True)
     plans = evaluation_plans(run, [run.system("negative-prompt")])  # a system that is not the original
@@ -144,8 +154,8 @@ def file_operations(folder: Path, images: int = 8) -> dict[str, Any]:
     with parts_from(Handed(Desk("worker", hand_out))):
         make_attempts(run, plans)
     at_work = False
-    parts = hand_out.progress().of
-    return {"parts": parts, "images a part": images, "a part": sum(seen.values()) / parts, "events": dict(seen)}
+    made, count = hand_out.progress().of, sum(seen.values())
+    return {"parts": made, "images a part": images, "all": count, "a part": count / made, "events": dict(seen)}
 
 
 def main() -> None:

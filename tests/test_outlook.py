@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.cli.outlook import EVERY, Outlook
+from duo_unlearn.cli.outlook import EVERY, Outlook, few_parts
 from duo_unlearn.pairs.manifest import MANIFEST, PARTIAL, KindTries, save_manifest
 from duo_unlearn.records import Attempt, Stage
 from duo_unlearn.runs.attempts import Group, GroupRecord, Part, write_group, write_part
@@ -16,11 +16,18 @@ from duo_unlearn.runs.folder import Run
 
 
 class Screen:
-    """A clock, and what was reported."""
+    """A clock, what was reported, and what was told beside it."""
 
-    def __init__(self, stages: Mapping[Path, Sequence[Stage]]) -> None:
-        self.time, self.said = 0.0, list[tuple[int, str]]()
-        self.outlook = Outlook(stages, lambda share, line: self.said.append((share, line)), lambda: self.time)
+    def __init__(self, stages: Mapping[Path, Sequence[Stage]], *, workers: int = 0, edits: Sequence[str] = ()) -> None:
+        self.time, self.said, self.told = 0.0, list[tuple[int, str]](), list[str]()
+        self.outlook = Outlook(
+            stages,
+            lambda share, line: self.said.append((share, line)),
+            lambda: self.time,
+            edits=edits,
+            workers=workers,
+            say=self.told.append,
+        )
 
     def after(self, seconds: float) -> tuple[int, str]:
         self.time += seconds
@@ -101,3 +108,59 @@ def test_the_members_of_a_sweep_are_counted_together(whole: Run) -> None:
         found(member, 8, over=True)
         ask(member, Group("duo", "direct", "direct", None), 2, 4)
     assert screen.after(10)[1].startswith("4 of 8 images")
+
+
+def test_the_edits_of_an_arena_are_counted(whole: Run) -> None:
+    found(whole, 8, over=True)
+    screen = Screen({whole.folder: ["pairs", "train", "images"]}, edits=["duo", "uce", "soft"])
+    assert screen.after(0) == (33, "0 of 3 edits, – left, then images")
+    whole.edit("uce").mkdir(parents=True)
+    assert screen.after(60) == (44, "1 of 3 edits, 2:00 left, then images")
+    for name in ("duo", "soft"):
+        whole.edit(name).mkdir(parents=True)
+    assert screen.after(60) == (66, "0 of – images, – left")
+
+
+def test_a_part_that_is_done_is_read_once(whole: Run) -> None:
+    screen = Screen({whole.folder: ["images"]})
+    screen.after(0)
+    group = Group("duo", "direct", "direct", None)
+    ask(whole, group, 4, 8)
+    assert screen.after(10)[1].startswith("4 of 8")
+    done = group.folder(whole) / "0000.json"
+    done.write_text("no JSON")
+    attempt = Attempt("p", {}, 0, "p", {}, None, None, None)
+    write_part(done.with_name("0004.json"), Part("key4", [attempt] * 2, 1.0))
+    assert screen.after(10)[1].startswith("6 of 8")
+    assert done.read_text() == "no JSON"
+
+
+def test_a_part_under_another_key_is_read_again(whole: Run) -> None:
+    screen = Screen({whole.folder: ["images"]})
+    screen.after(0)
+    group = Group("duo", "direct", "direct", None)
+    ask(whole, group, 2, 2)
+    assert screen.after(10) == (100, "")
+    write_group(whole, GroupRecord(group, "sha", "attack", "title", {}, None, None, 2, {"0000": "another"}))
+    assert screen.after(10)[1].startswith("0 of 2")
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_more_workers_than_parts_are_told_once_all_groups_are_there(whole: Run, workers: int) -> None:
+    screen = Screen({whole.folder: ["images"]}, workers=workers)
+    screen.after(0)
+    ask(whole, Group("duo", "direct", "direct", None), 0, 2)
+    screen.after(EVERY)
+    ask(whole, Group("duo", "keep", "direct", None), 0, 4)
+    screen.after(EVERY)
+    assert screen.told == []  # groups were still being written
+    for _ in range(3):
+        screen.after(EVERY)
+    assert screen.told == ([few_parts(3, workers)] if workers > 3 else [])
+
+
+def test_the_line_of_too_many_workers_is_one_for_both_ways_of_sharing() -> None:
+    assert few_parts(3, 4) == "3 parts so far for 4 workers: some of these have nothing to do"
+    assert few_parts(1, 4) == "1 part so far for 4 workers: some of these have nothing to do"
+    assert few_parts(4, 4) is None
+    assert few_parts(0, 4) is None  # nothing is known yet

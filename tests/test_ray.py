@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ def test_where_ray_is_missing_the_extra_is_named(run: Run, monkeypatch: pytest.M
     with pytest.raises(DuoError, match="needs Ray") as raised:
         share("ray", {run.folder: ["images"]}, ["evaluate"])
     assert "duo_unlearn[ray]" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize("found", ["2.51.2", "2.9.3", "1.13.0"])
+def test_a_ray_that_web_pages_could_use_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    old = types.ModuleType("ray")
+    old.__dict__["__version__"] = found
+    monkeypatch.setitem(sys.modules, "ray", old)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "none")
+    with pytest.raises(DuoError, match=r"Ray before 2\.52") as raised:
+        share("ray", {run.folder: ["images"]}, ["evaluate"])
+    assert raised.value.got == found
 
 
 @needs_ray

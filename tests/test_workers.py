@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.cli.workers import absence, count_of, share, supervise, without_workers
+from duo_unlearn.cli.workers import (
+    absence,
+    count_of,
+    environment_of,
+    gpus_of,
+    refusal_in,
+    share,
+    supervise,
+    without_workers,
+)
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.runs.folder import Run
@@ -71,6 +80,95 @@ def test_one_that_dies_again_and_again_is_told(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="died again and again") as raised:
         supervise(python("import os; os.kill(os.getpid(), 9)"), [{}], tmp_path, nothing, every=0.05)
     assert "after 3 starts" in str(raised.value.got)
+
+
+def test_one_that_crashes_starts_again_though_its_exit_code_is_that_of_a_refusal(tmp_path: Path) -> None:
+    text = f"""
+import pathlib
+path = pathlib.Path({str(tmp_path / "starts")!r})
+path.write_text(path.read_text() + "x" if path.exists() else "x")
+if len(path.read_text()) < 3:
+    raise ValueError("a device is lost")
+"""
+    supervise(python(text), [{}], tmp_path / "logs", nothing, every=0.05)
+    assert (tmp_path / "starts").read_text() == "xxx"
+
+
+def test_one_that_crashes_again_and_again_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="died again and again") as raised:
+        supervise(python("raise ValueError('a device is lost')"), [{}], tmp_path, nothing, every=0.05)
+    assert raised.value.got == "exit code 1 after 3 starts: ValueError: a device is lost"
+    assert (tmp_path / "0.log").read_text().count("Traceback") == 3
+
+
+CRASH = ["Traceback (most recent call last):", '  File "a.py", line 1', "ValueError: a device is lost"]
+REFUSAL = ["Error: the attack is unknown", "Got: p5d", "Try: p4d"]
+
+
+@pytest.mark.parametrize(
+    ("said", "got"),
+    [
+        ([], None),
+        (["evaluate: 2/8"], None),
+        (CRASH, None),
+        ([*REFUSAL, *CRASH], None),
+        (REFUSAL, "p5d"),
+        ([*CRASH, *REFUSAL], "p5d"),
+        (["evaluate: 2/8", *REFUSAL, "a warning at the end"], "p5d"),
+    ],
+)
+def test_a_refusal_is_known_from_a_crash_by_what_is_said_last(said: list[str], got: str | None) -> None:
+    refusal = refusal_in(said, "look")
+    assert (refusal and refusal.got) == got
+
+
+def test_a_refusal_without_a_hint_has_that_of_the_log() -> None:
+    refusal = refusal_in(["Error: no device"], "look")
+    assert refusal is not None
+    assert (refusal.problem, refusal.got, refusal.hint) == ("no device", None, "look")
+
+
+def test_a_command_that_was_typed_wrong_is_not_started_again(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="before its work was done"):
+        supervise([sys.executable, "-c", COMMAND, "evaluate", "--nonsense"], [{}], tmp_path, nothing, every=0.05)
+    assert (tmp_path / "0.log").read_text().count("Usage") == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "there", "gpus"),
+    [
+        ("auto", {}, 2, ["0", "1"]),
+        ("auto", {}, 0, []),
+        ("cuda", {"CUDA_VISIBLE_DEVICES": "2,3"}, 2, ["2", "3"]),
+        ("auto", {"CUDA_VISIBLE_DEVICES": "GPU-8a21, GPU-03fe"}, 2, ["GPU-8a21", "GPU-03fe"]),
+        ("auto", {"CUDA_VISIBLE_DEVICES": "3,-1,2"}, 1, ["3"]),  # what is behind a number that is none is not seen
+        ("auto", {"CUDA_VISIBLE_DEVICES": ""}, 0, []),
+        ("cpu", {}, 2, []),
+        ("cpu", {"CUDA_VISIBLE_DEVICES": "2,3"}, 2, []),
+        ("mps", {}, 0, []),
+        ("cuda:1", {"CUDA_VISIBLE_DEVICES": "2,3"}, 2, ["2,3"]),
+        ("cuda:1", {}, 2, ["0,1"]),
+    ],
+)
+def test_workers_have_the_gpus_that_the_command_may_use(
+    device: str, environment: dict[str, str], there: int, gpus: list[str]
+) -> None:
+    assert gpus_of(device, environment, lambda: there) == gpus
+
+
+def test_three_workers_share_two_gpus() -> None:
+    assert [environment_of(i, 3, ["2", "3"]) for i in range(3)] == [
+        {"CUDA_VISIBLE_DEVICES": "2"},
+        {"CUDA_VISIBLE_DEVICES": "3"},
+        {"CUDA_VISIBLE_DEVICES": "2"},
+    ]
+
+
+def test_without_gpus_the_cores_are_divided_and_none_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    told = {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "3"}
+    assert [environment_of(i, 2, []) for i in range(2)] == [told, told]
+    assert environment_of(0, 9, [])["OMP_NUM_THREADS"] == "1"
 
 
 def test_a_refusal_is_told_in_its_own_words_and_stops_the_others(tmp_path: Path) -> None:
@@ -217,6 +315,23 @@ def test_two_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     one, two = with_adapter(tmp_path / "one"), with_adapter(tmp_path / "two")
     duo.evaluate(duo.open_run(one.folder, settings=EVALUATE, quiet=True))
     share("2", {two.folder: ["images"]}, words("evaluate", two.folder, EVALUATE))
+    assert pictures(two) == pictures(one)
+    assert two.results.read_bytes() == one.results.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_workers_attack_as_one_process_does(tmp_path: Path) -> None:
+    one, two = (with_adapter(tmp_path / name) for name in ("one", "two"))
+    told = ["--attack", "image-to-image", "--count", "2"]
+    threads = {**os.environ, **environment_of(0, 2, [])}  # as many as each of two has
+    for run, more in ((one, []), (two, ["--workers", "2"])):
+        duo.make_pairs(duo.open_run(run.folder, settings={"evaluate.batch": 1, "evaluate.steps": 2}, quiet=True))
+        command = [sys.executable, "-c", COMMAND, "attack", str(run.folder), *told, *more]
+        environment = os.environ if more else threads
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stderr
+    assert len([name for name in pictures(one) if "image-to-image" in name]) == 2 * 2  # on the original and the edit
     assert pictures(two) == pictures(one)
     assert two.results.read_bytes() == one.results.read_bytes()
 

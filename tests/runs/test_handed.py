@@ -144,7 +144,7 @@ def test_after_an_unforeseen_error_the_process_ends_and_another_makes_the_part(r
     hand_out = HandOut()
     with pytest.raises(ValueError, match="a device is lost"):
         handed("1", hand_out).finish([Letters(run.folder / "a", "ab", "1", fault)], run.claim, "run")
-    assert hand_out.gone("1", "it ended")
+    assert hand_out.died("1", "it ended")
     handed("2", hand_out).finish([Letters(run.folder / "a", "ab", "2")], run.claim, "run")
     assert hand_out.absent() == {}
     assert (run.folder / "a" / "b").read_text() == "2"

@@ -87,7 +87,7 @@ def attack(
     budget = checked_preset(preset)
     session = _session(run or output, {"model": model, "concept": joined_concept(concept), "device": device})
     sources = {"erased": erased, "lora": lora, "unet": unet, "text_encoder": text_encoder}
-    share(workers, {session.run.folder: ["images"]}, sys.argv[1:])
+    share(workers, {session.run.folder: ["images"]}, sys.argv[1:], device=session.settings.device)
     _, results = run_attacks(
         session,
         names,

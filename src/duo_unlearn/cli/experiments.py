@@ -11,6 +11,7 @@ import typer
 from ..errors import DuoError
 from .arena import checked_preset
 from .options import RunFolder, Workers, say
+from .outlook import ALL
 from .tables import comparison_tables, interference_table
 from .workers import share
 
@@ -67,6 +68,7 @@ def arena(
     from ..arena.plans import AttackPlan
     from ..attacks.registry import ATTACKS
     from ..erasers.registry import ERASERS
+    from ..experiments.arena import makers
     from ..pipeline import reopen_run
     from ..several import run_arena
 
@@ -75,10 +77,13 @@ def arena(
     plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
     plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
     sessions = [reopen_run(run) for run in runs]
-    share(workers, {run: ["pairs", "images"] for run in runs}, sys.argv[1:])
+    chosen = system or ERASERS.names()
+    edits = [plan.name for plan in makers(entrants or [], chosen)]
+    device = sessions[0].settings.device
+    share(workers, dict.fromkeys(runs, ALL), sys.argv[1:], device=device, edits=edits)
     run_arena(
         sessions,
-        system or ERASERS.names(),
+        chosen,
         output or runs[0] / "arena",
         entrants=entrants or [],
         attacks=plans,
@@ -129,7 +134,7 @@ def sweep(
     attacks, values = [AttackPlan(names, budget, count)] if names else [], strength or beta or BETAS
     made: list[Stage] = ["train", "images"] if kind == "beta" else ["images"]
     members: dict[Path, list[Stage]] = {member_folder(session.run, kind, value): made for value in values}
-    share(workers, {run: ["pairs"], **members}, sys.argv[1:])
+    share(workers, {run: ["pairs"], **members}, sys.argv[1:], device=session.settings.device)
     result = run_sweep(session, kind, values, attacks=attacks, want_dsr=want_dsr, say=say)
     say(f"on the frontier: {kind} {', '.join(f'{at:g}' for at in result.frontier)}")
     ship = f"ship {kind} {result.ship:g}" if result.ship is not None else f"no {kind} reaches it"

@@ -21,11 +21,10 @@ from ..runs.hand_out import HandOut
 from ..runs.handed import Remaining
 from ..runs.work import take_parts_from
 from ..storage.files import write_bytes
+from .outlook import few_parts
 from .ray_session import ray_session
 from .ray_worker import Ending, Job, Worker, threads_and_device, versions
 
-MOST_STARTS: Final = 3
-"""How often a worker is started that dies before it is given a part."""
 PATIENCE: Final = 20.0
 """Seconds that the others have to end once one worker has come to the command's end."""
 
@@ -54,18 +53,18 @@ def share_by_ray(address: str, folders: Sequence[Path], arguments: Sequence[str]
 
 
 class _Slot:
-    """A place for one worker. starts: since one was given a part."""
+    """A place for one worker after the other."""
 
     def __init__(self, node: str, host: str, number: int) -> None:
         self.node, self.host, self.number = node, host, number
-        self.starts = self.life = 0
+        self.life = 0
         self.by_gpu = False
         self.actor: Any = None
         self.future: Any = None
 
     @property
     def name(self) -> str:
-        """The worker's, of this start."""
+        """The worker's, of this start; see `hand_out.slot_of`."""
         return f"{self.host}-{self.node[:6]}-{self.number}.{self.life}"
 
 
@@ -138,7 +137,7 @@ class _Crew:
     def _start(self, slot: _Slot, *, by_gpu: bool) -> None:
         needs = {"num_gpus": 1, "num_cpus": 0} if by_gpu else {"num_cpus": self.threads}
         environment = {"env_vars": {"OMP_NUM_THREADS": str(self.threads)}}
-        slot.starts, slot.life, slot.by_gpu = slot.starts + 1, slot.life + 1, by_gpu
+        slot.life, slot.by_gpu = slot.life + 1, by_gpu
         actor = self.ray.remote(Worker).options(
             **needs, runtime_env=environment, scheduling_strategy=self._on(slot.node), max_restarts=0
         )
@@ -166,15 +165,14 @@ class _Crew:
     def _died(self, slot: _Slot, error: Exception) -> None:
         self.ray.kill(slot.actor)
         reason = f"its worker died: {_first_line(error)} (on {slot.host})"
-        if self.ray.get(self.hand_out.gone.remote(slot.name, reason)):
-            slot.starts = 0
+        goes_on = self.ray.get(self.hand_out.died.remote(slot.name, reason))
         if "No module named 'duo_unlearn'" in str(error):
             self.errors.append(DuoError("duo_unlearn is not installed on a machine", got=slot.host))
         elif all(node["NodeID"] != slot.node or not node["Alive"] for node in self.ray.nodes()):
             self.errors.append(DuoError("a machine left the cluster", got=slot.host))
-        elif slot.starts >= MOST_STARTS:
+        elif not goes_on:
             got, hint = _first_line(error), f"what it said is in {self.job.logs}"
-            self.errors.append(DuoError("a worker died again and again", got=got, hint=hint))
+            self.errors.append(DuoError("a worker died again and again, and is left out", got=got, hint=hint))
         else:
             _say(f"Ray: the worker {slot.name} died and is started again: {_first_line(error)}")
             self._start(slot, by_gpu=slot.by_gpu)
@@ -186,9 +184,9 @@ class _Crew:
         for line in told:
             _say(f"Ray: {line}")
         count = sum(map(len, self.slots.values()))
-        if 0 < state.of < count and not self.has_told_few:
+        if not self.has_told_few and (line := few_parts(state.of, count)) is not None:
             self.has_told_few = True
-            _say(f"Ray: {state.of} parts so far for {count} workers: some of these have nothing to do")
+            _say(f"Ray: {line}")
         if state.of:
             share = int(100 * (state.done + state.absent) / state.of)
             report(share, f"{state.done} of {state.of} parts, {state.workers} workers")

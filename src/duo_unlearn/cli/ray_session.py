@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -28,12 +29,14 @@ ENVIRONMENT: Final = {
 LOCAL: Final = "ray"
 """The address of a session of this machine alone."""
 ADDRESSES: Final = "HOST:6379 on a machine of the cluster, ray://HOST:10001 from elsewhere"
+OLDEST: Final = (2, 52)
+"""The oldest Ray that is taken: with an older one a web page could run code by the dashboard."""
 STORE: Final = 80 * 2**20
 """Bytes of the object store, about the least that Ray takes: nothing of size goes through it."""
 
 
 def ray_module() -> Any:
-    """Ray, with its telemetry off and its tokens on; where it is missing a DuoError says how to get it."""
+    """Ray, with its telemetry off and its tokens on; where it is missing or too old a DuoError says how to get it."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -41,6 +44,9 @@ def ray_module() -> Any:
     except ImportError as error:
         hint = "pip install 'duo_unlearn[ray]', the same version on every machine; `--workers auto` needs none"
         raise DuoError("`--workers ray` needs Ray", got=str(error), hint=hint) from error
+    if tuple(map(int, re.findall(r"\d+", ray.__version__)[:2])) < OLDEST:
+        hint = "pip install --upgrade 'duo_unlearn[ray]', the same version on every machine"
+        raise DuoError("with Ray before 2.52 a web page could run code on this machine", got=ray.__version__, hint=hint)
     return ray
 
 

@@ -87,7 +87,7 @@ def reproduce(
         print("\n".join(plan_lines(protocol, brought)))
         return
     check_brought(protocol, brought)
-    share(workers, stages(protocol, brought), sys.argv[1:])
+    share(workers, stages(protocol, brought), sys.argv[1:], device=str(given.get("device", "auto")))
     found = run(protocol, brought, say=say)
     say(f"reproduce: done → {folder / RESULTS}, {folder / 'reproduction.md'}")
     say(verdict_line(found))

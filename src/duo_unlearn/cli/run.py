@@ -111,7 +111,7 @@ def _erase(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
     from ..report.ending import ending
 
     run = opened(values, config)
-    share(more.get("workers"), {run.run.folder: ALL}, sys.argv[1:])
+    share(more.get("workers"), {run.run.folder: ALL}, sys.argv[1:], device=run.settings.device)
     results = erase(run, say)
     estimates_table(results.estimates)
     # The original, the bare edit, and with guards the edit behind these.
@@ -123,7 +123,7 @@ def _pairs(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
     from ..pipeline import make_pairs
 
     run = opened(values, config)
-    share(more["workers"], {run.run.folder: ["pairs"]}, sys.argv[1:])
+    share(more["workers"], {run.run.folder: ["pairs"]}, sys.argv[1:], device=run.settings.device)
     make_pairs(run, say)
 
 
@@ -138,7 +138,7 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
 
     run = opened(values, config)
     taken = [take_step(run, step_number(more["step"]), say)] if more["step"] is not None else []
-    share(more["workers"], {run.run.folder: ["images"]}, sys.argv[1:])
+    share(more["workers"], {run.run.folder: ["images"]}, sys.argv[1:], device=run.settings.device)
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
     names = [*(names or []), *taken] or None
     estimates_table(evaluate(run, names, say).estimates)

@@ -1,7 +1,7 @@
 """Several processes for one command on this machine: a process a GPU, or the cores divided among them.
 
-They share the parts of a run by its claims, as processes that were started by hand do. One that is killed is started
-again. What the command itself refuses stops all of them.
+They share the parts of a run by its claims, as processes that were started by hand do. One that is killed or crashes
+is started again. What the command itself refuses stops all of them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ MOST_STARTS: Final = 3
 """How often a process is started that dies."""
 MOST_AUTO: Final = 8
 """How many processes there are at most on a CPU when nobody says."""
-REFUSED: Final = (1, 2)
-"""Exit codes of a command that was not run to its end for a reason of its own."""
+REFUSED: Final = 1
+"""The exit code of a command that was not run to its end for a reason of its own; a crash of Python has the same."""
+USAGE: Final = 2
+"""The exit code of a command that was typed wrong."""
+TRACEBACK: Final = "Traceback (most recent call last)"
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 PATIENCE: Final = 20.0
 """Seconds that a process has to save its state once it was told to stop."""
 
@@ -44,10 +48,18 @@ def count_of(text: str, gpus: Callable[[], int]) -> int:
     return int(text)
 
 
-def share(workers: str | None, stages: Mapping[Path, Sequence[Stage]], arguments: Sequence[str]) -> None:
+def share(
+    workers: str | None,
+    stages: Mapping[Path, Sequence[Stage]],
+    arguments: Sequence[str],
+    *,
+    device: str = "auto",
+    edits: Sequence[str] = (),
+) -> None:
     """Run a command by several processes until all of it is done; None: do nothing. What follows finds it done.
 
     stages: run folder → what the command makes there; logs are in the first one. arguments: the command's words.
+    device: its setting. edits: those that it makes in each folder, where they are not the run's own alone.
     """
     if workers is None:
         return
@@ -56,12 +68,12 @@ def share(workers: str | None, stages: Mapping[Path, Sequence[Stage]], arguments
 
         share_by_ray(workers, list(stages), without_workers(arguments))
         return
-    gpus = _gpus()
-    count = count_of(workers, lambda: gpus)
+    gpus = gpus_of(device, os.environ, _gpu_count)
+    count = count_of(workers, lambda: len(gpus))
     command = [sys.executable, "-c", COMMAND, *without_workers(arguments)]
-    environments = [_environment(i, count, gpus) for i in range(count)]
+    environments = [environment_of(i, count, gpus) for i in range(count)]
     with progress(f"{count} workers, percent", 100, timed=False) as report:
-        outlook = Outlook(stages, report)
+        outlook = Outlook(stages, report, edits=edits, workers=count)
         supervise(command, environments, next(iter(stages)) / "cache" / "workers", outlook.look)
         outlook.tell()
 
@@ -97,8 +109,8 @@ def supervise(
 ) -> None:
     """Run a command once in each environment, until all have ended well.
 
-    logs: a folder; what process i says goes to i.log. look: called every so many seconds. One that dies is started
-    again, three times in all. What the command refuses is a DuoError with its words, and the others are stopped.
+    logs: a folder; what process i says goes to i.log. look: called every so many seconds. One that dies or crashes is
+    started three times in all. What the command refuses is a DuoError with its words, and the others are stopped.
     """
     logs.mkdir(parents=True, exist_ok=True)
     workers = [_Worker(command, environment, logs / f"{i}.log") for i, environment in enumerate(environments)]
@@ -135,28 +147,39 @@ def _terminable() -> Iterator[None]:
 class _Worker:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.command, self.environment, self.log = list(command), environment, log
-        self.starts = 0
+        self.starts = self.begin = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.starts += 1
         with self.log.open("ab" if self.starts > 1 else "wb") as log:
+            self.begin = log.tell()
             environment = {**os.environ, **self.environment}
             self.process = subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
     def is_at_work(self) -> bool:
-        """Whether it still runs; one that died is started again."""
+        """Whether it still runs; one that died or crashed is started again."""
         assert self.process is not None
         code = self.process.poll()
         if code is None or code == 0:
             return code is None
-        if code in REFUSED:
-            raise _refusal(self.log)
+        said, hint = self._said(), f"what it said is in {self.log}"
+        if code in (REFUSED, USAGE) and (refusal := refusal_in(said, hint)) is not None:
+            raise refusal
+        if code == USAGE:
+            raise DuoError("a worker ended before its work was done", got=f"exit code {code}", hint=hint)
         if self.starts >= MOST_STARTS:
-            got = f"exit code {code} after {self.starts} starts"
-            raise DuoError("a worker died again and again", got=got, hint=f"what it said is in {self.log}")
+            last = f": {said[-1]}" if said else ""
+            got = f"exit code {code} after {self.starts} starts{last}"
+            raise DuoError("a worker died again and again", got=got, hint=hint)
         self.start()
         return True
+
+    def _said(self) -> list[str]:
+        """The lines of its log since it was started last."""
+        with self.log.open("rb") as log:
+            log.seek(self.begin)
+            return log.read().decode(errors="replace").splitlines()
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
@@ -176,23 +199,39 @@ def _stop(workers: Sequence[_Worker]) -> None:
             process.wait()
 
 
-def _refusal(log: Path) -> DuoError:
-    """What a process said last, as the error that it was."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = [line.partition(": ") for line in lines]
+def refusal_in(said: Sequence[str], hint: str) -> DuoError | None:
+    """The error that a process ended on, by the lines that it said; None: it crashed, which is a traceback or nothing.
+
+    hint: where the error has none.
+    """
+    crash = max((i for i, line in enumerate(said) if line.startswith(TRACEBACK)), default=-1)
+    told = [line.partition(": ") for line in said[crash + 1 :]]
     found = {name: rest for name, _, rest in told if name in ("Error", "Got", "Try")}
-    problem = found.get("Error", "a worker ended before its work was done")
-    return DuoError(problem, got=found.get("Got"), hint=found.get("Try", f"what it said is in {log}"))
+    return DuoError(found["Error"], got=found.get("Got"), hint=found.get("Try", hint)) if "Error" in found else None
 
 
-def _environment(number: int, count: int, gpus: int) -> dict[str, str]:
-    """A GPU of its own, or a share of the cores."""
+def gpus_of(device: str, environment: Mapping[str, str], count: Callable[[], int]) -> list[str]:
+    """What each process that has a GPU of its own sets CUDA_VISIBLE_DEVICES to; none where the command uses no GPU.
+
+    device: the setting. environment: of this process, whose own list of numbers or UUIDs stands. count: gives how many
+    GPUs torch sees.
+    """
+    kind, _, number = device.partition(":")
+    there = count() if kind in ("auto", "cuda") else 0
+    known = environment.get(VISIBLE)
+    names = [str(i) for i in range(there)] if known is None else [name.strip() for name in known.split(",")][:there]
+    # A process that is told the number of a GPU finds it in the whole list.
+    return [",".join(names)] if number and names else names
+
+
+def environment_of(number: int, count: int, gpus: Sequence[str]) -> dict[str, str]:
+    """What a process of several has: a GPU of its own, or no GPU and a share of the cores."""
     if gpus:
-        return {"CUDA_VISIBLE_DEVICES": str(number % gpus)}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+        return {VISIBLE: gpus[number % len(gpus)]}
+    return {VISIBLE: "-1", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
 
 
-def _gpus() -> int:
+def _gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()

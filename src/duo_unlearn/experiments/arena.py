@@ -68,14 +68,13 @@ def arena(
     found on its text encoder are made once a run. What is done is skipped, so the same command goes on after a kill,
     and any number of processes may run it together. What cannot be done is told before anything is made.
     """
-    names = list(dict.fromkeys(name for name in systems if name != ORIGINAL))
-    makers = _makers(entrants, names)
-    check_arena(sessions, makers, names)
+    names, plans = _without_original(systems), makers(entrants, systems)
+    check_arena(sessions, plans, names)
     found = []
     for session in sessions:
         with session.run.lock(shared=True):
             make_pairs(session)
-            _make_edits(session, makers)
+            _make_edits(session, plans)
             chosen = [session.system(name) for name in names]
             results = evaluate(session, chosen).results
             for plan in attacks:
@@ -87,9 +86,13 @@ def arena(
     return write_arena(folder, sessions[0].concept.name, standings, judges, machine(sessions[0].model.device.type))
 
 
-def _make_edits(session: Session, makers: Sequence[EditPlan]) -> None:
+def _without_original(systems: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for name in systems if name != ORIGINAL))
+
+
+def _make_edits(session: Session, plans: Sequence[EditPlan]) -> None:
     """Make what is missing. What another process is at is left to it, and waited for at the end."""
-    left = list(makers)
+    left = list(plans)
     for wait in (False, True):
         for one in tuple(left):
             # The run's own edit is made as `duo train` makes it, so that it is one and the same.
@@ -101,10 +104,10 @@ def _make_edits(session: Session, makers: Sequence[EditPlan]) -> None:
                     left.remove(one)
 
 
-def _makers(entrants: Sequence[str], systems: Sequence[str]) -> list[EditPlan]:
+def makers(entrants: Sequence[str], systems: Sequence[str]) -> list[EditPlan]:
     """How each edit that the systems name is made. A name that is no entrant and no eraser must be in the run."""
     plans = [entrant(text) for text in entrants]
-    parts = dict.fromkeys(part for name in systems for part in name.split("+"))
+    parts = dict.fromkeys(part for name in _without_original(systems) for part in name.split("+"))
     for plan in plans:
         if [other.name for other in plans].count(plan.name) > 1:
             raise DuoError("two entrants have one name", got=plan.name, hint="NAME=ERASER,… with a name of its own")

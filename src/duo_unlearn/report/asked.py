@@ -12,37 +12,63 @@ from ..runs.folder import Run
 from ..storage.files import read_object
 
 
-class Asked(NamedTuple):
-    """A group of attempts on disk. done: attempts that are there under their keys; seconds: they took, as recorded."""
+class Made(NamedTuple):
+    """What counts of a part that is there under its key; see `Asked`."""
 
-    group: Group
-    sha256: str
-    reason: str | None
-    size: int
     done: int
     seconds: float
     pictures: frozenset[str]
 
 
-def read_asked(run: Run) -> list[Asked]:
-    """Every group, read without setting a broken file aside."""
-    found = []
+class Asked(NamedTuple):
+    """A group of attempts on disk. parts: how many it has. done: attempts that are there under their keys.
+
+    seconds: they took, as recorded. pictures: the hashes of their images.
+    """
+
+    group: Group
+    sha256: str
+    reason: str | None
+    size: int
+    parts: int
+    done: int
+    seconds: float
+    pictures: frozenset[str]
+
+
+def read_asked(run: Run, known: dict[tuple[Path, str], Made] | None = None) -> list[Asked]:
+    """Every group, read without setting a broken file aside.
+
+    known: (part, key) → what was read of it before, which is added to: a part that is there does not change.
+    """
+    found, known = [], {} if known is None else known
     for path in sorted(run.attempts.glob("*/*/*/group.json")):
         content = object_or_empty(path)
         try:
             group, parts = Group(**content["group"]), dict(content["parts"])
-            attempts, seconds = [], 0.0
+            made = []
             for name, key in parts.items():
-                part = object_or_empty(path.with_name(f"{name}.json"))
-                if part.get("key") == key:
-                    attempts += part["attempts"]
-                    seconds += part.get("seconds") or 0.0
-            pictures = frozenset(str(a["sha256"]) for a in attempts if a["sha256"] is not None)
+                place = path.with_name(f"{name}.json"), str(key)
+                if place not in known and (read := _made(*place)) is not None:
+                    known[place] = read
+                made += [known[place]] if place in known else []
+            done, seconds = sum(one.done for one in made), sum(one.seconds for one in made)
+            pictures = frozenset().union(*(one.pictures for one in made))
             size, reason = int(content["size"]), content["reason"]
-            found.append(Asked(group, content["sha256"], reason, size, len(attempts), seconds, pictures))
+            found.append(Asked(group, content["sha256"], reason, size, len(parts), done, seconds, pictures))
         except (KeyError, TypeError, ValueError):
             continue  # broken: as if it were not there, which is how the commands take it
     return found
+
+
+def _made(path: Path, key: str) -> Made | None:
+    """What a part has; None where it is not there under its key."""
+    part = object_or_empty(path)
+    if part.get("key") != key:
+        return None
+    attempts = part["attempts"]
+    pictures = frozenset(str(attempt["sha256"]) for attempt in attempts if attempt["sha256"] is not None)
+    return Made(len(attempts), part.get("seconds") or 0.0, pictures)
 
 
 def rate_of(asked: Sequence[Asked]) -> float | None:

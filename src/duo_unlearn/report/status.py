@@ -107,6 +107,14 @@ def read_status(run: Run) -> Status:
     return Status(str(run.folder), name["concept"], name["model"], name["seed"], stages, attacks, found, then)
 
 
+def read_stage(run: Run, stage: Literal["pairs", "train"]) -> Work:
+    """One stage of a run alone, which reads little: who waits for several processes looks every few seconds."""
+    run.check_form()
+    settings = merge(Settings().model_dump(mode="json"), read_settings(run.settings) if run.settings.exists() else {})
+    folder = _Folder(run, settings, {}, [], [])
+    return _pairs(folder) if stage == "pairs" else _train(folder)
+
+
 def _then(folder: _Folder, stages: Sequence[Work], attacks: Sequence[Work]) -> str | None:
     """The command that goes on; None where all is done."""
     run = folder.run

@@ -6,11 +6,18 @@ It is plain Python without a clock, a file or a network, so a simulation drives 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from typing import Final, Literal, NamedTuple
 
 MOST_FAILURES: Final = 2
 """How often a part is tried that fails, or whose worker dies over it."""
+MOST_DEATHS: Final = 3
+"""How many workers of one slot may die with no part made between. A slot is a GPU, or some cores, of one machine."""
+
+
+def slot_of(worker: str) -> str:
+    """The slot of a worker, which is named SLOT.LIFE: the one that is started in its place has another life."""
+    return worker.rpartition(".")[0] or worker
 
 
 class Stage(NamedTuple):
@@ -51,14 +58,14 @@ class Progress(NamedTuple):
 class HandOut:
     """Hands the parts of stages to workers that ask, the longest first.
 
-    A part whose worker died or failed is given again before all others, to another worker where there is one. After
-    two failures it is absent, with its last reason. Every call takes O(log parts).
+    A part whose worker died or failed is given again before all others, to a worker of another slot where there is one.
+    After two failures it is absent, with its last reason. Every call takes O(log parts).
     """
 
     def __init__(self) -> None:
         self.stages: dict[Stage, _Queue] = {}
         self.workers: dict[str, Stage] = {}
-        self.busy: set[str] = set()
+        self.deaths: Counter[str] = Counter()
         self.lost: dict[tuple[str, str], str] = {}
         self.told: list[str] = []
 
@@ -73,11 +80,9 @@ class HandOut:
             return Answer("wait")
         if not queue.left:
             return Answer("leave")
-        others = bool(queue.again) and any(o != worker and at == stage for o, at in self.workers.items())
-        answer = queue.give(worker, others)
-        if answer.does == "make":
-            self.busy.add(worker)
-        return answer
+        slot = slot_of(worker)
+        others = bool(queue.again) and any(slot_of(o) != slot and at == stage for o, at in self.workers.items())
+        return queue.give(worker, others)
 
     def post(self, stage: Stage, missing: list[Part]) -> None:
         """Take the parts of a stage that are missing, from the worker that looked."""
@@ -85,6 +90,7 @@ class HandOut:
 
     def done(self, worker: str, stage: Stage, part: str) -> None:
         """A worker has made its part."""
+        self.deaths.pop(slot_of(worker), None)
         queue = self.stages[stage]
         if queue.take_back(worker, part):
             queue.left.discard(part)
@@ -103,7 +109,7 @@ class HandOut:
         if not queue.take_back(worker, part):
             return
         failures = queue.failures.setdefault(part, [])
-        failures.append(worker)
+        failures.append(slot_of(worker))
         if len(failures) < MOST_FAILURES:
             queue.again.append(part)
             self.told.append(f"{part} is made again: {reason}")
@@ -113,17 +119,22 @@ class HandOut:
         self.lost[stage.run, part] = reason
         self.told.append(f"{part} is absent: {reason}")
 
-    def gone(self, worker: str, reason: str) -> bool:
-        """A worker has died or left, and what it held is given to another; gives whether it ever was given a part."""
+    def died(self, worker: str, reason: str) -> bool:
+        """A worker has died; gives whether its slot is given another one, as it may be the machine that is sick."""
+        self.gone(worker, reason)
+        self.deaths[slot_of(worker)] += 1
+        return self.deaths[slot_of(worker)] < MOST_DEATHS
+
+    def gone(self, worker: str, reason: str) -> None:
+        """A worker has died or left, and what it held is given to another."""
         stage = self.workers.pop(worker, None)
         if stage is None:
-            return False
+            return
         queue = self.stages[stage]
         if queue.looker == worker and not queue.is_posted:
             queue.looker = None
         if worker in queue.held:
             self.failed(worker, stage, queue.held[worker], reason)
-        return worker in self.busy
 
     def absent(self) -> dict[tuple[str, str], str]:
         """(run, part) → why it could not be made."""
@@ -170,7 +181,7 @@ class _Queue:
 
     def give(self, worker: str, others: bool) -> Answer:
         for i, part in enumerate(self.again):
-            if not others or worker not in self.failures[part]:
+            if not others or slot_of(worker) not in self.failures[part]:
                 return self._hold(worker, self.again.pop(i), again=True)
         place = self._longest(self.last.get(worker))
         if place is not None:
