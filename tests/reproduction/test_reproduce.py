@@ -19,6 +19,7 @@ from duo_unlearn.edits.provenance import edit_hash
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.sharing import share_edit
 from duo_unlearn.families.load import load_model
+from duo_unlearn.metrics.distribution import LEAST
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.report.status import read_status
 from duo_unlearn.reproduction.page import as_text
@@ -77,11 +78,37 @@ def test_what_is_found_stands_beside_what_was_published(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_fid_and_clip_score_of_captions_stand_beside_those_of_a_publication(tmp_path: Path) -> None:
+    count = LEAST["fid"]
+    draw_pairs(tmp_path / "mine", 3)
+    draw_pairs(tmp_path / "pictures", count // 2)  # two sides a pair
+    row = {"scenario": "captions", "beta": 20, "value": 0, "tolerance": 1e4, "source": "made up"}
+    given = {
+        "attacks": [], "captions": {"year": 2014, "images": count, "prompts": count},
+        "published": [{"metric": "fid", **row}, {"metric": "clip score", **row}],
+    }  # fmt: skip
+    brought = Brought(
+        tmp_path / "out",
+        captions=coco(tmp_path, count),
+        images=tmp_path / "pictures",
+        settings={"evaluate": {"steps": 2}},
+    )
+    reproduce(own_protocol(tmp_path, **given), brought, quiet=True)
+    found = read_reproduction(tmp_path / "out" / RESULTS)
+    assert [row.verdict for row in found.rows] == ["agrees", "agrees"]
+    assert [row.ours.n for row in found.rows if row.ours is not None] == [count, count]
+    assert "from pictures" in next(one.contract for one in found.measured if one.metric == "fid" and one.beta == 20)
+    head = "| β | prior preservation, keep | fid, captions | clip score, captions |"
+    assert head in (tmp_path / "out" / "reproduction.md").read_text()
+
+
+@pytest.mark.slow
 def test_the_page_and_the_figure(place: Path) -> None:
     text = (place / "out" / "reproduction.md").read_text()
     assert text == as_text(read_reproduction(place / "out" / RESULTS))
     assert "own: 2 published numbers: agrees 2" in text
-    assert (place / "out" / "sword.png").stat().st_size > 5000
+    assert (place / "out" / "own-sword.png").stat().st_size > 5000
+    assert "](own-sword.png)" in text
 
 
 @pytest.mark.slow
