@@ -83,7 +83,7 @@ def test_fid_and_clip_score_of_captions_stand_beside_those_of_a_publication(tmp_
     draw_pairs(tmp_path / "mine", 3)
     draw_pairs(tmp_path / "pictures", count // 2)  # two sides a pair
     row = {"scenario": "captions", "beta": 20, "value": 0, "tolerance": 1e4, "source": "made up"}
-    given = {
+    given: dict[str, Any] = {
         "attacks": [], "captions": {"year": 2014, "images": count, "prompts": count},
         "published": [{"metric": "fid", **row}, {"metric": "clip score", **row}],
     }  # fmt: skip
@@ -168,11 +168,11 @@ def test_the_plan_has_every_hash_that_is_known(tmp_path: Path) -> None:
     text = "\n".join(plan_lines(own_protocol(tmp_path), brought))
     judge = sha256_of(weights_folder() / "judge" / "model.safetensors")
     assert f"model: mini, fingerprint {load_model('mini', torch.device('cpu')).fingerprint()}: there" in text
-    assert f"detector: mini-judge, SHA-256 begins with {judge[:8]}: there" in text
+    assert f"detector: mini-judge, weights @{judge[:8]}: there" in text
     assert f"captions: {captions}, SHA-256 {sha256_of(captions)}: there" in text
     assert f"pictures, digest of their names and sizes {used_files(brought)[1].sha256}: there" in text
     assert "network of LPIPS: alexnet-owt-7be5be79.pth, SHA-256 begins with 7be5be79" in text
-    assert re.search(r"CLIP of the CLIP score and CMMD: mini, SHA-256 begins with [0-9a-f]{8}: there", text)
+    assert re.search(r"CLIP of the CLIP score and CMMD: mini, weights @[0-9a-f]{8}: there", text)
 
 
 def test_the_plan_tells_what_it_costs(tmp_path: Path) -> None:

@@ -187,9 +187,9 @@ def _card(folder: Path, predicate: Predicate) -> tuple[Outcome, str]:
     if rows != told:
         odd = next((line for line in [*rows, *told] if rows.count(line) != told.count(line)), "their order")
         return "differs", f"README.md and the statement differ in {odd}"
-    own = _sections(model_card(predicate, {}, name or "x", None))
+    found, own = _sections(text), _sections(model_card(predicate, {}, name or "x", None))
     for title in STATED:
-        if _sections(text).get(title) != own[title]:
+        if found.get(title) != own[title]:
             return "differs", f"“{title}” of README.md is not what the statement gives"
     if _index(head, predicate) != _index(metadata(predicate, name or "x"), predicate):
         return "differs", "the metadata of README.md are not those of the statement: license, base or model index"

@@ -32,7 +32,7 @@ def why_no_weights(source: str) -> str | None:
 
 
 def files_digest(source: str) -> str | None:
-    """The first 8 digits of the SHA-256 of a folder's weight files, by their hashes; None: it has none."""
+    """The first 8 digits of a SHA-256 over the hashes of a folder's weight files; None: it has none."""
     folder = Path(source)
     files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:8] if files else None

@@ -23,7 +23,8 @@ from .protocol import CaptionsOf, Protocol
 from .results import UsedFile
 
 COCO: Final = "https://cocodataset.org"
-BEGINS: Final = "SHA-256 begins with {}"
+_WEIGHTS: Final = "weights @{}"
+"""As contracts end: of one file the first digits of its SHA-256, of several those of a hash over theirs."""
 
 
 class Brought(NamedTuple):
@@ -153,9 +154,9 @@ def pieces(protocol: Protocol, brought: Brought) -> Iterator[Piece]:
     settings = resolve_settings(given_settings(protocol, brought, protocol.concepts[0], brought.output))
     if family is not None:
         yield from _detectors(protocol, settings, family)
-        known = _words(BEGINS, known_clip(family))
+        known = _words(_WEIGHTS, known_clip(family))
         yield Piece("CLIP of the CLIP score and CMMD", family, known, why_no_clip(family))
-        yield Piece("network of LPIPS", FILE, _words(BEGINS, DIGEST), why_no_lpips())
+        yield Piece("network of LPIPS", FILE, f"SHA-256 begins with {DIGEST}", why_no_lpips())
     if protocol.captions is not None:
         yield from _captions(protocol, protocol.captions, brought)
 
@@ -179,7 +180,7 @@ def _detectors(protocol: Protocol, settings: Settings, family: str) -> Iterator[
         for spec in (concept.detector_named(settings.detector), *concept.scorers(settings.evaluate.judges, None)):
             try:
                 check_detector(spec.name, family, tuple(spec.labels), spec.threshold)
-                known = _words(BEGINS, known_weights(spec.name, tuple(spec.labels)))
+                known = _words(_WEIGHTS, known_weights(spec.name, tuple(spec.labels)))
                 asked.setdefault(spec.name, Piece("detector", spec.name, known, None))
             except DuoError as error:
                 asked[spec.name] = Piece("detector", spec.name, None, f"{error.reason}; {error.hint}")
