@@ -44,7 +44,8 @@ PIP_INTO = $(DIR)/venv/bin/python -m pip --disable-pip-version-check install --q
 RESOLVE = $(DIR)/venv/bin/uv pip compile --quiet --override $(DIR)/no-torch --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 RUN_EXTRAS := --extra trackers --extra ui
 
-# Where `make dist` installs the wheel, with nothing but what it runs with.
+# Where `make dist` installs the wheel, with nothing but what it runs with. `python -m build` makes the wheel from the
+# sdist, as pip does, so what is installed went through both.
 ALONE := build/alone
 PIP_ALONE = $(ALONE)/bin/python -m pip --disable-pip-version-check install -qq $(PIP_ARGS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -35,8 +36,21 @@ def folder(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "out"))
 
 
-def outcomes(folder: Path) -> dict[str, str]:
-    return {check.name: check.outcome for check in verify(folder, device="cpu").checks}
+def base_that_changed(folder: Path) -> Path:
+    base = Path(shutil.copytree(weights_folder(), folder / "base"))
+    path = base / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = read_tensors(path)[0]
+    write_tensors(path, {**tensors, "conv_in.bias": tensors["conv_in.bias"] + 0.01}, {"format": "pt"})
+    return base
+
+
+def outcomes(folder: Path, base: str | None = None) -> dict[str, str]:
+    return {check.name: check.outcome for check in verify(folder, base=base, device="cpu").checks}
+
+
+def without_weights(folder: Path) -> dict[str, str]:
+    """The outcomes of the checks that need no base, which is not loaded."""
+    return outcomes(folder, base="nobody/no-such-model")
 
 
 def test_an_honest_folder_agrees_in_all(exported: Path) -> None:
@@ -65,7 +79,7 @@ def test_100_of_100_seeded_tamperings_are_found_over_every_format(measured: Path
     folders = {form: duo.export(measured, tmp_path / form, form).folder for form in FORMATS}
     rng, kinds, missed = random.Random(0), list(TAMPERINGS), []
     for i in range(100):
-        kind, form = kinds[i % len(kinds)], FORMATS[i % len(FORMATS)]
+        kind, form = kinds[i % len(kinds)], FORMATS[i // len(kinds) % len(FORMATS)]  # each kind meets every format
         place = Path(shutil.copytree(folders[form], tmp_path / "tampered"))
         TAMPERINGS[kind](place, rng)
         if not verify(place, device="cpu").has("differs"):
@@ -96,14 +110,80 @@ def test_what_is_rewritten_alike_everywhere_is_not_found_without_a_signature(fol
     assert not verify(folder, device="cpu").has("differs")
 
 
-def test_a_base_that_changed_is_told(folder: Path, tmp_path: Path) -> None:
-    base = Path(shutil.copytree(weights_folder(), tmp_path / "base"))
-    path = base / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors = read_tensors(path)[0]
-    write_tensors(path, {**tensors, "conv_in.bias": tensors["conv_in.bias"] + 0.01}, {"format": "pt"})
-    found = verify(folder, base=str(base), device="cpu")
-    assert found.checks[3].outcome == "differs"
-    assert "is another base" in found.checks[3].words
+def test_the_base_that_a_card_names_is_the_statements(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evidence = read(folder, EVIDENCE)
+    evidence["base"]["name"] = "owner/model"
+    rewrite_alike(folder, evidence)
+    card = folder / "README.md"
+    text = card.read_text()
+    assert without_weights(folder)["card"] == "agrees"
+    for changed, outcome in (
+        (text.replace("base_model: owner/model", "base_model: owner/other"), "differs"),
+        (text.replace("base_model_relation: adapter", "base_model_relation: finetune"), "differs"),
+        (text.replace("base_model_relation: adapter\n", ""), "differs"),
+        (text.replace("base_model: owner/model\n", "").replace("base_model_relation: adapter\n", ""), "agrees"),
+    ):
+        assert changed != text
+        card.write_text(changed)
+        mend(folder)
+        assert without_weights(folder)["card"] == outcome
+    card.write_text(text)
+    mend(folder)
+    (tmp_path / "owner" / "model").mkdir(parents=True)  # the same words are a folder's name here
+    assert without_weights(folder)["card"] == "agrees"
+
+
+def test_an_export_that_was_not_measured_has_no_table_and_says_so(folder: Path) -> None:
+    evidence = read(folder, EVIDENCE)
+    evidence.update(systems=[], groups=[], judges=[], labels=[], pool=[], kept=[], absent=[])
+    rewrite_alike(folder, evidence)
+    assert without_weights(folder)["card"] == "agrees"
+    card = folder / "README.md"
+    text = card.read_text()
+    row = "| dsr | direct | – | – | duo | 1.000 [0.963, 1.000] | 100 | `mini-judge` |\n"
+    for changed in (
+        text.replace("## Loading", f"## Our numbers\n\n{row}\n## Loading"),
+        re.sub("## Not measured.*?\n\n## ", "## ", text, flags=re.DOTALL),
+        re.sub("## Not measured\n\n.*?\n\n", "## Not measured\n\n", text, flags=re.DOTALL),
+        re.sub("## Results\n\n.*?\n\n", "## Results\n\nIt is safe.\n\n", text, flags=re.DOTALL),
+    ):
+        assert changed != text
+        card.write_text(changed)
+        mend(folder)
+        assert without_weights(folder)["card"] == "differs"
+
+
+def test_a_signature_may_join_the_folder_under_its_own_name_alone(folder: Path) -> None:
+    (folder / "model.sig").write_text("{}")
+    assert without_weights(folder)["files"] == "agrees"
+    (folder / "model.sig").rename(folder / "other.sig")
+    assert without_weights(folder)["files"] == "differs"
+
+
+def test_each_difference_is_three_lines_and_exit_1(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = base_that_changed(tmp_path)
+    with pytest.raises(typer.Exit) as stopped:
+        command(folder, base=str(base), device="cpu")
+    assert stopped.value.exit_code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["files", "numbers", "card"]
+    assert len(lines[3:]) == 3
+    assert lines[3].startswith("Error: weights: ")
+    assert "is another base" in lines[4]
+    weights_of(folder).rename(folder / "renamed.safetensors")
+    with pytest.raises(typer.Exit) as stopped:
+        command(folder, device="cpu")
+    assert stopped.value.exit_code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Error: files: ")
+    assert "duo-sword.safetensors is missing; renamed.safetensors is not in the statement" in lines[1]
+    assert [line.split(":")[0] for line in lines[3:]] == ["numbers", "card", "weights"]
+    assert "weights: not checked" in lines[5]
 
 
 def test_a_base_that_is_not_here_is_no_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

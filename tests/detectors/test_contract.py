@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from duo_unlearn.detectors.interface import Detector, Extra
-from duo_unlearn.detectors.registry import DETECTORS, check_detector, make_detector
+from duo_unlearn.detectors.registry import DETECTORS, check_detector, known_weights, make_detector
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.world.drawing import draw
@@ -104,6 +104,12 @@ def test_it_refuses_the_pictures_of_families_that_it_does_not_know(name: str) ->
             with pytest.raises(DuoError, match="only") as caught:
                 check_detector(name, family)
             assert family in str(caught.value.got)
+
+
+def test_the_hash_of_its_weights_is_known_before_they_are_loaded(
+    name: str, detector: Detector, labels: tuple[str, ...]
+) -> None:
+    assert known_weights(name, labels) == detector.contract.weights
 
 
 def test_its_contract_is_under_its_name(name: str, detector: Detector, labels: tuple[str, ...]) -> None:

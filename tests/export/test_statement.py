@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from benchmarks.schemas import DOCS, text
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -19,7 +20,9 @@ from duo_unlearn.export.attest import measured_of
 from duo_unlearn.export.card import metadata
 from duo_unlearn.export.forms import Missing
 from duo_unlearn.export.pictures import write_pictures
+from duo_unlearn.export.registry import FORMATS
 from duo_unlearn.export.statement import STATEMENT, read_evidence, read_statement
+from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.source import edit_source
 from duo_unlearn.storage.files import sha256_of
@@ -111,9 +114,28 @@ def test_kohyas_file_says_what_it_is(exported: Path) -> None:
     assert (told["modelspec.architecture"], told["modelspec.resolution"]) == ("duo-unlearn-mini/lora", "64x64")
     assert (told["modelspec.title"], told["ss_output_name"]) == ("mini without sword (duo)",) * 2
     assert (told["ss_sd_model_name"], told["ss_network_dim"], told["ss_network_alpha"]) == ("mini", "4", "4")
-    content = path.read_bytes()
-    tensors = hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+    tensors = hash_of_tensors(path)
     assert (told["modelspec.hash_sha256"], told["sshs_model_hash"]) == (f"0x{tensors}", tensors)
+
+
+def hash_of_tensors(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+
+
+def test_a_checkpoint_says_what_it_is(measured: Path, tmp_path: Path) -> None:
+    edit = read_edit(Run(measured).edit("duo"), "duo", strength=0.5)
+    path = FORMATS.get("checkpoint").write(edit, load_model("mini", torch.device("cpu")), tmp_path)
+    with safe_open(path, "pt") as handle:
+        told = handle.metadata()
+    assert told["modelspec.sai_model_spec"] == "1.0.1"
+    assert told["modelspec.architecture"] == "duo-unlearn-mini"  # and no /lora
+    assert told["modelspec.implementation"] == "https://github.com/Stability-AI/generative-models"
+    assert (told["modelspec.title"], told["modelspec.resolution"]) == ("mini without sword (duo)", "64x64")
+    assert told["modelspec.prediction_type"] == "epsilon"
+    assert "at strength 0.5" in told["modelspec.description"]
+    assert told["modelspec.hash_sha256"] == f"0x{hash_of_tensors(path)}"
+    assert not any(key.startswith("ss") or key == "modelspec.usage_hint" for key in told)  # those are an adapter's
 
 
 def test_an_unknown_key_is_a_fault() -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    PNDMScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -70,6 +73,40 @@ def vae(channels: int, shift: float | None = None) -> AutoencoderKL:
         scaling_factor=0.13025 if channels == 4 else 1.5305,
         use_quant_conv=channels == 4, use_post_quant_conv=channels == 4,
     )  # fmt: skip
+
+
+SD_NOISE: dict[str, Any] = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
+    "set_alpha_to_one": False,
+}  # fmt: skip
+"""As the schedulers of Stable Diffusion 1 and 2 are published."""
+
+
+def sd1(folder: Path) -> Path:
+    return _stable_diffusion(folder, 768, PNDMScheduler(**SD_NOISE, skip_prk_steps=True), attention_head_dim=4)
+
+
+def sd2(folder: Path) -> Path:
+    scheduler = DDIMScheduler(**SD_NOISE, clip_sample=False, prediction_type="v_prediction")
+    return _stable_diffusion(folder, 1024, scheduler, attention_head_dim=(2, 4), use_linear_projection=True)
+
+
+def _stable_diffusion(folder: Path, width: int, scheduler: Any, **options: Any) -> Path:
+    """width: of the text, by which the two families are told apart. options: of the denoiser."""
+    torch.manual_seed(0)
+    tokenizer = _clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=RESOLUTION // 4, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=width, **options,
+    )  # fmt: skip
+    config = _clip_config(tokenizer, width)
+    config.num_hidden_layers, config.intermediate_size = 1, 64  # so wide a text makes it slow otherwise
+    StableDiffusionPipeline(
+        vae=vae(4), text_encoder=CLIPTextModel(config), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
 
 
 def sdxl(folder: Path) -> Path:

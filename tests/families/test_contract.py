@@ -15,10 +15,12 @@ from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.interface import edits_off
 from duo_unlearn.edits.lora import adapters_off, attach
 from duo_unlearn.erasers.duo.objective import Reference, Terms, duo_loss
+from duo_unlearn.families.identify import family_of
 from duo_unlearn.families.interface import Hooks, Model, SampleRequest, Step, joined
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.noise import Diffusion, Flow
+from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.model.bundle import weights_folder
 
 from ..random_adapter import random_adapter
@@ -28,26 +30,34 @@ from . import small_models as small
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "mini": lambda _folder: weights_folder(),
+    "sd1": small.sd1,
+    "sd2": small.sd2,
     "sdxl": small.sdxl,
     "sd3": small.sd3,
     "sd3-without-t5": lambda folder: small.sd3(folder, with_t5=False),
-    "flux-dev": small.flux,
+    "flux": small.flux,
     "flux-schnell": lambda folder: small.flux(folder, dev=False),
     **llms.LLMS,
     "flux2-klein-distilled": lambda folder: llms.klein(folder, distilled=True),
     "z-image-base": lambda folder: llms.z_image(folder, turbo=False),
 }
+"""Small models under the names of their families; what follows a name is another form of the family."""
 PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "green")]
 PROMPTS = ["a red knight", "a blue boat by the sea", ""]
 
 
-VARIANTS = ("sd3-without-t5", "flux-schnell", "flux2", "flux2-klein-distilled", "z-image-base")
-"""Families in another form: in the slow tests."""
+VARIANTS = ("sd1", "sd3-without-t5", "flux-schnell", "flux2", "flux2-klein-distilled", "z-image-base")
+"""Families in another form, and sd1, whose classes are the mini model's: in the slow tests."""
 
 
 @pytest.fixture(scope="module", params=[*sorted(MAKERS.keys() - VARIANTS), *slow(VARIANTS)])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return MAKERS[name](tmp_path_factory.mktemp("models") / name)
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, *, channels_last: bool = False) -> DiffusersModel:
@@ -76,6 +86,15 @@ def loss_of(model: Model, rows: int) -> Terms:
     target = model.noise.target(latents, eps, t)
     known = Reference.of(reference[:at], target, reference[at:])
     return duo_loss(policy[:at], known, target, policy[at:], beta=10, prior_weight=1e3)
+
+
+def test_every_family_of_the_registry_is_under_test() -> None:
+    assert set(FAMILIES.names()) <= MAKERS.keys()
+
+
+def test_a_small_model_is_of_the_family_of_its_name(name: str, folder: Path) -> None:
+    named = [family for family in FAMILIES.names() if f"{name}-".startswith(f"{family}-")]
+    assert family_of(str(folder)) == max(named, key=len)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

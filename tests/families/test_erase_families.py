@@ -26,7 +26,14 @@ from ..drawn_pairs import draw_pairs
 from . import small_models as small
 from .small_llms import LLMS
 
-MAKERS: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux, **LLMS}
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "sd1": small.sd1,
+    "sd2": small.sd2,
+    "sdxl": small.sdxl,
+    "sd3": small.sd3,
+    "flux": small.flux,
+    **LLMS,
+}
 RED_TEAM: dict[str, dict[str, Any]] = {
     "direct": {},
     "image-to-image": {},

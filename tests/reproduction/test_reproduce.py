@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from duo_unlearn.cli.workers import COMMAND
@@ -16,14 +18,18 @@ from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.edits.provenance import edit_hash
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.sharing import share_edit
+from duo_unlearn.families.load import load_model
+from duo_unlearn.metrics.distribution import LEAST
+from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.report.status import read_status
 from duo_unlearn.reproduction.page import as_text
-from duo_unlearn.reproduction.plan import Brought, changes, check_captions, given_settings, plan_lines
+from duo_unlearn.reproduction.plan import Brought, changes, check_captions, given_settings, plan_lines, used_files
 from duo_unlearn.reproduction.protocol import Protocol, load_protocol
 from duo_unlearn.reproduction.reproduce import RESULTS, reproduce, stages
 from duo_unlearn.reproduction.results import read_reproduction
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.storage.files import sha256_of
 
 from ..concepts.test_captions import coco
 from ..drawn_pairs import draw_pairs
@@ -72,11 +78,37 @@ def test_what_is_found_stands_beside_what_was_published(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_fid_and_clip_score_of_captions_stand_beside_those_of_a_publication(tmp_path: Path) -> None:
+    count = LEAST["fid"]
+    draw_pairs(tmp_path / "mine", 3)
+    draw_pairs(tmp_path / "pictures", count // 2)  # two sides a pair
+    row = {"scenario": "captions", "beta": 20, "value": 0, "tolerance": 1e4, "source": "made up"}
+    given: dict[str, Any] = {
+        "attacks": [], "captions": {"year": 2014, "images": count, "prompts": count},
+        "published": [{"metric": "fid", **row}, {"metric": "clip score", **row}],
+    }  # fmt: skip
+    brought = Brought(
+        tmp_path / "out",
+        captions=coco(tmp_path, count),
+        images=tmp_path / "pictures",
+        settings={"evaluate": {"steps": 2}},
+    )
+    reproduce(own_protocol(tmp_path, **given), brought, quiet=True)
+    found = read_reproduction(tmp_path / "out" / RESULTS)
+    assert [row.verdict for row in found.rows] == ["agrees", "agrees"]
+    assert [row.ours.n for row in found.rows if row.ours is not None] == [count, count]
+    assert "from pictures" in next(one.contract for one in found.measured if one.metric == "fid" and one.beta == 20)
+    head = "| β | prior preservation, keep | fid, captions | clip score, captions |"
+    assert head in (tmp_path / "out" / "reproduction.md").read_text()
+
+
+@pytest.mark.slow
 def test_the_page_and_the_figure(place: Path) -> None:
     text = (place / "out" / "reproduction.md").read_text()
     assert text == as_text(read_reproduction(place / "out" / RESULTS))
     assert "own: 2 published numbers: agrees 2" in text
-    assert (place / "out" / "sword.png").stat().st_size > 5000
+    assert (place / "out" / "own-sword.png").stat().st_size > 5000
+    assert "](own-sword.png)" in text
 
 
 @pytest.mark.slow
@@ -126,6 +158,34 @@ def test_the_plan_makes_nothing_and_names_what_is_missing(tmp_path: Path) -> Non
     assert any(line.strip().startswith("captions: captions_val2014.json: MISSING") for line in lines)
     assert any("image-to-image (quick): 0.5 ± 0.5" in line for line in lines)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_has_every_hash_that_is_known(tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "mine", 1)
+    draw_pairs(tmp_path / "pictures", 2)
+    captions = coco(tmp_path, 3)
+    brought = Brought(tmp_path / "out", captions=captions, images=tmp_path / "pictures")
+    text = "\n".join(plan_lines(own_protocol(tmp_path), brought))
+    judge = sha256_of(weights_folder() / "judge" / "model.safetensors")
+    assert f"model: mini, fingerprint {load_model('mini', torch.device('cpu')).fingerprint()}: there" in text
+    assert f"detector: mini-judge, weights @{judge[:8]}: there" in text
+    assert f"captions: {captions}, SHA-256 {sha256_of(captions)}: there" in text
+    assert f"pictures, digest of their names and sizes {used_files(brought)[1].sha256}: there" in text
+    assert "network of LPIPS: alexnet-owt-7be5be79.pth, SHA-256 begins with 7be5be79" in text
+    assert re.search(r"CLIP of the CLIP score and CMMD: mini, weights @[0-9a-f]{8}: there", text)
+
+
+def test_the_plan_tells_what_it_costs(tmp_path: Path) -> None:
+    whole = load_protocol("sd14-nudity")
+    hours = []
+    for betas in (whole.betas[:2], whole.betas[:4]):
+        part = whole.model_copy(update={"betas": betas})
+        line = next(line for line in plan_lines(part, Brought(tmp_path)) if "pairs, DUO and its evaluation" in line)
+        assert line.startswith(f"  {len(betas)} × nudity: ")
+        assert re.search(r" TFLOP/s, [1-9]\d* GB of disk, [1-9]\d* GB of device memory$", line)
+        hours.append(float(line.partition("at most ")[2].partition(" h")[0]))
+    assert hours[1] == pytest.approx(2 * hours[0], abs=0.15)
+    assert hours[0] > 1
 
 
 @pytest.mark.parametrize("name", ["mini-sword", "sd14-nudity", "sd14-violence", "sd3-nudity"])

@@ -1,7 +1,7 @@
 """`duo verify`: whether an exported folder is what its statement says. Nothing is changed.
 
 The checks, in order: the files have their hashes; the statement follows from the evidence, every number computed
-again; the card tells the same numbers; the weights are the base with the edit. `remeasure` samples some of it again.
+again; the card tells the same; the weights are the base with the edit. `remeasure` samples some of it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from ..edits.provenance import PROVENANCE, WEIGHTS
 from ..edits.sketch import sketch_of_model, why_another
 from ..errors import DuoError, several
-from ..export.card import metadata, results
+from ..export.card import STATED, metadata, model_card, named_base, results
 from ..export.forms import Evidence, Predicate, Statement
 from ..export.interface import Base
 from ..export.registry import FORMATS
@@ -178,31 +178,47 @@ def _same(one: Estimate, other: Estimate) -> bool:
 
 
 def _card(folder: Path, predicate: Predicate) -> tuple[Outcome, str]:
-    """Whether the card has the statement's numbers, in its table and in the hub's metadata."""
+    """Whether the card has the statement's numbers, what was not measured, and the hub's metadata of both."""
     text = read_bytes(folder / "README.md").decode(errors="replace")
     name = predicate.export.target
     head = text.split("---\n")[1] if text.startswith("---\n") else ""
-    own = _index(metadata(predicate, name or "x"))
     rows = [line for line in results(predicate.measured, predicate.export.strength) if line.startswith("| ")]
     told = [line for line in text.split("\n") if line.startswith("| ")]
-    if predicate.measured and rows != told:
+    if rows != told:
         odd = next((line for line in [*rows, *told] if rows.count(line) != told.count(line)), "their order")
         return "differs", f"README.md and the statement differ in {odd}"
-    if _index(head) != own:
-        return "differs", "the model index of README.md is not that of the statement"
+    found, own = _sections(text), _sections(model_card(predicate, {}, name or "x", None))
+    for title in STATED:
+        if found.get(title) != own[title]:
+            return "differs", f"“{title}” of README.md is not what the statement gives"
+    if _index(head, predicate) != _index(metadata(predicate, name or "x"), predicate):
+        return "differs", "the metadata of README.md are not those of the statement: license, base or model index"
     return "agrees", "README.md has the statement's numbers"
 
 
-def _index(head: str) -> Any:
-    """The results of a card's model index, and its license, base and relation."""
+def _sections(text: str) -> dict[str, list[str]]:
+    """Title → the content of each section of a card with that title."""
+    found: dict[str, list[str]] = {}
+    for part in text.split("\n## ")[1:]:
+        title, _, content = part.partition("\n")
+        found.setdefault(title, []).append(content.strip())
+    return found
+
+
+def _index(head: str, predicate: Predicate) -> Any:
+    """The results of a card's model index, its license, and whether the base that it names is the statement's.
+
+    A card may name none. Whether a name is the hub's or a folder's was seen on the disk of who exported it.
+    """
     from ..storage.forms import parse_yaml
 
     content = parse_yaml(head, "the metadata of README.md")
     if not isinstance(content, dict):
         return None
-    index = content.get("model-index") or [{}]
+    index, base = content.get("model-index") or [{}], named_base(predicate)
     kept = {key: content.get(key) for key in ("license", "pipeline_tag")}
-    return kept | {"results": index[0].get("results") if isinstance(index[0], dict) else index}
+    kept["results"] = index[0].get("results") if isinstance(index[0], dict) else index
+    return kept | {"base": {key: content[key] for key in base if key in content} in ({}, base)}
 
 
 def _weights(folder: Path, predicate: Predicate, source: str | None, device: str) -> tuple[Outcome, str]:

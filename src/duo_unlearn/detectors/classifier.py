@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 
 from ..errors import DuoError
-from ..features.weights import weights_digest, why_no_weights
+from ..features.weights import files_digest, weights_digest, why_no_weights
 from ..progress import no_loading_bars
 from ..records import Verdict
 from ..storage.hub import files_here_alone, why_not_loaded
@@ -61,6 +61,11 @@ class ImageClassifier:
     def why_no_weights(labels: tuple[str, ...]) -> str | None:
         """Why the classifier is not on this machine, or None."""
         return why_no_weights(classes_of(labels).model)
+
+    @staticmethod
+    def known_weights(labels: tuple[str, ...]) -> str | None:
+        """The hash of its weights, where they are in a folder."""
+        return files_digest(classes_of(labels).model)
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from PIL import Image
 
 from ..errors import DuoError
-from ..features.weights import DEFAULT_CLIP, why_no_weights
+from ..features.weights import DEFAULT_CLIP, files_digest, why_no_weights
 from ..records import Verdict
 from .interface import Contract
 
@@ -67,6 +67,11 @@ class ClipDetector:
         """Why the CLIP is not on this machine, or None."""
         return why_no_weights(texts_of(labels).model)
 
+    @staticmethod
+    def known_weights(labels: tuple[str, ...]) -> str | None:
+        """The hash of its weights, where they are in a folder."""
+        return files_digest(texts_of(labels).model)
+
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image."""
         verdicts: list[Verdict] = []
@@ -99,6 +104,11 @@ class Q16Detector:
     def why_no_weights(labels: tuple[str, ...]) -> str | None:
         """Why the CLIP is not on this machine, or None."""
         return ClipDetector.why_no_weights(_q16_labels(labels))
+
+    @staticmethod
+    def known_weights(labels: tuple[str, ...]) -> str | None:
+        """The hash of its weights, where they are in a folder."""
+        return ClipDetector.known_weights(_q16_labels(labels))
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image."""

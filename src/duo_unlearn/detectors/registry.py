@@ -55,6 +55,11 @@ def check_detector(
         raise DuoError(f"the weights of the detector {name} are not at hand", got=reason, hint=hint)
 
 
+def known_weights(name: str, labels: tuple[str, ...]) -> str | None:
+    """The weights' hash as a detector's contract will have it; None: it is known once the detector is made."""
+    return None if own_function.is_own(name) else DETECTORS.get(name).known_weights(labels)
+
+
 def make_detector(name: str, labels: tuple[str, ...], family: str, threshold: float | None = None) -> Detector:
     """A detector under a contract, for the pictures of a model family. threshold: None for the detector's own."""
     check_detector(name, family, threshold=threshold)

@@ -28,6 +28,8 @@ UNMEASURED = "Not measured: there is no results.json of this edit beside it."
 INDEXED: Final = ("dsr", CORRECTED, "detected", "prior preservation", "lpips", "clip score")
 """Metrics that go into the model index: DSR, and what is preserved. Agreements of attributes do too."""
 TASK: Final = "text-to-image"
+STATED: Final = ("Results", "Not measured", "Checked")
+"""The sections that follow from the statement alone."""
 
 
 def model_card(predicate: Predicate, provenance: Mapping[str, Any], name: str, picture: Path | None) -> str:
@@ -71,9 +73,15 @@ def metadata(predicate: Predicate, name: str) -> str:
         eval_results=index or None,
     )
     if is_hub_id(predicate.base.name):  # the hub takes ids of its own models alone
-        data["base_model"] = predicate.base.name
-        data["base_model_relation"] = "adapter" if removable else "finetune"
+        for key, value in named_base(predicate).items():
+            data[key] = value
     return str(data.to_yaml())
+
+
+def named_base(predicate: Predicate) -> dict[str, str]:
+    """How the metadata names a base of the hub, and what the export is to it."""
+    relation = "adapter" if predicate.export.removable else "finetune"
+    return {"base_model": predicate.base.name, "base_model_relation": relation}
 
 
 def model_index(predicate: Predicate) -> list[EvalResult]:

@@ -92,7 +92,10 @@ def _call(conditioning: Conditioning, _negative: Conditioning, guidance: float) 
 FLUX: Final = Family(
     name="flux",
     title="FLUX.1 dev and schnell",
-    needs="1024 px; negative prompts have no effect: guidance is an input of dev, and schnell has none",
+    needs=(
+        "1024 px; negative prompts have no effect: guidance is an input of dev, and schnell has none; schnell is "
+        "distilled: 4 steps, and train on dev"
+    ),
     pipeline="FluxPipeline",
     image_to_image="FluxImg2ImgPipeline",
     denoiser="transformer",

@@ -20,7 +20,7 @@ from .family import ONE_BY_ONE, Family
 from .identify import families_of_index, family_of
 from .interface import Model
 from .model import DiffusersModel
-from .parts import absent_parts, variant_of, weight_files
+from .parts import absent_parts, denoiser_files, fingerprint_of, variant_of
 from .quantize import check_quantize, check_quantize_device, quantization_of
 from .registry import FAMILIES
 
@@ -135,7 +135,15 @@ def _denoiser_files(pipe: Any, family: Family, folder: str) -> list[Path]:
     root = Path(folder)
     if not root.exists():
         root = Path(getattr(pipe, family.denoiser).config.get("_name_or_path") or "/nowhere").parent
-    return weight_files(root / family.denoiser, variant_of(root))
+    return denoiser_files(root, family)
+
+
+def known_fingerprint(source: str) -> str | None:
+    """The fingerprint that a model will have, from files that are here; None: the hub has them. Nothing is loaded."""
+    family, path = FAMILIES.get(family_of(source)), Path(_folder_of(source))
+    if path.suffix == ".safetensors":
+        return fingerprint_of([path])
+    return fingerprint_of(denoiser_files(path, family)) if path.exists() else None
 
 
 def load_checkpoint(

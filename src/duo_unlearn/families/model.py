@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from ..errors import DuoError
 from ..records import Quantize, Targets
-from ..storage.files import sha256_of
 from . import tokens
 from .denoising import dtype_of
 from .family import Family
@@ -38,6 +37,7 @@ from .interface import (
     joined,
 )
 from .latents import without_overflow
+from .parts import fingerprint_of
 from .sampling import Denoiser, switched, term_of, watched
 from .trajectory import following, from_pictures
 
@@ -118,12 +118,10 @@ class DiffusersModel:
         A denoiser that came from no file is hashed as it is, as float32.
         """
         if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for file in self.files:
-                digest.update(bytes.fromhex(sha256_of(file)))
             if self.files:
-                self._fingerprint = digest.hexdigest()[:16]
+                self._fingerprint = fingerprint_of(self.files)
                 return self._fingerprint
+            digest = hashlib.sha256()
             for name, value in sorted(self.denoiser.state_dict().items()):
                 if "lora_" not in name:
                     digest.update(name.replace(".base_layer", "").encode())

@@ -6,13 +6,14 @@ fault that they see; `identify.model_faults` gathers them. torch is imported by 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import DuoError
-from ..storage.files import read_json
+from ..storage.files import read_json, sha256_of
 from .family import Family
 from .registry import every_family
 
@@ -40,6 +41,19 @@ def weight_files(part: Path, variant: str | None) -> list[Path]:
     plain = re.compile(r"(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors")
     chosen = [file for file in every if (".fp16" in file.name if variant else plain.fullmatch(file.name))]
     return chosen or every
+
+
+def denoiser_files(folder: Path, family: Family) -> list[Path]:
+    """The files of the denoiser's weights that are loaded from a model folder."""
+    return weight_files(folder / family.denoiser, variant_of(folder))
+
+
+def fingerprint_of(files: Iterable[Path]) -> str:
+    """The fingerprint of a base: the SHA-256 over the hashes of its denoiser's weight files, first 16 digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(bytes.fromhex(sha256_of(file)))
+    return digest.hexdigest()[:16]
 
 
 def absent_parts(family: Family, index: Mapping[str, Any]) -> list[str]:

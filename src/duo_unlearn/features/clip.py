@@ -16,7 +16,7 @@ from ..progress import no_loading_bars
 from ..storage.hub import files_here_alone, why_not_loaded
 from .interface import Clip, ClipSource
 from .registry import clip_source
-from .weights import DEFAULT_CLIP, weights_digest, why_no_weights
+from .weights import DEFAULT_CLIP, files_digest, weights_digest, why_no_weights
 
 BATCH: Final = 16
 """How many images or texts are embedded at once."""
@@ -54,7 +54,9 @@ def tokenize_with(tokenizer: Any, model: Any) -> Callable[[list[str]], Any]:
     return lambda texts: tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
 
 
-LARGE: Final = ClipSource(lambda: load_clip(DEFAULT_CLIP), lambda: why_no_weights(DEFAULT_CLIP))
+LARGE: Final = ClipSource(
+    lambda: load_clip(DEFAULT_CLIP), lambda: why_no_weights(DEFAULT_CLIP), lambda: files_digest(DEFAULT_CLIP)
+)
 
 
 class ClipFeatures:
@@ -77,6 +79,11 @@ def in_batches(embed: Callable[[list[Any]], Tensor], items: Sequence[Any]) -> Te
 def why_no_clip(family: str) -> str | None:
     """Why the CLIP of a family is not at hand without the network, or None."""
     return clip_source(family).why_not()
+
+
+def known_clip(family: str) -> str | None:
+    """The hash of the weights of a family's CLIP, from files that are here; None: the hub has them."""
+    return clip_source(family).digest()
 
 
 def embed_texts(family: str, texts: Sequence[str]) -> Tensor:

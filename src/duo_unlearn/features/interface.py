@@ -81,8 +81,10 @@ class Clip(NamedTuple):
 class ClipSource(NamedTuple):
     """A CLIP of the registry. load(): the CLIP, read once a process; a DuoError where it cannot be had.
 
-    why_not(): why it is not at hand without the network, or None.
+    why_not(): why it is not at hand without the network, or None. digest(): its `weights`, from files that are here;
+    None: the hub has them.
     """
 
     load: Callable[[], Clip]
     why_not: Callable[[], str | None]
+    digest: Callable[[], str | None]

@@ -23,8 +23,12 @@ def mini_clip() -> Clip:
     """The mini world's CLIP, read once a process."""
     folder = bundle.weights_folder()
     model, tokenizer = bundle.load_clip(folder, torch.device("cpu"))
-    weights = sha256_of(folder / "clip" / "model.safetensors")[:8]
+    weights = _digest()
     return Clip(f"mini-clip@{weights}", weights, model, tokenize_with(tokenizer, model), _prepare)
+
+
+def _digest() -> str:
+    return sha256_of(bundle.weights_folder() / "clip" / "model.safetensors")[:8]
 
 
 def _prepare(images: list[Image.Image]) -> Tensor:
@@ -32,7 +36,7 @@ def _prepare(images: list[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-MINI_CLIP: Final = ClipSource(mini_clip, lambda: None)
+MINI_CLIP: Final = ClipSource(mini_clip, lambda: None, _digest)
 
 
 class MiniClipFeatures:

@@ -31,9 +31,14 @@ def why_no_weights(source: str) -> str | None:
     return None if cached else f"{source} is not in the hub's cache (hf download {source})"
 
 
-def weights_digest(source: str, config: Any) -> str:
-    """The first 8 digits of the SHA-256 of a model's weight files, or of its commit where it comes from the hub."""
+def files_digest(source: str) -> str | None:
+    """The first 8 digits of a SHA-256 over the hashes of a folder's weight files; None: it has none."""
     folder = Path(source)
     files = sorted(folder.glob("*.safetensors")) if folder.exists() else []
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:8] if files else None
+
+
+def weights_digest(source: str, config: Any) -> str:
+    """The digest of a model's weight files, or of its commit where it comes from the hub."""
     commit = str(getattr(config, "_commit_hash", None) or source)
-    return hashlib.sha256("".join(map(sha256_of, files)).encode() if files else commit.encode()).hexdigest()[:8]
+    return files_digest(source) or hashlib.sha256(commit.encode()).hexdigest()[:8]

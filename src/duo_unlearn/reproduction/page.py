@@ -16,19 +16,28 @@ from .results import MEANINGS, Measured, Number, Reproduction, Row
 
 
 def write_page(folder: Path, content: Reproduction) -> None:
-    """Write FOLDER/reproduction.md, and FOLDER/CONCEPT.png and .svg where every β has a DSR and a preservation."""
+    """Write FOLDER/reproduction.md, and a figure a concept where every β has a DSR and a preservation."""
     for concept in content.protocol.names:
         if points := points_of(content, concept):
             for suffix in ("png", "svg"):
-                frontier_plot(points, "beta", folder / f"{concept}.{suffix}")
+                frontier_plot(points, "beta", folder / f"{figure_name(content, concept)}.{suffix}")
     write_text(folder / "reproduction.md", as_text(content))
+
+
+def figure_name(content: Reproduction, concept: str) -> str:
+    """PROTOCOL-CONCEPT: pages of several protocols may lie in one folder, and some share a concept."""
+    return f"{content.protocol.name}-{concept}"
 
 
 def verdict_line(content: Reproduction) -> str:
     """How many published numbers agree, in a line."""
     counts = Counter(row.verdict for row in content.rows)
     told = ", ".join(f"{verdict} {counts[verdict]}" for verdict in MEANINGS if counts[verdict])
-    said = f"{len(content.rows)} published numbers: {told}" if told else "no published number is at hand"
+    said = (
+        f"{len(content.rows)} published numbers: {told}"
+        if told
+        else "no published number is at hand, so nothing was compared"
+    )
     return f"{content.protocol.name}: {said}"
 
 
@@ -50,7 +59,7 @@ def as_text(content: Reproduction) -> str:
         by = f"DSR by {content.judges[0]}; the original's numbers are in the first row."
         lines += ["", f"## {concept}, a β a row", "", _wrapped(by), "", *_grid(content, concept)]
         if points_of(content, concept):
-            lines += ["", f"![defence against preservation over β]({concept}.png)"]
+            lines += ["", f"![defence against preservation over β]({figure_name(content, concept)}.png)"]
     changes = [f"Setting {change}." for change in content.changes]
     if departures := [*protocol.departures, *changes]:
         lines += ["", "## What is not as it was published", "", *map(_point, departures)]

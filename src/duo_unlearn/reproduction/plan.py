@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 
 from ..concepts.captions import read_coco
 from ..concepts.store import load_concept
-from ..detectors.registry import check_detector
+from ..detectors.registry import check_detector, known_weights
 from ..errors import DuoError
 from ..families.identify import is_hub_id, model_faults
-from ..features.clip import why_no_clip
-from ..features.lpips import why_no_lpips
+from ..families.load import known_fingerprint
+from ..features.clip import known_clip, why_no_clip
+from ..features.lpips import DIGEST, FILE, why_no_lpips
 from ..metrics.fidelity import names_digest, reference_pictures
 from ..settings.needs import RATE, Needs, estimate
 from ..settings.resolve import resolve_settings
@@ -22,6 +23,8 @@ from .protocol import CaptionsOf, Protocol
 from .results import UsedFile
 
 COCO: Final = "https://cocodataset.org"
+_WEIGHTS: Final = "weights @{}"
+"""As contracts end: of one file the first digits of its SHA-256, of several those of a hash over theirs."""
 
 
 class Brought(NamedTuple):
@@ -48,11 +51,11 @@ class Step(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What must be at hand. digest: where it is known. missing: why it is not there; None: it is."""
+    """What must be at hand. known: its hash in words, as far as that is known. missing: why it is not there."""
 
     role: str
     name: str
-    digest: str | None
+    known: str | None
     missing: str | None
 
 
@@ -146,14 +149,20 @@ def pieces(protocol: Protocol, brought: Brought) -> Iterator[Piece]:
     role, reason = (
         ("model, by its index in the hub's cache", why_no_model(model)) if is_hub_id(model) else ("model", None)
     )
-    yield Piece(role, model, None, faults[0].reason if faults else reason)
+    known = _words("fingerprint {}", known_fingerprint(model) if not faults else None)
+    yield Piece(role, model, known, faults[0].reason if faults else reason)
     settings = resolve_settings(given_settings(protocol, brought, protocol.concepts[0], brought.output))
     if family is not None:
         yield from _detectors(protocol, settings, family)
-        yield Piece("CLIP of the CLIP score and CMMD", family, None, why_no_clip(family))
-        yield Piece("network of LPIPS", "lpips", None, why_no_lpips())
+        known = _words(_WEIGHTS, known_clip(family))
+        yield Piece("CLIP of the CLIP score and CMMD", family, known, why_no_clip(family))
+        yield Piece("network of LPIPS", FILE, f"SHA-256 begins with {DIGEST}", why_no_lpips())
     if protocol.captions is not None:
         yield from _captions(protocol, protocol.captions, brought)
+
+
+def _words(form: str, digest: str | None) -> str | None:
+    return None if digest is None else form.format(digest)
 
 
 def why_no_model(source: str) -> str | None:
@@ -165,17 +174,17 @@ def why_no_model(source: str) -> str | None:
 
 
 def _detectors(protocol: Protocol, settings: Settings, family: str) -> Iterator[Piece]:
-    asked: dict[str, str | None] = {}
+    asked: dict[str, Piece] = {}
     for name in protocol.concepts:
         concept = load_concept(name)
         for spec in (concept.detector_named(settings.detector), *concept.scorers(settings.evaluate.judges, None)):
             try:
                 check_detector(spec.name, family, tuple(spec.labels), spec.threshold)
-                asked.setdefault(spec.name, None)
+                known = _words(_WEIGHTS, known_weights(spec.name, tuple(spec.labels)))
+                asked.setdefault(spec.name, Piece("detector", spec.name, known, None))
             except DuoError as error:
-                asked[spec.name] = f"{error.reason}; {error.hint}"
-    for name, missing in asked.items():
-        yield Piece("detector", name, None, missing)
+                asked[spec.name] = Piece("detector", spec.name, None, f"{error.reason}; {error.hint}")
+    yield from asked.values()
 
 
 def _captions(protocol: Protocol, wanted: CaptionsOf, brought: Brought) -> Iterator[Piece]:
@@ -188,7 +197,8 @@ def _captions(protocol: Protocol, wanted: CaptionsOf, brought: Brought) -> Itera
             check_captions(protocol, path)
         except DuoError as error:
             missing = error.reason
-        yield Piece("captions", str(path), sha256_of(path) if path.is_file() else None, missing)
+        known = _words("SHA-256 {}", sha256_of(path) if path.is_file() else None)
+        yield Piece("captions", str(path), known, missing)
     if (folder := brought.images) is None:
         yield Piece(
             "images", f"{wanted.split}{wanted.year}/", None, "--images FOLDER; without it FID is from the original"
@@ -199,7 +209,8 @@ def _captions(protocol: Protocol, wanted: CaptionsOf, brought: Brought) -> Itera
     except DuoError as error:
         yield Piece("images", str(folder), None, error.reason)
     else:
-        yield Piece(f"images, {len(pictures)}", str(folder), names_digest(pictures), None)
+        known = _words("digest of their names and sizes {}", names_digest(pictures))
+        yield Piece(f"images, {len(pictures)}", str(folder), known, None)
 
 
 def steps(protocol: Protocol, brought: Brought) -> list[Step]:
@@ -241,7 +252,7 @@ def plan_lines(protocol: Protocol, brought: Brought) -> list[str]:
     lines += ["", "what must be at hand:"]
     for piece in pieces(protocol, brought):
         state = "there" if piece.missing is None else f"MISSING: {piece.missing}"
-        known = f", SHA-256 {piece.digest}" if piece.digest else ""
+        known = f", {piece.known}" if piece.known else ""
         lines.append(f"  {piece.role}: {piece.name}{known}: {state}")
     lines += ["", f"what is compared, by tolerances that are part of the protocol ({protocol.digest[:16]}):"]
     for row in protocol.published:

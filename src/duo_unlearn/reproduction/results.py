@@ -201,6 +201,22 @@ def read_reproduction(path: Path) -> Reproduction:
     return read_form(Reproduction, content, path, hint)
 
 
+def read_sent(path: Path, protocol: Protocol) -> Reproduction:
+    """A results file of a protocol. DuoError: it has faults, or is of another protocol or of other tolerances."""
+    sent = read_reproduction(path)
+    if sent.protocol.digest != protocol.digest:
+        got = f"{sent.protocol.name}, SHA-256 {sent.protocol_sha256[:16]}; the protocol here: {protocol.digest[:16]}"
+        hint = "the protocol that it names, in the version that wrote it"
+        raise DuoError(f"{printable(path)} is of another protocol than {protocol.name} is here", got=got, hint=hint)
+    return sent
+
+
+def is_reproduced(content: Reproduction) -> bool:
+    """Whether no published number differs, and some was compared. Where none was published, nothing can differ."""
+    verdicts = {row.verdict for row in content.rows}
+    return not verdicts or ("differs" not in verdicts and not verdicts <= {"not comparable", "not measured"})
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a results file, as docs/reproduction-v1.schema.json has it."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Reproduction.model_json_schema()}
