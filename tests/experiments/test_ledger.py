@@ -67,28 +67,27 @@ def test_leaving_one_out_is_bit_equal_to_never_having_had_it(slices: list[Path],
 def test_what_is_left_is_bit_equal_to_a_ledger_that_never_had_the_other(tmp_path: Path) -> None:
     steps: dict[str, Any] = {"train__max_train_steps": 3, "train__rank": 2}
     whole = new_run(tmp_path / "whole", **steps)
-    kept, gone = duo.slice_run(whole.run.folder, 2)
+    first, gone, last = duo.slice_run(whole.run.folder, 3)
     # The same ledger in another place, to which the images of the second slice never came.
-    names = {pair.name for pair in read_manifest(kept / "pairs").pairs if pair.keep}
     mine = Path(shutil.copytree(tmp_path / "whole" / "mine", tmp_path / "bare" / "mine"))
-    for image in mine.glob("*/*.png"):
-        if image.stem not in names:
-            image.unlink()
+    for name in [pair.name for pair in read_manifest(gone / "pairs").pairs if pair.keep]:
+        (mine / "unsafe" / f"{name}.png").unlink()
+        (mine / "safe" / f"{name}.png").unlink()
     given = {**steps, "concept": whole.settings.concept, "pairs.folder": str(mine), "pairs.trust": True}
-    never = duo.open_run(
-        tmp_path / "bare" / "run", settings={key.replace("__", "."): value for key, value in given.items()}, quiet=True
-    )
+    bare = {key.replace("__", "."): value for key, value in given.items()}
+    never = duo.open_run(tmp_path / "bare" / "run", settings=bare, quiet=True)
     duo.make_pairs(never)
-    duo.train(never)
-    assert edit_file(kept / "edits" / "duo").read_bytes() == edit_file(never.run.edit("duo")).read_bytes()
-    assert edit_file(kept / "edits" / "duo").read_bytes() != edit_file(gone / "edits" / "duo").read_bytes()
-    duo.sum_of_rest([kept, gone], [gone], tmp_path / "rest")
-    duo.compose([never.run.folder], tmp_path / "sum", prompts=None)
-    rest, alone = (read_edit(tmp_path / name / "edits" / "composed", "composed") for name in ("rest", "sum"))
-    tensors, expected = read_tensors(rest.path)[0], read_tensors(alone.path)[0]  # type: ignore[attr-defined]
-    assert {name: t.numpy().tobytes() for name, t in tensors.items()} == {
-        name: t.numpy().tobytes() for name, t in expected.items()
-    }
+    there = duo.slice_run(never.run.folder, 2)
+    one, other, lost = (
+        [edit_file(run / "edits" / "duo").read_bytes() for run in runs] for runs in ((first, last), there, (gone,))
+    )
+    assert one == other
+    assert lost[0] not in one
+    duo.sum_of_rest([first, gone, last], [gone], tmp_path / "rest")
+    duo.compose(there, tmp_path / "sum", prompts=None)
+    rest, alone = (edit_file(tmp_path / name / "edits" / "composed") for name in ("rest", "sum"))
+    tensors, expected = ({k: t.numpy().tobytes() for k, t in read_tensors(file)[0].items()} for file in (rest, alone))
+    assert tensors == expected
 
 
 def test_what_stands_on_an_edit_goes_with_it() -> None:
