@@ -34,6 +34,8 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "flux": small.flux,
     **LLMS,
 }
+LEARNING_RATES = {"sd1": 3e-2, "sd2": 3e-2}
+"""Families whose small U-Net learns nothing to speak of in 20 steps at the others' rate, 1e-3."""
 RED_TEAM: dict[str, dict[str, Any]] = {
     "direct": {},
     "image-to-image": {},
@@ -78,10 +80,10 @@ def test_erase_and_attack(family: str, tmp_path: Path) -> None:
     draw_pairs(tmp_path / "mine", 4)
     run = Run(tmp_path / "run")
     told = {
-        "resolution": small.RESOLUTION, "train.max_train_steps": 20, "train.learning_rate": 1e-3, "train.beta": 50,
-        "train.prior_weight": 10, "train.rank": 4, "train.gradient_checkpointing": "true",
-        "evaluate.prompts": 2, "evaluate.keep_prompts": 2, "evaluate.steps": 2, "evaluate.inversion_prompts": 2,
-        "evaluate.inversion_steps": 3,
+        "resolution": small.RESOLUTION, "train.max_train_steps": 20, "train.beta": 50, "train.prior_weight": 10,
+        "train.learning_rate": LEARNING_RATES.get(family, 1e-3), "train.rank": 4,
+        "train.gradient_checkpointing": "true", "evaluate.prompts": 2, "evaluate.keep_prompts": 2, "evaluate.steps": 2,
+        "evaluate.inversion_prompts": 2, "evaluate.inversion_steps": 3,
     }  # fmt: skip
     words = [
         "erase",
