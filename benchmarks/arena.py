@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from arena_entries import merged
 from arena_settings import ALL, differences, given_options
-from arena_tables import costs, short, table, tables
+from arena_tables import costs, short, table, tables, worst_lines
 from pages import fill
 
 import duo_unlearn as duo
@@ -40,7 +39,6 @@ from duo_unlearn.report.arena import (
     write_arena,
 )
 from duo_unlearn.report.arena_figure import picture
-from duo_unlearn.report.arena_worst import worst_words
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import WORST, estimate_of
@@ -187,8 +185,7 @@ def write_pages(runs: Path) -> None:
     there = next(iter(known.values()))
     standings = [standing_of(system) for system in there["systems"].values()]
     usual = [s for s in standings if not s.system.endswith(ALL)]
-    words = [textwrap.fill(line, 100, break_on_hyphens=False) for line in worst_words(usual, FRONT[-1:])]
-    fill(DOCS / "arena.md", BEGIN, "\n\n".join([short(usual, there["judges"]), *words]))
+    fill(DOCS / "arena.md", BEGIN, "\n\n".join([short(usual, there["judges"]), *worst_lines(usual, FRONT[-1:])]))
 
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:

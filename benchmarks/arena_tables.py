@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -42,6 +43,11 @@ COSTS: Final = (
 """The columns of the table of costs."""
 
 
+def worst_lines(standings: Sequence[Standing], columns: Sequence[Column]) -> list[str]:
+    """What each worst case is of, wrapped as the docs are."""
+    return [textwrap.fill(line, 100, break_on_hyphens=False) for line in worst_words(standings, columns)]
+
+
 def short(standings: Sequence[Standing], judges: Sequence[str]) -> str:
     """DSR by the judge that heads, a row a system, and the largest share of broken pictures in any of the columns."""
     there = {
@@ -80,7 +86,7 @@ def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -
             (f"### {concept}: DSR under attack", attacked),
         )
         if chosen
-        for part in (title, table(standings, chosen, judges), *worst_words(standings, chosen))
+        for part in (title, table(standings, chosen, judges), *worst_lines(standings, chosen))
     ]
     return [*defended, f"### {concept}: what stays, and what it costs", costs(standings, judges)]
 
