@@ -54,7 +54,7 @@ define step
 @echo "set-up: $(1)"; ($(2)) >>$(LOG) 2>&1 || { tail -n 30 $(LOG) >&2; echo "set-up failed; all of it: $(LOG)" >&2; exit 1; }
 endef
 
-.PHONY: help demo test slow check docs dist bench lock clean
+.PHONY: help demo test slow ray check docs dist bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -80,9 +80,11 @@ test: $(STAMP) ## the fast tests
 slow: $(STAMP) ## the slow tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || (apt-get -q update && apt-get -qy install chromium) >>$(LOG) 2>&1 || echo "no Chromium, so its test is skipped: $(LOG)" >&2
 	@$(PYTEST) -m slow --ignore $(RAY_TESTS)
-	@$(BIN)/python -c "import ray" 2>/dev/null || $(INSTALL) "$(RAY)" >>$(LOG) 2>&1 || echo "no Ray, so its tests are skipped: $(LOG)" >&2
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 0 $(RAY_TESTS)
 	@DUO_LOCKS=files $(PYTEST) -m "not slow" $(LOCK_TESTS)
+
+ray: $(STAMP) ## the tests of workers by Ray, which is installed for them
+	@$(BIN)/python -c "import ray" 2>/dev/null || $(INSTALL) "$(RAY)" >>$(LOG) 2>&1 || { tail -n 5 $(LOG) >&2; exit 1; }
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 0 $(RAY_TESTS)
 
 check: $(STAMP) ## linter, format, types, import layers
 	@$(BIN)/ruff check --quiet .
