@@ -35,7 +35,7 @@ from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.duo.step import draw
 from duo_unlearn.erasers.latents import Cache
 from duo_unlearn.families.interface import Moments, SampleRequest
-from duo_unlearn.families.load import load_model
+from duo_unlearn.families.load import lay_channels_last, load_model
 from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import machine
@@ -72,7 +72,7 @@ def setup(family: str, device: torch.device, batch: int, options: set[str]) -> S
     spread = Moments(*(part.cpu()[:1].expand(batch, *part.shape[1:]) for part in moments))
     empty = model.condition([""]).map(lambda tensor: tensor.float().cpu())
     if "channels_last" in options:
-        model.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_channels_last(model)
     parameters = attach(model, rank=32, seed=0)
     denoiser: Any = model.denoiser
     if "checkpointing" in options:

@@ -14,7 +14,7 @@ from duo_unlearn.settings.tree import merge, nest, write_settings
 WRAP = {"name": "meta-unlearning", "settings": options_of("sword", "wraps", "meta-unlearning")}
 
 
-def made(system: str, eraser: str, **other: Any) -> dict[str, Any]:
+def system_of(system: str, eraser: str, **other: Any) -> dict[str, Any]:
     """A system of arena.json that was made with what is recommended, but for some options."""
     options = {**options_of("sword", "erasers", eraser), **other}
     return {"system": system, "parts": [{"kind": "edit", "name": system, "eraser": eraser, "settings": options}]}
@@ -22,21 +22,21 @@ def made(system: str, eraser: str, **other: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("eraser", ["duo", "uce", "esd-x"])
 def test_what_is_recommended_passes(eraser: str) -> None:
-    assert differences("sword", made(eraser, eraser)) == []
+    assert differences("sword", system_of(eraser, eraser)) == []
 
 
 def test_an_option_that_the_concept_file_does_not_name_has_its_default() -> None:
-    assert differences("sword", made("uce", "uce", keep_scale=0.1)) == ["uce: keep_scale 0.1, now 1.0"]
-    assert differences("sword", made("uce-all", "uce")) == ["uce: wordings direct, now all"]
-    assert differences("sword", made("uce-all", "uce", wordings="all")) == []
-    without = made("esd-x", "esd-x")
+    assert differences("sword", system_of("uce", "uce", keep_scale=0.1)) == ["uce: keep_scale 0.1, now 1.0"]
+    assert differences("sword", system_of("uce-all", "uce")) == ["uce: wordings direct, now all"]
+    assert differences("sword", system_of("uce-all", "uce", wordings="all")) == []
+    without = system_of("esd-x", "esd-x")
     del without["parts"][0]["settings"]["eta"]
     assert differences("sword", without) == []
-    assert differences("sword", made("esd-x", "esd-x", gone=1)) == ["esd-x: gone 1, now no option"]
+    assert differences("sword", system_of("esd-x", "esd-x", gone=1)) == ["esd-x: gone 1, now no option"]
 
 
 def test_the_options_of_a_wrap_count() -> None:
-    system = made("meta-unlearning-esd-x", "esd-x")
+    system = system_of("meta-unlearning-esd-x", "esd-x")
     system["parts"][0]["wrap"] = WRAP
     assert differences("sword", system) == []
     system["parts"][0]["wrap"] = {**WRAP, "settings": {"batch": 3}}

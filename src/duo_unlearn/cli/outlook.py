@@ -15,7 +15,7 @@ from ..runs.folder import Run
 from .options import say
 
 if TYPE_CHECKING:
-    from ..report.asked import Asked, Made
+    from ..report.asked import Asked, Tally
 
 ALL: Final[tuple[Stage, ...]] = ("pairs", "train", "images")
 UNITS: Final[Mapping[Stage, str]] = {"pairs": "pairs", "train": "steps", "images": "images"}
@@ -64,7 +64,7 @@ class Outlook:
         self.edits, self.workers, self.say = edits, workers, say
         self.units = {**UNITS, "train": "edits"} if edits else UNITS
         self.parts_before: int | None = 0  # at the last look; None once they were compared with the workers
-        self.made: dict[tuple[Path, str], Made] = {}
+        self.tallies: dict[tuple[Path, str], Tally] = {}
         self.runs = {folder: (Run(folder), tuple(chosen)) for folder, chosen in stages.items()}
         self.report, self.now = report, now
         self.asked_before = {path: path.stat().st_mtime_ns for run, _ in self.runs.values() for path in _groups(run)}
@@ -133,7 +133,7 @@ class Outlook:
         """What this command asks of a run's systems so far."""
         from ..report.asked import read_asked
 
-        asked = read_asked(run, self.made)
+        asked = read_asked(run, self.tallies)
         return [one for one in asked if one.reason is None and self._is_new(one.group.folder(run) / "group.json")]
 
     def _stage(self, run: Run, name: Literal["pairs", "train"]) -> Count:

@@ -179,19 +179,23 @@ def load_checkpoint(
 
 
 def _set_up(model: DiffusersModel, *, channels_last: bool) -> DiffusersModel:
-    """Large pictures go through the VAE one at a time: eight of a megapixel at once would take 13 GB.
-
-    channels_last: the weights of two-dimensional convolutions lie channels last in memory, and what comes of them does
-    too. The sums are the same, in another order, so the model's variant tells it.
-    """
+    """Large pictures go through the VAE one at a time: eight of a megapixel at once would take 13 GB."""
     if model.resolution > ONE_BY_ONE:
         model.pipe.vae.enable_slicing()
     if channels_last:
-        for weight in (*model.denoiser.parameters(), *model.pipe.vae.parameters()):
-            if weight.ndim == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        model.variant = f"channels last, {model.variant}"
+        lay_channels_last(model)
     return model
+
+
+def lay_channels_last(model: DiffusersModel) -> None:
+    """Put the channels of two-dimensional convolutions' weights last in memory; what comes of them lies so too.
+
+    The sums are the same, in another order, so the model's variant tells it.
+    """
+    for weight in (*model.denoiser.parameters(), *model.pipe.vae.parameters()):
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    model.variant = f"channels last, {model.variant}"
 
 
 def _hub_index(source: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..runs.folder import Run
 from ..storage.files import read_object
 
 
-class Made(NamedTuple):
+class Tally(NamedTuple):
     """What counts of a part that is there under its key; see `Asked`."""
 
     done: int
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     pictures: frozenset[str]
 
 
-def read_asked(run: Run, known: dict[tuple[Path, str], Made] | None = None) -> list[Asked]:
+def read_asked(run: Run, known: dict[tuple[Path, str], Tally] | None = None) -> list[Asked]:
     """Every group, read without setting a broken file aside.
 
     known: (part, key) → what was read of it before, which is added to: a part that is there does not change.
@@ -49,7 +49,7 @@ def read_asked(run: Run, known: dict[tuple[Path, str], Made] | None = None) -> l
             made = []
             for name, key in parts.items():
                 place = path.with_name(f"{name}.json"), str(key)
-                if place not in known and (read := _made(*place)) is not None:
+                if place not in known and (read := _tally(*place)) is not None:
                     known[place] = read
                 made += [known[place]] if place in known else []
             done, seconds = sum(one.done for one in made), sum(one.seconds for one in made)
@@ -61,14 +61,14 @@ def read_asked(run: Run, known: dict[tuple[Path, str], Made] | None = None) -> l
     return found
 
 
-def _made(path: Path, key: str) -> Made | None:
+def _tally(path: Path, key: str) -> Tally | None:
     """What a part has; None where it is not there under its key."""
     part = object_or_empty(path)
     if part.get("key") != key:
         return None
     attempts = part["attempts"]
     pictures = frozenset(str(attempt["sha256"]) for attempt in attempts if attempt["sha256"] is not None)
-    return Made(len(attempts), part.get("seconds") or 0.0, pictures)
+    return Tally(len(attempts), part.get("seconds") or 0.0, pictures)
 
 
 def rate_of(asked: Sequence[Asked]) -> float | None:
