@@ -1,9 +1,9 @@
 """All benchmarks that need no GPU, one after the other, and docs/benchmarks-table.md with their ratios.
 
-Run it when nothing else runs: the ratios are of times. A benchmark that is not there is left out.
+Run it when nothing else runs: the ratios are of times.
 
-    python benchmarks/all.py                        # the table, in about half an hour on 2 cores
-    python benchmarks/all.py --only step -- --steps 60    # one of them, with options of its own; no table is written
+    python benchmarks/all.py                        # the table, in more than an hour on 2 cores
+    python benchmarks/all.py --only step -- --steps 60    # one of them, with options of its own; the others stay
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from duo_unlearn.session import machine
 ROOT: Final = Path(__file__).parents[1]
 NAMES: Final = ("step", "sampling", "red_team", "workers", "memory")
 PAGE: Final = ROOT / "docs" / "benchmarks-table.md"
+HEAD: Final = "## "
+INTRODUCTION: Final = """# Benchmarks: the table of ratios
+
+Written by `python benchmarks/all.py` (`make bench`); what each is: [benchmarks.md](benchmarks.md)."""
 
 
 def figures(name: str, options: list[str]) -> dict[str, Any]:
@@ -38,15 +42,29 @@ def figures(name: str, options: list[str]) -> dict[str, Any]:
     return found
 
 
-def section(name: str, found: dict[str, Any]) -> list[str]:
+def section(name: str, options: list[str], found: dict[str, Any]) -> str:
     """The part of the page that is of one benchmark. What was measured once has no middle half."""
     facts = ", ".join(f"{key} {_text(value)}" for key, value in found.items() if key != "rows")
-    lines = ["", f"## {name.replace('_', ' ').capitalize()}", "", f"`python benchmarks/{name}.py`: {facts}.", ""]
+    command = " ".join(["python", f"benchmarks/{name}.py", *options])
+    lines = [f"{HEAD}{_title(name)}", "", f"`{command}`: {facts}. {machine()}; commit {commit()}.", ""]
     lines += ["| ratio | median | middle half | goal |", "|---|---|---|---|"]
     for row in found.get("rows", []):
         half = f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] < row["high"] else "–"
         lines.append(f"| {row['what']} | **{row['value']:.3f}** | {half} | {row.get('goal') or '–'} |")
-    return lines
+    return "\n".join(lines) + "\n"
+
+
+def write_section(name: str, text: str) -> None:
+    """Put a benchmark's section in the page, in the place of its old one."""
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    known = {part.partition("\n")[0]: HEAD + part for part in ("\n" + page).split("\n" + HEAD)[1:]}
+    known[_title(name)] = text
+    there = [known[_title(one)].strip() for one in NAMES if _title(one) in known]
+    PAGE.write_text("\n\n".join([INTRODUCTION, *there]) + "\n", encoding="utf-8")
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _text(value: Any) -> str:
@@ -66,27 +84,14 @@ def commit() -> str:
 def main() -> None:
     """Run them, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=NAMES, help="one benchmark, without the page")
+    parser.add_argument("--only", choices=NAMES, help="one benchmark; the others' sections of the page stay")
     parser.add_argument("options", nargs="*", help="after --: options of the benchmark")
     arguments = parser.parse_args()
     if arguments.options and arguments.only is None:
         parser.error("options are those of one benchmark: --only NAME -- OPTIONS")
-    if arguments.only is not None:
-        figures(arguments.only, arguments.options)
-        return
-    at, there = commit(), [name for name in NAMES if (ROOT / "benchmarks" / f"{name}.py").exists()]
-    lines = [
-        "# Benchmarks: the table of ratios",
-        "",
-        "Written by `python benchmarks/all.py` (`make bench`); what each is:",
-        "[benchmarks.md](benchmarks.md).",
-        "",
-        f"{machine()}; commit {at}.",
-    ]
-    for name in there:
-        lines += section(name, figures(name, []))
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)} is written")
+    for name in [arguments.only] if arguments.only else NAMES:
+        write_section(name, section(name, arguments.options, figures(name, arguments.options)))
+        print(f"{PAGE.relative_to(ROOT)}: {_title(name)} is written")
 
 
 if __name__ == "__main__":

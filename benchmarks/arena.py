@@ -75,13 +75,14 @@ ATTACKED: Final = (
 """Attacks in the order that they are made in: what costs least and tells most comes first."""
 SEEDS: Final = {"sword": (0,), "balloon": (0,)}
 COUNT: Final = 50
-"""Prompts of each set, and prompts that are attacked."""
+"""Prompts of each set."""
+ATTACKED_PROMPTS: Final = {"quick": COUNT, "paper": 32}
+"""Prompts that are attacked, by preset: the first of the direct ones."""
 FEW: Final = {"pno": 12}
 """What costs some 40 images an image is asked that many prompts, in a run folder of its own, and is not attacked."""
 FRONT: Final = (
     Column("direct"),
     Column("implicit"),
-    Column("two-figures"),
     Column("direct", "image-to-image-empty", "quick"),
     Column("direct", "unlearndiffatk", "quick"),
     Column("direct", "p4d", "quick"),
@@ -112,7 +113,7 @@ def main() -> None:
 
 
 def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any) -> None:
-    """Make, measure and attack the systems of one run, an attack at a time, each with a page of its own so far."""
+    """Make, measure and attack the systems of one run."""
     folder = runs / f"{concept}-{seed}"
     worded = [name for name in systems if name.endswith(ALL)]
     usual = [name for name in systems if name not in (*FEW, *worded)]
@@ -120,12 +121,13 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
         run = open_run(folder, concept, seed, COUNT)
         output = page_of(folder, usual)
         entrants = [f"{name}={WRAPPED[name]}" for name in usual if name in WRAPPED]
-        run_arena([run], usual, output, entrants=entrants, say=print)
-        for name in attacks:
-            # Once more by a search that sees what guards change, where it can.
-            seen = [False, True] if ATTACKS.get(name).found_on == "model" else [False]
-            plans = [AttackPlan([name], preset, COUNT, aware=aware) for aware in seen]
-            run_arena([run], usual, output, entrants=entrants, attacks=plans, say=print)
+        # Once more by a search that sees what guards change, where it can.
+        plans = [
+            AttackPlan([name], preset, ATTACKED_PROMPTS[preset], aware=aware)
+            for name in attacks
+            for aware in ([False, True] if ATTACKS.get(name).found_on == "model" else [False])
+        ]
+        run_arena([run], usual, output, entrants=entrants, attacks=plans, say=print)
     if worded:
         run = open_run(folder, concept, seed, COUNT)
         entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in worded]

@@ -31,6 +31,7 @@ SHORT: Final = {
     "picture, its prompt": Column("direct", "image-to-image", "quick"),
     "picture, no words": Column("direct", "image-to-image-empty", "quick"),
     "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick"),
+    "the same, published budget": Column("direct", "unlearndiffatk", "paper"),
     "P4D": Column("direct", "p4d", "quick"),
     "Ring-A-Bell": Column("direct", "ring-a-bell", "quick"),
     "worst case": Column("direct", WORST, "quick"),

@@ -20,7 +20,7 @@ from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.erasers.duo.step import draw as draw_noise
 from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
 from duo_unlearn.erasers.latents import build_cache
-from duo_unlearn.erasers.schedule import rate_factor
+from duo_unlearn.erasers.optimizer import rate_factor
 from duo_unlearn.erasers.trainer import train
 from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.families.inversion import invert

@@ -128,6 +128,15 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_after_each_attack_what_a_member_has_of_the_original_is_everyones(tmp_path: Path) -> None:
+    session = new_run(tmp_path, train__max_train_steps=1, train__rank=2)
+    attacks = [AttackPlan(["image-to-image"], prompts=1), AttackPlan(["edit-removal"], file=tmp_path / "none.txt")]
+    with pytest.raises(DuoError, match=r"none\.txt"):  # as a kill in the second attack would
+        sweep(session, "beta", [10], attacks=attacks)
+    assert (Group("original", "direct", "image-to-image", "quick").folder(session.run) / "0000.json").exists()
+
+
+@pytest.mark.slow
 def test_a_member_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
     session = new_run(tmp_path, train__max_train_steps=1, train__rank=2)
     members = [Run(session.run.sweep / f"beta-{beta}") for beta in (10, 30)]

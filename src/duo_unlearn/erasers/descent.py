@@ -22,7 +22,7 @@ from ..records import Decay
 from ..runs.folder import Run
 from ..runs.metrics import append_line, keep_lines
 from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
-from .schedule import rate_factor
+from .optimizer import adamw, rate_factor
 from .stopping import diverged, stop_flag
 
 CHECKPOINT_EVERY = 25
@@ -56,7 +56,7 @@ def descend(descent: Descent, denoiser: nn.Module, run: Run, name: str, key: str
     """
     path, metrics = run.checkpoint(name), run.metrics(name)
     tensors = list(descent.tensors.values())
-    optimizer = torch.optim.AdamW(tensors, lr=descent.rate, weight_decay=descent.weight_decay)
+    optimizer = adamw(tensors, descent.rate, descent.weight_decay)
     start, passed = _restored(path, descent, optimizer, key)
     keep_lines(metrics, start)
     with (

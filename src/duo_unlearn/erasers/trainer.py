@@ -27,7 +27,7 @@ from .duo.objective import Terms
 from .duo.reference_bank import ReferenceBank
 from .duo.settings import TrainSettings
 from .latents import Cache
-from .schedule import rate_factor
+from .optimizer import adamw, rate_factor
 from .stopping import diverged, stop_flag
 
 MOST_OVERFLOWS = 20
@@ -144,9 +144,7 @@ def _possible(aside: Aside | None, accelerator: Any, settings: TrainSettings) ->
 def _attached(model: Model, settings: TrainSettings, seed: int) -> torch.optim.Optimizer:
     """A fresh adapter on the denoiser, and its optimizer."""
     parameters = attach(model, rank=settings.rank, seed=seed, targets=settings.adapter_targets)
-    return torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.adam_weight_decay
-    )
+    return adamw(parameters, settings.learning_rate, settings.adam_weight_decay)
 
 
 def _not_beyond(start: int, steps: int) -> None:

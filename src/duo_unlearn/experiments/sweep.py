@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -148,17 +149,28 @@ def _is_being_made(session: Session) -> bool:
 
 
 def _measure(session: Session, first: Session, attacks: Sequence[AttackPlan]) -> Results:
-    """Measure and attack a member beside the original, without guards. The original's images are those of all."""
-    with first.run.claim("share", wait=True):
-        share_originals(first.run, session.run)
+    """Measure and attack a member beside the original, without guards.
+
+    The original's images, and what is found on its text encoder, are those of all members: they are shared before and
+    after each attack, as another process may be at another member.
+    """
     systems = [session.system(session.settings.edit)]
     with session.run.lock(shared=True):
-        results = evaluate(session, systems).results
+        with _originals_of_all(first.run, session.run):
+            results = evaluate(session, systems).results
         for plan in attacks:
-            results = attack(session, systems, plan).results
-    with first.run.claim("share", wait=True):
-        share_originals(session.run, first.run)
+            with _originals_of_all(first.run, session.run):
+                results = attack(session, systems, plan).results
     return results
+
+
+@contextlib.contextmanager
+def _originals_of_all(first: Run, member: Run) -> Iterator[None]:
+    with first.claim("share", wait=True):
+        share_originals(first, member)
+    yield
+    with first.claim("share", wait=True):
+        share_originals(member, first)
 
 
 def _scale(source: Path, strength: float, target: Path) -> None:

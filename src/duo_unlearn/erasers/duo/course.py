@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...edits.files import save_adapter
+from ...errors import DuoError
 from ...families.interface import Model
 from ...families.load import DTYPES
 from ..course import Course
@@ -25,6 +26,32 @@ def save_memory(model: Model, settings: ObjectiveSettings) -> None:
     denoiser: Any = model.denoiser
     if settings.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
+
+
+@contextlib.contextmanager
+def compiled(model: Model, settings: ObjectiveSettings) -> Iterator[None]:
+    """Inside the block the denoiser is compiled where the settings ask for it: its blocks that repeat, each alone.
+
+    Where its class in diffusers names none, it is compiled as a whole. A compiler that does not work is a DuoError.
+    """
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    denoiser: Any = model.denoiser
+    if getattr(denoiser, "_repeated_blocks", None):
+        denoiser.compile_repeated_blocks()
+    else:
+        denoiser.compile()
+    try:
+        yield
+    except TorchDynamoException as error:
+        got = str(error).strip().splitlines()[0][:200]
+        raise DuoError("cannot compile the denoiser", got=got, hint="train.compile=false, or a C++ compiler") from error
+    finally:
+        for module in denoiser.modules():
+            module._compiled_call_impl = None  # noqa: SLF001  # nothing public takes `compile` back
 
 
 def autocast(model: Model, settings: ObjectiveSettings) -> AbstractContextManager[Any]:
@@ -43,7 +70,8 @@ def adapter_course(
     """A fresh adapter on the denoiser, trained by a loss. memory, notes: what the loss keeps, as of `Descent`."""
     model, settings = context.model, context.options
     save_memory(model, settings)
-    with trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets) as tensors:
+    adapter = trained_adapter(model, rank=settings.rank, seed=context.seed, targets=settings.adapter_targets)
+    with compiled(model, settings), adapter as tensors:
         descent = Descent(
             tensors,
             loss,

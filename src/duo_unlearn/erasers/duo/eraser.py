@@ -60,7 +60,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
     from ..checkpoint import SHOWN, identity
     from ..previews import Previews
     from ..trainer import train
-    from .course import save_memory
+    from .course import compiled, save_memory
     from .held_out import held_out_of
 
     model, run, settings, pairs = context.model, context.run, context.options, list(context.pairs)
@@ -88,7 +88,7 @@ def _erase(context: EraserContext, name: str, file: str) -> State:
         }
         save_adapter(model, folder, {**context.provenance, **described})
 
-    with model.denoiser_alone():
+    with model.denoiser_alone(), compiled(model, settings):
         trained = train(
             model,
             cache,

@@ -35,6 +35,11 @@ class ObjectiveSettings(Strict):
     gradient_checkpointing: bool = Field(
         False, description="Less memory for about a third more time a step, also of attacks that go through gradients."
     )
+    compile: Annotated[bool, LATER] = Field(
+        False,
+        description="Compile the denoiser's blocks that repeat while it is trained: faster on a GPU from some hundred "
+        "steps on; the same but for rounding.",
+    )
 
 
 class TrainSettings(ObjectiveSettings):

@@ -21,7 +21,7 @@ HOLD: Final = 1.5
 SHARED: Final = (
     "beta", "prior_weight", "learning_rate", "lr_scheduler", "max_train_steps", "train_batch_size", "rank",
     "adapter_targets", "adam_weight_decay", "max_grad_norm", "max_timestep", "share_timestep", "sides", "pairing",
-    "mixed_precision", "gradient_checkpointing",
+    "mixed_precision", "gradient_checkpointing", "compile",
 )  # fmt: skip
 """What is DUO's own."""
 
