@@ -40,7 +40,7 @@ from ..system import System
 from .attempts import AttackState, make_attempts
 from .held_out import held_out_share, watch_of
 from .judge import judge as judge_attempts
-from .plans import AttackPlan, attack_plans, evaluated_texts, evaluation_plans, file_set_name, with_original
+from .plans import AttackPlan, Plan, attack_plans, evaluated_texts, evaluation_plans, file_set_name, with_original
 from .results import make_results
 
 
@@ -227,13 +227,29 @@ def attack(session: Session, systems: Sequence[System], plan: AttackPlan, replay
     chosen = with_original(systems)
     for system in chosen:
         session.check_system(system)
+    states, sampled = make_attempts(session, _plans(session, chosen, plan, replay))
+    return Attacked(states, judge(session, sampled=sampled).results)
+
+
+def ask_original(session: Session, attacks: Sequence[AttackPlan]) -> None:
+    """Make the original model's attempts of an evaluation and of attacks, for runs that have it in common.
+
+    Nothing is judged here.
+    """
+    original = [System()]
+    plans = evaluation_plans(session, original)
+    for plan in attacks:
+        plans += _plans(session, original, plan)
+    make_attempts(session, plans)
+
+
+def _plans(session: Session, systems: Sequence[System], plan: AttackPlan, replay: Path | None = None) -> list[Plan]:
+    """What attacks ask of systems. A file of prompts is noted in run.json, which says what each name stands for."""
     if plan.file is not None:
         with session.run.claim("prompt files", wait=True):
             name, known = file_set_name(session.run, plan.file), session.run.read_record().get("prompt_files", {})
             session.run.update_record(prompt_files={**known, name: prompts_digest(plan.file)})
-    plans = attack_plans(session, chosen, plan, replay)
-    states, sampled = make_attempts(session, plans)
-    return Attacked(states, judge(session, sampled=sampled).results)
+    return attack_plans(session, systems, plan, replay)
 
 
 def judge(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..arena.plans import AttackPlan
-from ..arena.stages import attack, evaluate, make_edit, make_pairs
+from ..arena.stages import ask_original, attack, evaluate, make_edit, make_pairs
 from ..attacks.registry import ATTACKS
 from ..edits.compose import write_scaled
 from ..edits.files import read_edit
@@ -51,9 +50,9 @@ def sweep(
     """Measure and attack one run a value, in FOLDER/sweep/KIND-VALUE, and draw FOLDER/sweep/KIND.svg.
 
     beta: each is trained by DUO. strength: the run's own edit, its change multiplied; nothing is trained. Pairs and the
-    original model's attempts are shared. What is done is skipped, so the same command goes on after a kill, and any
-    number of processes may run it together: each trains other members, and all of them share what is asked of each.
-    want_dsr: what the worst scenario or attack of a shipped model must have.
+    original model's attempts are made once, in the first run. What is done is skipped, so the same command goes on
+    after a kill, and any number of processes may run it together: each trains and asks other members, and helps with
+    one that is left. want_dsr: what the worst scenario or attack of a shipped model must have.
     """
     _check(first, kind, values)
     with first.run.lock(shared=True):
@@ -61,13 +60,15 @@ def sweep(
         left = {value: _member(first, kind, value) for value in sorted(set(values))}
         for value, session in left.items():
             _make(first, kind, value, session, wait=False)
+        ask_original(first, attacks)
         points = []
         while left:
-            # First what nobody trains; where all are being trained, the first of them is waited for.
-            value = next((value for value, session in left.items() if not _is_being_made(session)), min(left))
+            value = _next(first, left)
             session = left.pop(value)
-            _make(first, kind, value, session, wait=True)
-            points.append(_point(session, value, _measure(session, first, attacks)))
+            # Whoever comes second to a member joins: its parts are claimed one by one.
+            with first.run.claim(_claim(value)):
+                _make(first, kind, value, session, wait=True)
+                points.append(_point(session, value, _measure(session, first, attacks)))
             say(f"{kind} {value:g}: {as_text(points[-1])}")
         with first.run.claim("sweep", wait=True):
             return _written(first.run, kind, _with_known(first.run, kind, points), want_dsr)
@@ -143,34 +144,31 @@ def _make(first: Session, kind: Kind, value: float, session: Session, *, wait: b
             _scale(first.run.edit(edit), value, session.run.edit(edit))
 
 
-def _is_being_made(session: Session) -> bool:
-    with session.run.claim(f"edit.{session.settings.edit}") as mine:
-        return not mine
+def _next(first: Session, left: Mapping[float, Session]) -> float:
+    """The member to go on with: one that nobody trains or measures, else one that nobody trains, else the first."""
+    ready = [value for value, session in left.items() if _is_free(session.run, f"edit.{session.settings.edit}")]
+    return next((value for value in ready if _is_free(first.run, _claim(value))), min(ready or left))
+
+
+def _claim(value: float) -> str:
+    return f"member.{value:g}"
+
+
+def _is_free(run: Run, claim: str) -> bool:
+    with run.claim(claim) as mine:
+        return mine
 
 
 def _measure(session: Session, first: Session, attacks: Sequence[AttackPlan]) -> Results:
-    """Measure and attack a member beside the original, without guards.
-
-    The original's images, and what is found on its text encoder, are those of all members: they are shared before and
-    after each attack, as another process may be at another member.
-    """
+    """Measure and attack a member beside the original, without guards. What was made of the original is copied."""
+    with first.run.claim("share", wait=True):
+        share_originals(first.run, session.run)
     systems = [session.system(session.settings.edit)]
     with session.run.lock(shared=True):
-        with _originals_of_all(first.run, session.run):
-            results = evaluate(session, systems).results
+        results = evaluate(session, systems).results
         for plan in attacks:
-            with _originals_of_all(first.run, session.run):
-                results = attack(session, systems, plan).results
+            results = attack(session, systems, plan).results
     return results
-
-
-@contextlib.contextmanager
-def _originals_of_all(first: Run, member: Run) -> Iterator[None]:
-    with first.claim("share", wait=True):
-        share_originals(first, member)
-    yield
-    with first.claim("share", wait=True):
-        share_originals(member, first)
 
 
 def _scale(source: Path, strength: float, target: Path) -> None:
