@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from duo_unlearn.concepts.store import load_concept
+from duo_unlearn.erasers.duo.settings import TrainSettings
+from duo_unlearn.erasers.robust.recipe import said_of_duo
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.uce import UceSettings
 from duo_unlearn.settings.resolve import describe, resolve_settings
@@ -44,3 +47,21 @@ def test_what_is_said_of_duos_objective_is_said_of_robust_duos(tmp_path: Path) -
     given = {"recipe": "robust", "output": str(tmp_path), "train": {"beta": 77, "max_train_steps": 9}}
     options = resolve_settings(given).erasers["robust-duo"]
     assert (options["beta"], options["max_train_steps"], options["pairing"]) == (77, 9, "unpaired")
+
+
+def test_what_is_said_later_is_above_what_the_run_has(tmp_path: Path) -> None:
+    given = {"recipe": "robust", "output": str(tmp_path)}
+    write_settings(tmp_path / "settings.yaml", resolve_settings(given))
+    options = resolve_settings({"output": str(tmp_path), "train": {"beta": 77}}).erasers["robust-duo"]
+    assert (options["beta"], options["hold_weight"]) == (77, 30)  # of a concept file, and not of a rule
+    both = {"output": str(tmp_path), "train": {"beta": 77}, "erasers": {"robust-duo": {"beta": 5}}}
+    assert resolve_settings(both).erasers["robust-duo"]["beta"] == 5
+
+
+def test_where_the_weight_of_what_stays_follows_beta_it_goes_on_to() -> None:
+    concept, train = load_concept("nudity"), TrainSettings(beta=100, rank=8)
+    assert said_of_duo(concept, "sd1", train, {"beta": 100, "captions": "none"}) == {
+        "erasers": {"robust-duo": {"beta": 100, "hold_weight": 150}}
+    }
+    assert said_of_duo(concept, "sd1", train, {"rank": 8}) == {"erasers": {"robust-duo": {"rank": 8}}}
+    assert said_of_duo(concept, "sd1", train, {"captions": "none"}) == {}
