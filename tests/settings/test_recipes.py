@@ -11,6 +11,8 @@ from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.robust.recipe import said_of_duo
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.uce import UceSettings
+from duo_unlearn.errors import DuoError
+from duo_unlearn.settings.check import check_family
 from duo_unlearn.settings.resolve import describe, resolve_settings
 from duo_unlearn.settings.tree import write_settings
 
@@ -65,3 +67,16 @@ def test_where_the_weight_of_what_stays_follows_beta_it_goes_on_to() -> None:
     }
     assert said_of_duo(concept, "sd1", train, {"rank": 8}) == {"erasers": {"robust-duo": {"rank": 8}}}
     assert said_of_duo(concept, "sd1", train, {"captions": "none"}) == {}
+
+
+def test_shares_are_a_whole_once_all_has_been_said(tmp_path: Path) -> None:
+    mixture = {"unsafe": 0.5, "empty": 0.1, "random": 0.1, "search": 0.1, "bank": 0.2}
+    robust = {"bank": "a.safetensors", "captions": mixture}
+    first = resolve_settings({"output": str(tmp_path), "eraser": "robust-duo", "erasers": {"robust-duo": robust}})
+    write_settings(tmp_path / "settings.yaml", first)
+    # Neither is a whole by itself: the run has the rest.
+    later = {"bank": "b.safetensors", "captions": {"unsafe": 0.4, "search": 0.2}}
+    settings = resolve_settings({"output": str(tmp_path), "erasers": {"robust-duo": later}})
+    check_family(settings, "mini")
+    with pytest.raises(DuoError, match="cannot be used so"):
+        check_family(resolve_settings({"output": str(tmp_path), "erasers": {"robust-duo": {"bank": None}}}), "mini")
