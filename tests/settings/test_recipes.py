@@ -80,3 +80,11 @@ def test_shares_are_a_whole_once_all_has_been_said(tmp_path: Path) -> None:
     check_family(settings, "mini")
     with pytest.raises(DuoError, match="cannot be used so"):
         check_family(resolve_settings({"output": str(tmp_path), "erasers": {"robust-duo": {"bank": None}}}), "mini")
+
+
+@pytest.mark.parametrize("concept", ["sword", "balloon"])
+def test_robust_duo_without_the_recipe_has_its_settings_too(concept: str) -> None:
+    given = {"concept": concept, "eraser": "robust-duo"}
+    own, recipe = resolve_settings(given), resolve_settings({"concept": concept, "recipe": "robust"})
+    assert own.floor is None
+    assert own.erasers["robust-duo"] == recipe.erasers["robust-duo"]
