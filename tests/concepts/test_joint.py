@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from duo_unlearn.arena.plans import attacked_scenarios
 from duo_unlearn.concepts.joint import join
 from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
 from duo_unlearn.concepts.spec import Concept
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.errors import DuoError
+from duo_unlearn.session import Session
+from duo_unlearn.settings.resolve import resolve_settings
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,14 @@ def test_its_prompts_fill(both: Concept) -> None:
     assert "sword" in sets["sword-direct"].prompts[0].text
     assert "balloon" in sets["balloon-direct"].prompts[0].text
     assert len(sets["keep"].prompts) == 6
+
+
+def test_attacks_start_from_a_set_of_each(both: Concept, tmp_path: Path) -> None:
+    assert load_concept("sword").asking == ["direct"]
+    assert both.asking == ["sword-direct", "balloon-direct"]
+    session = Session(resolve_settings({"concept": "sword+balloon", "output": str(tmp_path)}))
+    scenarios = attacked_scenarios(session, 3)
+    assert [(one.name, len(one.prompts)) for one in scenarios] == [("sword-direct", 3), ("balloon-direct", 3)]
 
 
 def test_files_may_be_joined_with_names(tmp_path: Any) -> None:

@@ -51,6 +51,7 @@ def test_the_list_of_erasers_has_the_level_of_each() -> None:
     assert {name for name, level in levels.items() if level == "encoder"} == {"hirm", "advunlearn"}
     shown = CliRunner().invoke(app, ["erasers"], catch_exceptions=False).stdout
     assert shown.count("acts on the ") == len(levels)
+    assert "--set erasers.robust-duo.captions.search: " in shown  # nested options too
 
 
 @pytest.mark.parametrize("name", slow_but(ERASERS.names(), (*LIGHT, "duo", "uce", "advunlearn")))

@@ -26,9 +26,11 @@ from duo_unlearn.erasers.meta_unlearning import (
 )
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.wraps import WRAPS, why_not_wrapped, wrapped
+from duo_unlearn.errors import DuoError
 from duo_unlearn.families.load import load_model
 from duo_unlearn.settings.check import find_faults
 from duo_unlearn.storage.files import read_tensors
+from duo_unlearn.storage.forms import deciding
 
 from .small import CPU, OPTIONS, killed_at
 from .small_sdxl import context_on, small_sdxl
@@ -132,6 +134,39 @@ def test_unrelated_pictures_are_sampled_once_a_run(tmp_path: Path, monkeypatch: 
     again = kept_pictures(context, 3, steps=2, guidance=3.0)
     assert torch.equal(first.moments.mean, again.moments.mean)
     assert torch.equal(first.moments.std, again.moments.std)
+
+
+def test_an_attack_on_the_weights_leaves_them_and_the_adapter_as_they_were(tmp_path: Path) -> None:
+    model = load_model("mini", CPU)
+    context = context_on(model, tmp_path, "duo", max_train_steps=1, rank=2, prior_weight=0.0, captions="unsafe")
+    make = ERASERS.get("duo").course
+    assert make is not None
+
+    def added(**options: object) -> list[Tensor]:
+        given = QUICK | {"keep_unrelated": 0.0, "keep_related": 0.0, "attack_lr": 1e-2} | options
+        with META_UNLEARNING.course(make, context, MetaUnlearningSettings.model_validate(given)) as course:
+            loss = course.descent.loss
+            assert isinstance(loss, MetaLoss)
+            before = {name: (p.detach().clone(), p.requires_grad) for name, p in model.denoiser.named_parameters()}
+            found = loss.added(0)
+            with loss.attacked(0):
+                moved = {n for n, p in model.denoiser.named_parameters() if not torch.equal(p, before[n][0])}
+            for name, parameter in model.denoiser.named_parameters():
+                assert torch.equal(parameter, before[name][0])
+                assert parameter.requires_grad == before[name][1]
+            is_adapter = {"lora_" in name for name in moved}
+            assert is_adapter == {options.get("attack_on") != "weights"}
+            return found
+
+    weights, adapter = added(attack_on="weights"), added()
+    assert any(float(part.norm()) > 0 for part in weights)  # of the adapter's tensors, at the moved weights
+    assert [part.shape for part in weights] == [part.shape for part in adapter]
+    assert not all(torch.equal(one, other) for one, other in zip(weights, adapter, strict=True))
+    # An edit of before there was this option is known again.
+    assert "attack_on" not in deciding(MetaUnlearningSettings())
+    model.denoiser.to(torch.bfloat16)
+    with pytest.raises(DuoError, match="needs them in float32"):
+        added(attack_on="weights")
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,13 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.erasers.descent import generator_of
 from duo_unlearn.erasers.duo.settings import TrainSettings
-from duo_unlearn.erasers.robust.bank import Caption, read_bank, read_captions, write_bank
+from duo_unlearn.erasers.robust.bank import Caption, bank_of, read_bank, read_captions, write_bank
 from duo_unlearn.erasers.robust.loss import RobustLoss
 from duo_unlearn.erasers.robust.recipe import robust_settings
 from duo_unlearn.erasers.robust.search import Aim, Prompts
@@ -29,6 +30,7 @@ from duo_unlearn.families.interface import Conditioning, Model, Tokens
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import PLACEHOLDER, sequence, vocabulary, word_ids
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.check import check_family
 from duo_unlearn.settings.tree import resolve
 from duo_unlearn.storage.files import write_tensors
@@ -84,8 +86,6 @@ def test_a_bank_is_read_through_the_encoders(model: Model, tmp_path: Path) -> No
 
 
 def test_what_is_no_bank_is_told(model: Model, tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"captions\.bank needs bank"):
-        RobustSettings.model_validate({"captions": {**NOTHING, "bank": 1.0}})
     with pytest.raises(DuoError, match="no such bank"):
         read_bank(tmp_path / "none.safetensors")
     write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
@@ -95,6 +95,33 @@ def test_what_is_no_bank_is_told(model: Model, tmp_path: Path) -> None:
     for misfit in (wrong, Caption("a", "", vector=torch.zeros(3)), Caption("a", "", ids=torch.full((77,), 10**6))):
         with pytest.raises(DuoError, match="do not fit"):
             read_captions(model, [misfit])
+
+
+def test_a_bank_is_kept_by_its_name_and_is_not_taken_for_another(model: Model, tmp_path: Path) -> None:
+    path = small_bank(model, tmp_path / "bank.safetensors")
+    mixture = {**NOTHING, "bank": 1.0}
+    settings = RobustSettings.model_validate({"captions": mixture, "bank": str(path)})
+    run, content = Run(tmp_path / "run"), path.read_bytes()
+    first = bank_of(run, settings)
+    path.unlink()
+    assert bank_of(run, settings).sha256 == first.sha256 == hashlib.sha256(content).hexdigest()
+    other = RobustSettings.model_validate({"captions": mixture, "bank": str(tmp_path / "bnak.safetensors")})
+    with pytest.raises(DuoError, match="no such bank"):
+        bank_of(run, other)
+
+
+def test_pairs_without_prompts_are_searched_towards_the_noise_alone(model: Model, tmp_path: Path) -> None:
+    options = {"captions": {**NOTHING, "search": 1.0}, "rank": 2}
+    for imitate in (0.5, 0.0):
+        given = {**options, "search": {"imitate": imitate}}
+        context = context_on(model, tmp_path / str(imitate), "robust-duo", **given)
+        pairs = [dataclasses.replace(pair, unsafe_prompt=None, safe_prompt=None) for pair in context.pairs]
+        with trained_adapter(model, rank=2, seed=0):
+            if imitate:
+                with pytest.raises(DuoError, match="to imitate the original needs"):
+                    RobustLoss(context._replace(pairs=pairs))
+            else:
+                assert float(RobustLoss(context._replace(pairs=pairs))(0).detach()) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("kind", sorted(NOTHING))
@@ -114,11 +141,6 @@ def test_each_kind_has_its_share() -> None:
     found = Counter(kind_of(mixture, sample, seed=0) for sample in range(4000))
     assert {kind: pytest.approx(found[kind] / 4000, abs=0.03) for kind in found} == mixture.shares()
     assert [kind_of(mixture, i, 0) for i in range(50)] == [kind_of(mixture, i, 0) for i in range(50)]
-
-
-def test_shares_that_are_no_whole_are_told() -> None:
-    with pytest.raises(ValidationError, match=r"must sum to 1, not 1\.3"):
-        RobustSettings.model_validate({"captions": {"unsafe": 0.7}})
 
 
 @pytest.fixture
@@ -225,7 +247,7 @@ def test_bf16_is_near(model: Model, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_told_before_pairs() -> None:
-    def told(family: str, **options: Any) -> str:
+    def told(family: str, /, **options: Any) -> str:
         given = {"eraser": "robust-duo", "erasers": {"robust-duo": options}}
         with pytest.raises(DuoError, match="cannot be used so") as raised:
             check_family(resolve(given), family)
@@ -233,6 +255,9 @@ def test_what_cannot_be_trained_is_told_before_pairs() -> None:
 
     assert "not trained in fp16" in told("sdxl", mixed_precision="fp16")
     assert "reads T5" in told("flux")
+    assert "must sum to 1, not 1.3" in told("mini", captions={"unsafe": 0.7})
+    assert "captions.bank needs bank" in told("mini", captions={**NOTHING, "bank": 1.0})
+    assert "where captions.bank has a share" in told("mini", bank="bank.safetensors")
 
 
 def test_a_family_that_reads_t5_trains_without_the_search(tmp_path: Path) -> None:

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
+from duo_unlearn.arena.findings import FindingsFile
+from duo_unlearn.arena.plans import Plan
+from duo_unlearn.attacks.interface import Finding, Findings
+from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.concepts.prompt_sets import Counts, PromptSet, prompt_sets
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.erasers.robust.bank import read_bank
 from duo_unlearn.errors import DuoError
+from duo_unlearn.experiments.bank import _findings
+from duo_unlearn.runs.attempts import GroupRecord, write_group
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session
 from duo_unlearn.storage.files import sha256_of
+from duo_unlearn.system import System
 
 from ..erasers.small import SMALL
 from ..random_adapter import random_adapter
@@ -69,3 +77,17 @@ def test_a_bank_holds_what_is_found_on_training_prompts_and_is_read(run: Session
 def test_attacks_that_find_no_caption_are_refused(run: Session, tmp_path: Path, attack: str, said: str) -> None:
     with pytest.raises(DuoError, match=said):
         duo.fill_bank(run, tmp_path / "bank.safetensors", [attack])
+
+
+def test_a_bank_has_what_was_asked_for_last_alone(tmp_path: Path) -> None:
+    run, kind = Run(tmp_path), ATTACKS.get("unlearndiffatk")
+    asked = PromptSet("file-training", "attack", [], [])
+    plan = Plan(System(), asked, kind, "quick", kind.budgets["quick"])
+    for part in ("0000", "0016"):  # of another time, when more prompts were attacked
+        file = FindingsFile(plan.findings_group.folder(run) / f"found-{part}.json")
+        file.write(Findings([Finding(part, ids=[1])]), "key", "mini", [part])
+    write_group(
+        run,
+        GroupRecord(plan.group, "", "attack", kind.title, {}, None, None, 16, {"0000": "key"}),
+    )
+    assert [finding.text for found in _findings(run, plan) for finding in found.findings] == ["0000"]

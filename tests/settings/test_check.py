@@ -183,3 +183,12 @@ def test_a_device_that_cannot_train_is_found_before_pairs_are_made(
     # A closed form trains nothing, so the precision of a training does not matter to it.
     if "train" in given:
         assert find_faults({**asked, "eraser": "uce"}).faults == []
+
+
+def test_what_a_recipe_chooses_is_checked(tmp_path: Path) -> None:
+    robust = {"recipe": "robust", "output": str(tmp_path / "run")}
+    assert "not trained in fp16" in faults({**robust, "erasers": {"robust-duo": {"mixed_precision": "fp16"}}})
+    assert "it makes an adapter" in faults({**robust, "floor": "spm"})
+    found = find_faults({**robust, "floor": "hirm"})  # DUO alone could have no floor
+    assert found.settings is not None
+    assert (found.settings.eraser, found.settings.floor) == ("robust-duo", "hirm")

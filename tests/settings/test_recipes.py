@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from duo_unlearn.concepts.store import load_concept
+from duo_unlearn.erasers.duo.settings import TrainSettings
+from duo_unlearn.erasers.robust.recipe import said_of_duo
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.uce import UceSettings
+from duo_unlearn.errors import DuoError
+from duo_unlearn.settings.check import check_family
 from duo_unlearn.settings.resolve import describe, resolve_settings
 from duo_unlearn.settings.tree import write_settings
 
@@ -44,3 +49,42 @@ def test_what_is_said_of_duos_objective_is_said_of_robust_duos(tmp_path: Path) -
     given = {"recipe": "robust", "output": str(tmp_path), "train": {"beta": 77, "max_train_steps": 9}}
     options = resolve_settings(given).erasers["robust-duo"]
     assert (options["beta"], options["max_train_steps"], options["pairing"]) == (77, 9, "unpaired")
+
+
+def test_what_is_said_later_is_above_what_the_run_has(tmp_path: Path) -> None:
+    given = {"recipe": "robust", "output": str(tmp_path)}
+    write_settings(tmp_path / "settings.yaml", resolve_settings(given))
+    options = resolve_settings({"output": str(tmp_path), "train": {"beta": 77}}).erasers["robust-duo"]
+    assert (options["beta"], options["hold_weight"]) == (77, 30)  # of a concept file, and not of a rule
+    both = {"output": str(tmp_path), "train": {"beta": 77}, "erasers": {"robust-duo": {"beta": 5}}}
+    assert resolve_settings(both).erasers["robust-duo"]["beta"] == 5
+
+
+def test_where_the_weight_of_what_stays_follows_beta_it_goes_on_to() -> None:
+    concept, train = load_concept("nudity"), TrainSettings(beta=100, rank=8)
+    assert said_of_duo(concept, "sd1", train, {"beta": 100, "captions": "none"}) == {
+        "erasers": {"robust-duo": {"beta": 100, "hold_weight": 150}}
+    }
+    assert said_of_duo(concept, "sd1", train, {"rank": 8}) == {"erasers": {"robust-duo": {"rank": 8}}}
+    assert said_of_duo(concept, "sd1", train, {"captions": "none"}) == {}
+
+
+def test_shares_are_a_whole_once_all_has_been_said(tmp_path: Path) -> None:
+    mixture = {"unsafe": 0.5, "empty": 0.1, "random": 0.1, "search": 0.1, "bank": 0.2}
+    robust = {"bank": "a.safetensors", "captions": mixture}
+    first = resolve_settings({"output": str(tmp_path), "eraser": "robust-duo", "erasers": {"robust-duo": robust}})
+    write_settings(tmp_path / "settings.yaml", first)
+    # Neither is a whole by itself: the run has the rest.
+    later = {"bank": "b.safetensors", "captions": {"unsafe": 0.4, "search": 0.2}}
+    settings = resolve_settings({"output": str(tmp_path), "erasers": {"robust-duo": later}})
+    check_family(settings, "mini")
+    with pytest.raises(DuoError, match="cannot be used so"):
+        check_family(resolve_settings({"output": str(tmp_path), "erasers": {"robust-duo": {"bank": None}}}), "mini")
+
+
+@pytest.mark.parametrize("concept", ["sword", "balloon"])
+def test_robust_duo_without_the_recipe_has_its_settings_too(concept: str) -> None:
+    given = {"concept": concept, "eraser": "robust-duo"}
+    own, recipe = resolve_settings(given), resolve_settings({"concept": concept, "recipe": "robust"})
+    assert own.floor is None
+    assert own.erasers["robust-duo"] == recipe.erasers["robust-duo"]

@@ -157,7 +157,10 @@ def wider_scenario(session: Session, scenario: PromptSet, count: int) -> PromptS
 
 
 def attacked_scenarios(session: Session, count: int, file: Path | None = None) -> list[PromptSet]:
-    """`count` prompts of the concept's first set that asks for it; or all of a file's, a set a category."""
+    """`count` prompts of the set that stands for the concept; or all of a file's, a set a category.
+
+    Of several concepts as one, `count` of each.
+    """
     seed = session.settings.seed
     if file is not None:
         name, groups = file_set_name(session.run, file), by_category(read_prompts(file))
@@ -166,7 +169,7 @@ def attacked_scenarios(session: Session, count: int, file: Path | None = None) -
     if not sets:
         hint = "add attacks: to its file, or --prompts"
         raise DuoError(f"the concept {session.concept.name} asks for nothing", hint=hint)
-    return sets[:1]
+    return [one for one in sets if one.name in session.concept.asking]
 
 
 def _controls(session: Session, attack: str, scenarios: Sequence[PromptSet]) -> list[PromptSet]:

@@ -155,7 +155,9 @@ def _guard_line(row: dict[str, Any]) -> str:
 
 
 def _options(prefix: str, settings: Any) -> dict[str, str]:
-    return {f"{prefix}.{key}": field.description or "" for key, field in settings.model_fields.items()}
+    from ..settings.tree import setting_keys
+
+    return setting_keys(settings, f"{prefix}.")
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:

@@ -111,6 +111,15 @@ class Concept(Frozen):
         """What an edit of this concept erases, as its provenance says: "sword", or "sword + balloon"."""
         return " + ".join(self.joins or [self.name])
 
+    @property
+    def asking(self) -> list[str]:
+        """The set that attacks start from, the first that asks; of several concepts as one, the first of each."""
+        first: dict[str, str] = {}
+        for name in self.attacks:
+            own = [one for one in self.joins if name.startswith(f"{one}-")]
+            first.setdefault(max(own, key=len, default=self.name), name)
+        return list(first.values())
+
     def detector_named(self, name: str | None) -> DetectorSpec:
         """The detector or judge of a name; None: the detector. One that the concept does not have is a DuoError."""
         known = {spec.name: spec for spec in (*self.judges, self.detector)}

@@ -11,8 +11,10 @@ unsafe: the pairs' unsafe pictures. related: their safe counterparts, which look
 pictures of the concept's `keep` prompts, on scenes that no evaluation uses, sampled from the base model once. Pairs
 without prompts are trained under the empty one.
 
-What departs. The attacker fine-tunes the tensors that the eraser trains, which for an adapter are the adapter's; the
-script's fine-tunes the whole network. Each L is one batch at random timesteps, where the script adds up whole sets at
+What departs. The attacker fine-tunes the tensors that the eraser trains, which for an adapter are the adapter's. With
+`attack_on: weights` it fine-tunes the denoiser's attention weights, as who has a merged model does: an adapter then
+stays, the weights below it move, and the gradients are the adapter's there. The script's fine-tunes the whole network.
+Each L is one batch at random timesteps, where the script adds up whole sets at
 four fixed ones, so its γ weigh more. The shipped command sets γ₂₁ three times and neither γ₂₂ nor γ₂₃: with their
 defaults of 1 it destroys unrelated pictures too once the concept is relearnt. Its three values, read in order, are
 γ₂₁, γ₂₂ and γ₂₃. Here γ₂₂ is as read, for what is related shall destroy itself, by the paper; γ₂₃ is 0.
@@ -25,16 +27,18 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..attacks.relearning import attention_weights
+from ..errors import DuoError
 from ..families.denoising import predict_noised
-from ..families.interface import Conditioning, Tokens, joined
+from ..families.interface import Conditioning, Model, Tokens, joined
 from ..families.tokens import sequence, word_ids
-from ..storage.forms import Strict
+from ..storage.forms import LATER, Strict
 from .captioned import Captioned, both_sides, kept_pictures
 from .course import Course, MakeCourse
 from .descent import Descent, generator_of
@@ -71,6 +75,11 @@ class MetaUnlearningSettings(Strict):
     attack_steps: int | None = Field(
         None, ge=1, description="Optimizer steps of an attack; None: one pass over the unsafe pictures (published)."
     )
+    attack_on: Annotated[Literal["trained", "weights"], LATER] = Field(
+        "trained",
+        description="What an attack fine-tunes: what the eraser trains, e.g. an adapter; or the denoiser's attention "
+        "weights, as relearning of a merged model does.",
+    )
     attack_lr: float = Field(1e-5, gt=0, description="Of the attack's AdamW (published: 1e-5).")
     max_grad_norm: float = Field(
         1.0, gt=0, description="Clipping of the whole gradient, where the eraser has none of its own (published: 1)."
@@ -84,9 +93,14 @@ class MetaUnlearningSettings(Strict):
 def fine_tuned(
     tensors: Sequence[Tensor], optimizer: torch.optim.Optimizer, loss: Callable[[int], Tensor], steps: int
 ) -> Iterator[None]:
-    """The tensors inside the block after some steps on loss(step); they are put back after it, bit for bit."""
-    before = [tensor.detach().clone() for tensor in tensors]
+    """The tensors inside the block after some steps on loss(step); they are put back after it, bit for bit.
+
+    Tensors without gradients have some inside the block.
+    """
+    before, frozen = [tensor.detach().clone() for tensor in tensors], [t for t in tensors if not t.requires_grad]
     try:
+        for tensor in frozen:
+            tensor.requires_grad_(True)
         for step in range(steps):
             for tensor, gradient in zip(tensors, _gradients(loss(step), tensors), strict=True):
                 tensor.grad = gradient
@@ -97,6 +111,8 @@ def fine_tuned(
         for tensor, old in zip(tensors, before, strict=True):
             tensor.data.copy_(old)
             tensor.grad = None
+        for tensor in frozen:
+            tensor.requires_grad_(False)
 
 
 def weighted_gradients(tensors: Sequence[Tensor], terms: Sequence[Term]) -> list[Tensor]:
@@ -131,6 +147,9 @@ class MetaLoss:
     ) -> None:
         self.model, self.seed, self.settings, self.sets = context.model, context.seed, settings, sets
         self.inner, self.tensors = descent.loss, list(descent.tensors.values())
+        self.attackable: list[Tensor] = self.tensors
+        if settings.attack_on == "weights":
+            self.attackable = _whole_weights(self.model)
         self.count = len(sets["unsafe"].captions)
         self.attack_steps = settings.attack_steps or math.ceil(self.count / settings.batch)
         trained = {name.partition(".")[0] for name in descent.tensors}
@@ -164,7 +183,7 @@ class MetaLoss:
             return [a + b for a, b in zip(total, weighted_gradients(self.tensors, spoilt), strict=True)]
 
     def attacked(self, step: int) -> contextlib.AbstractContextManager[None]:
-        """The tensors as the attacker of a step leaves them, inside the block. A pass is in a new order each time."""
+        """The model as the attacker of a step leaves it, inside the block. A pass is in a new order each time."""
         size = self.settings.batch
         order = torch.randperm(self.count, generator=generator_of(self.seed, NAME, "order", step)).tolist()
 
@@ -172,8 +191,8 @@ class MetaLoss:
             rows = [order[i % self.count] for i in range(number * size, (number + 1) * size)]
             return self.loss("unsafe", rows, generator_of(self.seed, NAME, "attack", step, number))
 
-        optimizer = torch.optim.AdamW(self.tensors, lr=self.settings.attack_lr, weight_decay=WEIGHT_DECAY)
-        return fine_tuned(self.tensors, optimizer, loss, self.attack_steps)
+        optimizer = torch.optim.AdamW(self.attackable, lr=self.settings.attack_lr, weight_decay=WEIGHT_DECAY)
+        return fine_tuned(self.attackable, optimizer, loss, self.attack_steps)
 
     def drawn(self, name: str, when: str, step: int) -> Tensor:
         """L of pictures of a set that are drawn at random, a scalar."""
@@ -197,6 +216,16 @@ class MetaLoss:
 
     def _ids(self, captions: Sequence[str]) -> Tensor:
         return torch.tensor([sequence(self.model, word_ids(self.model, caption)) for caption in captions])
+
+
+def _whole_weights(model: Model) -> list[Tensor]:
+    """The denoiser's attention weights. Those in half precision or quantised, which hardly move, are a DuoError."""
+    weights: list[Tensor] = list(attention_weights(model).values())
+    kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights} - {"float32"})
+    if kinds or not weights:
+        hint = "mixed_precision no and quantize no, or attack_on trained"
+        raise DuoError("an attack on the weights needs them in float32", got=", ".join(kinds) or "none", hint=hint)
+    return weights
 
 
 @contextlib.contextmanager

@@ -57,7 +57,9 @@ def wrapped(eraser: Eraser, name: str, options: Mapping[str, Any]) -> Eraser:
         return wrap.course(inner, context, settings)
 
     def erase(context: EraserContext, edit: str) -> State:
-        described = {"name": name, "settings": settings.model_dump(mode="json")}
+        from ..storage.forms import deciding
+
+        described = {"name": name, "settings": deciding(settings)}
         known = context._replace(provenance={**context.provenance, "wrap": described})
         return erase_by(make, keeps=True, facts=eraser.facts)(known, edit)
 

@@ -17,6 +17,8 @@ from ..attacks.registry import ATTACKS
 from ..attacks.tensors import conditioning_of
 from ..erasers.robust.bank import Caption, write_bank
 from ..errors import DuoError
+from ..runs.attempts import read_group
+from ..runs.folder import Run
 from ..session import Session
 from ..storage.files import seed_of, write_text
 from ..system import System
@@ -57,7 +59,7 @@ def fill_bank(
             say(f"{one.attack.name}: not in the bank, {state.reason}")
             continue
         ran.append(one.attack.name)
-        captions += [caption for found in _findings(apart, one) for caption in _captions(one.attack.name, found)]
+        captions += [caption for found in _findings(apart.run, one) for caption in _captions(one.attack.name, found)]
     if not captions:
         raise DuoError(
             "the searches found no caption", got=", ".join(attacks), hint="other attacks, or a larger --count"
@@ -97,10 +99,11 @@ def _training_prompts(session: Session, count: int) -> Path:
     return path
 
 
-def _findings(apart: Session, plan: Plan) -> list[Findings]:
-    """What a search found, part by part."""
-    folder = plan.findings_group.folder(apart.run)
-    return [FindingsFile(file).read().findings for file in sorted(folder.glob("found-*.json"))]
+def _findings(run: Run, plan: Plan) -> list[Findings]:
+    """What a search found, part by part; not what lies there of more prompts, or of an edit that was made anew."""
+    record, folder = read_group(plan.group.folder(run) / "group.json"), plan.findings_group.folder(run)
+    parts = sorted(record.parts) if record is not None else []
+    return [FindingsFile(folder / f"found-{part}.json").read().findings for part in parts]
 
 
 def _captions(name: str, found: Findings) -> list[Caption]:

@@ -76,7 +76,9 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     for check in _checks(settings, family):
         faults.attempt(check)
     resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
-    return Check(resolved, faults.errors)
+    if resolved is not None and family is not None:
+        faults.attempt(functools.partial(check_family, resolved, family))
+    return Check(None if faults.errors else resolved, faults.errors)
 
 
 def _check_detector(concept: Concept, name: str | None, family: str) -> None:
@@ -101,7 +103,7 @@ def _names(settings: Settings | None, values: Mapping[str, Any]) -> tuple[str, s
 
 def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], object]]:
     """The checks of settings that are valid by themselves: what the family can have, and files and folders."""
-    if family is not None:
+    if family is not None and settings.recipe != "robust":  # its eraser is known once the settings are resolved
         yield lambda: check_family(settings, family)
     if settings.quantize != "no" and family is not None:
         yield lambda: check_quantize(settings.quantize, family, settings.model)

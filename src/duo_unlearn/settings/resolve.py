@@ -8,7 +8,7 @@ from typing import Any
 
 from ..concepts.store import load_concept
 from ..erasers.duo.paper import explain, paper_settings
-from ..erasers.robust.recipe import SHARED, robust_settings, source_of
+from ..erasers.robust.recipe import robust_settings, said_of_duo, source_of
 from ..families.identify import family_of
 from ..families.registry import FAMILIES
 from ..runs.folder import Run
@@ -37,15 +37,15 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     else:
         recommended = concept.recommended.get(family)
         base = recommended.settings if recommended else {}
+    said: dict[str, Any] = {}
     if settings.recipe == "robust":
         train = resolve(base, run, *new).train
-        # What is said of DUO's own objective is said of the same objective here.
-        mine = {name: value for name, value in wanted.get("train", {}).items() if name in SHARED}
-        own = {"erasers": {"robust-duo": mine}} if mine else {}
-        base = merge(base, robust_settings(concept, FAMILIES.get(family), train), own)
+        base = merge(base, robust_settings(concept, FAMILIES.get(family), train))
+        # What is said of DUO's own objective now is said of the same objective here, above what the run has of it.
+        said = said_of_duo(concept, family, train, wanted.get("train", {}))
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if settings.pairs.folder is not None else {}
-    return resolve(base, wordless, run, *new)
+    return resolve(base, wordless, run, said, *new)
 
 
 def _without_recipe(run: Mapping[str, Any]) -> dict[str, Any]:

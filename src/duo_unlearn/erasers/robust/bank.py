@@ -19,7 +19,7 @@ from ...families.interface import Conditioning, Inverted, Model, Words, joined
 from ...families.interface import Tokens as Ids
 from ...families.tokens import sequence, vocabulary
 from ...runs.folder import Run
-from ...storage.files import read_tensors, sha256_of, write_bytes, write_tensors
+from ...storage.files import digest, read_tensors, sha256_of, write_bytes, write_tensors
 from ..interface import EraserContext
 from .settings import RobustSettings
 
@@ -80,15 +80,19 @@ class Bank(NamedTuple):
 
 
 def bank_of(run: Run, settings: RobustSettings) -> Bank:
-    """The bank of a training. It is kept in the run, so that the run can be repeated once the file is elsewhere."""
-    kept = run.moments.with_name("bank.safetensors")
+    """The bank of a training. It is kept in the run, so that the run can be repeated once the file is elsewhere.
+
+    By the name that the settings have for it: another one that is not there is a DuoError.
+    """
     path = settings.bank
-    if path is not None and path.is_file():
+    assert path is not None
+    kept = run.moments.with_name(f"bank-{digest(str(path))[:8]}.safetensors")
+    if path.is_file() or not kept.exists():
         found = read_bank(path)
         if not kept.exists() or sha256_of(kept) != sha256_of(path):
             write_bytes(kept, path.read_bytes())
     else:
-        found = read_bank(kept if kept.exists() else path or kept)
+        found = read_bank(kept)
     return Bank(*found, sha256_of(kept))
 
 

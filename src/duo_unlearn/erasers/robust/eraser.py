@@ -42,6 +42,8 @@ def _why_not(_family: Family) -> str | None:
 
 
 def _why_not_options(family: Family, options: RobustSettings) -> str | None:
+    if (fault := options.fault()) is not None:
+        return fault
     if options.mixed_precision == "fp16":
         return f"it is not trained in fp16: {NO_FP16}"
     if options.captions.search and not family.reads_clip_alone:

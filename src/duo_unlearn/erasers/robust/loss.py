@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...edits.interface import edits_off
 from ...edits.lora import adapters_off
+from ...errors import DuoError
 from ...families.denoising import Noised, predict_noised
 from ...families.interface import Conditioning, joined
 from ..descent import generator_of
@@ -52,11 +53,16 @@ class RobustLoss:
         return read_captions(self.model, bank_of(self.context.run, self.settings).captions)
 
     def _prompts(self) -> Prompts:
+        settings = self.settings.search
+        missing = next((pair.name for pair in self.context.pairs if pair.unsafe_prompt is None), None)
+        if missing is not None and settings.steps and settings.imitate:
+            got = f"search.imitate {settings.imitate:g}, none for {missing}"
+            raise DuoError("to imitate the original needs every pair's unsafe prompt", got=got, hint="search.imitate=0")
         generator, many = generator_of(self.seed, "searched"), len(self.context.pairs)
         order = torch.randperm(many, generator=generator).tolist()
-        places = [order[i % many] for i in range(self.settings.search.prompts)]
+        places = [order[i % many] for i in range(settings.prompts)]
         captions = [pair.unsafe_prompt or "" for pair in self.context.pairs]
-        return Prompts(self.model, captions, places, self.settings.search, self.memory, generator)
+        return Prompts(self.model, captions, places, settings, self.memory, generator)
 
     def __call__(self, step: int) -> Tensor:
         """The scalar loss."""

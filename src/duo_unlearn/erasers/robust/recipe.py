@@ -8,6 +8,7 @@ model's steps and rate, which are in units of an embedding's Adam step, and so d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...concepts.spec import Concept
@@ -40,6 +41,17 @@ def robust_settings(concept: Concept, family: Family, train: TrainSettings) -> d
         options["captions"] = {"unsafe": 0.5, "own": 0.0, "empty": 0.2, "random": 0.3, "bank": 0.0, "search": 0.0}
     floor = {"floor": "uce"} if family.denoiser == "unet" else {}
     return {"eraser": "robust-duo", **floor, "erasers": {"robust-duo": options}}
+
+
+def said_of_duo(concept: Concept, family: str, train: TrainSettings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, nested, that follow from what is given of DUO's objective. train: that objective, checked.
+
+    The weight of what must stay keeps its ratio to β.
+    """
+    options = {name: getattr(train, name) for name in SHARED if name in given}
+    if "beta" in options and family not in concept.robust:
+        options["hold_weight"] = HOLD * train.beta
+    return {"erasers": {"robust-duo": options}} if options else {}
 
 
 def source_of(concept: Concept, family: str) -> str:

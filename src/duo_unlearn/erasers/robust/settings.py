@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ...storage.forms import Strict
 from ..duo.settings import ObjectiveSettings
@@ -27,12 +27,6 @@ class Mixture(Strict):
     random: float = Field(0.1, ge=0, le=1, description="Share: 1 to 16 random tokens.")
     bank: float = Field(0.0, ge=0, le=1, description="Share: a caption that attacks found (`duo bank`).")
     search: float = Field(0.4, ge=0, le=1, description="Share: tokens that are searched for inside the step.")
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if not math.isclose(total := sum(self.shares().values()), 1.0, abs_tol=1e-6):
-            raise ValueError(f"the shares of captions must sum to 1, not {total:g}")
-        return self
 
     def shares(self) -> dict[Kind, float]:
         """Each kind's share."""
@@ -89,11 +83,15 @@ class RobustSettings(ObjectiveSettings):
     keep_steps: int = Field(20, ge=2, description="Sampling steps of these.")
     keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
 
-    @model_validator(mode="after")
-    def _has_bank(self) -> Self:
+    def fault(self) -> str | None:
+        """What does not go together, or None. Settings that are a layer of others are not asked: they are no whole."""
+        if not math.isclose(total := sum(self.captions.shares().values()), 1.0, abs_tol=1e-6):
+            return f"the shares of captions must sum to 1, not {total:g}"
         if self.captions.bank and self.bank is None:
-            raise ValueError("captions.bank needs bank: a file that `duo bank` wrote")
-        return self
+            return "captions.bank needs bank: a file that `duo bank` wrote"
+        if self.bank is not None and not self.captions.bank:
+            return "bank is read where captions.bank has a share: give it one, or bank=null"
+        return None
 
 
 MOST_RANDOM: Final = 16
