@@ -24,7 +24,7 @@ from duo_unlearn.session import Session
 
 from ..small_concept import ASKING
 from .detectors import Bright, Fussy
-from .small_run import COUNTS, make_run, pictures, reopen, stamps
+from .small_run import COUNTS, pictures, reopen, stamps
 
 FIELDS = {
     "metric", "system", "scenario", "attack", "preset", "value", "low", "high", "n", "unscored", "contract", "seeds",
@@ -32,17 +32,9 @@ FIELDS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with its evaluation."""
-    run = make_run(tmp_path_factory.mktemp("finished"))
-    duo.evaluate(run)
-    return run.run.folder
-
-
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Session:
-    shutil.copytree(finished, tmp_path / "run")
+def run(evaluated: Path, tmp_path: Path) -> Session:
+    shutil.copytree(evaluated, tmp_path / "run")
     return reopen(tmp_path / "run")
 
 

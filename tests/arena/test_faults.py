@@ -22,19 +22,12 @@ from duo_unlearn.storage.files import read_tensors, write_tensors
 from duo_unlearn.storage.pictures import image_fault
 
 from ..slow import slow
-from .small_run import make_run, pictures, reopen
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = make_run(tmp_path_factory.mktemp("finished"), {"evaluate.inversion_prompts": 0})
-    duo.evaluate(run)
-    return run.run.folder
+from .small_run import pictures, reopen
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Session:
-    shutil.copytree(finished, tmp_path / "run")
+def run(evaluated: Path, tmp_path: Path) -> Session:
+    shutil.copytree(evaluated, tmp_path / "run")
     return reopen(tmp_path / "run")
 
 
@@ -99,13 +92,13 @@ def test_a_flat_image_is_unscored(run: Session) -> None:
 
 
 def _replace_image(run: Session) -> Path:
-    path = next((run.run.attempts / "duo" / "direct").rglob("*.png"))
+    path = next((run.run.attempts / "duo" / "direct" / "direct").glob("*.png"))
     Image.new("RGB", (64, 64), "white").save(path)
     return path
 
 
 def _edit_attempt(run: Session) -> Path:
-    path = next((run.run.attempts / "duo" / "direct").rglob("0000.json"))
+    path = run.run.attempts / "duo" / "direct" / "direct" / "0000.json"
     path.write_text(path.read_text().replace("sword", "sward", 1))
     return path
 
@@ -162,15 +155,18 @@ BROKEN = ["", "[", "[1, 2]", "{}", '{"version": 9}', "[" * 100_000]
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    # Each file and each content once in the fast tests, every combination in the slow ones.
+    "faults",
+    # Each file with a content of its own, all at once, in the fast tests; every combination alone in the slow ones.
     [
-        pytest.param(name, content, id=f"{name}-{j}", marks=() if i == j else pytest.mark.slow)
-        for i, name in enumerate(DERIVED)
-        for j, content in enumerate(BROKEN)
+        pytest.param(dict(zip(DERIVED, BROKEN, strict=True)), id="all"),
+        *(
+            pytest.param({name: content}, id=f"{name}-{i}", marks=pytest.mark.slow)
+            for name in DERIVED
+            for i, content in enumerate(BROKEN)
+        ),
     ],
 )
-def test_a_broken_derived_file_is_made_again(run: Session, name: str, content: str) -> None:
+def test_a_broken_derived_file_is_made_again(run: Session, faults: dict[str, str]) -> None:
     folder = run.run.attempts / "duo" / "direct" / "direct"
     places = {
         "results.json": run.run.results,
@@ -181,7 +177,8 @@ def test_a_broken_derived_file_is_made_again(run: Session, name: str, content: s
         "preservation": run.run.preservation,
     }
     before = run.run.results.read_bytes()
-    places[name].write_text(content)
+    for name, content in faults.items():
+        places[name].write_text(content)
     evaluate(reopen(run.run.folder))
     assert run.run.results.read_bytes() == before
     assert duo.report(run.run.folder).exists()

@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Session:
     shutil.copytree(made, tmp_path / "run")
-    return reopen(tmp_path / "run", evaluate__batch=2)
+    return reopen(tmp_path / "run", evaluate__batch=2, evaluate__steps=2)
 
 
 class Trainings:

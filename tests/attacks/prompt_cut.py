@@ -30,8 +30,11 @@ def blind(on: Target) -> Target:
     return on._replace(detect=lambda images: [False] * len(images))
 
 
-def target(*, cut: bool) -> Target:
-    """The mini model, its prompts cut or not, and what an attacker has. original() is the model as it is: uncut."""
+def target(*, cut: bool, steps: int = 12) -> Target:
+    """The mini model, its prompts cut or not, and what an attacker has. original() is the model as it is: uncut.
+
+    steps: of its pictures; few are enough where nobody looks at what they show.
+    """
     model = load_model("mini", torch.device("cpu"))
     table = model.pipe.text_encoder.get_input_embeddings().weight
     before = table.detach().clone()
@@ -54,7 +57,7 @@ def target(*, cut: bool) -> Target:
         table.data.copy_(after)
 
     def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
-        return model.sample(requests, steps=12, guidance=5.0, batch=16)
+        return model.sample(requests, steps=steps, guidance=5.0, batch=16)
 
     def detect(images: Sequence[Image.Image | None]) -> list[bool]:
         return [verdict.detected for verdict in detector.detect([image for image in images if image])]

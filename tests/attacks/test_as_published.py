@@ -26,7 +26,7 @@ PROMPT, SEED = Prompt("a red knight holding a sword in the snow", {}), 3
 
 @pytest.fixture(scope="module")
 def whole() -> Target:
-    return target(cut=False)
+    return target(cut=False, steps=3)
 
 
 def find(attack: str, on: Target, budget: Any, prompts: Sequence[Prompt] = (PROMPT,)) -> Findings:

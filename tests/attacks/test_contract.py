@@ -29,7 +29,7 @@ WITHOUT_TOKENS: dict[str, dict[str, int]] = {
 
 @pytest.fixture(scope="module")
 def whole() -> Target:
-    return target(cut=False)
+    return target(cut=False, steps=3)
 
 
 def budget_of(name: str) -> Any:

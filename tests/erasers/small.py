@@ -38,9 +38,9 @@ OPTIONS: dict[str, dict[str, object]] = {
     "advunlearn": {"steps": 2, "warm_up": 0, "renew_every": 2, "attack_steps": 2, "retain_batch": 2, "lr": 1e-4},
     "stereo": {"steps": 2, "rounds": 1, "search_steps": 2, "inversion_steps": 2, "sampling_steps": 4},
     "salun": {"steps": 2, "batch": 2},
-    "diffusion-dpo": {"max_train_steps": 2, "rank": 2},
-    "dcpo": {"max_train_steps": 2, "rank": 2},
-    "robust-duo": {"max_train_steps": 2, "rank": 2, "hold_batch": 2},
+    "diffusion-dpo": {"max_train_steps": 2, "rank": 2, "train_batch_size": 2},
+    "dcpo": {"max_train_steps": 2, "rank": 2, "train_batch_size": 2},
+    "robust-duo": {"max_train_steps": 2, "rank": 2, "train_batch_size": 2, "hold_batch": 2},
 }
 """What keeps each eraser's training small; those that are not named are quick as they are."""
 

@@ -54,7 +54,7 @@ def test_the_list_of_erasers_has_the_level_of_each() -> None:
     assert "--set erasers.robust-duo.captions.search: " in shown  # nested options too
 
 
-@pytest.mark.parametrize("name", slow_but(ERASERS.names(), (*LIGHT, "duo", "uce", "advunlearn")))
+@pytest.mark.parametrize("name", slow_but(ERASERS.names(), (*LIGHT, "duo", "uce")))
 def test_every_eraser_makes_an_edit_of_the_run_and_knows_it_again(run_folder: Path, name: str) -> None:
     run = duo.open_run(run_folder, settings=settings_of(name), quiet=True)
     said: list[str] = []

@@ -25,6 +25,7 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import read_tensors
 from duo_unlearn.storage.forms import deciding
 
+from ..slow import slow
 from .small import CPU, prepare, quick
 
 SHAPE = torch.Size((4, 2, 2))
@@ -125,7 +126,7 @@ def test_an_epoch_has_one_round_of_every_pair() -> None:
     assert {number for _, number in places[21:]} == {0}
 
 
-@pytest.mark.parametrize("changes", [{}, {"share_timestep": False, "pairing": "unpaired", "prior_weight": 0}])
+@pytest.mark.parametrize("changes", [{}, *slow([{"share_timestep": False, "pairing": "unpaired", "prior_weight": 0}])])
 def test_a_kept_reference_gives_the_loss_and_the_gradient_of_one_that_is_asked(
     run: Run, changes: dict[str, object]
 ) -> None:

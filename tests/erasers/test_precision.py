@@ -76,6 +76,6 @@ def test_bf16_that_gains_nothing_is_said_and_done(tmp_path: Path, capsys: pytest
 
 def test_fewer_steps_than_the_checkpoint_has_are_refused(run: Run) -> None:
     model, cache, pairs = prepare(run)
-    train(model, cache, pairs, run, quick(max_train_steps=4), seed=0, name="duo", quiet=True)
+    train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)
     with pytest.raises(DuoError, match="further than the steps asked for"):
-        train(load_model("mini", CPU), cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)
+        train(load_model("mini", CPU), cache, pairs, run, quick(max_train_steps=1), seed=0, name="duo", quiet=True)

@@ -36,6 +36,7 @@ from duo_unlearn.settings.tree import resolve
 from duo_unlearn.storage.files import write_tensors
 
 from ..families import small_models
+from ..slow import slow_but
 from .small_sdxl import context_on, small_sdxl
 
 NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0}
@@ -124,7 +125,7 @@ def test_pairs_without_prompts_are_searched_towards_the_noise_alone(model: Model
                 assert float(RobustLoss(context._replace(pairs=pairs))(0).detach()) == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("kind", sorted(NOTHING))
+@pytest.mark.parametrize("kind", slow_but(sorted(NOTHING), ("bank", "search", "unsafe")))
 def test_the_loss_starts_at_ln_2_whatever_is_read(model: Model, tmp_path: Path, kind: str) -> None:
     bank = {"bank": str(small_bank(model, tmp_path / "bank.safetensors"))} if kind == "bank" else {}
     with begun(model, tmp_path / "run", {"captions": {**NOTHING, kind: 1.0}, **bank}) as (loss, tensors):

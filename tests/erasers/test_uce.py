@@ -95,7 +95,8 @@ def test_every_row_rule_edits_cross_attention_alone(run_folder: Path, rows: str,
 
 @pytest.mark.slow
 def test_uce_erases_the_sword_and_is_measured_beside_the_original(run_folder: Path) -> None:
-    run = duo.open_run(run_folder, settings={"eraser": "uce", "erasers": {"uce": {"rows": "all"}}}, quiet=True)
+    given = {"eraser": "uce", "erasers": {"uce": {"rows": "all"}}, "evaluate.steps": 8}
+    run = duo.open_run(run_folder, settings=given, quiet=True)
     duo.train(run)
     results = duo.evaluate(run)
     dsr = {e.system: e.value for e in results.estimates if (e.metric, e.scenario, e.attack) == ("dsr", "direct", None)}

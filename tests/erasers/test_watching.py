@@ -29,6 +29,7 @@ from duo_unlearn.storage.pictures import open_image
 from ..drawn_pairs import draw_pairs
 from .small import CPU, prepare, quick
 
+FEW: dict[str, object] = {"keep_checkpoints": 1, "max_train_steps": 4}
 PROMPTS = ("a red knight with a sword in a meadow", "a red knight in a meadow")
 
 
@@ -55,18 +56,18 @@ def aside_of(model: Model, run: Run, watch: Watch, every: int) -> Aside:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    """Six steps, looked at after every second one, with pictures after every fourth; and the same ones unwatched."""
+    """Four steps, looked at after every second one, with pictures after every third; and the same ones unwatched."""
     folder = tmp_path_factory.mktemp("watched")
     alone, run = Run(folder / "alone"), Run(folder / "run")
     model, cache, pairs = prepare(alone)
-    settings = quick(keep_checkpoints=1)
+    settings = quick(**FEW)
     train(model, cache, pairs, alone, settings, seed=0, name="duo", quiet=True)
     plain = adapter_tensors(model.denoiser)
     detach(model)
     draw_pairs(folder / "others", 3)
     held_out = import_pairs(folder / "others", run.held_out, quiet=True)
     watch = Watch(held_out, run.held_out, [SampleRequest(text, 7) for text in PROMPTS], 3, 3.0, -1)
-    aside = aside_of(model, run, watch, 4)
+    aside = aside_of(model, run, watch, 3)
     with model.denoiser_alone():
         train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside, quiet=True)
     return Watched(model, run, watch, plain, adapter_tensors(model.denoiser))
@@ -83,7 +84,7 @@ def test_the_adapter_is_that_of_a_training_that_nobody_watches(watched: Watched)
 
 def test_held_out_pairs_are_looked_at_with_every_checkpoint(watched: Watched) -> None:
     lines = lines_of(watched.run)
-    assert [line["step"] for line in lines if "held_out_preference" in line] == [2, 4, 6]
+    assert [line["step"] for line in lines if "held_out_preference" in line] == [2, 4]
     assert all(0 <= line["held_out_accuracy"] <= 1 for line in lines if "held_out_accuracy" in line)
 
 
@@ -107,12 +108,12 @@ def test_the_last_adapter_and_the_best_are_kept_and_are_edits(watched: Watched) 
     best = best_step(lines_of(watched.run))
     assert best is not None
     kept = steps_kept(watched.run.step_adapters("duo"))
-    assert kept == sorted({best, 6})
-    name = take_step(watched.run, "duo", 6)
-    assert name == "duo-6"
-    assert read_provenance(watched.run.edit(name))["steps"] == 6
-    assert edit_hash(watched.run.edit(name)) == edit_hash(watched.run.step_adapters("duo") / "00006")
-    assert is_taken(watched.run, "duo", 6)
+    assert kept == sorted({best, 4})
+    name = take_step(watched.run, "duo", 4)
+    assert name == "duo-4"
+    assert read_provenance(watched.run.edit(name))["steps"] == 4
+    assert edit_hash(watched.run.edit(name)) == edit_hash(watched.run.step_adapters("duo") / "00004")
+    assert is_taken(watched.run, "duo", 4)
     assert chosen_step(watched.run, "duo", None) == best
 
 
@@ -133,7 +134,7 @@ def test_the_best_one_stays_when_many_come_after_it(tmp_path: Path, watched: Wat
 def test_a_step_that_is_not_kept_is_told_with_those_that_are(watched: Watched, tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="keeps no step 3") as caught:
         chosen_step(watched.run, "duo", 3)
-    assert "6" in str(caught.value.got)
+    assert "4" in str(caught.value.got)
     with pytest.raises(DuoError, match="no step of duo was measured on held-out pairs"):
         chosen_step(Run(tmp_path), "duo", None)
 
@@ -152,7 +153,7 @@ def test_a_kept_adapter_that_was_changed_is_not_taken(watched: Watched, tmp_path
 
 def test_pictures_of_the_original_and_of_steps_from_the_same_noise(watched: Watched) -> None:
     folder = watched.run.previews("duo")
-    assert preview_steps(folder) == [0, 4, 6]
+    assert preview_steps(folder) == [0, 3, 4]
     assert preview_prompts(folder) == list(PROMPTS)
     model = load_model("mini", CPU)
     images = model.sample(list(watched.watch.requests), steps=3, guidance=3.0, batch=2)
@@ -160,7 +161,7 @@ def test_pictures_of_the_original_and_of_steps_from_the_same_noise(watched: Watc
     width, height = images[0].size
     assert row.size == (2 * width, height)
     assert row.crop((width, 0, 2 * width, height)).tobytes() == images[1].convert("RGB").tobytes()
-    assert preview_file(folder, 6).read_bytes() != preview_file(folder, 0).read_bytes()
+    assert preview_file(folder, 4).read_bytes() != preview_file(folder, 0).read_bytes()
 
 
 @pytest.mark.slow
@@ -169,7 +170,7 @@ def test_a_training_that_died_is_taken_up_again_and_gives_the_same_files(
     watched: Watched, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, (model, cache, pairs) = Run(tmp_path / "run"), prepare(Run(tmp_path / "pairs"))
-    settings = quick(keep_checkpoints=1)
+    settings = quick(**FEW)
 
     class Died(Exception):
         """In place of a kill."""
@@ -182,7 +183,7 @@ def test_a_training_that_died_is_taken_up_again_and_gives_the_same_files(
     def dying_sample(*_arguments: object, **_named: object) -> None:
         raise Died
 
-    aside = aside_of(model, run, watched.watch, 4)
+    aside = aside_of(model, run, watched.watch, 3)
     first = aside._replace(save=dying_save)
     if place == "sample":
         assert aside.previews is not None
@@ -197,7 +198,7 @@ def test_a_training_that_died_is_taken_up_again_and_gives_the_same_files(
     free = {"pairs_per_second"}
     expected = [{k: v for k, v in line.items() if k not in free} for line in lines_of(watched.run)]
     assert [{k: v for k, v in line.items() if k not in free} for line in lines_of(run)] == expected
-    for step in (0, 4, 6):
+    for step in (0, 3, 4):
         assert preview_file(run.previews("duo"), step).read_bytes() == (
             preview_file(watched.run.previews("duo"), step).read_bytes()
         )

@@ -26,7 +26,8 @@ from .small_run import new_run
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three slices of a run of three pairs, one step each."""
-    run = new_run(tmp_path_factory.mktemp("ledger"), train__max_train_steps=1, train__rank=2)
+    few: dict[str, Any] = {"max_train_steps": 1, "train_batch_size": 1, "rank": 2, "preview_steps": 0}
+    run = new_run(tmp_path_factory.mktemp("ledger"), **{f"train__{name}": value for name, value in few.items()})
     return duo.slice_run(run.run.folder, 3)
 
 

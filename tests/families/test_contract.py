@@ -24,7 +24,7 @@ from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.mini.model.bundle import weights_folder
 
 from ..random_adapter import random_adapter
-from ..slow import slow
+from ..slow import slow, slow_but
 from . import small_llms as llms
 from . import small_models as small
 
@@ -50,7 +50,11 @@ VARIANTS = ("sd1", "sd2", "sd3-without-t5", "flux-schnell", "flux2", "flux2-klei
 """Families in another form, and sd1 and sd2, whose classes are the mini model's: in the slow tests."""
 
 
-@pytest.fixture(scope="module", params=[*sorted(MAKERS.keys() - VARIANTS), *slow(VARIANTS)])
+FAST = sorted(MAKERS.keys() - VARIANTS)
+NAMES = (*FAST, *VARIANTS)
+
+
+@pytest.fixture(scope="module", params=slow_but(NAMES, FAST))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -58,6 +62,17 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return MAKERS[name](tmp_path_factory.mktemp("models") / name)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> DiffusersModel:
+    """The model as it is loaded, which no test changes."""
+    return load(folder)
+
+
+def fast_on(*names: str) -> pytest.MarkDecorator:
+    """On these families in the fast tests, on every other one in the slow ones."""
+    return pytest.mark.parametrize("name", slow_but(NAMES, names), indirect=True)
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, *, channels_last: bool = False) -> DiffusersModel:
@@ -98,23 +113,22 @@ def test_a_small_model_is_of_the_family_of_its_name(name: str, folder: Path) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_shapes(folder: Path, rows: int, dtype: torch.dtype) -> None:
+def test_shapes(folder: Path, dtype: torch.dtype) -> None:
     model = load(folder, dtype)
-    moments = model.encode_images(PICTURES[:rows])
-    assert moments.mean.shape == moments.std.shape
-    assert moments.mean.dtype == torch.float32
-    conditioning = model.condition(PROMPTS[:rows])
-    assert len(conditioning.text) == rows
-    t = torch.linspace(0, model.noise.last_timestep, rows).long()
-    out = model.predict(moments.mean.to(dtype), t, conditioning.map(lambda x: x.to(dtype)))
-    assert out.shape == moments.mean.shape
-    assert out.dtype == dtype
-    assert torch.isfinite(out.float()).all()
+    for rows in (1, 3):
+        moments = model.encode_images(PICTURES[:rows])
+        assert moments.mean.shape == moments.std.shape
+        assert moments.mean.dtype == torch.float32
+        conditioning = model.condition(PROMPTS[:rows])
+        assert len(conditioning.text) == rows
+        t = torch.linspace(0, model.noise.last_timestep, rows).long()
+        out = model.predict(moments.mean.to(dtype), t, conditioning.map(lambda x: x.to(dtype)))
+        assert out.shape == moments.mean.shape
+        assert out.dtype == dtype
+        assert torch.isfinite(out.float()).all()
 
 
-def test_a_row_does_not_depend_on_its_batch(folder: Path) -> None:
-    model = load(folder)
+def test_a_row_does_not_depend_on_its_batch(model: DiffusersModel) -> None:
     conditioning = joined([model.condition([prompt]) for prompt in PROMPTS])
     torch.testing.assert_close(conditioning.text, model.condition(PROMPTS).text, rtol=1e-4, atol=1e-4)
     noisy, t = noise_like(model, 3), torch.tensor([3, 500, 999])
@@ -125,18 +139,20 @@ def test_a_row_does_not_depend_on_its_batch(folder: Path) -> None:
         torch.testing.assert_close(alone, together[part], rtol=1e-3, atol=1e-4)
 
 
-def test_the_denoiser_reads_what_the_pipeline_gives_it(folder: Path) -> None:
+def test_the_denoiser_reads_what_the_pipeline_gives_it(model: DiffusersModel) -> None:
     """Our pass at the pipeline's own first step is what the pipeline's pass tells its scheduler."""
-    model = load(folder)
     seen: list[tuple[Step, torch.Tensor]] = []
 
     def note(step: Step, prediction: torch.Tensor) -> torch.Tensor:
         seen.append((step, prediction))
         return prediction
 
-    model.hooks.append(Hooks(prediction=note))
     guidance = small.GUIDANCE.get(model.family, 1.0)  # some read it; the others make one pass at 1
-    model.sample([SampleRequest(PROMPTS[0], 3)], steps=2, guidance=guidance, batch=1)
+    model.hooks = [Hooks(prediction=note)]
+    try:
+        model.sample([SampleRequest(PROMPTS[0], 3)], steps=2, guidance=guidance, batch=1)
+    finally:
+        model.hooks = []
     scheduler, space, (step, theirs) = model.pipe.scheduler, model.kind.latents, seen[0]
     scaled = getattr(scheduler, "init_noise_sigma", 1.0)
     noisy = space.unpack(step.latents) / (scaled**2 + 1) ** 0.5 if scaled > 1 else space.unpack(step.latents)
@@ -166,7 +182,7 @@ def test_the_noise_levels_are_ascending_and_end_at_pure_noise(folder: Path) -> N
         assert isinstance(model.noise, Diffusion)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, *slow([3])])
 def test_a_fresh_adapter_is_the_base_and_gradients_reach_it_alone(folder: Path, rows: int) -> None:
     model = load(folder)
     parameters = attach(model, rank=2, seed=0)
@@ -181,6 +197,7 @@ def test_a_fresh_adapter_is_the_base_and_gradients_reach_it_alone(folder: Path, 
     assert {id(p) for p in every if p.grad is not None} <= {id(p) for p in parameters}
 
 
+@fast_on("mini", "sdxl", "sd3", "flux")
 def test_a_step_moves_the_margin_the_right_way(folder: Path) -> None:
     model = load(folder)
     optimizer = torch.optim.AdamW(attach(model, rank=4, seed=0), lr=1e-3)
@@ -192,6 +209,7 @@ def test_a_step_moves_the_margin_the_right_way(folder: Path) -> None:
     assert float(loss_of(model, 1).logit) > 0
 
 
+@fast_on("mini", "sd3")
 def test_gradient_checkpointing_changes_nothing(folder: Path) -> None:
     def gradients(*, checkpointing: bool) -> list[torch.Tensor]:
         model = load(folder)
@@ -229,6 +247,7 @@ def computed(folder: Path, *, channels_last: bool) -> Found:
     return Found(model, loss.item(), gradient, np.stack([np.asarray(image).astype(int) for image in images]))
 
 
+@fast_on("mini", "sdxl", "sd3")
 def test_with_channels_last_all_is_the_same_but_for_rounding(folder: Path) -> None:
     plain, other = (computed(folder, channels_last=last) for last in (False, True))
     assert other.loss == pytest.approx(plain.loss, rel=1e-5)
@@ -242,8 +261,7 @@ def test_with_channels_last_all_is_the_same_but_for_rounding(folder: Path) -> No
             assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_conditioning_takes_the_place_of_the_text_and_a_start_image_is_edited(folder: Path) -> None:
-    model = load(folder)
+def test_a_conditioning_takes_the_place_of_the_text_and_a_start_image_is_edited(model: DiffusersModel) -> None:
     named = model.condition(PROMPTS[:1])
     asked = [SampleRequest("", 5, conditioning=named), SampleRequest(PROMPTS[1], 6)]
     plain = [SampleRequest(PROMPTS[0], 5), SampleRequest(PROMPTS[1], 6)]

@@ -66,14 +66,14 @@ def test_only_prompts_near_a_prototype_are_guided_away(model: Model, tmp_path: P
     assert torch.equal(found.negative.text, guidance.negative.text)
     assert found.away is not None
     assert found.away.weight.tolist() == [2.0, 0.0]  # the knight with a sword, and the boat
-    images, plain = sample(model, hooks), sample(model, None)
+    images, plain = sample(model, hooks, steps=2), sample(model, None, steps=2)
     assert not torch.equal(images[0], plain[0])
     assert torch.equal(images[1], plain[1])
 
 
 def test_far_from_every_prototype_images_are_the_models_own(model: Model, tmp_path: Path) -> None:
     hooks = GUARDS.get("prototypes").build(BUDGET | {"threshold": 1.0}, context_of(model, tmp_path))
-    assert torch.equal(sample(model, hooks), sample(model, None))
+    assert torch.equal(sample(model, hooks, steps=2), sample(model, None, steps=2))
     # A second system of the run reads what was learnt: the threshold decides nothing of it.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     GUARDS.get("prototypes").build(BUDGET | {"threshold": -1.0}, context_of(model, tmp_path))

@@ -25,8 +25,10 @@ from .test_pairs import HOSTILE
 FORM = {"prompt": "a red knight holding a sword", "system": "duo", "seed": "3", "steps": "2"}
 
 
-@pytest.fixture
-def asked(run: Run) -> Run:
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with images of its systems, which no test changes."""
+    run = Run(tmp_path_factory.mktemp("asked") / "run")
     add_images(run, count=3)
     add_record(run)
     return run
