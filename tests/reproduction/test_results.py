@@ -125,6 +125,21 @@ def test_a_file_goes_round(tmp_path: Path) -> None:
     assert "| 90.0 % [88.0 %, 92.0 %] | 100 | judge[item=sword]@1 | agrees |" in as_text(whole)
 
 
+def test_what_is_absent_for_one_reason_is_one_point() -> None:
+    whole = reproduction(published())
+    absent = [f"β {beta}, sword, fid, {name}: too few" for beta in (20, 50) for name in ("oar", "wand")]
+    absent += ["β 20, sword, lpips, oar: no network", "captions: no --captions", "β 20, sword, lpips, oar: no network"]
+    whole = whole.model_copy(update={
+        "protocol": whole.protocol.model_copy(update={"betas": (20, 50)}), "not_measured": absent,
+    })  # fmt: skip
+    points = as_text(whole).partition("## What was not measured\n\n")[2].splitlines()
+    assert points == [
+        "* sword, fid, oar; sword, fid, wand: too few",
+        "* β 20, sword, lpips, oar: no network",
+        "* captions: no --captions",
+    ]
+
+
 def broken(change: Any) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(reproduction(published()).model_dump_json())
     change(content)

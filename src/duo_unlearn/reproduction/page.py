@@ -64,11 +64,29 @@ def as_text(content: Reproduction) -> str:
     if departures := [*protocol.departures, *changes]:
         lines += ["", "## What is not as it was published", "", *map(_point, departures)]
     if content.not_measured:
-        lines += ["", "## What was not measured", "", *map(_point, dict.fromkeys(content.not_measured))]
+        lines += ["", "## What was not measured", "", *map(_point, _absences(content))]
     if content.files:
         lines += ["", "## Files of the user's", ""]
         lines += [_point(f"{one.role}: `{one.name}`, `{one.sha256}`") for one in content.files]
     return "\n".join(lines) + "\n"
+
+
+def _absences(content: Reproduction) -> list[str]:
+    """What was not measured, all of one reason together; a β is named where it does not hold at every one."""
+    every = [f"β {beta:g}" for beta in content.protocol.betas]
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for text in dict.fromkeys(content.not_measured):
+        what, _, reason = text.partition(": ")
+        beta, _, rest = what.partition(", ")
+        known = reasons.setdefault(reason, {})
+        if beta in every:
+            known.setdefault(rest, []).append(beta)
+        else:
+            known[what] = every
+    return [
+        "; ".join(what if at == every else f"{' and '.join(at)}, {what}" for what, at in known.items()) + f": {reason}"
+        for reason, known in reasons.items()
+    ]
 
 
 def _wrapped(text: str, indent: str = "") -> str:
