@@ -25,6 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
+"""What is told before: the family of a model, and of locks that are forced to be files."""
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -67,7 +71,7 @@ def test_it_is_told_in_three_lines(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("family ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(NOTICES)]
     assert [line.partition(": ")[0] for line in lines] == ["Error", "Got", "Try"]
     assert all(part in line for part, line in zip(said, lines, strict=True)), lines
     assert not (folder / "RUN").exists()
