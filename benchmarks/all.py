@@ -42,11 +42,12 @@ def figures(name: str, options: list[str]) -> dict[str, Any]:
     return found
 
 
-def section(name: str, options: list[str], found: dict[str, Any]) -> str:
-    """The part of the page that is of one benchmark. What was measured once has no middle half."""
+def section(name: str, options: list[str]) -> str:
+    """Run a benchmark; the part of the page that is of it. What was measured once has no middle half."""
+    at, found = commit(), figures(name, options)  # the files may be others when it ends
     facts = ", ".join(f"{key} {_text(value)}" for key, value in found.items() if key != "rows")
     command = " ".join(["python", f"benchmarks/{name}.py", *options])
-    lines = [f"{HEAD}{_title(name)}", "", f"`{command}`: {facts}. {machine()}; commit {commit()}.", ""]
+    lines = [f"{HEAD}{_title(name)}", "", f"`{command}`: {facts}. {machine()}; commit {at}.", ""]
     lines += ["| ratio | median | middle half | goal |", "|---|---|---|---|"]
     for row in found.get("rows", []):
         half = f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] < row["high"] else "–"
@@ -90,7 +91,7 @@ def main() -> None:
     if arguments.options and arguments.only is None:
         parser.error("options are those of one benchmark: --only NAME -- OPTIONS")
     for name in [arguments.only] if arguments.only else NAMES:
-        write_section(name, section(name, arguments.options, figures(name, arguments.options)))
+        write_section(name, section(name, arguments.options))
         print(f"{PAGE.relative_to(ROOT)}: {_title(name)} is written")
 
 
