@@ -82,8 +82,9 @@ def search(
             usable = [one for one in ATTACKS.names() if ATTACKS.get(one).finds_captions]
             raise DuoError("this attack finds no caption", got=name, hint=f"one of {', '.join(usable)}")
     apart = _apart(session)
-    plan = AttackPlan(list(attacks), prompts=count, file=_training_prompts(session, count), budgets=budgets)
-    plans = attack_plans(apart, [system], plan)
+    with session.run.claim("training prompts", wait=True):  # another edit's rounds may have another number of them
+        plan = AttackPlan(list(attacks), prompts=count, file=_training_prompts(session, count), budgets=budgets)
+        plans = attack_plans(apart, [system], plan)
     states, _ = make_attempts(apart, plans)
     reasons = {one.group.attack: one.reason for one in states if one.reason is not None}
     ran = [one for one in plans if one.attack.name not in reasons]

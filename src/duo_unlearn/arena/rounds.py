@@ -114,16 +114,14 @@ class _Attacked:
         """Attack, keep and tell; all processes come to the same end, and one of them writes."""
         run = self.session.run
         state: State = "already done"
-        if self.known() is None:
+        if (told := self.known()) is None:
             # Who has this claim tells `duo status` what all of them are at.
             with run.claim(f"bank.{self.name}"):
                 searched = self._searched()
             with run.claim(f"bank.{self.name}.written", wait=True):
-                if self.known() is None:
-                    self._write(searched)
+                if (told := self.known()) is None:
+                    told = self._write(searched)
                     state = self.session.finish(f"attack {self.edit}", _seconds(searched), "done")
-        told = self.known()
-        assert told is not None
         numbers = ", ".join(map(_in_words, told.dsr)) or "no picture had a verdict"
         say(f"round {self.number} of {self.rounds.trainings}: {numbers}, on training prompts")
         return state
@@ -137,7 +135,7 @@ class _Attacked:
             raise DuoError(f"the attack {name} on {self.system.name} did not run", got=reason, hint=hint)
         return found
 
-    def _write(self, searched: Searched) -> None:
+    def _write(self, searched: Searched) -> Round:
         run, sha256 = self.session.run, None
         if not self.is_last:
             captions, facts = searched.captions, dict(searched.provenance)
@@ -155,14 +153,16 @@ class _Attacked:
         others = [one for one in read_rounds(run, self.name) if one.number <= self.rounds.trainings]
         others = [one for one in others if one.number != self.number]
         write_rounds(run, self.name, sorted([*others, now], key=lambda one: one.number))
+        return now
 
 
 def _dsr(searched: Searched, system: System, detector: Detector, *, quiet: bool) -> list[Estimate]:
     """DSR by attack under a detector, of what was asked last."""
     run, contract = searched.apart.run, str(detector.contract)
-    judge(run, detector, quiet=quiet)
+    with run.claim("judge", wait=True):
+        judge(run, detector, quiet=quiet)
+        verdicts = read_verdicts(run, contract)
     asked = [Asked(record, attempts_of(run, record)) for record in _records(searched)]
-    verdicts = read_verdicts(run, contract)
     assert verdicts is not None
     estimates, _ = judged_under(searched.apart.settings.seed, asked, verdicts, {system.name: system}, None)
     return [one for one in estimates if one.metric == "dsr" and one.attack != WORST]
