@@ -192,7 +192,7 @@ def whole(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(900)
 def test_two_rounds_leave_a_bank_and_how_each_went(whole: Path) -> None:
     run = Run(whole)
     assert edit_names(run.edits) == ["robust-duo", "robust-duo-round-1", "uce"]
@@ -230,7 +230,7 @@ def test_two_rounds_leave_a_bank_and_how_each_went(whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(900)
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(
     whole: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +258,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(900)
 def test_processes_share_the_attacks_and_come_to_the_same_bytes(whole: Path, run_folder: Path, tmp_path: Path) -> None:
     folder = copied(run_folder, tmp_path / "run")
     opened(folder).finish("pairs", 0.0, "done")  # writes the settings

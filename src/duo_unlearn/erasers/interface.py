@@ -92,8 +92,8 @@ class Eraser(NamedTuple):
     its training is set up, where it is one by gradient descent. level: where it acts, by the survey's four levels.
     makes: the kind of its edit. on_floor: whether it trains on what lies below it. facts(context): what beside the
     options decides its course, for the provenance. why_not_options(family, options): why a family cannot have it with
-    these options, or None. watches: whether its training is measured on held-out pairs and shows pictures. rounds(
-    options): the rounds that it trains in, or None for one training.
+    these options, or None. watches: whether its training is measured on held-out pairs and shows pictures.
+    rounds(options): the rounds that it trains in, or None for one training.
     """
 
     name: str
