@@ -25,8 +25,8 @@ from pages import fill
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.arena.sharing import share_pairs
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.experiments.sharing import share_pairs
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL
 from duo_unlearn.report.arena import (

@@ -21,9 +21,9 @@ from pages import fill
 import duo_unlearn as duo
 from duo_unlearn.arena.attempts import make_attempts
 from duo_unlearn.arena.plans import AttackPlan, attack_plans
+from duo_unlearn.arena.sharing import share_originals, share_pairs
 from duo_unlearn.arena.stages import judge
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.experiments.sharing import share_originals, share_pairs
 from duo_unlearn.interval import wilson
 from duo_unlearn.records import ORIGINAL, Estimate, is_share
 from duo_unlearn.runs.folder import Run

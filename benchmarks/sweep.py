@@ -27,8 +27,8 @@ from typing import Any
 import yaml
 
 from duo_unlearn import pipeline
+from duo_unlearn.arena.sharing import share_originals, share_pairs
 from duo_unlearn.concepts.store import concept_path
-from duo_unlearn.experiments.sharing import share_originals, share_pairs
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.results import read_results

@@ -81,10 +81,10 @@ def make_pairs(run: Session, say: Say = silent) -> list[Pair]:
 
 def train(run: Session, say: Say = silent) -> Path:
     """Make the edit by the eraser of the settings; gives its folder. A LoRA loads with `pipe.load_lora_weights`."""
-    from .arena.stages import make_edit
+    from .arena.edits import make_edit
 
     with run.run.lock():
-        state = make_edit(run)
+        state = make_edit(run, say=say)
     folder = run.run.edit(run.settings.edit)
     say(f"train: {state} → {folder}")
     return folder
@@ -125,7 +125,7 @@ def erase(run: Session, say: Say = silent) -> Results:
 
     Any number of processes may do it together: they share pairs and evaluation, and one of them trains.
     """
-    from .arena.stages import make_edit_by_one
+    from .arena.edits import make_edit_by_one
     from .runs.machine import alone
     from .settings.check import check_device, check_family
 
@@ -135,7 +135,7 @@ def erase(run: Session, say: Say = silent) -> Results:
     check_device(run.settings)
     make_pairs(run, say)
     with run.run.lock(shared=True):
-        state = make_edit_by_one(run)
+        state = make_edit_by_one(run, say)
     say(f"train: {state} → {run.run.edit(run.settings.edit)}")
     results = evaluate(run, None, say)
     say(f"report: done → {report(run.run.folder)}")

@@ -121,7 +121,7 @@ def fill_bank(
     system: a name; None: that of the run's settings. budgets: attack → fields of its budget that are not the quick
     one's, e.g. {"p4d": {"steps": 500}}.
     """
-    from .experiments.bank import fill_bank as fill
+    from .arena.bank import fill_bank as fill
     from .session import Session
 
     opened = run if isinstance(run, Session) else reopen_run(run)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.arena.stages import make_edit
+from duo_unlearn.arena.edits import make_edit
 from duo_unlearn.erasers import descent
 
 from .small import OPTIONS, killed_at

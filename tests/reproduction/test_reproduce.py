@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
+from duo_unlearn.arena.sharing import share_edit
 from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.edits.provenance import edit_hash
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.sharing import share_edit
 from duo_unlearn.families.load import load_model
 from duo_unlearn.metrics.distribution import LEAST
 from duo_unlearn.mini.model.bundle import weights_folder

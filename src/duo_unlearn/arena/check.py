@@ -15,6 +15,7 @@ from ..runs.attempts import read_sealed
 from ..runs.folder import Run
 from ..runs.labels import read_labels
 from ..runs.results import read_results
+from ..runs.rounds import bank_file
 from ..settings.tree import read_settings
 from ..storage.files import read_object, sha256_of
 
@@ -59,6 +60,8 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
     yield from (check for path, check in whole if path.exists())
     for name in edit_names(run.edits):
         yield partial(read_edit, run.edit(name), name)
+    for path in sorted(run.rounds.glob("*.json")):
+        yield partial(_check_rounds, run, path)
     for path in sorted(run.folder.glob("train/*/kept/*/")):
         yield partial(edit_hash, path)
     for path in sorted(run.attempts.glob("*/*/*/*.json")):
@@ -68,6 +71,15 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
             yield partial(_check_part, run, path)
     for path in sorted(run.verdicts.glob("*.json")):
         yield partial(read_sealed, path)
+
+
+def _check_rounds(run: Run, path: Path) -> None:
+    """The rounds of an edit, and the captions that each left."""
+    for one in read_sealed(path)["rounds"]:
+        bank = bank_file(run, one["edit"])
+        if one["bank"] is not None and (not bank.is_file() or sha256_of(bank) != one["bank"]):
+            got = "its SHA-256 differs" if bank.is_file() else "it is missing"
+            raise DuoError(f"{bank} is not the bank that was written", got=got, hint="`duo train` makes it again")
 
 
 def _check_part(run: Run, path: Path) -> None:

@@ -5,23 +5,17 @@ Each reads from and writes to the run folder, and skips what is done under the s
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..concepts.prompt_files import prompts_digest
 from ..detectors.interface import Detector
 from ..detectors.registry import make_detector
-from ..edits.files import read_edit
-from ..edits.lora import detach
-from ..erasers.interface import EraserContext, State, checked_options
-from ..erasers.registry import ERASERS
-from ..erasers.wraps import wrapped
+from ..erasers.interface import State
 from ..errors import DuoError
 from ..pairs.blocks import Share
 from ..pairs.held_out import are_made, held_out_seed
@@ -30,41 +24,15 @@ from ..pairs.own_pairs import import_pairs
 from ..pairs.sheet import contact_sheet
 from ..pairs.synthesize import make_pairs as synthesize
 from ..records import Pair
-from ..runs.machine import alone, is_first_process
+from ..runs.machine import alone
 from ..runs.results import Results
-from ..runs.spent import Clock, stopwatch
 from ..session import Session
-from ..settings.check import check_family
-from ..settings.tree import Settings
 from ..system import System
 from .attempts import AttackState, make_attempts
-from .held_out import held_out_share, watch_of
+from .held_out import held_out_share
 from .judge import judge as judge_attempts
-from .plans import AttackPlan, Plan, attack_plans, evaluated_texts, evaluation_plans, file_set_name, with_original
+from .plans import AttackPlan, Plan, attack_plans, evaluation_plans, file_set_name, with_original
 from .results import make_results
-
-
-class EditPlan(NamedTuple):
-    """An edit to be made. name: its own. options: of the eraser, in place of the run's where they are given.
-
-    floor: the eraser whose edit lies below it.
-    """
-
-    name: str
-    eraser: str
-    options: Mapping[str, Any] = {}
-    wrap: str | None = None
-    floor: str | None = None
-
-    def over(self, settings: Settings) -> Settings:
-        """A run's settings with this edit in the place of their own."""
-        options = {**settings.erasers.get(self.eraser, {}), **self.options}
-        return settings.model_copy(
-            update={
-                "eraser": self.eraser, "wrap": self.wrap, "floor": self.floor,
-                "erasers": {**settings.erasers, self.eraser: options},
-            }
-        )  # fmt: skip
 
 
 class Measurement(NamedTuple):
@@ -134,72 +102,6 @@ def _detector_at_hand(session: Session) -> Detector | None:
     except DuoError as error:
         print(f"pairs: not judged, {error.problem}", file=sys.stderr, flush=True)
         return None
-
-
-def make_edit(session: Session, plan: EditPlan | None = None, clock: Clock = time.time) -> State:
-    """Make an edit from the run's pairs, and save it with its provenance. plan: another one than the settings'.
-
-    clock: the time that it takes is counted by, with that of processes that were stopped before it was done.
-    """
-    session.begin()
-    run, settings = session.run, session.settings if plan is None else plan.over(session.settings)
-    if not (run.pairs / MANIFEST).exists():
-        raise DuoError(f"{run.folder} holds no pairs", hint="run `duo pairs` first, or `duo erase` for all stages")
-    if not session.pairs:
-        raise DuoError(f"every pair in {run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
-    check_family(settings, session.family)
-    name = settings.edit if plan is None else plan.name
-    kept = run.checkpoint(name)
-    resumes = is_first_process() and ERASERS.get(settings.eraser).course is not None
-    with stopwatch(kept.with_name("seconds.json") if resumes else None, kept, clock) as seconds:
-        state = _erased(session, settings, name, {} if plan is None else plan.options)
-        return session.finish("train" if plan is None else f"train {plan.name}", seconds(), state)
-
-
-def _erased(session: Session, settings: Settings, name: str, given: Mapping[str, Any]) -> State:
-    """What the eraser of some settings does, with the options that are given on top of theirs."""
-    detach(session.model)  # an evaluation leaves adapters on it, switched off
-    eraser = ERASERS.get(settings.eraser)
-    own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
-    options = checked_options(eraser, {**own, **given})
-    provenance = {
-        "made_by": f"duo_unlearn {version('duo_unlearn')}", "eraser": eraser.name, "concept": session.concept.erased,
-        "model": settings.model, "base": session.model.fingerprint(), "seed": settings.seed,
-    }  # fmt: skip
-    if settings.wrap is not None:
-        eraser = wrapped(eraser, settings.wrap, settings.wraps.get(settings.wrap, {}))
-    if not eraser.trains:
-        alone(f"train with {eraser.name}")
-    asked = evaluated_texts(session)
-    with _floor(session, settings.floor) as below:
-        context = EraserContext(
-            session.model, session.concept, session.run, session.pairs, options, settings.seed, {**provenance, **below},
-            quiet=session.quiet, asked=asked, watch=watch_of(session, asked) if eraser.watches else None,
-        )  # fmt: skip
-        return eraser.erase(context, name)
-
-
-def make_edit_by_one(session: Session) -> State:
-    """Make the run's edit in one of the processes that erase together; the others wait, without a model."""
-    name = f"edit.{session.settings.floor or session.settings.edit}"
-    with session.run.claim(name) as mine:
-        if mine:
-            return make_edit(session)
-    session.unload()
-    with session.run.claim(name, wait=True):
-        return make_edit(session)
-
-
-@contextlib.contextmanager
-def _floor(session: Session, name: str | None) -> Iterator[dict[str, Any]]:
-    """The edit of an eraser by that name acts inside the block, and is made first; gives what provenance says of it."""
-    if name is None:
-        yield {}
-        return
-    make_edit(session, EditPlan(name, name))
-    edit = read_edit(session.run.edit(name), name)
-    with edit.on(session.model):
-        yield {"on": [{"name": name, "sha256": edit.sha256}]}
 
 
 def evaluate(session: Session, systems: Sequence[System] | None = None) -> Measurement:

@@ -135,6 +135,11 @@ class Attack(NamedTuple):
         """Whether what it finds serves every system."""
         return self.found_on in ("nothing", "text", "original")
 
+    @property
+    def finds_captions(self) -> bool:
+        """Whether what it finds is read in a prompt's place, so that a training can read it too."""
+        return self.found_on in ("text", "images", "model") and not self.has_control
+
 
 def plain_findings(
     _target: Target,

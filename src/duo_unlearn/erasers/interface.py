@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..records import Level
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..concepts.spec import Concept
     from ..families.family import Family
     from ..families.interface import Model
@@ -32,7 +34,8 @@ class EraserContext(NamedTuple):
     model: the base, without edits. pairs: those that are kept. options: of this eraser, checked. provenance: what is
     known of the run, for the edit's file; the eraser adds what it did. asked: what the run's evaluation asks, where the
     concept has no scenes apart for training; an eraser is given none of it beside the pairs' own prompts. watch: what
-    is shown of a training while it goes on, for erasers that watch theirs.
+    is shown of a training while it goes on, for erasers that watch theirs. bank: captions that attacks on earlier
+    rounds found, in place of the options' own file.
     """
 
     model: Model
@@ -45,6 +48,23 @@ class EraserContext(NamedTuple):
     quiet: bool = False
     asked: frozenset[str] = frozenset()
     watch: Watch | None = None
+    bank: Path | None = None
+
+
+class Rounds(NamedTuple):
+    """Trainings one after another, each from the original; later ones read what attacks on earlier ones found.
+
+    trainings: how many. attacks: searches on what each gave, with quick budgets but for the fields in `budgets`.
+    prompts: how many training prompts they attack. later: options of the trainings after the first, in place of those
+    that differ. bank: captions that all of them read beside, or None.
+    """
+
+    trainings: int
+    attacks: Sequence[str]
+    prompts: int
+    budgets: Mapping[str, Mapping[str, Any]]
+    later: Mapping[str, Any]
+    bank: Path | None = None
 
 
 Facts = Callable[[EraserContext], Mapping[str, Any]]
@@ -59,6 +79,10 @@ def _any_options(_family: Family, _options: Any) -> str | None:
     return None
 
 
+def _one_training(_options: Any) -> Rounds | None:
+    return None
+
+
 class Eraser(NamedTuple):
     """One eraser, as data and functions.
 
@@ -69,6 +93,7 @@ class Eraser(NamedTuple):
     makes: the kind of its edit. on_floor: whether it trains on what lies below it. facts(context): what beside the
     options decides its course, for the provenance. why_not_options(family, options): why a family cannot have it with
     these options, or None. watches: whether its training is measured on held-out pairs and shows pictures.
+    rounds(options): the rounds that it trains in, or None for one training.
     """
 
     name: str
@@ -85,6 +110,7 @@ class Eraser(NamedTuple):
     facts: Facts = no_facts
     why_not_options: Callable[[Family, Any], str | None] = _any_options
     watches: bool = False
+    rounds: Callable[[Any], Rounds | None] = _one_training
 
 
 def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:

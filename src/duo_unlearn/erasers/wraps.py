@@ -37,6 +37,16 @@ def edit_name(eraser: str, wrap: str | None) -> str:
     return eraser if wrap is None else f"{wrap}-{eraser}"
 
 
+def round_name(edit: str, number: int) -> str:
+    """The name of an edit's earlier round; the last round has the edit's own."""
+    return f"{edit}-round-{number}"
+
+
+def is_round(name: str, edit: str) -> bool:
+    """Whether a name is that of an edit's earlier round."""
+    return name.startswith(start := round_name(edit, 0)[:-1]) and name.removeprefix(start).isdecimal()
+
+
 def whole_name(edit: str, floor: str | None) -> str:
     """The name of an edit and what lies below it, as one system."""
     return edit if floor is None else f"{floor}+{edit}"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ..arena.edits import EditPlan, make_edit
 from ..arena.plans import AttackPlan
-from ..arena.stages import EditPlan, attack, evaluate, make_edit, make_pairs
+from ..arena.stages import attack, evaluate, make_pairs
 from ..edits.provenance import read_provenance
 from ..erasers.interface import checked_options
 from ..erasers.registry import ERASERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arena.stages import EditPlan
+from ..arena.edits import EditPlan
 from ..edits.provenance import edit_names
 from ..erasers.registry import ERASERS
 from ..errors import DuoError

@@ -13,12 +13,13 @@ from ..arena.target import guarded
 from ..edits.files import read_edit
 from ..edits.interface import edits_off
 from ..edits.provenance import edit_file, read_provenance
+from ..erasers.wraps import round_name
 from ..families.interface import SampleRequest
 from ..report.arena import Cost
 from ..runs.attempts import read_derived, write_sealed
 from ..session import Session, machine
 from ..storage.files import digest
-from ..system import System
+from ..system import EditFile, System
 
 IMAGES: Final = 4
 ROUNDS: Final = 3
@@ -26,20 +27,32 @@ ROUNDS: Final = 3
 
 
 def cost_of(session: Session, system: System, folder: Path) -> Cost:
-    """What a system cost in a run, as far as its files say. folder: where the times of images are kept."""
+    """What a system cost in a run, as far as its files say. folder: where the times of images are kept.
+
+    The passes of attacks between rounds are not counted, so an edit that was made in rounds has seconds alone.
+    """
     stages = session.run.read_record().get("stages", {})
     own = {session.settings.edit: stages.get("train", {})}
     entries = [stages.get(f"train {edit.name}") or own.get(edit.name, {}) for edit in system.edits]
+    entries += [stages.get(stage, {}) for edit in system.edits for stage in earlier_stages(edit)]
     seconds = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), int | float)]
-    passes = [p["passes"] for edit in system.edits if "passes" in (p := read_provenance(edit.folder))]
+    trained_once = [edit for edit in system.edits if not earlier_stages(edit)]
+    passes = [p["passes"] for edit in trained_once if "passes" in (p := read_provenance(edit.folder))]
     changed = [read_edit(edit_file(edit.folder), edit.name).changed for edit in system.edits]
     count = len(system.edits)
     return Cost(
-        seconds=sum(seconds) if count and len(seconds) == count else None,
+        seconds=sum(seconds) if count and len(seconds) == len(entries) else None,
         passes=sum(passes) if count and len(passes) == count else None,
         changed=sum(changed) if count else None,
         image=_image(session, system, folder / "times.json") if count or system.guards else None,
     )
+
+
+def earlier_stages(edit: EditFile) -> list[str]:
+    """The stages of a run that made the bank which an edit read: the trainings and attacks of earlier rounds."""
+    bank = read_provenance(edit.folder).get("bank", {})
+    names = [round_name(edit.name, number) for number in range(1, bank.get("round", 0) + 1)]
+    return [f"{stage} {name}" for name in names for stage in ("train", "attack")]
 
 
 def _image(session: Session, system: System, path: Path) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ..arena.sharing import share_edit
 from ..arena.stages import evaluate
 from ..concepts.store import load_concept
 from ..edits.compose import compose
@@ -21,7 +22,6 @@ from ..settings.resolve import resolve_settings
 from ..settings.source import EditSource, edit_source
 from ..settings.tree import merge
 from ..storage.files import write_json
-from .sharing import share_edit
 
 COMPOSED: Final = "composed"
 """The name of the sum, as an edit and as a system."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..arena.stages import make_edit
+from ..arena.edits import make_edit
+from ..arena.sharing import share_pairs
 from ..edits.provenance import edit_hash, read_provenance
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, read_manifest, save_manifest
@@ -21,7 +22,6 @@ from ..session import Session
 from ..settings.resolve import resolve_settings
 from ..settings.source import EditSource, edit_source
 from ..settings.tree import merge
-from .sharing import share_pairs
 
 SHORTEST_HASH = 8
 """Digits of a SHA-256 that a pair may be named by, at least."""

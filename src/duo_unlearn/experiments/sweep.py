@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..arena.edits import make_edit
 from ..arena.plans import AttackPlan
-from ..arena.stages import ask_original, attack, evaluate, make_edit, make_pairs
+from ..arena.sharing import share_originals, share_pairs
+from ..arena.stages import ask_original, attack, evaluate, make_pairs
 from ..attacks.registry import ATTACKS
 from ..edits.compose import write_scaled
 from ..edits.files import read_edit
@@ -23,7 +25,6 @@ from ..session import Session
 from ..settings.resolve import resolve_settings
 from ..settings.tree import merge, write_settings
 from ..storage.files import read_object, write_json
-from .sharing import share_originals, share_pairs
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
 """The paper's grid."""

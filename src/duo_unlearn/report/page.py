@@ -24,6 +24,7 @@ from .labels import label_table
 from .pictures import LIMIT, Grid, grids, pair_cells
 from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
 from .relearning import relearning_plots
+from .rounds import rounds_tables
 from .tables import Table, blind_spots, gaps, table
 from .tiles import cases, tiles
 from .verdict import attack_verdict, further_verdicts, verdict
@@ -78,6 +79,7 @@ def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
         "absent": [entry._asdict() for entry in contents.absent],
         "settings": {setting.name: setting.value for setting in contents.settings},
         "untested": [gap._asdict() for gap in values["blind_spots"]],
+        "rounds": [table.as_json() for table in values["rounds"]],
     }
 
 
@@ -141,6 +143,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         },
         "held_out": {name: held_out_note(lines) for name, lines in contents.curves.items()},
         "buckets": BUCKETS,
+        "rounds": rounds_tables(run),
         "stages": _stages(contents.record.get("stages")),
         "machine_time": _machine_time(contents.record.get("stages"), contents.groups),
         "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),

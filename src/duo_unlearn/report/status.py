@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.store import load_concept
 from ..edits.provenance import edit_names, read_provenance
-from ..erasers.wraps import edit_name, whole_name
+from ..erasers.wraps import edit_name, is_round, round_name, whole_name
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL
 from ..records import ORIGINAL
@@ -25,8 +25,16 @@ from .asked import Asked, object_or_empty, place_of, rate_of, read_asked
 from .read import curve
 
 State = Literal["done", "running", "begun", "not begun"]
-_CLAIMED: Final = {"judge": ["judge"], "edit.": ["train"], "pairs": ["pairs"], "held-out": ["pairs"]}
+_CLAIMED: Final = {
+    "judge": ["judge"],
+    "edit.": ["train"],
+    "bank.": ["train"],
+    "pairs": ["pairs"],
+    "held-out": ["pairs"],
+}
 """How a claim begins → the stage that its process is at; others are of images."""
+ROUNDED: Final = ("robust-duo",)
+"""Erasers whose option `rounds` says how many trainings there are; those of stereo are parts of one."""
 
 
 class Work(NamedTuple):
@@ -140,14 +148,19 @@ def _pairs(folder: _Folder) -> Work:
 
 
 def _train(folder: _Folder) -> Work:
-    """By optimizer steps. Those of the eraser duo and its kind say how fast they are."""
+    """By optimizer steps, of all rounds. Those of the eraser duo and its kind say how fast they are."""
     run, name, settings = folder.run, folder.edit, folder.settings
-    lines = curve(run.metrics(name)) if run.metrics(name).exists() else []
-    done = int(lines[-1]["step"]) if lines else 0
     own = settings["train"] if settings["eraser"] == "duo" else settings["erasers"].get(settings["eraser"], {})
+    many = own.get("rounds", 1) if settings["eraser"] in ROUNDED else 1
+    rounds = [*(round_name(name, number) for number in range(1, many)), name]
+    curves = [curve(run.metrics(one)) if run.metrics(one).exists() else [] for one in rounds]
+    lines = [line for lines in curves for line in lines]
+    done = sum(int(lines[-1]["step"]) for lines in curves if lines)
     steps = own.get("max_train_steps", own.get("steps")) if run.settings.exists() else None
-    others = [other for other in edit_names(run.edits) if other != name]
-    note = f"other edits: {', '.join(others)}" if others else ""
+    steps = None if steps is None else steps * len(rounds)
+    others = [other for other in edit_names(run.edits) if other != name and not is_round(other, name)]
+    notes = [f"{len(rounds)} rounds"] if len(rounds) > 1 else []
+    note = "; ".join([*notes, *([f"other edits: {', '.join(others)}"] if others else [])])
     if run.edit(name).is_dir():
         return Work("train", "done", done, done, "steps", note=note)
     rates = sorted(line["pairs_per_second"] for line in lines[-50:] if line.get("pairs_per_second"))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..arena.plans import AttackPlan
+from ..arena.sharing import share_edit, share_originals
 from ..arena.stages import attack, evaluate
 from ..concepts.captions import CAPTIONS
 from ..errors import DuoError
 from ..experiments.interference import COMPOSED, compose_runs, measure
-from ..experiments.sharing import share_edit, share_originals
 from ..experiments.sweep import member_folder, sweep
 from ..families.load import pick_device
 from ..pipeline import Say, silent

@@ -18,6 +18,7 @@ RUN/
   labels.jsonl             what people say of attempts' pictures
   results.json             estimates, made from attempts, verdicts and labels
   sweep/                   a run folder a β or strength; KIND.json, KIND.svg
+  rounds/                  NAME.json: how attacks on each round of an edit went; ROUND.safetensors: what they found
   .locks/                  form.json: the form of locks; in that of files also: lock/, claims/NAME/, processes/
   .lock, .claims/NAME      locks in the form of flock
   report.html              one self-contained page; report.json: its data; report-no-images.html: to share
@@ -63,6 +64,7 @@ class Run:
         self.labels = folder / "labels.jsonl"
         self.results = folder / "results.json"
         self.sweep = folder / "sweep"
+        self.rounds = folder / "rounds"
         self.locks = folder / ".locks"
         self.report = folder / "report.html"
         self.report_data = folder / "report.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..edits.provenance import CHANGES, WEIGHTS, edit_names
-from ..erasers.wraps import edit_name
+from ..erasers.wraps import edit_name, is_round
 from ..errors import DuoError
 from ..runs.folder import Run
 from .resolve import resolve_settings
@@ -52,7 +52,8 @@ def _usual(run: Run, there: list[str]) -> str:
     if run.settings.exists():
         known = read_settings(run.settings)
         edit = edit_name(known.get("eraser", Settings().eraser), known.get("wrap"))
-    return there[0] if len(there) == 1 and edit not in there else edit or "edit"
+    whole = [name for name in there if not is_round(name, edit)]
+    return whole[0] if len(whole) == 1 and edit not in there else edit or "edit"
 
 
 def settings_of(source: EditSource, provenance: Mapping[str, Any], model: str | None = None) -> Settings:

@@ -24,6 +24,8 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORM = TypeVar("_FORM", bound=BaseModel)
 LATER: Final = "later"
 """Marks an option that came later, in its annotation: `Annotated[int, LATER]` (`deciding`)."""
+ASIDE: Final = "aside"
+"""Marks an option that decides nothing of one training by itself, in the same way."""
 _MISTAKES: Final = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """What PyYAML raises: tags such as !!int on other words make its constructors fail in their own ways."""
 
@@ -54,10 +56,10 @@ class Frozen(Strict):
 def deciding(options: Strict) -> dict[str, Any]:
     """Options as the key of what they decide has them: one that came later only where it is not its default.
 
-    So what was made before there was such an option is known again.
+    So what was made before there was such an option is known again. Those that are aside are left out.
     """
     fields = type(options).model_fields
-    given = options.model_dump(mode="json")
+    given = {k: v for k, v in options.model_dump(mode="json").items() if ASIDE not in fields[k].metadata}
     return {k: v for k, v in given.items() if LATER not in fields[k].metadata or v != fields[k].default}
 
 

@@ -79,28 +79,39 @@ class Bank(NamedTuple):
     sha256: str
 
 
-def bank_of(run: Run, settings: RobustSettings) -> Bank:
-    """The bank of a training. It is kept in the run, so that the run can be repeated once the file is elsewhere.
+def kept_bank(run: Run, path: Path) -> Path:
+    """The run's copy of a bank, so that the run can be repeated once the file is elsewhere.
 
     By the name that the settings have for it: another one that is not there is a DuoError.
     """
-    path = settings.bank
-    assert path is not None
     kept = run.moments.with_name(f"bank-{digest(str(path))[:8]}.safetensors")
     if path.is_file() or not kept.exists():
-        found = read_bank(path)
+        read_bank(path)
         if not kept.exists() or sha256_of(kept) != sha256_of(path):
             write_bytes(kept, path.read_bytes())
-    else:
-        found = read_bank(kept)
-    return Bank(*found, sha256_of(kept))
+    return kept
+
+
+def bank_of(run: Run, settings: RobustSettings) -> Bank:
+    """The bank of a training, which is kept in the run."""
+    assert settings.bank is not None
+    return _bank(kept_bank(run, settings.bank))
+
+
+def _bank(path: Path) -> Bank:
+    return Bank(*read_bank(path), sha256_of(path))
+
+
+def bank_read(context: EraserContext) -> Bank:
+    """The bank that a training reads: what earlier rounds left, or the file of its options."""
+    return bank_of(context.run, context.options) if context.bank is None else _bank(context.bank)
 
 
 def bank_facts(context: EraserContext) -> dict[str, Any]:
     """Which bank a training reads, and where that came from; nothing without one."""
     if not context.options.captions.bank:
         return {}
-    bank = bank_of(context.run, context.options)
+    bank = bank_read(context)
     return {"bank": {**bank.provenance, "sha256": bank.sha256}}
 
 

@@ -17,6 +17,7 @@ from ...families.denoising import dtype_of
 from ..course import Course, course_eraser
 from ..interface import EraserContext
 from .bank import bank_facts
+from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _why_not_options(family: Family, options: RobustSettings) -> str | None:
     if options.captions.search and not family.reads_clip_alone:
         shares = "give the share of captions.search to the others"
         return f"its search writes tokens of CLIP's text encoders, and {family.title} reads {family.reader}'s: {shares}"
-    return None
+    return why_no_rounds(family, options)
 
 
 ROBUST_DUO: Final = course_eraser(
@@ -62,4 +63,4 @@ ROBUST_DUO: Final = course_eraser(
     makes="lora",
     keeps=True,
     facts=bank_facts,
-)._replace(on_floor=True, why_not_options=_why_not_options)
+)._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of)

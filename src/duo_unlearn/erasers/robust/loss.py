@@ -25,7 +25,7 @@ from ..duo.objective import Terms
 from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
 from ..interface import EraserContext
 from ..latents import pair_latents
-from .bank import bank_of, read_captions
+from .bank import bank_read, read_captions
 from .holding import Holding
 from .search import Aim, Prompts
 from .settings import Kind, RobustSettings
@@ -50,7 +50,7 @@ class RobustLoss:
         self.prompts = self._prompts() if self.settings.captions.search else None
 
     def _bank(self) -> Conditioning:
-        return read_captions(self.model, bank_of(self.context.run, self.settings).captions)
+        return read_captions(self.model, bank_read(self.context).captions)
 
     def _prompts(self) -> Prompts:
         settings = self.settings.search

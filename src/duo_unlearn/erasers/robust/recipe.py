@@ -4,6 +4,9 @@ Elsewhere they are scaled from DUO's own there, by reasons and not by measuremen
 the preference term is the same. The weight w of what must stay keeps its ratio to β that held on the mini model, as the
 gradient of the preference is β/2 at its start and that of L_hold is 2w times the distance. The search has the mini
 model's steps and rate, which are in units of an embedding's Adam step, and so depend on no width.
+
+There is one round, on the mini model and elsewhere: each further one costs another training and its searches, and what
+it brings is not measured. `erasers.robust-duo.rounds=2` on top of the recipe asks for two.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from ...storage.forms import Strict
+from ...storage.forms import ASIDE, Strict
 from ..duo.settings import ObjectiveSettings
 
 Kind = Literal["unsafe", "own", "empty", "random", "bank", "search"]
@@ -82,6 +82,29 @@ class RobustSettings(ObjectiveSettings):
     )
     keep_steps: int = Field(20, ge=2, description="Sampling steps of these.")
     keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
+    rounds: Annotated[int, ASIDE] = Field(
+        1,
+        ge=1,
+        le=9,
+        description="Trainings one after another, each from the original; later ones read what attacks on earlier "
+        "ones found.",
+    )
+    round_attacks: Annotated[list[str], ASIDE] = Field(
+        ["unlearndiffatk", "p4d", "concept-inversion"],
+        min_length=1,
+        description="Attacks on each round's edit, with quick budgets.",
+    )
+    round_prompts: Annotated[int, ASIDE] = Field(16, ge=1, description="Training prompts that they attack.")
+    round_budgets: Annotated[dict[str, dict[str, Any]], ASIDE] = Field(
+        {}, description="Fields of these attacks' budgets that are not the quick one's, by attack."
+    )
+    round_share: Annotated[float, ASIDE] = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of what they found, in rounds after the first, where captions.bank has none: the other "
+        "shares make room.",
+    )
 
     def fault(self) -> str | None:
         """What does not go together, or None. Settings that are a layer of others are not asked: they are no whole."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
+from duo_unlearn.arena.bank import _findings
 from duo_unlearn.arena.findings import FindingsFile
 from duo_unlearn.arena.plans import Plan
 from duo_unlearn.attacks.interface import Finding, Findings
@@ -16,7 +17,6 @@ from duo_unlearn.concepts.prompt_sets import Counts, PromptSet, prompt_sets
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.erasers.robust.bank import read_bank
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.bank import _findings
 from duo_unlearn.runs.attempts import GroupRecord, write_group
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session

@@ -5,14 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
-from ..arena.attempts import make_attempts
-from ..arena.findings import FindingsFile
-from ..arena.plans import AttackPlan, Plan, attack_plans
-from ..attacks.interface import Attack, Findings
+from ..attacks.interface import Findings
 from ..attacks.registry import ATTACKS
 from ..attacks.tensors import conditioning_of
 from ..erasers.robust.bank import Caption, write_bank
@@ -22,10 +19,27 @@ from ..runs.folder import Run
 from ..session import Session
 from ..storage.files import seed_of, write_text
 from ..system import System
+from .attempts import make_attempts
+from .findings import FindingsFile
+from .plans import AttackPlan, Plan, attack_plans
 from .sharing import share_pairs
 
 FOLDER: Final = "bank"
 """Of a run's folder: the searches lie there, apart from the run's own attempts, under a seed of their own."""
+
+
+class Searched(NamedTuple):
+    """What attacks found on a system. apart: the run folder of their attempts. plans: those that ran.
+
+    captions: in order of the attacks. provenance: of the system that was attacked, and how. reasons: attack → why it
+    did not run.
+    """
+
+    apart: Session
+    plans: list[Plan]
+    captions: list[Caption]
+    provenance: dict[str, Any]
+    reasons: dict[str, str]
 
 
 def fill_bank(
@@ -43,39 +57,50 @@ def fill_bank(
     the quick one's. What could not run is said, and is not in the bank; so is a bank of nothing a DuoError. The same
     command goes on after a kill.
     """
-    for name in attacks:
-        ATTACKS.check(name)
-        if not _finds_captions(ATTACKS.get(name)):
-            usable = [one for one in ATTACKS.names() if _finds_captions(ATTACKS.get(one))]
-            raise DuoError("this attack finds no caption", got=name, hint=f"one of {', '.join(usable)}")
-    apart = _apart(session)
-    plan = AttackPlan(list(attacks), prompts=count, file=_training_prompts(session, count), budgets=budgets or {})
-    plans = attack_plans(apart, [system], plan)
-    states, _ = make_attempts(apart, plans)
-    captions: list[Caption] = []
-    ran = []
-    for one, state in zip(plans, states, strict=True):
-        if state.reason is not None:
-            say(f"{one.attack.name}: not in the bank, {state.reason}")
-            continue
-        ran.append(one.attack.name)
-        captions += [caption for found in _findings(apart.run, one) for caption in _captions(one.attack.name, found)]
-    if not captions:
-        raise DuoError(
-            "the searches found no caption", got=", ".join(attacks), hint="other attacks, or a larger --count"
-        )
-    provenance = {
-        "run": session.run.folder.name, "system": system.as_json(), "attacks": ran, "preset": "quick",
-        "budgets": {name: dict(fields) for name, fields in (budgets or {}).items()},
-        "prompts": count, "seed": apart.settings.seed, "base": session.model.fingerprint(),
-    }  # fmt: skip
-    write_bank(path, captions, provenance)
-    say(f"bank: {len(captions)} captions of {', '.join(ran)} → {path}")
+    searched = search(session, system, attacks, count, budgets or {})
+    for name, reason in searched.reasons.items():
+        say(f"{name}: not in the bank, {reason}")
+    if not searched.captions:
+        raise no_caption(attacks)
+    write_bank(path, searched.captions, searched.provenance)
+    ran = ", ".join(searched.provenance["attacks"])
+    say(f"bank: {len(searched.captions)} captions of {ran} → {path}")
     return path
 
 
-def _finds_captions(attack: Attack) -> bool:
-    return attack.found_on in ("text", "images", "model") and not attack.has_control
+def search(
+    session: Session,
+    system: System,
+    attacks: Sequence[str],
+    count: int,
+    budgets: Mapping[str, Mapping[str, Any]],
+) -> Searched:
+    """Attack a system as `fill_bank` does, and give what is found. Any number of processes may share it."""
+    for name in attacks:
+        ATTACKS.check(name)
+        if not ATTACKS.get(name).finds_captions:
+            usable = [one for one in ATTACKS.names() if ATTACKS.get(one).finds_captions]
+            raise DuoError("this attack finds no caption", got=name, hint=f"one of {', '.join(usable)}")
+    apart = _apart(session)
+    with session.run.claim("training prompts", wait=True):  # another edit's rounds may have another number of them
+        plan = AttackPlan(list(attacks), prompts=count, file=_training_prompts(session, count), budgets=budgets)
+        plans = attack_plans(apart, [system], plan)
+    states, _ = make_attempts(apart, plans)
+    reasons = {one.group.attack: one.reason for one in states if one.reason is not None}
+    ran = [one for one in plans if one.attack.name not in reasons]
+    found = [(one.attack.name, findings) for one in ran for findings in _findings(apart.run, one)]
+    provenance = {
+        "run": session.run.folder.name, "system": system.as_json(), "attacks": [one.attack.name for one in ran],
+        "preset": "quick", "budgets": {name: dict(fields) for name, fields in budgets.items()},
+        "prompts": count, "seed": apart.settings.seed, "base": session.model.fingerprint(),
+    }  # fmt: skip
+    return Searched(apart, ran, [one for name, each in found for one in _captions(name, each)], provenance, reasons)
+
+
+def no_caption(attacks: Sequence[str]) -> DuoError:
+    """That attacks found nothing that can be read in a prompt's place."""
+    hint = "other attacks, or a larger number of prompts"
+    return DuoError("the searches found no caption", got=", ".join(attacks), hint=hint)
 
 
 def _apart(session: Session) -> Session:
@@ -88,14 +113,19 @@ def _apart(session: Session) -> Session:
     return apart
 
 
-def _training_prompts(session: Session, count: int) -> Path:
-    """A file of some of the pairs' unsafe prompts, distinct; the same for the same run."""
+def training_prompts(session: Session) -> list[str]:
+    """The pairs' unsafe prompts, distinct, in an order that the seed decides. Pairs without any are a DuoError."""
     prompts = sorted({pair.unsafe_prompt for pair in session.pairs if pair.unsafe_prompt})
     if not prompts:
         raise DuoError("a bank needs the pairs' prompts", got="pairs without any", hint="give them in a manifest")
     random.Random(f"{session.settings.seed}/bank").shuffle(prompts)
+    return prompts
+
+
+def _training_prompts(session: Session, count: int) -> Path:
+    """A file of some of them; the same for the same run."""
     path = session.run.folder / FOLDER / "training.txt"
-    write_text(path, "".join(f"{prompt}\n" for prompt in prompts[:count]))
+    write_text(path, "".join(f"{prompt}\n" for prompt in training_prompts(session)[:count]))
     return path
 
 
