@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,8 @@ def section(name: str, options: list[str]) -> str:
     at, found = commit(), figures(name, options)  # the files may be others when it ends
     facts = ", ".join(f"{key} {_text(value)}" for key, value in found.items() if key != "rows")
     command = " ".join(["python", f"benchmarks/{name}.py", *options])
-    lines = [f"{HEAD}{_title(name)}", "", f"`{command}`: {facts}. {machine()}; commit {at}.", ""]
+    told = f"`{command}`: {facts}. {machine()}; commit {at}."
+    lines = [f"{HEAD}{_title(name)}", "", textwrap.fill(told, 100, break_on_hyphens=False), ""]
     lines += ["| ratio | median | middle half | goal |", "|---|---|---|---|"]
     for row in found.get("rows", []):
         half = f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] < row["high"] else "–"
