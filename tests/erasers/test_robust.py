@@ -248,17 +248,17 @@ def test_bf16_is_near(model: Model, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_told_before_pairs() -> None:
-    def told(family: str, /, **options: Any) -> str:
+    def reason(family: str, /, **options: Any) -> str:
         given = {"eraser": "robust-duo", "erasers": {"robust-duo": options}}
         with pytest.raises(DuoError, match="cannot be used so") as raised:
             check_family(resolve(given), family)
         return str(raised.value.got)
 
-    assert "not trained in fp16" in told("sdxl", mixed_precision="fp16")
-    assert "reads T5" in told("flux")
-    assert "must sum to 1, not 1.3" in told("mini", captions={"unsafe": 0.7})
-    assert "captions.bank needs bank" in told("mini", captions={**NOTHING, "bank": 1.0})
-    assert "where captions.bank has a share" in told("mini", bank="bank.safetensors")
+    assert "not trained in fp16" in reason("sdxl", mixed_precision="fp16")
+    assert "reads T5" in reason("flux")
+    assert "must sum to 1, not 1.3" in reason("mini", captions={"unsafe": 0.7})
+    assert "captions.bank needs bank" in reason("mini", captions={**NOTHING, "bank": 1.0})
+    assert "where captions.bank has a share" in reason("mini", bank="bank.safetensors")
 
 
 def test_a_family_that_reads_t5_trains_without_the_search(tmp_path: Path) -> None:

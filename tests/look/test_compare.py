@@ -26,9 +26,9 @@ FORM = {"prompt": "a red knight holding a sword", "system": "duo", "seed": "3", 
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def picture_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with images of its systems, which no test changes."""
-    run = Run(tmp_path_factory.mktemp("asked") / "run")
+    run = Run(tmp_path_factory.mktemp("pictures") / "run")
     add_images(run, count=3)
     add_record(run)
     return run
@@ -81,8 +81,8 @@ def drawn(jobs: Jobs) -> str:
         {"steps": "100000"},
     ],
 )
-def test_what_cannot_be_drawn_is_told_and_no_process_is_started(asked: Run, change: dict[str, str]) -> None:
-    client = opened(asked)
+def test_what_cannot_be_drawn_is_told_and_no_process_is_started(picture_run: Run, change: dict[str, str]) -> None:
+    client = opened(picture_run)
     answer = client.post("/compare", data={**FORM, **change})
     assert answer.status_code == 400
     assert "Try" in answer.text
@@ -134,12 +134,12 @@ def test_the_pictures_are_those_of_duo_sample(edited: Run, jobs: Jobs, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_picture_is_not_kept_since_numbers_begin_again_with_the_page(asked: Run) -> None:
-    jobs = Jobs(asked.folder)
+def test_a_picture_is_not_kept_since_numbers_begin_again_with_the_page(picture_run: Run) -> None:
+    jobs = Jobs(picture_run.folder)
     job = Job(1, {"prompt": "a king", "system": "duo", "seed": 0, "guidance": 5, "strength": 1, "steps": 2})
     job.pictures, job.state = [b"one", b"two"], "done"
     jobs.history = [job]
-    answer = client_of(asked, jobs).get("/compare/1/system")
+    answer = client_of(picture_run, jobs).get("/compare/1/system")
     assert (answer.content, answer.headers["cache-control"]) == (b"two", "no-store")
 
 
@@ -159,9 +159,9 @@ def test_a_comparison_can_be_stopped_and_the_next_one_is_drawn(edited: Run, jobs
 
 
 @pytest.mark.slow
-def test_a_system_that_cannot_be_made_is_told_on_the_page(asked: Run) -> None:
-    jobs = Jobs(asked.folder)
-    client = client_of(asked, jobs)
+def test_a_system_that_cannot_be_made_is_told_on_the_page(picture_run: Run) -> None:
+    jobs = Jobs(picture_run.folder)
+    client = client_of(picture_run, jobs)
     client.post("/compare", data=FORM)  # attempts of duo are there, its edit is not
     assert drawn(jobs) == "failed"
     page = client.get("/compare").text

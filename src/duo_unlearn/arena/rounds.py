@@ -102,7 +102,7 @@ class _Attacked:
         contract, seed = str(self.session.detector.contract), self.session.settings.seed
         return digest([self.system.sha256, asked, before, contract, seed, self.is_last])[:16]
 
-    def known(self) -> Round | None:
+    def record(self) -> Round | None:
         """The round as it is told already, under the same key and with the same captions; else None."""
         told = next((one for one in read_rounds(self.session.run, self.name) if one.number == self.number), None)
         if told is None or told.key != self.key:
@@ -114,12 +114,12 @@ class _Attacked:
         """Attack, keep and tell; all processes come to the same end, and one of them writes."""
         run = self.session.run
         state: State = "already done"
-        if (told := self.known()) is None:
+        if (told := self.record()) is None:
             # Who has this claim tells `duo status` what all of them are at.
             with run.claim(f"bank.{self.name}"):
                 searched = self._searched()
             with run.claim(f"bank.{self.name}.written", wait=True):
-                if (told := self.known()) is None:
+                if (told := self.record()) is None:
                     told = self._write(searched)
                     state = self.session.finish(f"attack {self.edit}", _seconds(searched), "done")
         numbers = ", ".join(map(_in_words, told.dsr)) or "no picture had a verdict"

@@ -214,9 +214,9 @@ def demo(output: Output = None, seed: Seed = None) -> None:
     `duo erase -o runs/sword` makes and measures all.
     """
     few = {"prompts": 4, "keep_prompts": 8, "neighbour_prompts": 2, "inversion_prompts": 0, "steps": 12}
-    few["fuse_adapters"] = True
     flags: dict[str, Any] = {"output": str(output or "runs/demo"), "seed": seed}
     flags |= {"pairs.scale": 0.16, "train.max_train_steps": 120, "channels_last": True}
+    flags["evaluate.fuse_adapters"] = True
     _erase(flag_settings([], flags | {f"evaluate.{k}": v for k, v in few.items()}), None, {})
 
 

@@ -43,6 +43,7 @@ from .captioned import Captioned, both_sides, kept_pictures
 from .course import Course, MakeCourse
 from .descent import Descent, generator_of
 from .interface import EraserContext
+from .optimizer import adamw
 from .pictures import noised
 from .wraps import Wrap
 
@@ -191,7 +192,7 @@ class MetaLoss:
             rows = [order[i % self.count] for i in range(number * size, (number + 1) * size)]
             return self.loss("unsafe", rows, generator_of(self.seed, NAME, "attack", step, number))
 
-        optimizer = torch.optim.AdamW(self.attackable, lr=self.settings.attack_lr, weight_decay=WEIGHT_DECAY)
+        optimizer = adamw(self.attackable, self.settings.attack_lr, WEIGHT_DECAY)
         return fine_tuned(self.attackable, optimizer, loss, self.attack_steps)
 
     def drawn(self, name: str, when: str, step: int) -> Tensor:
