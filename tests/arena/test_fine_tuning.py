@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.arena.attempts import GroupWork, make_attempts
+from duo_unlearn.arena.attempts import make_attempts
 from duo_unlearn.arena.fine_tuning import FILE, FineTuning
+from duo_unlearn.arena.group_work import GroupWork
 from duo_unlearn.arena.plans import Plan
 from duo_unlearn.arena.target import base_state, target_of
 from duo_unlearn.attacks import relearning
