@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,16 @@ def test_the_reference_has_every_name_of_the_package() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
     assert listed == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+
+
+def test_blocks_of_code_begin_and_end_on_lines_of_their_own_and_python_is_python(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    fences = re.findall(r"^```(?:\w+)?$", text, re.MULTILINE)
+    assert text.count("```") == len(fences), f"{path.name}: text was wrapped into a block, or a block into text"
+    assert len(fences) % 2 == 0
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        code = textwrap.dedent(block)
+        ast.parse(f"{{{code}}}" if code.startswith('"') else code)  # some are an entry of a dictionary
 
 
 def test_links_lead_somewhere(path: Path) -> None:
