@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -106,20 +107,27 @@ def _plain_groups(evidence: Evidence) -> list[GroupOf]:
 
 
 def _sampled(model: Model, evidence: Evidence, concept: Concept, count: int, seed: int) -> Iterator[_Again]:
+    """Some prompts of each set, asked again; all are sampled together, in batches as large as they may be."""
     texts, sampling = _texts(evidence, concept), evidence.sampling
+    asked = {}
     for group in _plain_groups(evidence):
         known = [a for a in group.attempts if a.prompt == a.text and a.text in texts and a.image is not None]
         chosen = random.Random(f"{seed}/{group.asked.scenario}").sample(known, min(count, len(known)))
-        if not chosen:
-            continue
-        requests = [SampleRequest(texts[attempt.text], attempt.seed) for attempt in chosen]
-        with progress(f"sample {group.asked.scenario}", len(requests)) as report:
-            images = model.sample(
-                requests, steps=sampling.steps, guidance=sampling.guidance, batch=sampling.batch, report=report
-            )
+        if chosen:
+            asked[group.asked.scenario] = chosen
+    requests = [SampleRequest(texts[one.text], one.seed) for chosen in asked.values() for one in chosen]
+    if not requests:
+        return
+    with progress(f"sample {len(asked)} prompt sets", len(requests)) as report:
+        sampled = model.sample(
+            requests, steps=sampling.steps, guidance=sampling.guidance, batch=sampling.batch, report=report
+        )
+    left = iter(sampled)
+    for name, chosen in asked.items():
+        images = list(itertools.islice(left, len(chosen)))
         with tempfile.TemporaryDirectory() as place:
             hashes = [save_png(image, Path(place) / "image.png") for image in images]
-        yield _Again([group.asked.scenario], chosen, images, hashes)
+        yield _Again([name], chosen, images, hashes)
 
 
 def _by_kind(evidence: Evidence, sampled: Sequence[_Again]) -> tuple[list[_Again], list[_Again]]:
