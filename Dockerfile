@@ -18,7 +18,7 @@ RUN pip install --no-deps --require-hashes -r requirements.lock \
     && pip install --extra-index-url "$TORCH_INDEX" -r requirements-torch.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip install --no-deps .
+RUN pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON}-slim
 # Any user may write here, so `--user "$(id -u)"` leaves files that are yours.

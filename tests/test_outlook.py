@@ -13,6 +13,7 @@ from duo_unlearn.pairs.manifest import MANIFEST, PARTIAL, KindTries, save_manife
 from duo_unlearn.records import Attempt, Stage
 from duo_unlearn.runs.attempts import Group, GroupRecord, Part, write_group, write_part
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.tree import Settings, write_settings
 
 
 class Screen:
@@ -149,14 +150,24 @@ def test_a_part_under_another_key_is_read_again(whole: Run) -> None:
 def test_more_workers_than_parts_are_told_once_all_groups_are_there(whole: Run, workers: int) -> None:
     screen = Screen({whole.folder: ["images"]}, workers=workers)
     screen.after(0)
-    ask(whole, Group("duo", "direct", "direct", None), 0, 2)
+    ask(whole, Group("duo", "direct", "p4d", "quick"), 0, 2)
     screen.after(EVERY)
-    ask(whole, Group("duo", "keep", "direct", None), 0, 4)
+    ask(whole, Group("duo", "keep", "p4d", "quick"), 0, 4)
     screen.after(EVERY)
     assert screen.told == []  # groups were still being written
     for _ in range(3):
         screen.after(EVERY)
     assert screen.told == ([few_parts(3, workers)] if workers > 3 else [])
+
+
+def test_plain_prompts_of_several_sets_are_parts_by_their_batches(whole: Run) -> None:
+    write_settings(whole.settings, Settings.model_validate({"evaluate": {"batch": 4}}))
+    screen = Screen({whole.folder: ["images"]}, workers=8)
+    for name in ("direct", "synonym", "keep"):
+        ask(whole, Group("duo", name, "direct", None), 0, 2)
+    for _ in range(3):
+        screen.after(EVERY)
+    assert screen.told == [few_parts(2, 8)]
 
 
 def test_the_line_of_too_many_workers_is_one_for_both_ways_of_sharing() -> None:

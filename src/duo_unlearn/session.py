@@ -252,7 +252,11 @@ class Session:
         return time.monotonic()
 
     def finish(self, stage: str, seconds: float, state: State) -> State:
-        """Record a stage and the settings. A stage that was skipped keeps the time that it took when it ran."""
+        """Record a stage and the settings.
+
+        A stage that was skipped keeps the time that it took when it ran, and the machine and versions stay those that
+        made what is there.
+        """
         if not is_first_process():
             return state
         write_settings(self.run.settings, self.settings)
@@ -267,13 +271,17 @@ class Session:
             "model": self.settings.model,
             "seed": self.settings.seed,
             "sensitive": self.concept.sensitive,
+        }
+        made_with = {
             "versions": {name: version(name) for name in VERSIONED},
             "machine": machine(pick_device(self.settings.device).type),
         }
 
         def with_stage(known: dict[str, Any]) -> dict[str, Any]:
-            stages = known.get("stages", {})
-            return {**known, **entries, "stages": {**stages, stage: took or stages.get(stage, finished)}}
+            stages, before = known.get("stages", {}), made_with if took is None else {}
+            after = {} if took is None else made_with
+            entry = took or stages.get(stage, finished)
+            return {**before, **known, **entries, **after, "stages": {**stages, stage: entry}}
 
         self.run.change_record(with_stage)
         return state

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from duo_unlearn.arena.batches import PlainWork, in_batches, members_of
 from duo_unlearn.arena.group_work import GroupWork
 from duo_unlearn.arena.plans import evaluation_plans
 from duo_unlearn.arena.stages import evaluate
+from duo_unlearn.errors import DuoError
 from duo_unlearn.records import ORIGINAL
 from duo_unlearn.runs.work import finish
 from duo_unlearn.session import Session
@@ -44,16 +45,13 @@ def files(run: Session) -> dict[str, bytes]:
 
 
 def test_sets_of_few_prompts_share_batches_and_searches_do_not(run: Session) -> None:
-    plain, *others = works_of(run)
+    plain, *others = works_of(reopen(run.run.folder, evaluate__batch=7))
     assert isinstance(plain, PlainWork)
     assert {work.plan.attack.name for work in others if isinstance(work, GroupWork)} == {"concept-inversion"}
-    sizes = [sum(len(member.prompts) for member in batch.values()) for batch in plain.batches.values()]
-    most = run.settings.evaluate.batch
-    assert len(sizes) < len(plain.scenarios)
-    assert all(size <= most for size in sizes)
-    # No batch could have had the first part of the next one.
-    firsts = [len(next(iter(batch.values())).prompts) for batch in plain.batches.values()]
-    assert all(size + first > most for size, first in zip(sizes, firsts[1:], strict=False))
+    sizes = [[len(member.prompts) for member in batch.values()] for batch in plain.batches.values()]
+    assert sizes == [[3, 3], [3, 3], [2, 2]]  # four sets of three prompts, two of two
+    names = plain.parts()
+    assert [name.endswith("+1") for name in names] == [True, True, True]
 
 
 def test_what_fills_a_batch_is_divided_as_if_it_were_alone(run: Session) -> None:
@@ -68,56 +66,66 @@ def test_what_fills_a_batch_is_divided_as_if_it_were_alone(run: Session) -> None
 def test_a_batch_that_was_half_written_gives_the_same_bytes(run: Session, system: str) -> None:
     before = files(run)
     batch = next(batch for batch in plain_of(run, system).batches.values() if len(batch) > 1)
+    gone = 0
     for member in list(batch.values())[1:]:
-        (member.group.folder / f"{member.name}.json").unlink()
-        for image in member.group.folder.glob("*.png"):
-            image.unlink()
+        path = member.work.folder / f"{member.name}.json"
+        for attempt in json.loads(path.read_text())["attempts"]:
+            (run.run.folder / attempt["file"]).unlink()
+            gone += 1
+        path.unlink()
+    assert gone
     assert evaluate(reopen(run.run.folder)).state == "done"
-    assert files(run) == before
+    assert files(run).keys() == before.keys()
+    if system != ORIGINAL:  # of the original what is there is read, so the others lie in another batch
+        assert files(run) == before
 
 
 def test_a_part_that_another_command_is_making_is_waited_for_and_left_as_it_is(run: Session) -> None:
     plain = plain_of(run)
-    part, batch = next((part, batch) for part, batch in plain.batches.items() if len(batch) > 1)
-    last, member = list(batch.items())[-1]
-    path = member.group.folder / f"{member.name}.json"
-    whole = path.read_bytes()
-    path.unlink()
-    held, asked = threading.Event(), threading.Event()
+    part, batch = next((part, batch) for part, batch in plain.batches.items() if len(batch) > 2)
+    before, last = list(batch)[-2:]
+    paths = [batch[name].work.folder / f"{batch[name].name}.json" for name in (before, last)]
+    images = sorted(paths[1].parent.glob("*.png"))
+    whole, times = paths[1].read_bytes(), [image.stat().st_mtime_ns for image in images]
+    for path in paths:
+        path.unlink()
+    held = threading.Event()
 
     def other() -> None:
         with run.run.claim(last):
             held.set()
-            asked.wait(60)
-            path.write_bytes(whole)
+            for _ in range(600):  # until the batch is sampled, and its part before this one is written
+                if paths[0].exists():
+                    break
+                time.sleep(0.1)
+            paths[1].write_bytes(whole)
 
     thread = threading.Thread(target=other)
     thread.start()
     assert held.wait(60)
-
-    @contextmanager
-    def claim(name: str, *, wait: bool = False) -> Iterator[bool]:
-        if name == last:
-            asked.set()
-        with run.run.claim(name, wait=wait) as mine:
-            yield mine
-
-    plain.claim = claim
-    times = [image.stat().st_mtime_ns for image in sorted(member.group.folder.glob("*.png"))]
     assert finish([plain], run.run.claim)
     thread.join(60)
-    assert path.read_bytes() == whole
+    assert paths[1].read_bytes() == whole
     assert plain.is_done(part)
-    assert times
-    assert times == [image.stat().st_mtime_ns for image in sorted(member.group.folder.glob("*.png"))]
+    assert times == [image.stat().st_mtime_ns for image in images] != []
+
+
+def test_a_member_that_cannot_be_written_keeps_no_other_from_it(run: Session) -> None:
+    plain = plain_of(run)
+    part, batch = next((part, batch) for part, batch in plain.batches.items() if len(batch) > 2)
+    members = list(batch.values())
+    for member in members[1:]:
+        (member.work.folder / f"{member.name}.json").unlink()
+    image = members[1].work.folder / "0000.png"
+    image.unlink()
+    (image / "in the way").mkdir(parents=True)
+    with pytest.raises(DuoError, match=members[1].work.group.scenario):
+        finish([plain], run.run.claim)
+    assert not plain.is_done(part)
+    assert all((m.work.folder / f"{m.name}.json").exists() == (m is not members[1]) for m in members)
 
 
 def test_what_a_batch_stands_for(run: Session) -> None:
-    works = works_of(run)
-    plain = plain_of(run)
+    works, plain = works_of(run), plain_of(run)
     assert members_of(works, "no.part") == ["no.part"]
-    for part, batch in plain.batches.items():
-        assert members_of(works, part) == list(batch)
-    assert sum(map(plain.cost, plain.parts())) == sum(
-        member.group.cost(name) for batch in plain.batches.values() for name, member in batch.items()
-    )
+    assert members_of(works, plain.parts()[0])[:2] == ["duo.direct.direct.0000", "duo.synonym.direct.0000"]

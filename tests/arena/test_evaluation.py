@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 
 import duo_unlearn as duo
+from duo_unlearn.arena.batches import PlainWork
+from duo_unlearn.arena.group_work import GroupWork
+from duo_unlearn.arena.plans import evaluation_plans
 from duo_unlearn.arena.stages import evaluate, judge
 from duo_unlearn.errors import DuoError
 from duo_unlearn.records import Estimate
@@ -200,13 +203,19 @@ def test_a_group_with_a_part_missing_has_no_number(run: Session) -> None:
     assert told in reasons(results, "duo", "synonym")
 
 
-def test_a_part_that_no_worker_could_make_is_absent_until_it_is_made(run: Session) -> None:
+def test_a_batch_that_no_worker_could_make_is_absent_where_nothing_is_there_until_it_is_made(run: Session) -> None:
+    lost, kept = "duo.synonym.direct.0000", "duo.direct.direct.0000"
     (run.run.attempts / "duo" / "synonym" / "direct" / "0000.json").unlink()
-    part = "duo.synonym.direct.0000"
-    with parts_from(Remaining({(str(run.run.folder), part): "it died (on a)"})):
+    plans = [plan for plan in evaluation_plans(run, run.systems()) if plan.system.name == "duo" and plan.preset is None]
+    batches = PlainWork([GroupWork(run, plan) for plan in plans]).batches
+    (batch,) = [name for name, members in batches.items() if {lost, kept} <= set(members)]
+    assert batch not in (lost, kept)
+    with parts_from(Remaining({(str(run.run.folder), batch): "it died (on a)"})):
         results = evaluate(reopen(run.run.folder)).results
+    assert not (run.run.attempts / "duo" / "synonym" / "direct" / "0000.json").exists()
     assert not dsr(results, system="duo", scenario="synonym")
-    assert f"{part} could not be made: it died (on a)" in reasons(results, "duo", "synonym")
+    assert f"{lost} could not be made: it died (on a)" in reasons(results, "duo", "synonym")
+    assert dsr(results, system="duo", scenario="direct", attack=None)  # it lay in the same batch, and was there
     results = evaluate(reopen(run.run.folder)).results
     assert dsr(results, system="duo", scenario="synonym")
     assert not [reason for reason in reasons(results, "duo", "synonym") if "could not be made" in reason]

@@ -224,6 +224,6 @@ def test_the_schema_in_the_docs_is_that_of_the_form() -> None:
 
 
 def test_files_that_were_sent_fit() -> None:
-    for path in sorted((DOCS / "reproductions").glob("*.json")):
+    for path in sorted((DOCS / "reproductions").rglob("*.json")):
         sent = read_sent(path, load_protocol(path.stem))
         assert path.with_suffix(".md").read_text() == as_text(sent)

@@ -41,7 +41,9 @@ def make_attempts(session: Session, plans: Sequence[Plan]) -> tuple[list[AttackS
     for (at, part), reason in work.absent_parts().items():
         lost |= dict.fromkeys(members_of(works, part) if at == run else [], reason)
     for group_work in groups:
-        reasons = [f"{part} could not be made: {lost[part]}" for part in group_work.parts() if part in lost]
+        # Of a batch that failed, members may be there all the same.
+        parts = [part for part in group_work.parts() if part in lost and not group_work.is_done(part)]
+        reasons = [f"{part} could not be made: {lost[part]}" for part in parts]
         if reasons:
             write_group(session.run, group_work.record(reasons[0]))
             states = [s._replace(attempts=0, reason=reasons[0]) if s.group == group_work.group else s for s in states]

@@ -1,4 +1,4 @@
-"""Plain prompts of several scenarios in one batch: sampled a few at a time they would take up to twice as long."""
+"""Plain prompts of several scenarios in one batch: few at a time they would not fill the cores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..attacks.interface import Findings, Target, plain_findings
+from ..errors import DuoError
 from ..progress import progress
 from ..records import Prompt
 from ..runs.search_state import NO_STATE
@@ -15,36 +16,35 @@ from .group_work import GroupWork
 
 
 class Member(NamedTuple):
-    """A part of a group, by its name there."""
+    """A part of a group's work. name: of its file there."""
 
-    group: GroupWork
+    work: GroupWork
     name: str
 
     @property
     def prompts(self) -> list[Prompt]:
         """What it asks."""
-        return list(self.group.scenario.prompts[self.group.slices[self.name]])
+        return list(self.work.scenario.prompts[self.work.slices[self.name]])
 
     @property
     def seeds(self) -> list[int]:
         """Of the noise."""
-        return list(self.group.scenario.seeds[self.group.slices[self.name]])
+        return list(self.work.scenario.seeds[self.work.slices[self.name]])
 
 
 class PlainWork:
     """The plain prompts of one system, of all its scenarios.
 
-    Its parts are batches: parts of groups in order, as many as are sampled at once. A batch is always sampled whole,
-    also where some of it is there already: what lies in a batch with an image may be in its last bits, and a run that
-    was stopped gives what one that went through gives.
+    Its parts are batches: parts of groups in order, as many as are sampled at once. A batch of an edited system is
+    always sampled whole, also where some of it is there already: what lies in a batch with an image may be in its last
+    bits, and a run that was stopped gives what one that went through gives.
     """
 
     def __init__(self, groups: Sequence[GroupWork]) -> None:
-        self.first, self.scenarios = groups[0], {group.group.scenario for group in groups}
-        self.claim = self.first.session.run.claim
+        self.groups, self.session = groups, groups[0].session
         # A part that two plans ask for is there once, as the later one divides the prompts.
-        members = {part: Member(group, name) for group in groups for part, name in group.parts_by_name().items()}
-        self.batches = _divide(members, self.first.session.settings.evaluate.batch)
+        members = {part: Member(work, name) for work in groups for part, name in work.files().items()}
+        self.batches = _divide(members, self.session.settings.evaluate.batch)
 
     def parts(self) -> list[str]:
         """The batches."""
@@ -52,7 +52,7 @@ class PlainWork:
 
     def is_done(self, part: str) -> bool:
         """Whether all of a batch is there."""
-        return all(member.group.is_done(name) for name, member in self.batches[part].items())
+        return all(member.work.is_done(name) for name, member in self.batches[part].items())
 
     def is_open(self) -> bool:
         """Always: nothing is trained for plain prompts."""
@@ -60,17 +60,17 @@ class PlainWork:
 
     def cost(self, part: str) -> float:
         """Passes of the denoiser, about."""
-        return sum(member.group.cost(name) for name, member in self.batches[part].items())
+        return sum(member.work.cost(name) for name, member in self.batches[part].items())
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Callable[[str], None]]:
         """The model as the system."""
-        system, many = self.first.group.system, len(self.scenarios)
-        label = f"{system}: " + (f"{many} prompt sets" if many > 1 else self.first.group.scenario)
+        names = list(dict.fromkeys(work.group.scenario for work in self.groups))
+        label = f"{self.groups[0].group.system}: {names[0] if len(names) == 1 else f'{len(names)} prompt sets'}"
         lacking = [part for part in self.batches if not self.is_done(part)]
         images = sum(len(member.prompts) for part in lacking for member in self.batches[part].values())
-        quiet = self.first.session.quiet
-        with self.first.target() as target, progress(f"{label}, images", images, quiet=quiet) as report:
+        shown = progress(f"{label}, images", images, quiet=self.session.quiet)
+        with self.groups[0].target() as target, shown as report:
             done = 0
 
             def make(part: str) -> None:
@@ -81,21 +81,27 @@ class PlainWork:
             yield make
 
     def _make(self, target: Target, part: str) -> int:
-        """Make a batch; gives how many images it has."""
+        """Make a batch; gives how many images it has. A member that cannot be written keeps no other from it."""
         begin, batch = time.monotonic(), self.batches[part]
         prompts = [prompt for member in batch.values() for prompt in member.prompts]
         seeds = [seed for member in batch.values() for seed in member.seeds]
         found = plain_findings(target, prompts, seeds, None, lambda _: None, NO_STATE)
-        shown = self.first.sample(target, prompts, seeds, found)
-        each, first = (time.monotonic() - begin) / len(prompts), 0
+        images = self.groups[0].sample(target, prompts, seeds, found)
+        each, start, failed = (time.monotonic() - begin) / len(prompts), 0, None
         for name, member in batch.items():
-            chosen = slice(first, first + len(member.prompts))
-            first = chosen.stop
+            chosen = slice(start, start + len(member.prompts))
+            start = chosen.stop
             # Another command may ask for some of these prompts, and knows no batches of this one's.
-            with contextlib.nullcontext() if name == part else self.claim(name, wait=True):
-                if not member.group.is_done(name):
+            with contextlib.nullcontext() if name == part else self.session.run.claim(name, wait=True):
+                if member.work.is_done(name):
+                    continue
+                try:
                     mine, seconds = Findings(found.findings[chosen]), each * len(member.prompts)
-                    member.group.keep(target, member.name, mine, shown[chosen], seconds)
+                    member.work.keep(target, member.name, mine, images[chosen], seconds)
+                except DuoError as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed
         return len(prompts)
 
 

@@ -75,10 +75,10 @@ class GroupWork:
 
     def parts(self) -> list[str]:
         """The names of the parts, which are claimed by them."""
-        return list(self.parts_by_name())
+        return list(self.files())
 
-    def parts_by_name(self) -> dict[str, str]:
-        """Name of a part → its name in the group's folder."""
+    def files(self) -> dict[str, str]:
+        """Name of a part → name of its file in the group's folder."""
         return {f"{self.group.system}.{self.group.scenario}.{self.group.slug}.{name}": name for name in self.slices}
 
     def is_done(self, part: str) -> bool:
@@ -113,7 +113,7 @@ class GroupWork:
         """The model as the system, and as the attack changes it, for all parts of a turn."""
         session, plan = self.session, self.plan
         lacking = sum(not self.is_done(part) for part in self.parts())
-        label = f"{self.group.system}: {self.group.scenario}" + ("" if plan.preset is None else f", {self.group.slug}")
+        label = f"{self.group.system}: {self.group.scenario}, {self.group.slug}"
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(self.target())
             report = stack.enter_context(progress(f"{label}, percent", 100, quiet=session.quiet))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from PIL import Image
 
 from ..concepts.prompt_sets import Counts, prompt_sets
 from ..concepts.spec import Concept
-from ..concepts.store import load_concept
+from ..concepts.store import load_concept, shipped_concepts
 from ..detectors.interface import Detector, verdicts_of
 from ..detectors.registry import make_detector
 from ..errors import DuoError
@@ -63,13 +65,13 @@ def remeasure(
     """
     evidence, predicate = read_evidence(folder), read_statement(folder).predicate
     try:
-        asked = load_concept(concept or evidence.concept.name.replace(" + ", "+"))
+        asked = load_concept(concept or _shipped(evidence.concept.name))
     except DuoError as error:
         return [_unchecked(f"{error.problem}; name the concept file: --concept")]
     if (why := _why_not(evidence, asked)) is not None:
         return [_unchecked(why)]
-    form = FORMATS.get(predicate.export.format)
     try:
+        form = FORMATS.get(predicate.export.format)
         model = form.load(folder / predicate.export.target, base_of(predicate, base, device))
     except DuoError as error:
         return [_unchecked(f"the model is not here ({error.problem}); name its base: --base")]
@@ -78,6 +80,18 @@ def remeasure(
     if not again:
         return [_unchecked("the evidence has no plain prompts of the concept file")]
     return _compared(again, evidence, _judges(evidence, asked, model.family))
+
+
+def _shipped(name: str) -> str:
+    """The name of a statement's concept, for `load_concept`; one that is not shipped is a DuoError.
+
+    A concept file may name a detector that is someone's Python function, so one that only a statement names is not
+    opened.
+    """
+    names = name.split(" + ")
+    if unknown := [one for one in names if one not in shipped_concepts()]:
+        raise DuoError(f"the concept {unknown[0]!r} is not shipped")
+    return "+".join(names)
 
 
 def _unchecked(why: str) -> Check:
@@ -118,7 +132,7 @@ def _sampled(model: Model, evidence: Evidence, concept: Concept, count: int, see
     requests = [SampleRequest(texts[one.text], one.seed) for chosen in asked.values() for one in chosen]
     if not requests:
         return
-    with progress(f"sample {len(asked)} prompt sets", len(requests)) as report:
+    with progress("sample again", len(requests)) as report:
         sampled = model.sample(
             requests, steps=sampling.steps, guidance=sampling.guidance, batch=sampling.batch, report=report
         )
@@ -143,14 +157,17 @@ def _joined(parts: Sequence[_Again]) -> _Again:
 
 
 def _judges(evidence: Evidence, concept: Concept, family: str) -> list[tuple[JudgeOf, Detector]]:
-    """The judges of the evidence that can be had here under the very same contract."""
+    """The judges of the evidence that can be had here under the very same contract, whatever its threshold."""
     found = []
     for spec in concept.scorers(None, None):
-        try:
-            detector = make_detector(spec.name, tuple(spec.labels), family, spec.threshold)
-        except DuoError:
-            continue
-        found += [(judge, detector) for judge in evidence.judges if judge.contract == str(detector.contract)]
+        for judge in evidence.judges:
+            threshold = re.fullmatch(rf"{re.escape(spec.name)}\[.*>=([^,\]]+)(,\w+)?\]@\w+", judge.contract)
+            if threshold is None:
+                continue
+            with contextlib.suppress(DuoError, ValueError):
+                detector = make_detector(spec.name, tuple(spec.labels), family, float(threshold.group(1)))
+                if str(detector.contract) == judge.contract:
+                    found.append((judge, detector))
     return found
 
 
@@ -159,7 +176,10 @@ def _compared(again: Sequence[_Again], evidence: Evidence, judges: Sequence[tupl
     checks = [_test(one, judge, detector, level) for judge, detector in judges for one in again]
     there = {judge.contract for judge, _ in judges}
     lacking = [judge.contract for judge in evidence.judges if judge.contract not in there]
-    return [*checks, *(_unchecked(f"the judge {contract} cannot be had here") for contract in lacking)]
+    return [
+        *checks,
+        *(_unchecked(f"the judge {contract} is none of the concept file's, or is not at hand") for contract in lacking),
+    ]
 
 
 def _test(again: _Again, judge: JudgeOf, detector: Detector, level: float) -> Check:

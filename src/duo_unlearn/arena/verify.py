@@ -22,6 +22,7 @@ from ..export.forms import Evidence, Predicate, Statement
 from ..export.interface import Base
 from ..export.registry import FORMATS
 from ..export.statement import EVIDENCE, files_of, predicate_of, read_evidence, read_statement
+from ..families.beside import beside_weights
 from ..families.load import DTYPES, pick_device
 from ..records import Estimate
 from ..storage.files import read_bytes, read_object, sha256_of
@@ -230,26 +231,34 @@ def _weights(folder: Path, predicate: Predicate, source: str | None, device: str
         if sha256_of(folder / WEIGHTS) != predicate.edit.sha256:
             return "differs", f"{WEIGHTS} is not the edit that was measured: its SHA-256 differs"
         same = "the adapter is the very file that was measured; "
-    base = base_of(predicate, source, device)
     try:
+        base = base_of(predicate, source, device)
         model = base.load()
     except DuoError as error:
         return "not checked", f"{same}the base is not here ({error.reason}); name it: --base"
     if model.fingerprint() != predicate.base.fingerprint:
         got = f"{base.source} is another base: {model.fingerprint()}, not {predicate.base.fingerprint}"
         return "differs", f"{got}; it changed since, or --base names another one"
-    before = sketch_of_model(model)
+    before, others = sketch_of_model(model), beside_weights(model)
     del model  # two may not fit
-    after = sketch_of_model(FORMATS.get(said.format).load(folder / said.target, base))
-    evidence = read_evidence(folder)
+    loaded = FORMATS.get(said.format).load(folder / said.target, base)
+    evidence, after = read_evidence(folder), sketch_of_model(loaded)
     why = why_another(evidence.change, before, after, torch.finfo(base.dtype).eps)
     if why is not None:
         return "differs", f"the weights are not the base with the edit: {why}"
+    if odd := list(_paths(others, beside_weights(loaded))):
+        return "differs", f"what lies beside the weights is not the base's: {several(odd)}"
     return "agrees", f"{same}the weights are {base.source} with a change of {len(evidence.change)} weights, as stated"
 
 
 def base_of(predicate: Predicate, source: str | None, device: str) -> Base:
-    """The base of a statement, in the precision of the export. source: where it lies, None: under its name."""
+    """The base of a statement, in the precision of the export. source: where it lies, None: under its name.
+
+    A statement is someone else's word, so of what it names nothing is fetched: that of the hub is a DuoError.
+    """
+    named = [name for name in (predicate.base.name, predicate.sampling.checkpoint_config) if name is not None]
+    if source is None and (absent := [name for name in named if name != "mini" and not Path(name).exists()]):
+        raise DuoError(f"there is no {absent[0]}", got="nothing that a statement names is fetched", hint="--base")
     return Base(
         source or predicate.base.name,
         predicate.sampling.checkpoint_config,

@@ -96,14 +96,15 @@ def verify(
     from ..shipping import verify as check
 
     found = check(folder, base=base, concept=concept, remeasure=remeasure, seed=seed, device=device or "auto")
+    fails = found.has("differs") or (strict and found.has("not checked"))
     if as_json:
-        print(json.dumps({"agrees": not found.has("differs"), "checks": [one._asdict() for one in found.checks]}))
+        print(json.dumps({"agrees": not fails, "checks": [one._asdict() for one in found.checks]}))
     for one in [] if as_json else found.checks:
         if one.outcome == "differs":
             print_error(DuoError(f"{one.name}: {folder} is not what its statement says", got=one.words, hint=HINT))
         else:
             say(f"{one.name}: {one.words}" if one.outcome == "agrees" else f"{one.name}: not checked, {one.words}")
-    if found.has("differs") or (strict and found.has("not checked")):
+    if fails:
         raise typer.Exit(1)
 
 

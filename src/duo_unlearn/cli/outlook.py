@@ -113,6 +113,8 @@ class Outlook:
         return ", ".join([*words, f"{left} left"]) + (f", then {', '.join(later)}" if later else "")
 
     def _counts(self) -> dict[Stage, Count]:
+        from ..report.asked import parts_of
+
         found: dict[Stage, list[Count]] = {}
         parts = 0
         for run, stages in self.runs.values():
@@ -120,7 +122,7 @@ class Outlook:
                 with contextlib.suppress(DuoError):  # the folder is being begun
                     if stage == "images":
                         asked = self._asked(run)
-                        parts += sum(one.parts for one in asked)
+                        parts += parts_of(asked, _batch(run)) if asked else 0
                         count = Count(sum(one.done for one in asked), sum(one.size for one in asked) or None)
                     else:
                         count = self._stage(run, stage)
@@ -162,6 +164,14 @@ class Outlook:
 
 def _groups(run: Run) -> list[Path]:
     return sorted(run.attempts.glob("*/*/*/group.json"))
+
+
+def _batch(run: Run) -> int:
+    """How many images a run samples at once."""
+    from ..settings.tree import Settings, read_settings
+
+    known = read_settings(run.settings) if run.settings.exists() else {}
+    return int(known.get("evaluate", {}).get("batch", Settings().evaluate.batch))
 
 
 def _sum(counts: Sequence[Count]) -> Count:

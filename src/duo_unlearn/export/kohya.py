@@ -63,11 +63,11 @@ def _load(target: Path, base: Base) -> Model:
 
 KOHYA: Final = Format(
     name="kohya",
-    title="an adapter in one file for ComfyUI and A1111",
+    title="an adapter in one file for ComfyUI, and A1111 (Stable Diffusion 1, 2, XL)",
     takes=frozenset({"lora", "low-rank"}),
     denoisers=("unet", "transformer"),
     removable=True,
-    loading="Put FILE into ComfyUI's models/loras or A1111's models/Lora, and use it at weight 1.",
+    loading="Put FILE into ComfyUI's models/loras (A1111's models/Lora for Stable Diffusion 1, 2, XL); weight 1.",
     why_not=_why_not,
     write=_write,
     load=_load,

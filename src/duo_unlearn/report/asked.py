@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +36,15 @@ class Asked(NamedTuple):
     done: int
     seconds: float
     pictures: frozenset[str]
+
+
+def parts_of(asked: Sequence[Asked], batch: int) -> int:
+    """How many parts processes can share: those of searches, and of each system's plain prompts batches of its sets."""
+    plain = Counter[str]()
+    for one in asked:
+        plain[one.group.system] += one.size if one.group.preset is None else 0
+    searches = sum(one.parts for one in asked if one.group.preset is not None)
+    return searches + sum(math.ceil(size / batch) for size in plain.values())
 
 
 def read_asked(run: Run, known: dict[tuple[Path, str], Tally] | None = None) -> list[Asked]:

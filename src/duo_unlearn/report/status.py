@@ -6,6 +6,7 @@ It reads the folder alone, changes nothing, and takes no lock. Torch is not impo
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -17,6 +18,7 @@ from ..erasers.wraps import edit_name, is_round, round_name, whole_name
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL
 from ..records import ORIGINAL
+from ..runs.attempts import Group
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
 from ..settings.tree import Settings, merge, read_settings
@@ -198,13 +200,18 @@ def _attack(one: Asked, others: Sequence[Asked], *, stale: bool, processes: Sequ
     if one.reason is not None or stale:
         note = one.reason or "of another edit than the one that is there"
         return Work(name, "done" if one.reason else "begun", 0, 0, "images", note=note)
-    prefix = f"{group.system}.{group.scenario}.{group.slug}."
-    working = any(claim.name.startswith(prefix) for holder in processes for claim in holder.claims)
+    working = any(_is_at(group, claim.name) for holder in processes for claim in holder.claims)
     state: State = "done" if one.done >= one.size else "running" if working else "begun" if one.done else "not begun"
     same = [o for o in others if (o.group.attack, o.group.preset) == (group.attack, group.preset)]
     rate = rate_of([one]) or rate_of(same)
     left = None if rate is None or state == "done" else (one.size - one.done) * rate
     return Work(name, state, one.done, one.size, "images", left)
+
+
+def _is_at(group: Group, claim: str) -> bool:
+    """Whether a claim is of a group's part; or of a batch of its system's plain prompts, which may be of any set."""
+    own, batch = f"{group.system}.{group.scenario}.{group.slug}.", rf"{re.escape(group.system)}\..*\.direct\.\d+\+\d+"
+    return claim.startswith(own) or (group.preset is None and re.fullmatch(batch, claim) is not None)
 
 
 def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:

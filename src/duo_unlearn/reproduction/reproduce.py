@@ -175,7 +175,9 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
         not_measured=absent,
     )
     if known is not None:
-        again = whole.model_copy(update={"finished": known.finished})
+        # Nothing was measured anew: it stays of when, where and with what it was.
+        before = {"finished": known.finished, "machine": known.machine, "versions": known.versions}
+        again = whole.model_copy(update=before)
         whole = again if again == known else whole
     write_reproduction(path, whole)
     write_page(brought.output, whole)
