@@ -69,6 +69,15 @@ def test_where_ray_is_missing_the_extra_is_named(run: Run, monkeypatch: pytest.M
     assert "duo_unlearn[ray]" in str(raised.value.hint)
 
 
+def test_one_device_by_its_number_is_refused_before_ray_is_looked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DuoError, match="gives each worker a device") as raised:
+        share("ray", {run.folder: ["images"]}, ["evaluate"], device="cuda:1")
+    assert raised.value.got == "device cuda:1"
+
+
 @pytest.mark.parametrize("found", ["2.51.2", "2.9.3", "1.13.0"])
 def test_a_ray_that_web_pages_could_use_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
     old = types.ModuleType("ray")

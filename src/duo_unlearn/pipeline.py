@@ -213,11 +213,12 @@ def add_edit(
     """Take over an edit that others made: an erased diffusers folder, a LoRA file, or a state dict of one part.
 
     It is checked against the run's base model and written into the run; gives the name of its system. Of the four
-    sources one is given.
+    sources one is given. Any number of processes may do it together.
     """
     from .edits.foreign import add_edit as write
 
-    with run.run.lock():
+    # Processes that share the command wait for the one that takes it over, and find it there.
+    with run.run.lock(shared=True), run.run.claim(f"edit.{name}", wait=True):
         run.begin()
         write(run.model, run.run.edit(name), name, erased=erased, lora=lora, unet=unet, text_encoder=text_encoder)
         run.finish("edit", 0.0, "done")

@@ -43,6 +43,20 @@ def budget_of(name: str) -> Any:
     return budget
 
 
+def test_what_a_search_costs_orders_the_attacks_as_they_take_time() -> None:
+    """A hand-out gives long parts first. On 16 prompts and 25 steps."""
+    cost = {name: ATTACKS.get(name).cost(ATTACKS.get(name).budgets["quick"], 16, 25) for name in ATTACKS.names()}
+    free = {"direct", "edit-removal", "image-to-image", "image-to-image-empty-30", "relearning-benign-300"}
+    assert {name for name in free if cost[name]} == set()
+    searches = ("completion", "sneakyprompt", "unlearndiffatk", "noise-search", "p4d", "concept-inversion")
+    assert sorted(searches, key=lambda name: cost[name]) == list(searches)
+    for name in ATTACKS.names():
+        attack = ATTACKS.get(name)
+        assert (attack.found_on != "nothing") <= (cost[name] > 0)
+        quick, paper = (attack.cost(attack.budgets[preset], 16, 25) for preset in ("quick", "paper"))
+        assert quick <= paper
+
+
 VARIANTS = (
     "-detector",
     "-k",

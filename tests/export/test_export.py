@@ -28,10 +28,11 @@ from duo_unlearn.storage.files import write_json
 from duo_unlearn.system import EditFile, System
 
 from ..families import small_models as small
+from ..families.small_llms import LLMS
 from ..slow import slow, slow_but
 from .edited_run import CPU, add_weight_edits, plain_pixels, run_folder
 
-SOURCES: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux}
+SOURCES: dict[str, Callable[[Path], Path]] = {"sdxl": small.sdxl, "sd3": small.sd3, "flux": small.flux, **LLMS}
 
 
 @pytest.fixture(scope="module", params=slow_but(SOURCES, ("sdxl",)))

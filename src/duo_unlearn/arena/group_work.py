@@ -98,12 +98,9 @@ class GroupWork:
     def cost(self, part: str) -> float:
         """Passes of the denoiser, about: those of its images, and those of a search by its budget."""
         plan, chosen = self.plan, self.slices[part.rpartition(".")[2]]
-        steps, budget = self.session.settings.evaluate.steps, plan.budget
-        passes = steps * (min(chosen.stop, self.size) - chosen.start)
-        if plan.replay is None:
-            passes += 3 * getattr(budget, "steps", 0) * getattr(budget, "timesteps", 1)  # forward, and back
-            passes += steps * getattr(budget, "queries", 0)
-        return float(passes)
+        steps, prompts = self.session.settings.evaluate.steps, min(chosen.stop, self.size) - chosen.start
+        searched = plan.attack.cost(plan.budget, prompts, steps) if plan.replay is None else 0.0
+        return float(steps * prompts + searched)
 
     def _is_lacking(self) -> bool:
         return any(not self.is_done(part) for part in self.parts())

@@ -61,6 +61,7 @@ COMPLETION: Final = Attack(
     found_on="original",
     prompts_at_once=16,
     level="generator",
+    cost=lambda budget, prompts, _steps: prompts * budget.steps,
     has_control=True,
     counts_in_worst_case=False,  # a decoder may give a picture back that the model does not know
 )

@@ -58,6 +58,7 @@ INPAINTING: Final = Attack(
     _find,
     prompts_at_once=64,
     level="generator",
+    cost=lambda budget, prompts, _steps: prompts * budget.steps,
     has_control=True,
     counts_in_worst_case=False,  # a decoder may give a picture back that the model does not know
 )

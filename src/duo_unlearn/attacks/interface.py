@@ -95,6 +95,11 @@ seeds: of their images' noise. The same inputs give the same findings, also when
 """
 
 
+def no_search(_budget: Any, _prompts: int, _steps: int) -> float:
+    """What a search costs where there is none."""
+    return 0.0
+
+
 class Attack(NamedTuple):
     """One published attack, as data and functions.
 
@@ -107,7 +112,8 @@ class Attack(NamedTuple):
     the same budget and seed find something else than before. asks_detector: the search stops at what the detector says.
     fine_tune(target, budget): weights of the system that the attacker trains, by name, made once for all prompts.
     during(target, budget, weights): a context that changes the model while images are sampled; weights: those, or
-    none. counts_in_worst_case: whether the worst case has it.
+    none. counts_in_worst_case: whether the worst case has it. cost(budget, prompts, steps): about how many passes of
+    the denoiser a search takes, where an image takes so many steps; a pass back counts as two.
     """
 
     name: str
@@ -124,6 +130,7 @@ class Attack(NamedTuple):
     counts_in_worst_case: bool = True
     level: Level = "input"
     has_control: bool = False
+    cost: Callable[[Any, int, int], float] = no_search
 
     @property
     def is_white_box(self) -> bool:

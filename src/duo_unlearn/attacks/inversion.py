@@ -49,4 +49,5 @@ CONCEPT_INVERSION: Final = Attack(
     found_on="model",
     needs=frozenset({"tokens", "pairs"}),
     level="encoder",
+    cost=lambda budget, _prompts, _steps: 3 * budget.steps * budget.batch,
 )

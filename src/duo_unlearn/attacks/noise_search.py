@@ -63,4 +63,5 @@ NOISE_SEARCH: Final = Attack(
     needs=frozenset({"clip"}),
     level="generator",
     has_control=True,
+    cost=lambda budget, prompts, steps: prompts * budget.seeds * steps,
 )

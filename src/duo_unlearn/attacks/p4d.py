@@ -185,6 +185,7 @@ def _p4d(name: str, title: str, *, detector: bool = False, **places: int) -> Att
     return Attack(
         name, title, budgets, find, found_on="model", prompts_at_once=16, version=2, asks_detector=detector,
         needs=frozenset(needs),
+        cost=lambda budget, prompts, steps: prompts * (3 * budget.steps + budget.steps // budget.check_every * steps),
     )  # fmt: skip
 
 

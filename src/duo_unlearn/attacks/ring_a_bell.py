@@ -139,4 +139,6 @@ RING_A_BELL: Final = Attack(
     found_on="text",
     prompts_at_once=1,
     needs=frozenset({"tokens", "pairs"}),
+    # On the mini model a pass of the text encoder is about a twentieth of one of the denoiser.
+    cost=lambda budget, prompts, _steps: 0.05 * prompts * budget.population * budget.generations,
 )

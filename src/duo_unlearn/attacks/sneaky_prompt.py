@@ -203,4 +203,5 @@ SNEAKY_PROMPT: Final = Attack(
     prompts_at_once=16,
     asks_detector=True,
     needs=frozenset({"tokens", "pairs", "clip"}),
+    cost=lambda budget, prompts, steps: prompts * budget.queries * steps,
 )

@@ -113,4 +113,5 @@ SOFT_PROMPT: Final = Attack(
     found_on="model",
     needs=frozenset({"pairs"}),
     level="encoder",
+    cost=lambda budget, _prompts, _steps: 3 * budget.steps * budget.batch,
 )

@@ -88,6 +88,7 @@ TINA: Final = Attack(
     found_on="model",
     prompts_at_once=16,
     level="generator",
+    cost=lambda budget, prompts, _steps: 3 * prompts * budget.steps * budget.passes,
     has_control=True,
     counts_in_worst_case=False,  # a decoder may give a picture back that the model does not know
 )

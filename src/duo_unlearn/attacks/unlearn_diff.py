@@ -136,4 +136,5 @@ UNLEARN_DIFF_ATK: Final = Attack(
     version=2,
     asks_detector=True,
     needs=frozenset({"tokens"}),
+    cost=lambda budget, prompts, _steps: 3 * prompts * budget.timesteps * budget.steps,
 )

@@ -11,17 +11,18 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DuoError, Interrupted
 from ..progress import progress
+from ..records import Stage
 from ..runs.hand_out import HandOut
 from ..runs.handed import Remaining
 from ..runs.work import take_parts_from
 from ..storage.files import write_bytes
-from .outlook import few_parts
+from .outlook import Outlook, few_parts
 from .ray_session import ray_session
 from .ray_worker import Ending, Job, Worker, threads_and_device, versions
 
@@ -29,19 +30,31 @@ PATIENCE: Final = 20.0
 """Seconds that the others have to end once one worker has come to the command's end."""
 
 
-def share_by_ray(address: str, folders: Sequence[Path], arguments: Sequence[str]) -> None:
+def share_by_ray(
+    address: str,
+    stages: Mapping[Path, Sequence[Stage]],
+    arguments: Sequence[str],
+    *,
+    device: str = "auto",
+    edits: Sequence[str] = (),
+) -> None:
     """Run a command by Ray's actors until all of it is done; what follows finds it done.
 
-    address: "ray" for this machine alone, "ray://HOST:PORT" or "HOST:PORT" of a cluster. Parts that could not be made
-    stay absent, and the command ends with exit code 1.
+    address: "ray" for this machine alone, "ray://HOST:PORT" or "HOST:PORT" of a cluster. stages, edits: as `share` has
+    them. device: the run's setting; one device by its number is a DuoError. Parts that could not be made stay absent,
+    and the command ends with exit code 1.
     """
-    threads, device = threads_and_device()
+    if device not in ("auto", "cpu", "cuda"):
+        got, hint = f"device {device}", "--device auto, or cpu"
+        raise DuoError("Ray gives each worker a device of its own", got=got, hint=hint)
+    folders, (threads, used) = list(stages), threads_and_device(device)
     with _marked(folders) as marks, ray_session(address) as ray:
         logs = folders[0].resolve() / "cache" / "workers"
-        job = Job(list(arguments), os.getcwd(), marks, versions(), device, str(logs))  # noqa: PTH109, as it is spelt
+        job = Job(list(arguments), os.getcwd(), marks, versions(), used, str(logs), device)  # noqa: PTH109, as it is spelt
         crew = _Crew(ray, job, threads)
         try:
-            crew.work()
+            with progress("by Ray, percent", 100, timed=False) as report:
+                crew.work(Outlook(stages, report, edits=edits))
             take_parts_from(Remaining(crew.absent()))
         except KeyboardInterrupt:
             raise Interrupted("stopped; what was made is kept", hint="the same command goes on") from None
@@ -79,20 +92,21 @@ class _Crew:
         self.errors: list[DuoError] = []
         self.has_ended = self.has_told_few = False
 
-    def work(self) -> None:
+    def work(self, outlook: Outlook) -> None:
         """Start workers, and start those again that die, until one has come to the command's end."""
         deadline = None
-        with progress("by Ray, percent", 100) as report:
-            while at_work := self._at_work():
-                ready, _ = self.ray.wait([slot.future for slot in at_work], timeout=1.0)
-                for slot in at_work:
-                    if slot.future in ready:
-                        self._ended(slot)
-                self._tell(report)
-                if self.has_ended:  # no part is left, so the others end soon
-                    deadline = deadline or time.monotonic() + PATIENCE
-                    if time.monotonic() > deadline:
-                        break
+        while at_work := self._at_work():
+            ready, _ = self.ray.wait([slot.future for slot in at_work], timeout=1.0)
+            for slot in at_work:
+                if slot.future in ready:
+                    self._ended(slot)
+            self._tell()
+            outlook.look()
+            if self.has_ended:  # no part is left, so the others end soon
+                deadline = deadline or time.monotonic() + PATIENCE
+                if time.monotonic() > deadline:
+                    break
+        outlook.tell()
         if not self.has_ended:
             raise self.errors[0]
 
@@ -114,7 +128,8 @@ class _Crew:
     def _at_work(self) -> list[_Slot]:
         """The slots with a worker. Machines that have joined get workers, and those that left lose theirs."""
         alive = {node["NodeID"]: node for node in self.ray.nodes() if node["Alive"]}
-        by_gpu = any(node["Resources"].get("GPU") for node in alive.values())
+        gpus = any(node["Resources"].get("GPU") for node in alive.values())
+        by_gpu = gpus and self.job.setting != "cpu"
         if not self.has_ended:
             for node in alive.keys() - self.slots.keys():
                 self._open(node, alive[node], by_gpu=by_gpu)
@@ -179,7 +194,7 @@ class _Crew:
             return
         _say(f"Ray: {self.errors[-1].problem}: {slot.name}")
 
-    def _tell(self, report: Callable[..., None]) -> None:
+    def _tell(self) -> None:
         told, state = self.ray.get([self.hand_out.news.remote(), self.hand_out.progress.remote()])
         for line in told:
             _say(f"Ray: {line}")
@@ -187,9 +202,6 @@ class _Crew:
         if not self.has_told_few and (line := few_parts(state.of, count)) is not None:
             self.has_told_few = True
             _say(f"Ray: {line}")
-        if state.of:
-            share = int(100 * (state.done + state.absent) / state.of)
-            report(share, f"{state.done} of {state.of} parts, {state.workers} workers")
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ MATCHED: Final = ("ray", "duo_unlearn", "torch")
 class Job(NamedTuple):
     """What a worker does. directory: where the command was typed. marks: a file in each run folder.
 
-    versions, device: of the process that started it. logs: the folder for what it says.
+    versions, device: of the process that started it. logs: the folder for what it says. setting: the run's for the
+    device.
     """
 
     arguments: list[str]
@@ -32,6 +33,7 @@ class Job(NamedTuple):
     versions: dict[str, str]
     device: str
     logs: str
+    setting: str = "auto"
 
 
 class Ending(NamedTuple):
@@ -77,7 +79,7 @@ def _check(job: Job) -> None:
         if not Path(mark).is_file():
             hint = "put it on a file system that every machine has under the same path"
             raise DuoError("the run folder is not shared with this machine", got=str(Path(mark).parents[2]), hint=hint)
-    device = threads_and_device()[1]
+    device = threads_and_device(job.setting)[1]
     if device != job.device:
         got = f"{device} here, {job.device} where the command was started"
         hint = "start it on a machine of the workers' kind: in half precision a CPU's parts have other keys"
@@ -123,8 +125,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def threads_and_device() -> tuple[int, str]:
-    """How many threads a process has on a CPU, and where it computes."""
+def threads_and_device(setting: str = "auto") -> tuple[int, str]:
+    """How many threads a process has on a CPU, and where it computes under a setting for the device."""
     import torch
 
-    return torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.get_num_threads(), "cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu"

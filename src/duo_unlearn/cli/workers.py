@@ -39,7 +39,7 @@ PATIENCE: Final = 20.0
 
 
 def count_of(text: str, gpus: Callable[[], int]) -> int:
-    """How many processes `--workers` asks for: a number, or auto, one a GPU or else one a core."""
+    """How many processes `--workers` asks for: a number, or auto, one a GPU or else one a core and eight at most."""
     if text == "auto":
         return gpus() or min(MOST_AUTO, os.cpu_count() or 1)
     if not text.isdecimal() or int(text) < 1:
@@ -66,7 +66,7 @@ def share(
     if workers == "ray" or ":" in workers:
         from .ray_crew import share_by_ray
 
-        share_by_ray(workers, list(stages), without_workers(arguments))
+        share_by_ray(workers, stages, without_workers(arguments), device=device, edits=edits)
         return
     gpus = gpus_of(device, os.environ, _gpu_count)
     count = count_of(workers, lambda: len(gpus))
