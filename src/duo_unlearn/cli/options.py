@@ -51,7 +51,7 @@ Workers = Annotated[
     str | None,
     typer.Option(
         "--workers",
-        help="Processes that share the work: a number, auto (one a GPU, else one a core and eight at most), ray, or a Ray address.",
+        help="Processes that share the work: a number, auto (one a GPU, else a core, 8 at most), ray, a Ray address.",
     ),
 ]
 Fit = Annotated[
