@@ -117,3 +117,18 @@ def test_two_workers_share_an_arena(tmp_path: Path) -> None:
     systems = json.loads((run.folder / "arena" / "arena.json").read_text())["systems"]
     assert [one["system"] for one in systems] == ["original", "duo", "soft"]
     assert {"train", "train soft"} <= set(run.read_record()["stages"])
+
+
+@pytest.mark.slow
+def test_two_workers_evaluate_an_edit_of_others(tmp_path: Path) -> None:
+    made = with_adapter(tmp_path / "made")
+    file = made.edit("duo") / WEIGHTS
+    told = {**EVALUATE, "evaluate.inversion_prompts": 0, "concept": small_concept(tmp_path)}
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    for run, more in ((one, []), (two, ["--workers", "2"])):
+        command = [*words("evaluate", run.folder, told), "--lora", str(file), "--system", "theirs", *more]
+        done = subprocess.run([sys.executable, "-c", COMMAND, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "2 workers" in done.stderr
+    assert [name for name in pictures(one) if "/theirs/" in name]
+    assert pictures(two) == pictures(one)

@@ -73,6 +73,14 @@ def test_one_that_dies_again_and_again_is_told(tmp_path: Path) -> None:
     assert "after 3 starts" in str(raised.value.got)
 
 
+def test_one_that_dies_again_and_again_is_left_out_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os, sys; sys.exit(7 if os.environ['PLACE'] == 'sick' else 0)"
+    supervise(python(code), [{"PLACE": "sick"}, {"PLACE": "sound"}], tmp_path, nothing, every=0.05)
+    assert "a worker died again and again, and is left out: exit code 7 after 3 starts" in capsys.readouterr().err
+
+
 def test_one_that_crashes_starts_again_though_its_exit_code_is_that_of_a_refusal(tmp_path: Path) -> None:
     text = f"""
 import pathlib

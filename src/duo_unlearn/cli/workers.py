@@ -21,6 +21,7 @@ from ..errors import DuoError, Interrupted
 from ..progress import progress
 from ..records import Stage
 from ..runs.work import absent_parts
+from .options import say
 from .outlook import Outlook
 
 COMMAND: Final = "from duo_unlearn.cli.main import main; main()"
@@ -110,7 +111,8 @@ def supervise(
     """Run a command once in each environment, until all have ended well.
 
     logs: a folder; what process i says goes to i.log. look: called every so many seconds. One that dies or crashes is
-    started three times in all. What the command refuses is a DuoError with its words, and the others are stopped.
+    started three times in all, and then left out, which is told; that all are is a DuoError. So is what the command
+    refuses, with its words, and the others are stopped.
     """
     logs.mkdir(parents=True, exist_ok=True)
     workers = [_Worker(command, environment, logs / f"{i}.log") for i, environment in enumerate(environments)]
@@ -121,6 +123,9 @@ def supervise(
             while sum(worker.is_at_work() for worker in workers):  # not any(): each is looked at, and starts again
                 look()
                 time.sleep(every)
+        errors = [worker.error for worker in workers if worker.error is not None]
+        if len(errors) == len(workers):
+            raise errors[0]
     except KeyboardInterrupt:
         raise Interrupted("stopped; what was made is kept", hint="the same command goes on") from None
     finally:
@@ -148,6 +153,7 @@ class _Worker:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.command, self.environment, self.log = list(command), environment, log
         self.starts = self.begin = 0
+        self.error: DuoError | None = None  # why it is left out
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -158,8 +164,10 @@ class _Worker:
             self.process = subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
     def is_at_work(self) -> bool:
-        """Whether it still runs; one that died or crashed is started again."""
+        """Whether it still runs; one that died or crashed is started again, or left out."""
         assert self.process is not None
+        if self.error is not None:
+            return False
         code = self.process.poll()
         if code is None or code == 0:
             return code is None
@@ -171,7 +179,9 @@ class _Worker:
         if self.starts >= MOST_STARTS:
             last = f": {said[-1]}" if said else ""
             got = f"exit code {code} after {self.starts} starts{last}"
-            raise DuoError("a worker died again and again", got=got, hint=hint)
+            self.error = DuoError("a worker died again and again, and is left out", got=got, hint=hint)
+            say(f"{self.error.problem}: {got}; {hint}")
+            return False
         self.start()
         return True
 
