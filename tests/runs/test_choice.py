@@ -72,6 +72,8 @@ def root(tmp_path: Path) -> Path:
         ("beegfs", "rw,cfgFile=/etc/beegfs/beegfs-client.conf", "files"),
         ("cifs", "rw,vers=3.1.1", "files"),
         ("fuse.sshfs", "rw", "files"),
+        ("fuse.blobfuse2", "rw", "files"),
+        ("fuse.fuse-overlayfs", "rw", "flock"),
         ("fuse.glusterfs", "rw", "flock"),
     ],
 )

@@ -37,15 +37,18 @@ LOCAL: Final[Mapping[str, tuple[str, ...]]] = {
     "beegfs": ALWAYS,  # unless tuneUseGlobalFileLocks is set, which the mount does not say
     "cifs": ALWAYS,  # not seen with every kernel, nor with nobrl
     "smb3": ALWAYS,
-    "fuse.sshfs": ALWAYS,
-    "fuse.rclone": ALWAYS,
-    "fuse.s3fs": ALWAYS,
-    "fuse.gcsfuse": ALWAYS,
 }
 """Types of file systems on which flock is not seen by other machines, by the mount's options.
 
 Sources: mount.lustre(8), flock(2), nfs(5); the code of gfs2, afs and beegfs. What is in doubt is here too, as owner
-files exclude everywhere: cifs, and file systems of FUSE, which have the kernel's own locks unless they make others.
+files exclude everywhere: cifs.
+"""
+FUSE: Final = "fuse."
+LOCKING: Final = ("glusterfs", "ceph", "ceph-fuse", "fuse-overlayfs", "gocryptfs", "encfs", "mergerfs")
+"""File systems of FUSE that make locks for all machines, or that one machine alone has.
+
+Of the others (sshfs, rclone, s3fs, blobfuse2, …) nothing is known: FUSE has the kernel's own locks, which other machines
+do not see, unless a file system makes others.
 """
 
 
@@ -132,6 +135,8 @@ def _local(folder: Path, mounts: str) -> str | None:
         point = PurePath(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[1]))
         if real.is_relative_to(point) and len(point.parts) >= depth:  # of two on one place the later one is on top
             kind, options, depth = words[2], words[3], len(point.parts)
+    if kind.startswith(FUSE) and kind.removeprefix(FUSE) not in LOCKING:
+        return f"on {kind}, flock may not be seen by other machines"
     found = next((one for one in LOCAL.get(kind, ()) if one in ("", *options.split(","))), None)
     if found is None:
         return None
