@@ -47,8 +47,8 @@ FUSE: Final = "fuse."
 LOCKING: Final = ("glusterfs", "ceph", "ceph-fuse", "fuse-overlayfs", "gocryptfs", "encfs", "mergerfs")
 """File systems of FUSE that make locks for all machines, or that one machine alone has.
 
-Of the others (sshfs, rclone, s3fs, blobfuse2, …) nothing is known: FUSE has the kernel's own locks, which other machines
-do not see, unless a file system makes others.
+Of the others (sshfs, rclone, s3fs, blobfuse2, …) nothing is known: FUSE has the kernel's own locks, which other
+machines do not see, unless a file system makes others.
 """
 
 
