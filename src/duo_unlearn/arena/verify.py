@@ -23,6 +23,7 @@ from ..export.interface import Base
 from ..export.registry import FORMATS
 from ..export.statement import EVIDENCE, files_of, predicate_of, read_evidence, read_statement
 from ..families.beside import beside_weights
+from ..families.identify import is_hub_id
 from ..families.load import DTYPES, pick_device
 from ..records import Estimate
 from ..storage.files import read_bytes, read_object, sha256_of
@@ -257,8 +258,8 @@ def base_of(predicate: Predicate, source: str | None, device: str) -> Base:
     A statement is someone else's word, so of what it names nothing is fetched: that of the hub is a DuoError.
     """
     named = [name for name in (predicate.base.name, predicate.sampling.checkpoint_config) if name is not None]
-    if source is None and (absent := [name for name in named if name != "mini" and not Path(name).exists()]):
-        raise DuoError(f"there is no {absent[0]}", got="nothing that a statement names is fetched", hint="--base")
+    if source is None and (absent := [name for name in named if is_hub_id(name)]):
+        raise DuoError(f"{absent[0]} is the hub's", got="nothing that a statement names is fetched", hint="--base")
     return Base(
         source or predicate.base.name,
         predicate.sampling.checkpoint_config,
