@@ -62,7 +62,7 @@ def test_what_fills_a_batch_is_divided_as_if_it_were_alone(run: Session) -> None
     assert all(list(plain.batches[name]) == [name] for name in full)
 
 
-@pytest.mark.parametrize("system", [ORIGINAL, "duo"])
+@pytest.mark.parametrize("system", [pytest.param(ORIGINAL, marks=pytest.mark.slow), "duo"])
 def test_a_batch_that_was_half_written_gives_the_same_bytes(run: Session, system: str) -> None:
     before = files(run)
     batch = next(batch for batch in plain_of(run, system).batches.values() if len(batch) > 1)

@@ -87,15 +87,14 @@ def _tokenizer(folder: Path) -> None:
     ("change", "told"),
     [
         (_scheduler, "scheduler: configuration"),
-        (_encoder, "text_encoder: configuration"),
-        (_tokenizer, "tokenizer: tokenizer"),
+        pytest.param(_encoder, "text_encoder: configuration", marks=pytest.mark.slow),
+        pytest.param(_tokenizer, "tokenizer: tokenizer", marks=pytest.mark.slow),
     ],
 )
 def test_a_merged_model_with_another_part_beside_its_weights_is_found(
     merged: Path, tmp_path: Path, change: Callable[[Path], None], told: str
 ) -> None:
     place = Path(shutil.copytree(merged, tmp_path / "out"))
-    assert verify(place, device="cpu").checks[3].outcome == "agrees"
     change(place)
     mend(place)
     weights = verify(place, device="cpu").checks[3]
