@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,10 @@ from duo_unlearn.runs.folder import Run
 
 # Modules and models are many objects that are never let go: looking through them less often is a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
+
+# What a shell starts in the background ignores Ctrl-C, and so would every command that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
