@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+import duo_unlearn as duo
 from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.errors import DuoError
 from duo_unlearn.runs.folder import Run
@@ -84,3 +85,18 @@ def test_two_detectors_of_one_name_are_refused(tmp_path: Path) -> None:
     concept = with_judge(tmp_path, {"name": "mini-judge", "labels": ["item=sword"]})
     with pytest.raises(DuoError, match="names a detector twice"):
         session(tmp_path, concept=str(concept))
+
+
+def test_a_stage_that_was_skipped_keeps_the_machine_and_the_versions_that_made_what_is_there(tmp_path: Path) -> None:
+    run = duo.open_run(tmp_path / "run", quiet=True)
+    run.finish("evaluate", 3.0, "already done")
+    first = run.run.read_record()
+    assert first["versions"]["duo_unlearn"] == duo.__version__  # nothing else is known
+    run.run.update_record(machine="another machine", versions={"torch": "1.0"})
+    run.finish("evaluate", 3.0, "already done")
+    skipped = run.run.read_record()
+    assert (skipped["machine"], skipped["versions"]) == ("another machine", {"torch": "1.0"})
+    run.finish("evaluate", 3.0, "done")
+    assert {key: run.run.read_record()[key] for key in ("machine", "versions")} == {
+        key: first[key] for key in ("machine", "versions")
+    }

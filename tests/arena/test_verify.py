@@ -196,8 +196,9 @@ def test_a_base_that_is_not_here_is_no_pass(folder: Path, capsys: pytest.Capture
     command(folder, device="cpu")
     assert "weights: not checked" in capsys.readouterr().err
     with pytest.raises(typer.Exit) as stopped:
-        command(folder, device="cpu", strict=True)
+        command(folder, device="cpu", strict=True, as_json=True)
     assert stopped.value.exit_code == 1
+    assert json.loads(capsys.readouterr().out)["agrees"] is False
 
 
 def test_the_words_for_machines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,10 +274,13 @@ def test_corrected_rates_follow_from_the_labels_that_travel_along(measured: Path
 def test_what_is_measured_again_agrees_and_verdicts_that_were_made_up_do_not(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"evaluate.inversion_prompts": 0})
     duo.evaluate(run)
+    duo.judge(run, threshold=0.9)
     folder = duo.export(run.run.folder, tmp_path / "out").folder
     concept = str(tmp_path / "sword.yaml")
     checks = duo.verify(folder, remeasure=3, concept=concept, device="cpu").checks[4:]
-    assert len(checks) == 4  # two judges, on sets that ask for the concept and on those that do not
+    # Two judges and a threshold, each on sets that ask for the concept and on those that do not.
+    assert len(checks) == 6
+    assert sum(">=0.9]" in check.words for check in checks) == 2
     assert {check.outcome for check in checks} == {"agrees"}
     # They lay in other batches before, so the last bit of a pixel may differ.
     assert re.search(r"9 pictures again, \d of them the same to the bit", checks[0].words)
