@@ -278,10 +278,9 @@ class Session:
         }
 
         def with_stage(known: dict[str, Any]) -> dict[str, Any]:
-            stages, before = known.get("stages", {}), made_with if took is None else {}
-            after = {} if took is None else made_with
-            entry = took or stages.get(stage, finished)
-            return {**before, **known, **entries, **after, "stages": {**stages, stage: entry}}
+            stages = known.get("stages", {})
+            whole = {**made_with, **known} if took is None else {**known, **made_with}
+            return {**whole, **entries, "stages": {**stages, stage: took or stages.get(stage, finished)}}
 
         self.run.change_record(with_stage)
         return state

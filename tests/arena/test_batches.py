@@ -16,6 +16,7 @@ from duo_unlearn.arena.plans import evaluation_plans
 from duo_unlearn.arena.stages import evaluate
 from duo_unlearn.errors import DuoError
 from duo_unlearn.records import ORIGINAL
+from duo_unlearn.runs.attempts import Group, batch_claim
 from duo_unlearn.runs.work import finish
 from duo_unlearn.session import Session
 
@@ -129,3 +130,12 @@ def test_what_a_batch_stands_for(run: Session) -> None:
     works, plain = works_of(run), plain_of(run)
     assert members_of(works, "no.part") == ["no.part"]
     assert members_of(works, plain.parts()[0])[:2] == ["duo.direct.direct.0000", "duo.synonym.direct.0000"]
+
+
+def test_a_claim_of_a_batch_is_of_every_set_of_its_system_and_of_no_search() -> None:
+    claim = batch_claim(["duo.direct.direct.0000", "duo.keep.direct.0000"])
+    assert claim == "duo.direct.direct.0000+1"
+    assert Group("duo", "keep", "direct", None).is_claimed_by(claim)
+    assert not Group("duo+sld", "keep", "direct", None).is_claimed_by(claim)
+    assert not Group("duo", "keep", "p4d", "quick").is_claimed_by(claim)
+    assert not Group("duo", "keep", "direct", None).is_claimed_by(batch_claim(["duo.direct.direct.0000"]))

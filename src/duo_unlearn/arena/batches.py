@@ -11,6 +11,7 @@ from ..attacks.interface import Findings, Target, plain_findings
 from ..errors import DuoError
 from ..progress import progress
 from ..records import Prompt
+from ..runs.attempts import batch_claim
 from ..runs.search_state import NO_STATE
 from .group_work import GroupWork
 
@@ -136,4 +137,4 @@ def _divide(members: dict[str, Member], most: int) -> dict[str, dict[str, Member
             room = most
         batches[-1][name] = member
         room -= len(member.prompts)
-    return {next(iter(batch)) + (f"+{len(batch) - 1}" if len(batch) > 1 else ""): batch for batch in batches}
+    return {batch_claim(list(batch)): batch for batch in batches}

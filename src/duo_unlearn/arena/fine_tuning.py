@@ -34,7 +34,7 @@ class FineTuning:
             session.settings.seed, session.pairs_digest, list(session.benign),
         ]  # fmt: skip
         self.file = SearchState(group.folder(session.run) / FILE, digest(basis)[:16], every=0.0)
-        self.claim = f"{group.system}.{group.scenario}.{group.slug}.fine-tuning"
+        self.claim = group.claim("fine-tuning")
 
     def is_at_work(self) -> bool:
         """Whether another process trains now."""

@@ -79,7 +79,7 @@ class GroupWork:
 
     def files(self) -> dict[str, str]:
         """Name of a part → name of its file in the group's folder."""
-        return {f"{self.group.system}.{self.group.scenario}.{self.group.slug}.{name}": name for name in self.slices}
+        return {self.group.claim(name): name for name in self.slices}
 
     def is_done(self, part: str) -> bool:
         """Whether a part is there under its key, with the images that were sampled."""
@@ -153,8 +153,7 @@ class GroupWork:
             return replayed_file(self.session, plan, name, [p.text for p in prompts]).read().findings
         key = self._search_key(part)
         # One process searches, and the others read what it found.
-        claim = f"{owner.system}.{owner.scenario}.{owner.slug}.found-{name}"
-        with self.session.run.claim(claim, wait=True):
+        with self.session.run.claim(owner.claim(f"found-{name}"), wait=True):
             if (known := file.read_if(key)) is not None:
                 return known
             state = file.state(key)
@@ -178,13 +177,13 @@ class GroupWork:
         self, target: Target, name: str, found: Findings, shown: Sequence[Image.Image | None], seconds: float
     ) -> None:
         """Write a part: what was found, the images, and how long both took."""
-        plan, run, part = self.plan, self.session.run, self.slices[name]
+        plan, run, part, is_original = self.plan, self.session.run, self.slices[name], self._is_original(found)
         prompts, seeds = self.scenario.prompts[part], self.scenario.seeds[part]
         attempts = []
         for i, (prompt, finding, image) in enumerate(zip(prompts, found.findings, shown, strict=True)):
             path = self.folder / f"{part.start + i:04}.png"
             sha256 = None
-            if self._is_original(found) and isinstance(target.originals, Originals):
+            if is_original and isinstance(target.originals, Originals):
                 path = target.originals.path(finding.text, seeds[i])
                 sha256 = sha256_of(path)
             elif image is not None:

@@ -114,6 +114,7 @@ class Outlook:
 
     def _counts(self) -> dict[Stage, Count]:
         from ..report.asked import parts_of
+        from ..settings.tree import whole_settings
 
         found: dict[Stage, list[Count]] = {}
         parts = 0
@@ -122,7 +123,7 @@ class Outlook:
                 with contextlib.suppress(DuoError):  # the folder is being begun
                     if stage == "images":
                         asked = self._asked(run)
-                        parts += parts_of(asked, _batch(run)) if asked else 0
+                        parts += parts_of(asked, whole_settings(run.settings)["evaluate"]["batch"]) if asked else 0
                         count = Count(sum(one.done for one in asked), sum(one.size for one in asked) or None)
                     else:
                         count = self._stage(run, stage)
@@ -164,14 +165,6 @@ class Outlook:
 
 def _groups(run: Run) -> list[Path]:
     return sorted(run.attempts.glob("*/*/*/group.json"))
-
-
-def _batch(run: Run) -> int:
-    """How many images a run samples at once."""
-    from ..settings.tree import Settings, read_settings
-
-    known = read_settings(run.settings) if run.settings.exists() else {}
-    return int(known.get("evaluate", {}).get("batch", Settings().evaluate.batch))
 
 
 def _sum(counts: Sequence[Count]) -> Count:

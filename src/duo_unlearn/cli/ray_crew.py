@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..runs.hand_out import HandOut
 from ..runs.handed import Remaining
 from ..runs.work import take_parts_from
 from ..storage.files import write_bytes
+from .options import say
 from .outlook import Outlook, few_parts
 from .ray_session import ray_session
 from .ray_worker import Ending, Job, Worker, threads_and_device, versions
@@ -147,7 +147,7 @@ class _Crew:
         self.slots[node] = [_Slot(node, host, number) for number in range(count)]
         for slot in self.slots[node]:
             self._start(slot, by_gpu=by_gpu)
-        _say(f"Ray: {count} workers on {host}")
+        say(f"Ray: {count} workers on {host}")
 
     def _start(self, slot: _Slot, *, by_gpu: bool) -> None:
         needs = {"num_gpus": 1, "num_cpus": 0} if by_gpu else {"num_cpus": self.threads}
@@ -174,7 +174,7 @@ class _Crew:
         problem, got, hint = ending.error
         refusal = DuoError(problem, got=got, hint=hint)
         if str(refusal) not in [str(one) for one in self.errors]:
-            _say(f"Ray: the worker {slot.name} ends, the others go on: {' '.join(str(refusal).split())}")
+            say(f"Ray: the worker {slot.name} ends, the others go on: {' '.join(str(refusal).split())}")
         self.errors.append(refusal)
 
     def _died(self, slot: _Slot, error: Exception) -> None:
@@ -189,19 +189,19 @@ class _Crew:
             got, hint = _first_line(error), f"what it said is in {self.job.logs}"
             self.errors.append(DuoError("a worker died again and again, and is left out", got=got, hint=hint))
         else:
-            _say(f"Ray: the worker {slot.name} died and is started again: {_first_line(error)}")
+            say(f"Ray: the worker {slot.name} died and is started again: {_first_line(error)}")
             self._start(slot, by_gpu=slot.by_gpu)
             return
-        _say(f"Ray: {self.errors[-1].problem}: {slot.name}")
+        say(f"Ray: {self.errors[-1].problem}: {slot.name}")
 
     def _tell(self) -> None:
         told, state = self.ray.get([self.hand_out.news.remote(), self.hand_out.progress.remote()])
         for line in told:
-            _say(f"Ray: {line}")
+            say(f"Ray: {line}")
         count = sum(map(len, self.slots.values()))
         if not self.has_told_few and (line := few_parts(state.of, count)) is not None:
             self.has_told_few = True
-            _say(f"Ray: {line}")
+            say(f"Ray: {line}")
 
 
 @contextlib.contextmanager
@@ -220,7 +220,3 @@ def _marked(folders: Sequence[Path]) -> Iterator[list[str]]:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

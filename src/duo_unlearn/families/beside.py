@@ -32,13 +32,13 @@ def beside_weights(model: Model) -> dict[str, str]:
 def _configuration(config: Any) -> dict[str, Any]:
     """A configuration of diffusers or of transformers as JSON has it."""
     entries = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    plain: dict[str, Any] = json.loads(json.dumps(_kept(entries), default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(_entries(entries), default=str))
     return plain
 
 
-def _kept(value: Any) -> Any:
+def _entries(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _kept(v) for k, v in value.items() if not str(k).startswith("_") and k not in _UNEQUAL}
+        return {str(k): _entries(v) for k, v in value.items() if not str(k).startswith("_") and k not in _UNEQUAL}
     return value
 
 

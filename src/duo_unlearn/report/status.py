@@ -6,7 +6,6 @@ It reads the folder alone, changes nothing, and takes no lock. Torch is not impo
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -18,10 +17,9 @@ from ..erasers.wraps import edit_name, is_round, round_name, whole_name
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL
 from ..records import ORIGINAL
-from ..runs.attempts import Group
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
-from ..settings.tree import Settings, merge, read_settings
+from ..settings.tree import Settings, merge, read_settings, whole_settings
 from ..system import EditFile, System
 from .asked import Asked, object_or_empty, place_of, rate_of, read_asked
 from .read import curve
@@ -120,7 +118,7 @@ def read_status(run: Run) -> Status:
 def read_stage(run: Run, stage: Literal["pairs", "train"]) -> Work:
     """One stage of a run alone, which reads little: who waits for several processes looks every few seconds."""
     run.check_form()
-    settings = merge(Settings().model_dump(mode="json"), read_settings(run.settings) if run.settings.exists() else {})
+    settings = whole_settings(run.settings)
     folder = _Folder(run, settings, {}, [], [])
     return _pairs(folder) if stage == "pairs" else _train(folder)
 
@@ -200,18 +198,12 @@ def _attack(one: Asked, others: Sequence[Asked], *, stale: bool, processes: Sequ
     if one.reason is not None or stale:
         note = one.reason or "of another edit than the one that is there"
         return Work(name, "done" if one.reason else "begun", 0, 0, "images", note=note)
-    working = any(_is_at(group, claim.name) for holder in processes for claim in holder.claims)
+    working = any(group.is_claimed_by(claim.name) for holder in processes for claim in holder.claims)
     state: State = "done" if one.done >= one.size else "running" if working else "begun" if one.done else "not begun"
     same = [o for o in others if (o.group.attack, o.group.preset) == (group.attack, group.preset)]
     rate = rate_of([one]) or rate_of(same)
     left = None if rate is None or state == "done" else (one.size - one.done) * rate
     return Work(name, state, one.done, one.size, "images", left)
-
-
-def _is_at(group: Group, claim: str) -> bool:
-    """Whether a claim is of a group's part; or of a batch of its system's plain prompts, which may be of any set."""
-    own, batch = f"{group.system}.{group.scenario}.{group.slug}.", rf"{re.escape(group.system)}\..*\.direct\.\d+\+\d+"
-    return claim.startswith(own) or (group.preset is None and re.fullmatch(batch, claim) is not None)
 
 
 def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:

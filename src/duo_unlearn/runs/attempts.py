@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,20 @@ class Group(NamedTuple):
     def folder(self, run: Run) -> Path:
         """Where its files lie."""
         return run.attempts / self.system / self.scenario / self.slug
+
+    def claim(self, name: str) -> str:
+        """The claim of a piece of its work, e.g. of its part 0000."""
+        return f"{self.system}.{self.scenario}.{self.slug}.{name}"
+
+    def is_claimed_by(self, claim: str) -> bool:
+        """Whether a claim is of its work; or of a batch of its system's plain prompts, which may be of any set."""
+        batch = rf"{re.escape(self.system)}\..*\.{re.escape(self.slug)}\.\d+\+\d+"
+        return claim.startswith(self.claim("")) or (self.preset is None and re.fullmatch(batch, claim) is not None)
+
+
+def batch_claim(parts: Sequence[str]) -> str:
+    """The claim of parts that are made together: the first one's, and how many more there are."""
+    return parts[0] + (f"+{len(parts) - 1}" if len(parts) > 1 else "")
 
 
 class GroupRecord(NamedTuple):

@@ -232,3 +232,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if is_sealed and first != seal + hashlib.sha256(rest).hexdigest().encode():
         raise DuoError(f"the run's settings {path} are not as they were written", got="another checksum", hint=hint)
     return read_yaml(path, "run's settings", hint)
+
+
+def whole_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run folder with the defaults of what it has none of; all defaults where there is no file."""
+    return merge(Settings().model_dump(mode="json"), read_settings(path) if path.exists() else {})
