@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import duo_unlearn as duo
-from duo_unlearn.arena import attempts, rounds
+from duo_unlearn.arena import group_work, rounds
 from duo_unlearn.arena.check import check_run
 from duo_unlearn.edits.provenance import WEIGHTS, edit_names, read_provenance
 from duo_unlearn.erasers import descent
@@ -239,7 +239,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(
     with killed_at(monkeypatch, 3):  # in the first round, whose checkpoint is there
         duo.train(opened(folder))
     for module, name in (
-        (attempts, "write_part"),  # in an attack, when it has found something
+        (group_work, "write_part"),  # in an attack, when it has found something
         (rounds, "write_bank"),  # when all attacks are done
         (rounds, "write_rounds"),  # when their bank is there
     ):
@@ -247,7 +247,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(
             duo.train(opened(folder))
     with killed_at(monkeypatch, 2):  # in the second round
         duo.train(opened(folder))
-    with dying(monkeypatch, attempts, "write_part", 2):  # in the attacks on it
+    with dying(monkeypatch, group_work, "write_part", 2):  # in the attacks on it
         duo.train(opened(folder))
     duo.train(opened(folder))
     for file in (
