@@ -283,13 +283,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _paragraphs(text: str) -> str:
     """One idea a line in the source; wrapped as one paragraph."""
-    return (
-        "\n\n".join(
-            block if block.startswith("#") else _wrapped(" ".join(block.split()))
-            for block in text.strip().split("\n\n")
-        )
-        + "\n"
-    )
+    blocks = text.strip().split("\n\n")
+    return "\n\n".join(b if b.startswith("#") else _wrapped(" ".join(b.split())) for b in blocks) + "\n"
 
 
 def _wrapped(text: str) -> str:

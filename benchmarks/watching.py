@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from step import cached, drawn_pairs
+from step_ways import cached, drawn_pairs
 
 import duo_unlearn as duo
 from duo_unlearn.arena.held_out import watch_of

@@ -6,15 +6,8 @@ import functools
 from pathlib import Path
 
 import pytest
-from benchmarks.published import (
-    ENCODERS,
-    peak_bytes,
-    published_denoiser,
-    published_encoder,
-    published_vae,
-    saved_bytes,
-    with_adapter,
-)
+from benchmarks.published import ENCODERS, published_denoiser, published_encoder, published_vae
+from benchmarks.published_memory import peak_bytes, saved_bytes, with_adapter
 from torch import nn
 
 from duo_unlearn.concepts.store import load_concept

@@ -31,8 +31,8 @@ class Size(NamedTuple):
     parameters of an adapter of rank 32, on self-attention and on all attention. resolution: pixels of an image's side.
     row: GB that one row of a bf16 training pass keeps at that resolution, plainly and with gradient checkpointing.
     held: GB that are held at once there, in bf16 and without gradients, by one row of the denoiser, by the decoding of
-    one image and by its encoding. `benchmarks/published.py` counts all of these. flops: 10¹² operations of one row's
-    forward pass at that resolution.
+    one image and by its encoding. flops: 10¹² operations of one row's forward pass at that resolution. Of these,
+    `benchmarks/published_memory.py` counts the bytes.
     """
 
     denoiser: float
