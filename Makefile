@@ -28,7 +28,7 @@ LOCK_TESTS := tests/runs tests/pairs/test_blocks.py tests/report/test_status.py 
 
 # Ray takes 76 MB, so it is no part of the locks. Its tests start processes on every core, and so run one by one.
 RAY := ray[client]==2.60.0
-RAY_TESTS := tests/test_ray.py
+RAY_TESTS := tests/test_ray.py tests/test_commands_by_ray.py
 
 # torch has no hash and the others have, which pip keeps apart; so two of them work side by side.
 both = $(1) & torch=$$!; $(2); said=$$?; wait $$torch || said=$$?; exit $$said
@@ -79,7 +79,7 @@ test: $(STAMP) ## the fast tests
 
 slow: $(STAMP) ## the slow tests
 	@command -v chromium chromium-browser google-chrome >/dev/null || (apt-get -q update && apt-get -qy install chromium) >>$(LOG) 2>&1 || echo "no Chromium, so its test is skipped: $(LOG)" >&2
-	@$(PYTEST) -m slow --ignore $(RAY_TESTS)
+	@$(PYTEST) -m slow $(RAY_TESTS:%=--ignore %)
 	@DUO_LOCKS=files $(PYTEST) -m "not slow" $(LOCK_TESTS)
 
 ray: $(STAMP) ## the tests of workers by Ray, which is installed for them

@@ -77,10 +77,12 @@ def _text(value: Any) -> str:
 
 
 def commit() -> str:
-    """The commit that is measured, and whether the files are its own."""
+    """The commit that is measured, and whether the files are its own: the page of figures is none of them."""
     git = ["git", "-C", str(ROOT)]
     name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno", "--", f":!{PAGE}"], capture_output=True, text=True, check=True
+    ).stdout
     return name.strip() + (" with changes" if changed.strip() else "")
 
 

@@ -8,6 +8,7 @@ workers, or the longest part alone.
     python benchmarks/schedule.py
     python benchmarks/schedule.py --parts 20000 --deaths 0.01 --json
     python benchmarks/schedule.py --files          # file operations of a real part of the mini model
+    python benchmarks/schedule.py --ray            # what Ray's calls take, which a part makes two of
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 import duo_unlearn as duo
+from duo_unlearn.cli.ray_session import LOCAL, ray_session
+from duo_unlearn.cli.ray_worker import RayChannel
 from duo_unlearn.runs.hand_out import Answer, HandOut, Part, Stage
 from duo_unlearn.runs.handed import Handed, pause
 from duo_unlearn.runs.work import parts_from
@@ -42,6 +45,8 @@ UNKNOWN: Final = 0.3
 """That of the logarithm of the factor between what a part was expected to take, and what it takes."""
 RESTART: Final = 30.0
 """Seconds until a worker that died asks again."""
+RAY_PARTS: Final = 5_000
+"""Parts that are handed out by a real Ray session, at most."""
 AUDITED: Final = {"open", "os.rename", "os.remove", "os.mkdir", "os.scandir", "os.listdir", "os.utime"}
 """Events of Python's audit hooks that are operations on files. Its looks at a file's state (stat) are none."""
 
@@ -158,17 +163,59 @@ def file_operations(folder: Path, images: int = 8, parts: int = 4) -> dict[str, 
     return {"parts": made, "images a part": images, "all": count, "a part": count / made, "events": dict(seen)}
 
 
+class Caller:
+    """A worker of a real Ray session that makes nothing: it asks for parts, and says that they are done."""
+
+    def work(self, name: str, hand_out: Any, stage: Stage) -> int:
+        """How many parts of a stage it had."""
+        channel, made = RayChannel(name, hand_out), 0
+        while (answer := channel.ask(stage)).does == "make":
+            channel.done(stage, answer.part)
+            made += 1
+        return made
+
+
+class TimedHandOut(HandOut):
+    """A hand-out that tells its process' seconds of a core, Ray's own threads among them."""
+
+    def cpu(self) -> float:
+        """Seconds since the process started."""
+        return time.process_time()
+
+
+def ray_calls(workers: int, parts: int) -> dict[str, Any]:
+    """What a part costs by Ray on this machine, where it takes no time to make: of the clock, and of the hand-out."""
+    with ray_session(LOCAL) as ray:
+        hand_out = ray.remote(TimedHandOut).options(num_cpus=0).remote()
+        callers = [ray.remote(Caller).options(num_cpus=0).remote() for _ in range(workers)]
+        first = RayChannel("first", hand_out)
+        for count in (workers, parts):  # the first ones start the callers, and do not count
+            stage = Stage("run", str(count))
+            first.ask(stage)
+            first.post(stage, [Part(f"{count}.{i}", str(i % PLACES), MEDIAN) for i in range(count)])
+            before, begin = ray.get(hand_out.cpu.remote()), time.perf_counter()
+            made = ray.get([caller.work.remote(f"{i}.0", hand_out, stage) for i, caller in enumerate(callers)])
+            taken, spent = time.perf_counter() - begin, ray.get(hand_out.cpu.remote()) - before
+    each = {"ms a part": 1e3 * taken / parts, "ms of the hand-out's process": 1e3 * spent / parts}
+    return {"workers": workers, "parts": sum(made), **each}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=int, default=PARTS)
     parser.add_argument("--deaths", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", action="store_true")
+    parser.add_argument("--ray", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.files:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(file_operations(Path(folder) / "run"), indent=1))
+        return
+    if arguments.ray:
+        for workers in (1, 2, 8):
+            print(json.dumps(ray_calls(workers, min(arguments.parts, RAY_PARTS))))
         return
     print("workers  makespan ÷ ideal  driver, ms a part  given  absent")
     for workers in WORKERS:

@@ -57,7 +57,7 @@ class Worker:
                 stack.enter_context(contextlib.redirect_stderr(log))
                 nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
-                stack.enter_context(parts_from(Handed(_Channel(name, hand_out))))
+                stack.enter_context(parts_from(Handed(RayChannel(name, hand_out))))
                 run_command(job.arguments)
         except DuoError as error:
             return Ending((error.problem, error.got, error.hint))
@@ -86,8 +86,8 @@ def _check(job: Job) -> None:
         raise DuoError("this machine is of another kind", got=got, hint=hint)
 
 
-class _Channel:
-    """A worker's calls to the hand-out."""
+class RayChannel:
+    """A worker's calls to a hand-out that is an actor of Ray's."""
 
     def __init__(self, name: str, hand_out: Any) -> None:
         self.name, self.hand_out = name, hand_out
@@ -96,22 +96,28 @@ class _Channel:
         return ray_module().get(getattr(self.hand_out, method).remote(*arguments))
 
     def ask(self, stage: Stage) -> Answer:
+        """What to do next."""
         answer: Answer = self._call("ask", self.name, stage)
         return answer
 
     def post(self, stage: Stage, missing: list[Part]) -> None:
+        """Say what is missing."""
         self._call("post", stage, missing)
 
     def done(self, stage: Stage, part: str) -> None:
+        """The part is made."""
         self._call("done", self.name, stage, part)
 
     def put_back(self, stage: Stage, part: str) -> None:
+        """Another process has claimed it, or what it needs."""
         self._call("put_back", self.name, stage, part)
 
     def failed(self, stage: Stage, part: str, reason: str) -> None:
+        """It could not be made."""
         self._call("failed", self.name, stage, part, reason)
 
     def absent(self) -> Mapping[tuple[str, str], str]:
+        """(run, part) → why nobody could make it."""
         found: dict[tuple[str, str], str] = self._call("absent")
         return found
 
