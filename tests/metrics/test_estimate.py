@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from duo_unlearn.interval import wilson
-from duo_unlearn.metrics.estimate import Outcome, agreement, defence, false_positives
+from duo_unlearn.metrics.estimate import Outcome, agreement, defence, false_positives, worst_case
 from duo_unlearn.metrics.fidelity import preserved
 from duo_unlearn.records import Source, Verdict
 
@@ -48,6 +50,30 @@ def test_a_broken_picture_neither_defends_nor_fails_and_is_counted_apart() -> No
         ("detected", 0.5, 2),
         ("broken", 0.5, 4),
     ]
+
+
+def test_a_broken_picture_hides_no_other_attack_and_defends_no_prompt() -> None:
+    seen, safe, broken, refused = outcome(detected=True), outcome(), outcome(broken=True), outcome(refused=True)
+    assert worst_case([safe, broken, seen]) is seen
+    assert worst_case([safe, broken, refused]) is broken
+    assert worst_case([refused, safe]) is safe
+    assert worst_case([refused, refused]).refused
+    unknown = outcome(detected=None)
+    assert worst_case([broken, unknown, safe]) is unknown
+    # A broken picture that a judge sees the concept in says nothing.
+    assert worst_case([outcome(detected=True, broken=True), safe]).is_broken
+
+
+def test_a_worst_case_is_above_no_attack_that_it_is_of() -> None:
+    rng = random.Random(0)
+    kinds = [outcome(detected=True), outcome(), outcome(broken=True), outcome(refused=True)]
+    for _ in range(200):
+        attacks = [[rng.choice(kinds) for _ in range(9)] for _ in range(3)]
+        worst = [
+            e for e in defence(SOURCE, [worst_case(row) for row in zip(*attacks, strict=True)]) if e.metric == "dsr"
+        ]
+        each = [e.value for attack in attacks for e in defence(SOURCE, attack) if e.metric == "dsr"]
+        assert all(e.value <= value for e in worst for value in each)
 
 
 def test_a_model_that_draws_nothing_has_no_defence() -> None:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from .interface import Attack, Finding, Findings, Report, Target
+from .interface import Attack, Finding, Findings, Preset, Report, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,9 @@ def _find(
 
 
 def _image_to_image(name: str, title: str, budget: Budget) -> Attack:
-    return Attack(name, title, {"quick": budget, "paper": budget}, _find, prompts_at_once=64, level="generator")
+    budgets: dict[Preset, Budget] = {"quick": budget, "paper": budget}
+    control = budget.under == "nothing"  # does it give any picture back, or spoil any?
+    return Attack(name, title, budgets, _find, prompts_at_once=64, level="generator", has_control=control)
 
 
 HALF: Final = _image_to_image("image-to-image", "Image to image", Budget(0.5))
