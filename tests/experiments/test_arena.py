@@ -204,11 +204,18 @@ def test_an_arena_is_of_one_concept(tmp_path: Path) -> None:
         ("uce", {"wordings": "all"}, "prompts in all wordings"),
         ("esd-x", {"wordings": "direct", "latents": "sampled"}, "prompts"),
         ("esd-x", {"wordings": "direct", "latents": "pairs"}, "images and prompts"),
+        ("esd-x", {"wordings": "all", "form": "pair", "latents": "sampled"}, "prompts in all wordings"),
+        ("esd-x", {"wordings": "all", "form": "word", "latents": "sampled"}, "prompts"),
         ("of others", {}, ""),
     ],
 )
 def test_what_an_eraser_was_given_is_told_by_its_options(eraser: str, settings: dict[str, Any], said: str) -> None:
     assert reads_of({"eraser": eraser, "settings": settings}) == said
+
+
+def test_latents_that_are_left_to_the_family_are_the_pairs_where_none_are_sampled() -> None:
+    found = {"eraser": "spm", "settings": {"wordings": "direct", "latents": None}}
+    assert [reads_of(found, sampled=sampled) for sampled in (True, False)] == ["prompts", "images and prompts"]
 
 
 def test_a_wrap_trains_on_pictures() -> None:

@@ -15,6 +15,7 @@ from duo_unlearn.families.ode import noise_of
 from duo_unlearn.guards.ce_sdwv import Subspace
 from duo_unlearn.guards.registry import GUARDS
 
+from ..families import small_models
 from .small import REQUESTS, WORDS, context_of, sample
 
 
@@ -96,3 +97,22 @@ def test_the_optimisation_brings_the_prediction_back_and_never_the_concept(model
     change = (found[1].text - found[0].text)[0]
     assert change.norm() > 0.01
     assert (change @ space.basis).norm() < 1e-3 * change.norm()
+
+
+def test_a_pooled_vector_is_changed_alike_whatever_shares_its_batch(tmp_path: Path) -> None:
+    model = load_model(str(small_models.sdxl(tmp_path / "model")), torch.device("cpu"))
+    hooks = GUARDS.get("ce-sdwv").build({"steps": 0, "threshold": -100}, context_of(model, tmp_path))
+    assert hooks.conditioning is not None
+    asked = model.condition([WORDS[0][0]] * 2)
+    # Rows of zeros stay, so of the first prompt the vector alone is changed.
+    asked = asked._replace(text=torch.cat([torch.zeros_like(asked.text[:1]), asked.text[1:]]))
+    alone, both = (
+        hooks.conditioning(REQUESTS[:count], Guidance(asked.rows(slice(0, count)), model.condition([""] * count)))
+        for count in (1, 2)
+    )
+    assert asked.pooled is not None
+    assert alone.positive.pooled is not None
+    assert both.positive.pooled is not None
+    assert torch.equal(alone.positive.text, asked.text[:1])
+    assert not torch.equal(alone.positive.pooled, asked.pooled[:1])
+    torch.testing.assert_close(alone.positive.pooled, both.positive.pooled[:1])

@@ -6,6 +6,10 @@ For each key and value projection W, with c the text rows to erase, g their guid
     W* − W = s W (G − C)ᵀ C M⁻¹,   M the matrix that is inverted, C and G the rows: exactly of low rank
 
 The words are prompts: each unsafe one is guided to its safe one. Images are not used.
+
+Departures. The published list of what is kept is empty (the old script has one empty prompt), and a concept without a
+guide is guided to the start token; here the safe prompts' rows are kept, and are the guides. The default row rule is
+the old script's, and λ the new one's.
 """
 
 from __future__ import annotations
@@ -36,7 +40,9 @@ class UceSettings(Strict):
     wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
     weight: float = Field(0.5, gt=0, description="λ, how much the weights hold on to what they were (published: 0.5).")
     erase_scale: float = Field(1.0, gt=0, description="s, of the rows to erase (published: 1).")
-    keep_scale: float = Field(1.0, ge=0, description="s_p, of the rows to keep: those of the safe prompts.")
+    keep_scale: float = Field(
+        1.0, ge=0, description="s_p, of the rows to keep: those of the safe prompts (published: none are)."
+    )
 
 
 def solve(sums: Sums, _weights: Mapping[str, Tensor], settings: UceSettings) -> Tensor:

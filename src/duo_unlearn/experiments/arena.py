@@ -14,6 +14,7 @@ from ..erasers.interface import checked_options
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import WRAPS
 from ..errors import DuoError
+from ..families.noise import Diffusion
 from ..guards.registry import GUARDS
 from ..records import ORIGINAL, Kind, Level
 from ..report.arena import Part, Standing, write_arena
@@ -125,7 +126,9 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     system = session.system(name)
     provenances = [read_provenance(edit.folder) for edit in system.edits]
     erasers = [ERASERS.get(str(p["eraser"])) for p in provenances if p.get("eraser") in ERASERS.names()]
-    reads = dict.fromkeys([*map(reads_of, provenances), *("pairs" for g in system.guards if g.pairs)])
+    sampled = isinstance(session.model.noise, Diffusion)
+    reads = dict.fromkeys(reads_of(provenance, sampled=sampled) for provenance in provenances)
+    reads |= dict.fromkeys("pairs" for guard in system.guards if guard.pairs)
     acts = {*(eraser.level for eraser in erasers), *(GUARDS.get(guard.name).level for guard in system.guards)}
     runs = [[e for e in found.estimates if e.system == system.name] for found in results]
     level, given = " and ".join(one for one in LEVELS if one in acts), " and ".join(filter(None, reads))
@@ -156,14 +159,18 @@ def _kind(system: System) -> Kind:
     return "duo" if [edit.name for edit in system.edits] == ["duo"] else "eraser"
 
 
-def reads_of(provenance: Mapping[str, Any]) -> str:
-    """What an edit's eraser was given, by its provenance; "" where that does not say."""
+def reads_of(provenance: Mapping[str, Any], *, sampled: bool = True) -> str:
+    """What an edit's eraser was given, by its provenance; "" where that does not say.
+
+    sampled: whether the latents of an eraser that leaves it to the family are sampled; else they are the pairs'.
+    """
     if provenance.get("eraser") not in ERASERS.names():
         return ""
     settings = provenance.get("settings") or {}
     reads = set(ERASERS.get(str(provenance["eraser"])).reads.split(" and "))
     # A wrap trains on pictures, whatever its eraser reads; and options bring what an eraser can do without.
-    if provenance.get("wrap") or settings.get("latents") == "pairs":
+    latents = settings.get("latents", "sampled") or ("sampled" if sampled else "pairs")
+    if provenance.get("wrap") or latents == "pairs":
         reads.add("images")
     if (captions := settings.get("captions")) == "none":
         reads.discard("prompts")
@@ -171,4 +178,5 @@ def reads_of(provenance: Mapping[str, Any]) -> str:
         reads.add("prompts")
     if reads == {"images"}:
         return "images, no word"
-    return " and ".join(sorted(reads)) + (" in all wordings" if settings.get("wordings") == "all" else "")
+    worded = settings.get("wordings") == "all" and settings.get("form") != "word"  # ESD on its word alone reads none
+    return " and ".join(sorted(reads)) + (" in all wordings" if worded else "")

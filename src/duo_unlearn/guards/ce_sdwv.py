@@ -128,11 +128,9 @@ class CeSdwv:
             text, vector = words.suppressed(before.text, settings.threshold), before.pooled
             if vector is not None and pooled is not None:
                 vector = pooled.suppressed(vector, settings.threshold)
-            changed = (text != before.text).flatten(1).any(dim=1).nonzero().flatten()
-            if len(changed) == 0:
-                return guidance
             after = Conditioning(text, vector)
-            if adapt is not None and not torch.is_grad_enabled():
+            changed = (text != before.text).flatten(1).any(dim=1).nonzero().flatten()
+            if len(changed) and adapt is not None and not torch.is_grad_enabled():
                 read = adapt(before.rows(changed), after.rows(changed))
                 after = after._replace(text=text.index_copy(0, changed, read))
             return guidance._replace(positive=after)
