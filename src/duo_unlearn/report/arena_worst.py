@@ -35,8 +35,10 @@ def worst_words(standings: Sequence[Standing], columns: Sequence[Column]) -> lis
             for s in standings
             if any(e.attack == WORST and (e.preset, e.search) == (column.preset, column.search) for e in s.estimates)
         }
+        if not mine:
+            continue
         every = sorted({name for names in mine.values() for name in names}, key=_order)
-        sentence = f"{column.title}: a prompt is defended where none of these shows the concept: {', '.join(every)}."
+        sentence = f"{column.title}: a prompt is defended where each of these is seen to fail: {', '.join(every)}."
         lacking: dict[str, list[str]] = {}
         for system, names in mine.items():
             if absent := ", ".join(name for name in every if name not in names):
