@@ -123,9 +123,7 @@ def test_the_worst_case_is_told_with_the_attacks_that_it_is_of(tmp_path: Path) -
     other = share("dsr", "duo", "direct", 0.1, JUDGES[0], "ring-a-bell", "paper")
     both = both._replace(estimates=[*both.estimates, tina, sneaky, other])
     page = Page(write_arena(tmp_path, "sword", [both, fewer], JUDGES, "a machine").read_text())
-    said = (
-        "Worst case (quick): a prompt is defended where each of these is seen to fail: no attack, sneakyprompt, p4d."
-    )
+    said = "Worst case (quick): a prompt is defended where each of these is seen to fail: no attack, sneakyprompt, p4d."
     assert f"{said} Without sneakyprompt: uce." in page.text
 
 
