@@ -86,6 +86,18 @@ def test_a_bank_is_read_through_the_encoders(model: Model, tmp_path: Path) -> No
     assert len({tuple(row.flatten().tolist()) for row in found.text}) == 4
 
 
+def test_tokens_of_clip_fit_no_family_that_reads_another_encoder(tmp_path: Path) -> None:
+    model = load_model(str(small_models.sd3(tmp_path / "model")), torch.device("cpu"))
+    read_captions(model, [Caption("sneakyprompt", "a red king")])
+    for misfit in (
+        Caption("p4d", "a", ids=torch.zeros(77).long()),
+        Caption("concept-inversion", "a", vector=torch.ones(8)),
+    ):
+        with pytest.raises(DuoError, match="do not fit") as raised:
+            read_captions(model, [misfit])
+        assert "reads another text encoder too" in str(raised.value.got)
+
+
 def test_what_is_no_bank_is_told(model: Model, tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="no such bank"):
         read_bank(tmp_path / "none.safetensors")

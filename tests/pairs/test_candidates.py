@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from duo_unlearn.concepts.spec import Concept
+from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.world.scenes import COLOURS, SUBJECTS, Scene, is_held_out
 from duo_unlearn.mini.world.words import lexicon
@@ -59,6 +60,22 @@ def test_a_kind_without_allowed_words_is_an_error(world: World) -> None:
     concept: Concept = world.concept.model_copy(update={"fill": fill})
     with pytest.raises(DuoError, match="held out"):
         make_candidate(concept, 0, 0, 0)
+
+
+def test_a_scene_that_is_held_out_for_any_joined_concept_is_in_no_pair() -> None:
+    both = load_concept("sword+balloon")
+    kind = next(i for i, pair in enumerate(both.pairs) if "balloon" in pair.unsafe)
+    safe = both.pairs[kind].shows["item"]
+    held = next(
+        scene
+        for scene in _scenes()
+        if is_held_out(dataclasses.replace(scene, item="balloon"))
+        and not is_held_out(scene)
+        and not is_held_out(dataclasses.replace(scene, item=safe))
+    )
+    fill: dict[str, Any] = {"subject": [held.subject], "colour": [held.colour], "place": {held.place: ["at night"]}}
+    with pytest.raises(DuoError, match="held out"):
+        make_candidate(both.model_copy(update={"fill": fill}), kind, 0, 0)
 
 
 def _scenes() -> list[Scene]:

@@ -107,6 +107,12 @@ class Concept(Frozen):
         return {attribute: label} if label else {}
 
     @property
+    def shows_any(self) -> list[dict[str, str]]:
+        """What a picture of each of its labels shows, in order: several where concepts are joined; [{}] as `shows`."""
+        parts = [label.partition("=") for label in self.detector.labels]
+        return [{attribute: label} for attribute, _, label in parts if label] or [{}]
+
+    @property
     def erased(self) -> str:
         """What an edit of this concept erases, as its provenance says: "sword", or "sword + balloon"."""
         return " + ".join(self.joins or [self.name])

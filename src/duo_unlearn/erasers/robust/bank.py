@@ -131,6 +131,10 @@ def _misfit(model: Model, caption: Caption, shape: torch.Size) -> str | None:
     if caption.behind is not None:
         same = caption.behind.text.shape[1:] == shape
         return None if same else f"a conditioning of {tuple(caption.behind.text.shape[1:])}, not {tuple(shape)}"
+    if caption.vector is None and caption.ids is None:
+        return None
+    if not model.kind.reads_clip_alone:
+        return f"CLIP's tokens, and {model.kind.title} reads another text encoder too"
     words = vocabulary(model)
     if caption.vector is not None and caption.vector.shape != words.shape[1:]:
         return f"a vector of {tuple(caption.vector.shape)}, not {tuple(words.shape[1:])}"
