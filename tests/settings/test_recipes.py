@@ -25,7 +25,7 @@ def test_the_robust_recipe_is_robust_duo_on_a_floor(tmp_path: Path, concept: str
     options = RobustSettings.model_validate(settings.erasers["robust-duo"])
     assert (options.beta, options.pairing) == (20, "unpaired")
     assert settings.pairs.guidance == 5.0  # what is recommended for the rest stays
-    # The floor is UCE as published, whatever is recommended for UCE alone.
+    # The floor is UCE as the development runs had it, whatever is recommended for UCE alone.
     assert UceSettings.model_validate(settings.erasers["uce"]) == UceSettings()
     assert "robust DUO" in describe(settings).splitlines()[0]
     mine = resolve_settings({**given, "floor": None, "erasers": {"robust-duo": {"beta": 7}}})
