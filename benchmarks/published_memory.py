@@ -91,13 +91,12 @@ def saved_bytes(family: str, *, checkpointing: bool) -> int:
             parameter.data = parameter.data.float()  # as in training
     if checkpointing:
         denoiser.enable_gradient_checkpointing()
-    weights = {parameter.untyped_storage()._cdata for parameter in denoiser.parameters()}  # noqa: SLF001
-    storages: dict[int, Any] = {}  # the storages themselves, or their addresses would be used again
+    weights = {_storage_of(parameter) for parameter in denoiser.parameters()}
+    storages: dict[Any, Any] = {}  # the storages themselves, as if the way back held them
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:  # noqa: SLF001
-            storages[storage._cdata] = storage  # noqa: SLF001
+        if (kept := _storage_of(tensor)) not in weights:
+            storages[kept] = tensor.untyped_storage()
         return tensor
 
     positional, named = _inputs(family)

@@ -6,12 +6,13 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.erasers.pictures import Origin
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.arena import entrant, reads_of
 from duo_unlearn.experiments.pooled import pooled
@@ -215,7 +216,7 @@ def test_what_an_eraser_was_given_is_told_by_its_options(eraser: str, settings: 
 
 def test_latents_that_are_left_to_the_family_are_the_pairs_where_none_are_sampled() -> None:
     found = {"eraser": "spm", "settings": {"wordings": "direct", "latents": None}}
-    assert [reads_of(found, sampled=sampled) for sampled in (True, False)] == ["prompts", "images and prompts"]
+    assert [reads_of(found, own) for own in get_args(Origin)] == ["prompts", "images and prompts"]
 
 
 def test_a_wrap_trains_on_pictures() -> None:

@@ -103,14 +103,12 @@ class Concept(Frozen):
     @property
     def shows(self) -> dict[str, str]:
         """What a picture of it shows, attribute: label, as its detector says; {} where that names no attribute."""
-        attribute, _, label = next(iter(self.detector.labels), "").partition("=")
-        return {attribute: label} if label else {}
+        return _shown(next(iter(self.detector.labels), ""))
 
     @property
     def shows_any(self) -> list[dict[str, str]]:
         """What a picture of each of its labels shows, in order: several where concepts are joined; [{}] as `shows`."""
-        parts = [label.partition("=") for label in self.detector.labels]
-        return [{attribute: label} for attribute, _, label in parts if label] or [{}]
+        return [shown for label in self.detector.labels if (shown := _shown(label))] or [{}]
 
     @property
     def erased(self) -> str:
@@ -143,3 +141,9 @@ class Concept(Frozen):
             return [self.detector_named(name) for name in names]
         asked = self.detector_named(detector)
         return [*(spec for spec in self.judges if spec.name != asked.name), asked]
+
+
+def _shown(label: str) -> dict[str, str]:
+    """What a detector's label says, "item=sword", as attribute: label; {} where a label names no attribute."""
+    attribute, _, value = label.partition("=")
+    return {attribute: value} if value else {}

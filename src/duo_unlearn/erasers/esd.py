@@ -27,14 +27,13 @@ from torch import Tensor
 from ..edits.files import write_changes
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
-from ..families.noise import Diffusion
 from ..storage.forms import Strict
 from .course import Course, course_eraser
 from .descent import Descent, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
 from .layers import Part, trained_names
-from .pictures import Pictures, latents_of_step
+from .pictures import Origin, Pictures, latents_of_step, origin_of
 from .trained import TrainedWeights, trained_weights
 from .words import Contrast, Wordings, contrasts, word_of
 
@@ -55,7 +54,7 @@ class EsdSettings(Strict):
         "prompts (the authors' script). pair: that from a pair's safe prompt to its unsafe one is (ours).",
     )
     word: str | None = Field(None, min_length=1, description="The concept's word; None: its name.")
-    latents: Literal["sampled", "pairs"] | None = Field(
+    latents: Origin | None = Field(
         None,
         description="x_t: sampled, from the frozen model's path under c (today's script); or the pairs' unsafe latents "
         "with noise, which need no sampling. None: sampled where DDIM can, on diffusions.",
@@ -89,7 +88,7 @@ class EsdLoss:
         self.texts = contrasts(context, self.settings.wordings)
         self.word = word_of(context)
         self.empty = self.model.condition([""])
-        given = self.settings.latents or ("sampled" if isinstance(self.model.noise, Diffusion) else "pairs")
+        given = self.settings.latents or origin_of(self.model)
         self.pictures = Pictures(self.model, pair_latents(context), context.pairs) if given == "pairs" else None
 
     def __call__(self, step: int) -> Tensor:

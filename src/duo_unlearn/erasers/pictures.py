@@ -10,12 +10,19 @@ from torch import Tensor
 
 from ..families.ddim import on_path, pure_noise
 from ..families.interface import Conditioning, Model, Moments
+from ..families.noise import Diffusion
 from ..records import Pair
 from .latents import Cache
 
+Origin = Literal["sampled", "pairs"]
 Members = Literal["unsafe", "safe", "both"]
 SIDES: Final[dict[Members, tuple[int, ...]]] = {"unsafe": (0,), "safe": (1,), "both": (0, 1)}
 """Which of a pair's two pictures may be chosen: 0 the unsafe one, 1 the safe one."""
+
+
+def origin_of(model: Model) -> Origin:
+    """Where the latents come from of an eraser that leaves it to the family: sampled where DDIM can, on diffusions."""
+    return "sampled" if isinstance(model.noise, Diffusion) else "pairs"
 
 
 class Noised(NamedTuple):

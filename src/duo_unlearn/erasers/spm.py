@@ -30,14 +30,13 @@ from ..edits.files import save_adapter
 from ..edits.lora import adapters_off
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Model, joined
-from ..families.noise import Diffusion
 from ..records import Decay
 from ..storage.forms import Strict
 from .course import Course, course_eraser
 from .descent import Descent, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
-from .pictures import Pictures, latents_of_step
+from .pictures import Origin, Pictures, latents_of_step, origin_of
 from .trained_adapter import trained_adapter
 from .words import Wordings, contrasts
 
@@ -60,7 +59,7 @@ class SpmSettings(Strict):
     )
     anchor_weight: float = Field(1000.0, ge=0, description="λ of the anchors (published: 1000).")
     anchors: int = Field(4, ge=1, description="Anchors a latent (published: 4).")
-    latents: Literal["sampled", "pairs"] | None = Field(
+    latents: Origin | None = Field(
         None,
         description="x_t: sampled, from the trained model's path under c (published); or the pairs' unsafe latents "
         "with noise, which need no sampling. None: sampled where DDIM can, on diffusions.",
@@ -122,7 +121,7 @@ class SpmLoss:
         self.settings: SpmSettings = context.options
         self.texts = contrasts(context, self.settings.wordings)
         self.empty = self.model.condition([""])
-        given = self.settings.latents or ("sampled" if isinstance(self.model.noise, Diffusion) else "pairs")
+        given = self.settings.latents or origin_of(self.model)
         self.pictures = Pictures(self.model, pair_latents(context), context.pairs) if given == "pairs" else None
 
     def __call__(self, step: int) -> Tensor:

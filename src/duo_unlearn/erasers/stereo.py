@@ -39,7 +39,7 @@ from .descent import Descent, descend, generator_of
 from .interface import EraserContext
 from .latents import pair_latents
 from .layers import trained_names
-from .pictures import Pictures, latents_of_step
+from .pictures import Origin, Pictures, latents_of_step
 from .trained import TrainedWeights, trained_weights
 from .words import Contrast, Wordings, contrasts, left_out, word_of
 
@@ -75,7 +75,7 @@ class StereoSettings(Strict):
         "one stands for ε_∅ and for the anchors.",
     )
     word: str | None = Field(None, min_length=1, description="The concept's word; None: its name.")
-    latents: Literal["sampled", "pairs"] = Field(
+    latents: Origin = Field(
         "sampled",
         description="x_t: sampled, from the trained model's path under c (published); or the pairs' unsafe latents "
         "with noise, which need no sampling.",

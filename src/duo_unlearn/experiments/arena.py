@@ -11,10 +11,10 @@ from ..arena.plans import AttackPlan
 from ..arena.stages import attack, evaluate, make_pairs
 from ..edits.provenance import read_provenance
 from ..erasers.interface import checked_options
+from ..erasers.pictures import Origin, origin_of
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import WRAPS
 from ..errors import DuoError
-from ..families.noise import Diffusion
 from ..guards.registry import GUARDS
 from ..records import ORIGINAL, Kind, Level
 from ..report.arena import Part, Standing, write_arena
@@ -126,8 +126,8 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     system = session.system(name)
     provenances = [read_provenance(edit.folder) for edit in system.edits]
     erasers = [ERASERS.get(str(p["eraser"])) for p in provenances if p.get("eraser") in ERASERS.names()]
-    sampled = isinstance(session.model.noise, Diffusion)
-    reads = dict.fromkeys(reads_of(provenance, sampled=sampled) for provenance in provenances)
+    own = origin_of(session.model)
+    reads = dict.fromkeys(reads_of(provenance, own) for provenance in provenances)
     reads |= dict.fromkeys("pairs" for guard in system.guards if guard.pairs)
     acts = {*(eraser.level for eraser in erasers), *(GUARDS.get(guard.name).level for guard in system.guards)}
     runs = [[e for e in found.estimates if e.system == system.name] for found in results]
@@ -159,18 +159,17 @@ def _kind(system: System) -> Kind:
     return "duo" if [edit.name for edit in system.edits] == ["duo"] else "eraser"
 
 
-def reads_of(provenance: Mapping[str, Any], *, sampled: bool = True) -> str:
+def reads_of(provenance: Mapping[str, Any], own: Origin = "sampled") -> str:
     """What an edit's eraser was given, by its provenance; "" where that does not say.
 
-    sampled: whether the latents of an eraser that leaves it to the family are sampled; else they are the pairs'.
+    own: where the latents come from of an eraser that leaves it to the family.
     """
     if provenance.get("eraser") not in ERASERS.names():
         return ""
     settings = provenance.get("settings") or {}
     reads = set(ERASERS.get(str(provenance["eraser"])).reads.split(" and "))
     # A wrap trains on pictures, whatever its eraser reads; and options bring what an eraser can do without.
-    latents = settings.get("latents", "sampled") or ("sampled" if sampled else "pairs")
-    if provenance.get("wrap") or latents == "pairs":
+    if provenance.get("wrap") or ("latents" in settings and (settings["latents"] or own) == "pairs"):
         reads.add("images")
     if (captions := settings.get("captions")) == "none":
         reads.discard("prompts")
