@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
-from duo_unlearn.arena.bank import _findings
+from duo_unlearn.arena.bank import _captions, _findings
 from duo_unlearn.arena.findings import FindingsFile
 from duo_unlearn.arena.plans import Plan
 from duo_unlearn.attacks.interface import Finding, Findings
@@ -91,3 +91,12 @@ def test_a_bank_has_what_was_asked_for_last_alone(tmp_path: Path) -> None:
         GroupRecord(plan.group, "", "attack", kind.title, {}, None, None, 16, {"0000": "key"}),
     )
     assert [finding.text for found in _findings(run, plan) for finding in found.findings] == ["0000"]
+
+
+def test_a_prompt_that_a_search_left_as_it_was_is_no_caption() -> None:
+    asked = {"a knight with a sword", "a king with a sword"}
+    texts = ["a knight with a sword", "a king with a blade"]
+    found = _captions("sneakyprompt", Findings([Finding(text) for text in texts]), asked)
+    assert [caption.text for caption in found] == ["a king with a blade"]
+    ids = _captions("p4d", Findings([Finding("a king with a sword", ids=[1, 2])]), asked)
+    assert [caption.attack for caption in ids] == ["p4d"]

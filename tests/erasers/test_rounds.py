@@ -18,7 +18,7 @@ from duo_unlearn.arena import group_work, rounds
 from duo_unlearn.arena.check import check_run
 from duo_unlearn.edits.provenance import WEIGHTS, edit_names, read_provenance
 from duo_unlearn.erasers import descent
-from duo_unlearn.erasers.robust.bank import Caption, read_bank, write_bank
+from duo_unlearn.erasers.robust.bank import Caption, distinct, read_bank, write_bank
 from duo_unlearn.erasers.robust.rounds import rounds_of
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.wraps import is_round, round_name
@@ -146,7 +146,7 @@ def test_what_several_rounds_found_is_kept_once() -> None:
         Caption("p4d", "a", ids=ids.clone()), Caption("p4d", "a", ids=ids + 1), Caption("p4d", "a", vector=vector),
         Caption("soft-prompt", "", behind=Conditioning(torch.zeros(1, 2, 3))),
     ]  # fmt: skip
-    assert rounds.joined(first, second) == [*first, second[1], second[2]]
+    assert distinct([*first, *second]) == [*first, second[1], second[2]]
 
 
 def test_earlier_rounds_are_part_of_what_an_edit_cost(tmp_path: Path) -> None:

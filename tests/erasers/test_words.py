@@ -16,9 +16,8 @@ from duo_unlearn.concepts.new import new_concept
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.edits.provenance import read_provenance
 from duo_unlearn.erasers.adv_unlearn import KEEP, kept_prompts
-from duo_unlearn.erasers.captioned import kept_pictures
 from duo_unlearn.erasers.interface import EraserContext
-from duo_unlearn.erasers.words import contrasts, kept_texts, left_out
+from duo_unlearn.erasers.words import contrasts, kept_texts, left_out, needed_texts
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
@@ -78,7 +77,7 @@ def test_sets_that_are_asked_whole_are_told(model: Model, tmp_path: Path) -> Non
     assert raised.value.got == "direct"
     assert kept_texts(given, 4) == []
     with pytest.raises(DuoError, match="asks every keep prompt"):
-        kept_pictures(given, 4, 2, 5.0)
+        needed_texts(given, 4)
     fewer = context(model, tmp_path, str(tmp_path / "hat.yaml"), "advunlearn", prompts=2, keep_prompts=2)
     assert len(contrasts(fewer, "all")) > 1
     assert set(kept_texts(fewer, 4)).isdisjoint(fewer.asked)

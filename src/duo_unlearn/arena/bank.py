@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from ..attacks.interface import Findings
 from ..attacks.registry import ATTACKS
 from ..attacks.tensors import conditioning_of
-from ..erasers.robust.bank import Caption, write_bank
+from ..erasers.robust.bank import Caption, distinct, write_bank
 from ..errors import DuoError
 from ..runs.attempts import read_group
 from ..runs.folder import Run
@@ -94,7 +94,9 @@ def search(
         "preset": "quick", "budgets": {name: dict(fields) for name, fields in budgets.items()},
         "prompts": count, "seed": apart.settings.seed, "base": session.model.fingerprint(),
     }  # fmt: skip
-    return Searched(apart, ran, [one for name, each in found for one in _captions(name, each)], provenance, reasons)
+    asked = {prompt.text for one in ran for prompt in one.scenario.prompts}
+    captions = [one for name, each in found for one in _captions(name, each, asked)]
+    return Searched(apart, ran, distinct(captions), provenance, reasons)
 
 
 def no_caption(attacks: Sequence[str]) -> DuoError:
@@ -136,11 +138,11 @@ def _findings(run: Run, plan: Plan) -> list[Findings]:
     return [FindingsFile(folder / f"found-{part}.json").read().findings for part in parts]
 
 
-def _captions(name: str, found: Findings) -> list[Caption]:
-    """What was found, as captions. A prompt that was left as it was is none."""
+def _captions(name: str, found: Findings, asked: Collection[str]) -> list[Caption]:
+    """What was found, as captions. A prompt that was asked is none: where a search fails it leaves that as it was."""
     captions = []
     for finding in found.findings:
-        if finding.is_plain and name != "sneakyprompt":
+        if finding.is_plain and finding.text in asked:
             continue
         captions.append(
             Caption(

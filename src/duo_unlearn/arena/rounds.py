@@ -11,13 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from ..detectors.interface import Detector
 from ..edits.provenance import edit_hash
 from ..erasers.interface import Rounds, State
-from ..erasers.robust.bank import Caption, kept_bank, read_bank, write_bank
+from ..erasers.robust.bank import distinct, kept_bank, read_bank, write_bank
 from ..erasers.wraps import round_name, whole_name
 from ..errors import DuoError
 from ..records import Estimate
@@ -141,7 +138,7 @@ class _Attacked:
             captions, facts = searched.captions, dict(searched.provenance)
             if self.before is not None:
                 earlier, _ = read_bank(self.before)
-                captions = joined(earlier, captions)
+                captions = distinct([*earlier, *captions])
                 facts["before"] = sha256_of(self.before)
             if not captions:
                 raise no_caption(self.rounds.attacks)
@@ -182,24 +179,3 @@ def _seconds(searched: Searched) -> float:
 
 def _in_words(estimate: Estimate) -> str:
     return f"{estimate.attack} DSR {100 * estimate.value:.0f} % (n = {estimate.n})"
-
-
-def joined(earlier: list[Caption], found: list[Caption]) -> list[Caption]:
-    """Captions of several rounds, each once: an attack that asks no edit finds the same in every round."""
-    kept = list(earlier)
-    for caption in found:
-        if not any(_same(caption, one) for one in kept):
-            kept.append(caption)
-    return kept
-
-
-def _same(one: Caption, other: Caption) -> bool:
-    if one[:2] != other[:2]:
-        return False
-    parts = zip(_tensors(one), _tensors(other), strict=True)
-    return all((a is None and b is None) or (a is not None and b is not None and torch.equal(a, b)) for a, b in parts)
-
-
-def _tensors(caption: Caption) -> list[Tensor | None]:
-    behind = caption.behind
-    return [caption.ids, caption.vector, *(behind or (None, None))]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
 from ..edits.interface import edits_off
-from ..errors import DuoError
 from ..families.interface import Moments, SampleRequest
 from ..progress import progress
 from ..storage.files import digest, read_tensors, seed_of, write_tensors
 from .latents import pair_latents
-from .words import kept_texts
 
 if TYPE_CHECKING:
     from .interface import EraserContext
@@ -35,24 +34,16 @@ def both_sides(context: EraserContext) -> tuple[Captioned, Captioned]:
     return unsafe, Captioned(cache.safe, [pair.safe_prompt or "" for pair in pairs])
 
 
-def kept_pictures(context: EraserContext, count: int, steps: int, guidance: float) -> Captioned:
-    """Pictures of the concept's `keep` prompts that no evaluation asks, sampled from the original model.
-
-    They lie in the run and are sampled once. A concept without such prompts is a DuoError.
-    """
-    concept, model, seed = context.concept, context.model, context.seed
-    prompts = kept_texts(context, count)
-    if not prompts:
-        if concept.keep:
-            hint = "more values under fill: in the concept file, or fewer evaluate.keep_prompts"
-            raise DuoError("the evaluation asks every keep prompt, so none is left", got=concept.name, hint=hint)
-        raise DuoError(f"the concept {concept.name} has no keep prompts", hint="add keep: to the concept file")
-    path = context.run.moments.with_name("kept.safetensors")
-    key = digest([prompts, steps, guidance, model.fingerprint(), model.variant, seed])
+def kept_pictures(context: EraserContext, prompts: Sequence[str], steps: int, guidance: float) -> Captioned:
+    """Pictures of prompts that must stay, sampled from the original model. They lie in the run and are sampled once."""
+    model, seed, count = context.model, context.seed, len(prompts)
+    key = digest([list(prompts), steps, guidance, model.fingerprint(), model.variant, seed])
+    # A file of its own for each: an eraser and its wrap may keep different ones.
+    path = context.run.moments.with_name(f"kept-{key[:8]}.safetensors")
     if path.exists():
         tensors, facts = read_tensors(path)
         if facts.get("key") == key:
-            return Captioned(Moments(tensors["mean"], tensors["std"]), prompts)
+            return Captioned(Moments(tensors["mean"], tensors["std"]), list(prompts))
     requests = [SampleRequest(text, seed_of(seed, "kept", i)) for i, text in enumerate(prompts)]
     with edits_off(model), progress("sample what is kept", count, quiet=context.quiet) as report:
         images = model.sample(requests, steps=steps, guidance=guidance, batch=BATCH, report=report)
@@ -60,4 +51,4 @@ def kept_pictures(context: EraserContext, count: int, steps: int, guidance: floa
     # In the order that a file keeps: convolutions round otherwise on tensors whose channels are last.
     mean, std = (torch.cat([part[i].cpu() for part in parts]).contiguous() for i in range(2))
     write_tensors(path, {"mean": mean, "std": std}, {"key": key})
-    return Captioned(Moments(mean, std), prompts)
+    return Captioned(Moments(mean, std), list(prompts))

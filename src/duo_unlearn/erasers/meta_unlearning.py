@@ -45,6 +45,7 @@ from .descent import Descent, generator_of
 from .interface import EraserContext
 from .optimizer import adamw
 from .pictures import noised
+from .words import needed_texts
 from .wraps import Wrap
 
 NAME: Final = "meta-unlearning"
@@ -234,7 +235,8 @@ def _course(make: MakeCourse, context: EraserContext, settings: MetaUnlearningSe
     unsafe, related = both_sides(context)
     sets = {"unsafe": unsafe, "related": related}
     if settings.keep_unrelated or settings.spoil_unrelated:
-        sets["unrelated"] = kept_pictures(context, settings.unrelated, settings.sampling_steps, settings.guidance)
+        prompts = needed_texts(context, settings.unrelated)
+        sets["unrelated"] = kept_pictures(context, prompts, settings.sampling_steps, settings.guidance)
     with make(context) as course:
         inner = course.descent
         clip = settings.max_grad_norm if inner.clip is None else inner.clip

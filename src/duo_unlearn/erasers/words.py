@@ -20,6 +20,8 @@ Wordings = Literal["direct", "all"]
 On the mini world these are of scenes that no evaluation uses. A concept file without a split has no such scenes: there
 what the run's evaluation asks is left out, by its text.
 """
+Kept = Literal["keep", "neighbours"]
+"""Which prompts of a concept file must stay: those of `keep`, or those of all neighbours."""
 EACH = 24
 """Prompts of each further wording."""
 
@@ -47,14 +49,30 @@ def word_of(context: EraserContext) -> str:
     return str(context.options.word or context.concept.name.replace("-", " "))
 
 
-def kept_texts(context: EraserContext, count: int) -> list[str]:
-    """Prompts of the concept's `keep` that no evaluation asks; none where it has none, or all of them are asked."""
+def kept_texts(context: EraserContext, count: int, kind: Kept = "keep", *, plain: bool = False) -> list[str]:
+    """Prompts that must stay and that no evaluation asks; none where the concept has none, or all of them are asked.
+
+    plain: by the first template of each set alone, so that its other wordings tell what was not held.
+    """
     concept = context.concept
-    if not concept.keep:
+    sets = concept.keep if kind == "keep" else [one for several in concept.neighbours.values() for one in several]
+    if plain:
+        sets = [one.model_copy(update={"templates": one.templates[:1]}) for one in sets]
+    if not sets or not count:
         return []
-    accept = splitter(concept, held_out=False)
-    found = prompts_of(concept, concept.keep, count, f"{context.seed}/kept", accept, context.asked)
-    return [prompt.text for prompt in found]
+    accept, seed = splitter(concept, held_out=False), "kept" if kind == "keep" else kind
+    return [prompt.text for prompt in prompts_of(concept, sets, count, f"{context.seed}/{seed}", accept, context.asked)]
+
+
+def needed_texts(context: EraserContext, count: int, kind: Kept = "keep", *, plain: bool = False) -> list[str]:
+    """As `kept_texts`, where some are needed: a concept that has none left is a DuoError."""
+    if found := kept_texts(context, count, kind, plain=plain):
+        return found
+    concept, word = context.concept, "neighbour" if kind == "neighbours" else kind
+    if getattr(concept, kind):
+        hint = f"more values under fill: in the concept file, or fewer evaluate.{word}_prompts"
+        raise DuoError(f"the evaluation asks every {word} prompt, so none is left", got=concept.name, hint=hint)
+    raise DuoError(f"the concept {concept.name} has no {word} prompts", hint=f"add {kind}: to the concept file")
 
 
 def left_out(context: EraserContext, *, keeps: bool = False) -> list[str]:

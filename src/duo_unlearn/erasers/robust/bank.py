@@ -71,6 +71,26 @@ def _caption(told: Mapping[str, str], tensors: Mapping[str, Tensor], name: str) 
     return Caption(told["attack"], told["text"], tensors.get(f"{name}.ids"), tensors.get(f"{name}.vector"), behind)
 
 
+def distinct(captions: Sequence[Caption]) -> list[Caption]:
+    """Captions in order, each once: a search that serves every prompt, or asks no edit, finds one caption often."""
+    kept: list[Caption] = []
+    for caption in captions:
+        if not any(_same(caption, one) for one in kept):
+            kept.append(caption)
+    return kept
+
+
+def _same(one: Caption, other: Caption) -> bool:
+    if one[:2] != other[:2]:
+        return False
+    parts = zip(_tensors(one), _tensors(other), strict=True)
+    return all((a is None and b is None) or (a is not None and b is not None and torch.equal(a, b)) for a, b in parts)
+
+
+def _tensors(caption: Caption) -> list[Tensor | None]:
+    return [caption.ids, caption.vector, *(caption.behind or (None, None))]
+
+
 class Bank(NamedTuple):
     """A bank as a run has it. sha256: of its file."""
 

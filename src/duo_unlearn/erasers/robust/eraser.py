@@ -17,6 +17,7 @@ from ...families.denoising import dtype_of
 from ..course import Course, course_eraser
 from ..interface import EraserContext
 from .bank import bank_facts
+from .holding import keeps
 from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
 
@@ -61,6 +62,6 @@ ROBUST_DUO: Final = course_eraser(
     _why_not,
     _course,
     makes="lora",
-    keeps=True,
+    keeps=keeps,
     facts=bank_facts,
 )._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of)

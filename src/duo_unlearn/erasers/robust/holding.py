@@ -3,8 +3,9 @@
     L_hold = mean (θ(x_t, t, c) − h(x_t, t, c))²,      t over the whole schedule
 
 h is the original model, or the model with the floor (`hold_to`); without a floor they are one. x are the pairs' safe
-pictures under their own prompts, and pictures of the concept's `keep` prompts; c may be random words. Training scenes
-alone are used, so no evaluation asks for what was held.
+pictures under their own prompts, and pictures of the concept's `keep` prompts and neighbours; c may be random words.
+Training scenes alone are used, so no evaluation asks for what was held, and of keep prompts and neighbours the first
+template of each alone: the other wordings tell whether more stays than what was held.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..captioned import kept_pictures
 from ..descent import generator_of
 from ..interface import EraserContext
 from ..pictures import noised
+from ..words import Kept, needed_texts
 from .settings import RobustSettings
 from .texts import Texts, read
 
@@ -33,8 +35,8 @@ class Holding:
         self.to_original = self.settings.hold_to == "original" and bool(self.model.switches)
         self.moments, self.captions = safe, texts.safe
         prompts = [pair.safe_prompt or "" for pair in context.pairs]
-        if self.settings.keep:
-            kept = kept_pictures(context, self.settings.keep, self.settings.keep_steps, self.settings.keep_guidance)
+        if others := _others(context):
+            kept = kept_pictures(context, others, self.settings.keep_steps, self.settings.keep_guidance)
             self.moments = Moments(*(torch.cat(parts) for parts in zip(safe, kept.moments, strict=True)))
             prompts += kept.captions
             self.captions = read(self.model, prompts)
@@ -63,3 +65,14 @@ class Holding:
         """What is read of some pictures: their captions, or random words through the encoders as they stand."""
         pairs = zip(rows, words, strict=True)
         return joined([captions.rows([row]) if word is None else self.texts.read(word) for row, word in pairs])
+
+
+def keeps(options: RobustSettings) -> bool:
+    """Whether a training is given prompts of what must stay."""
+    return bool(options.hold_weight and (options.keep or options.neighbours))
+
+
+def _others(context: EraserContext) -> list[str]:
+    """The prompts of what must stay beside the pairs' own."""
+    counts: dict[Kept, int] = {"keep": context.options.keep, "neighbours": context.options.neighbours}
+    return [text for kind, count in counts.items() if count for text in needed_texts(context, count, kind, plain=True)]

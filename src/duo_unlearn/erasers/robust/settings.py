@@ -80,6 +80,7 @@ class RobustSettings(ObjectiveSettings):
         ge=0,
         description="Pictures of the concept's `keep` prompts that must stay too.",
     )
+    neighbours: int = Field(0, ge=0, description="Pictures of the concept's neighbours that must stay too.")
     keep_steps: int = Field(20, ge=2, description="Sampling steps of these.")
     keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
     rounds: Annotated[int, ASIDE] = Field(

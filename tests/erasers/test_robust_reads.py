@@ -1,0 +1,100 @@
+"""What a pair of robust DUO reads by its kind, what a search goes towards, and that its prompts outlive a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from duo_unlearn.erasers import descent
+from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.interface import EraserContext
+from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
+from duo_unlearn.erasers.robust.loss import RobustLoss
+from duo_unlearn.erasers.trained_adapter import trained_adapter
+from duo_unlearn.families.denoising import Noised, predict_noised
+from duo_unlearn.families.interface import Model
+from duo_unlearn.storage.files import read_tensors, write_tensors
+
+from .small import killed_at
+from .small_sdxl import context_on, small_sdxl
+
+NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return small_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+def test_each_member_reads_its_own_prompt_or_both_read_one(model: Model, tmp_path: Path) -> None:
+    context = context_on(model, tmp_path, "robust-duo", captions={**NOTHING, "own": 0.5, "unsafe": 0.5})
+    with trained_adapter(model, rank=2, seed=0):
+        loss = RobustLoss(context)
+        read = loss._read(["own", "unsafe"], [2, 1], [], generator_of(0, "a")).text
+    with torch.no_grad():
+        safe, unsafe, both = (
+            model.condition([str(text)]).text[0].float()
+            for text in (context.pairs[2].safe_prompt, context.pairs[2].unsafe_prompt, context.pairs[1].unsafe_prompt)
+        )
+    for row, wanted in zip(read, (safe, both, unsafe, both), strict=True):  # [safe; unsafe]
+        torch.testing.assert_close(row, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("imitate", [0.0, 1.0])
+def test_a_search_goes_towards_the_noise_or_what_the_original_draws(
+    model: Model, tmp_path: Path, imitate: float
+) -> None:
+    context = context_on(model, tmp_path, "robust-duo", search={"imitate": imitate})
+    generator = torch.Generator().manual_seed(0)
+    noisy, target = torch.randn((2, 1, 4, 8, 8), generator=generator)
+    members, t = Noised(noisy, torch.tensor([400]), target), torch.tensor([400])
+    with torch.no_grad():
+        asking = model.condition([str(context.pairs[1].unsafe_prompt)])
+        original = predict_noised(model, noisy, t, asking).float()
+    with trained_adapter(model, rank=2, seed=0) as tensors:
+        for tensor in tensors.values():
+            tensor.data += 0.1 * torch.randn(tensor.shape, generator=generator)
+        aim = RobustLoss(context)._aim(members, [0], [1], generator)
+    torch.testing.assert_close(aim.wanted, original if imitate else target, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(original, target, atol=0.1)
+
+
+OPTIONS: Mapping[str, Any] = {
+    "max_train_steps": 4, "rank": 2, "train_batch_size": 1, "hold_weight": 0, "learning_rate": 1e-2,
+    "captions": {**NOTHING, "search": 1.0},
+    # One prompt that every step moves on, so each reads what the one before it left.
+    "search": {"prompts": 1, "steps": 2, "renew": 0.0, "forms": ["soft-prompt"]},
+}  # fmt: skip
+
+
+def edit_of(context: EraserContext) -> dict[str, Tensor]:
+    ROBUST_DUO.erase(context, "robust-duo")
+    (file,) = context.run.edit("robust-duo").glob("*.safetensors")
+    return read_tensors(file)[0]
+
+
+def test_prompts_that_were_searched_for_outlive_a_kill(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descent, "CHECKPOINT_EVERY", 1)
+    whole = edit_of(context_on(model, tmp_path / "whole", "robust-duo", **OPTIONS))
+
+    def is_same(name: str, *, forgets: bool) -> bool:
+        context = context_on(model, tmp_path / name, "robust-duo", **OPTIONS)
+        with killed_at(monkeypatch, 3):
+            edit_of(context)
+        if forgets:
+            checkpoint = context.run.checkpoint("robust-duo")
+            tensors, facts = read_tensors(checkpoint)
+            prompts = torch.zeros_like(tensors["memory/prompts"])
+            write_tensors(checkpoint, {**tensors, "memory/prompts": prompts}, facts)
+        found = edit_of(context)
+        return all(torch.equal(found[key], whole[key]) for key in whole)
+
+    assert is_same("killed", forgets=False)
+    assert not is_same("other", forgets=True)
