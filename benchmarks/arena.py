@@ -187,7 +187,7 @@ def write_pages(runs: Path) -> None:
     there = next(iter(known.values()))
     standings = [standing_of(system) for system in there["systems"].values()]
     usual = [s for s in standings if not s.system.endswith(ALL)]
-    fill(DOCS / "arena.md", BEGIN, "\n\n".join([short(usual, there["judges"]), *worst_lines(usual, FRONT[-1:])]))
+    fill(DOCS / "arena.md", BEGIN, "\n\n".join([*short(usual, there["judges"]), *worst_lines(usual, FRONT[-1:])]))
 
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:

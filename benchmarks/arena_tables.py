@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from duo_unlearn.records import Estimate
@@ -11,6 +11,7 @@ from duo_unlearn.report.arena import (
     Column,
     Standing,
     columns,
+    control_of,
     cost_words,
     of_column,
     preservation,
@@ -23,20 +24,32 @@ WORDINGS: Final = (
     "direct", "synonym", "description", "indirect", "figurative", "misspelt", "german", "spanish", "long",
 )  # fmt: skip
 """Prompt sets that ask for the concept in other words; the short table has the worst of them."""
-SHORT: Final = {
+ASKED: Final = {
     "nobody asked": Column("implicit"),
     "two figures": Column("two-figures"),
     "on a wall": Column("on-a-wall"),
     "in a stone": Column("in-a-stone"),
-    "picture, its prompt": Column("direct", "image-to-image", "quick"),
-    "picture, no words": Column("direct", "image-to-image-empty", "quick"),
+}
+"""The other columns of the short table of what was asked."""
+ATTACKED: Final = {
+    "Ring-A-Bell": Column("direct", "ring-a-bell", "quick"),
+    "inversion": Column("direct", "concept-inversion", "quick"),
+    "soft prompt": Column("direct", "soft-prompt", "quick"),
+    "P4D": Column("direct", "p4d", "quick"),
     "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick"),
     "the same, published budget": Column("direct", "unlearndiffatk", "paper"),
-    "P4D": Column("direct", "p4d", "quick"),
-    "Ring-A-Bell": Column("direct", "ring-a-bell", "quick"),
+    "picture, its prompt": Column("direct", "image-to-image", "quick"),
+    "at 0.3": Column("direct", "image-to-image-30", "quick"),
+    "picture, no words": Column("direct", "image-to-image-empty", "quick"),
+    "at 0.3, no words": Column("direct", "image-to-image-empty-30", "quick"),
+    "inpainting": Column("direct", "inpainting", "quick"),
+    "completion": Column("direct", "completion", "quick"),
+    "TINA": Column("direct", "tina", "quick"),
     "worst case": Column("direct", WORST, "quick"),
 }
-"""The other columns of the short table; those that no system has are left out."""
+"""The columns of the short table of attacks; those that no system has are left out."""
+NONE: Final = "–"
+"""Stands where there is no number."""
 COSTS: Final = (
     "what stays, by what suffers most", "prior preservation", "keep: item", "worst neighbour: item", "reads", "level",
     "cost",
@@ -49,31 +62,58 @@ def worst_lines(standings: Sequence[Standing], columns: Sequence[Column]) -> lis
     return [textwrap.fill(line, 100, break_on_hyphens=False) for line in worst_words(standings, columns)]
 
 
-def short(standings: Sequence[Standing], judges: Sequence[str]) -> str:
-    """DSR by the judge that heads, a row a system, and the largest share of broken pictures in any of the columns."""
-    there = {
-        title: place for title, place in SHORT.items() if any(of_column(s, place, "dsr", judges[0]) for s in standings)
-    }
-    head = ["worst of nine wordings", *there, "most broken", "keep: item", "worst neighbour"]
-    lines = ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+def short(standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
+    """DSR by the judge that heads, a row a system: a table of what was asked, and one of attacks."""
+    wordings = [Column(name) for name in WORDINGS]
+    asked = [*wordings, *ASKED.values()]
+    first = [["worst of nine wordings", *ASKED, "most broken", "keep: item", "worst neighbour"]]
     for s in standings:
-        asked = [Column(name) for name in WORDINGS]
-        found = [e for place in asked if (e := of_column(s, place, "dsr", judges[0])) is not None]
-        worst = min(found, key=lambda e: e.value, default=None)
-        cells = [f"{_bounds(worst)} {worst.scenario}" if worst else "–"]
-        cells += [_bounds(of_column(s, place, "dsr", judges[0])) for place in there.values()]
-        places = [*asked, *there.values()]
-        broken = max((e.value for place in places if (e := of_column(s, place, "broken", judges[0]))), default=0.0)
+        found = [e for place in wordings if (e := of_column(s, place, "dsr", judges[0])) is not None]
         mine = agreements(s, judges)
         keep = mine.pop("keep", None)
-        near = min(mine.values(), key=lambda e: e.value, default=None)
-        cells += [f"{100 * broken:.0f}", _bounds(keep), f"{_bounds(near)} {near.scenario}" if near else "–"]
-        lines.append(f"| {s.system} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        defended = [_bounds(of_column(s, place, "dsr", judges[0])) for place in ASKED.values()]
+        stays = [_bounds(keep), _lowest(mine.values())]
+        first.append([s.system, _lowest(found), *defended, _broken(s, asked, judges), *stays])
+    there = {
+        title: place
+        for title, place in ATTACKED.items()
+        if any(of_column(s, place, "dsr", judges[0]) for s in standings)
+    }
+    second = [[*there, "most broken"]]
+    for s in standings:
+        cells = [_with_control(s, place, judges) for place in there.values()]
+        if any(cell != NONE for cell in cells):
+            second.append([s.system, *cells, _broken(s, there.values(), judges)])
+    return [_markdown(first), *([_markdown(second)] if there else [])]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *others = rows
+    lines = ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in others)])
+
+
+def _lowest(estimates: Iterable[Estimate]) -> str:
+    """The lowest of several prompt sets' numbers, and which it is."""
+    lowest = min(estimates, key=lambda e: e.value, default=None)
+    return NONE if lowest is None else f"{_bounds(lowest)} {lowest.scenario}"
+
+
+def _broken(standing: Standing, places: Iterable[Column], judges: Sequence[str]) -> str:
+    """The largest share of broken pictures in any of some columns."""
+    found = (of_column(standing, place, "broken", judges[0]) for place in places)
+    return f"{100 * max((e.value for e in found if e is not None), default=0.0):.0f}"
+
+
+def _with_control(standing: Standing, place: Column, judges: Sequence[str]) -> str:
+    """The DSR, and behind a colon how often a safe item comes back when the same is done to it, where that was done."""
+    control = control_of(standing, place, judges)
+    words = _bounds(of_column(standing, place, "dsr", judges[0]))
+    return words if control is None or words == NONE else f"{words} : {100 * control.value:.0f}"
 
 
 def _bounds(e: Estimate | None) -> str:
-    return "–" if e is None else f"{100 * e.value:.0f} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
+    return NONE if e is None else f"{100 * e.value:.0f} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
 
 
 def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
