@@ -113,6 +113,13 @@ def test_how_many_rounds_there_are_decides_no_training_by_itself() -> None:
         ({}, "flux", "soft-prompt can attack"),
         ({"round_budgets": {"p4d": {"steps": 1}}}, "mini", "p4d is none of round_attacks"),
         ({"round_budgets": {"unlearndiffatk": {"step": 1}}}, "mini", "unlearndiffatk has no step"),
+        ({"round_budgets": {"unlearndiffatk": {"steps": "ten"}}}, "mini", "steps='ten': input should be a valid"),
+        ({"round_budgets": {"unlearndiffatk": {"steps": True}}}, "mini", "steps=True: input should be a valid"),
+        ({"round_budgets": {"unlearndiffatk": {"steps": 0}}}, "mini", "steps=0: it must be above 0"),
+        ({"round_budgets": {"unlearndiffatk": {"lr": -0.1}}}, "mini", "lr=-0.1: it must be above 0"),
+        ({"round_attacks": ["p4d"], "round_budgets": {"p4d": {"every": 3}}}, "mini", "tokens or every is a number"),
+        ({"round_attacks": ["p4d"]}, "sd1", "p4d scores images by CLIP"),
+        ({"round_attacks": ["sneakyprompt"]}, "sdxl", "sneakyprompt scores images by CLIP"),
     ],
 )
 def test_attacks_that_cannot_be_are_told_before_anything_is_trained(

@@ -43,6 +43,11 @@ class Budget:
     tokens: int | None = None
     every: int | None = None
 
+    def __post_init__(self) -> None:
+        """Fail where tokens are free in both places, or in none."""
+        if (self.tokens is None) == (self.every is None):
+            raise ValueError("tokens or every is a number, and the other is null")
+
 
 def _find(
     kind: type[_Search],

@@ -33,6 +33,11 @@ class Budget:
     tokens: int = 16
     eta: float = 3.0
 
+    def __post_init__(self) -> None:
+        """Fail for a population without two halves, and for prompts that no crossing can cut."""
+        if self.population < 2 or self.tokens < 2:
+            raise ValueError("population and tokens must be 2 or more")
+
 
 def _find(
     target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, state: SearchState

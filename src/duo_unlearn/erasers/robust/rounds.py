@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..interface import Rounds
 from .settings import Mixture, RobustSettings
@@ -30,8 +29,10 @@ def with_bank(mixture: Mixture, share: float) -> dict[str, float]:
 
 
 def why_no_rounds(family: Family, options: RobustSettings) -> str | None:
-    """Why a family cannot have the attacks of the rounds, or None."""
+    """Why a family cannot have the attacks of the rounds, or None. Asked before hours of training come to nothing."""
+    from ...attacks.budgets import budget_fault
     from ...attacks.registry import ATTACKS
+    from ...features.clip import why_no_clip
 
     if options.rounds == 1:
         return None
@@ -42,13 +43,11 @@ def why_no_rounds(family: Family, options: RobustSettings) -> str | None:
         if "tokens" in usable[name].needs and not family.reads_clip_alone:
             able = [one for one, attack in usable.items() if "tokens" not in attack.needs]
             return f"round_attacks: {name} writes CLIP's tokens; {', '.join(able)} can attack {family.title}"
+        if "clip" in usable[name].needs and (reason := why_no_clip(family.name)) is not None:
+            return f"round_attacks: {name} scores images by CLIP: {reason}"
     for name, fields in options.round_budgets.items():
         if name not in options.round_attacks:
             return f"round_budgets: {name} is none of round_attacks"
-        if unknown := set(fields) - _fields(usable[name].budgets["quick"]):
-            return f"round_budgets: the budget of {name} has no {min(unknown)}"
+        if (fault := budget_fault(usable[name].budgets["quick"], fields)) is not None:
+            return f"round_budgets: the budget of {name} {fault}"
     return None
-
-
-def _fields(budget: Any) -> set[str]:
-    return {field.name for field in dataclasses.fields(budget)}

@@ -1,0 +1,29 @@
+"""Whether other values can stand in an attack's budget, asked before anything is searched."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+
+def budget_fault(budget: Any, fields: Mapping[str, Any]) -> str | None:
+    """What is wrong with other values of a budget's fields, or None. budget: a preset's."""
+    kinds = get_type_hints(type(budget))
+    for name, value in fields.items():
+        if name not in kinds:
+            return f"has no {name}"
+        try:
+            TypeAdapter(kinds[name]).validate_python(value, strict=True)
+        except ValidationError as error:
+            return f"has {name}={value!r}: {error.errors()[0]['msg'].lower()}"
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            return f"has {name}={value!r}: it must be above 0, and finite"
+    try:
+        dataclasses.replace(budget, **fields)
+    except ValueError as error:
+        return f"has a fault: {error}"
+    return None
