@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.erasers.robust.recipe import said_of_duo
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.uce import UceSettings
 from duo_unlearn.errors import DuoError
 from duo_unlearn.settings.check import check_family
-from duo_unlearn.settings.resolve import describe, resolve_settings
-from duo_unlearn.settings.tree import write_settings
+from duo_unlearn.settings.resolve import describe, for_another_run, resolve_settings
+from duo_unlearn.settings.tree import Settings, write_settings
+from duo_unlearn.storage.forms import deciding
+
+
+def robust_options(settings: Settings) -> RobustSettings:
+    return RobustSettings.model_validate(settings.erasers["robust-duo"])
 
 
 @pytest.mark.parametrize("concept", ["sword", "balloon", "sword+balloon"])
@@ -60,13 +64,50 @@ def test_what_is_said_later_is_above_what_the_run_has(tmp_path: Path) -> None:
     assert resolve_settings(both).erasers["robust-duo"]["beta"] == 5
 
 
-def test_where_the_weight_of_what_stays_follows_beta_it_goes_on_to() -> None:
-    concept, train = load_concept("nudity"), TrainSettings(beta=100, rank=8)
-    assert said_of_duo(concept, "sd1", train, {"beta": 100, "captions": "none"}) == {
-        "erasers": {"robust-duo": {"beta": 100, "hold_weight": 150}}
-    }
-    assert said_of_duo(concept, "sd1", train, {"rank": 8}) == {"erasers": {"robust-duo": {"rank": 8}}}
-    assert said_of_duo(concept, "sd1", train, {"captions": "none"}) == {}
+def test_where_the_weight_of_what_stays_is_not_given_it_follows_beta(tmp_path: Path) -> None:
+    def options(**given: object) -> RobustSettings:
+        return RobustSettings.model_validate(given)
+
+    assert [options(beta=100).hold_weight, options(beta=100, hold_weight=0).hold_weight] == [150, 0]
+    # How it was said decides nothing: the same number is the same training.
+    assert deciding(options(beta=20)) == deciding(options(beta=20, hold_weight=30))
+    given = {"concept": "sword", "eraser": "robust-duo", "output": str(tmp_path)}
+    null = resolve_settings({**given, "erasers": {"robust-duo": {"beta": 7, "hold_weight": None}}})
+    assert robust_options(null).hold_weight == 10.5
+    said = said_of_duo(TrainSettings(rank=8), {"rank": 8, "captions": "none"})
+    assert said == {"erasers": {"robust-duo": {"rank": 8}}}
+
+
+@pytest.mark.parametrize("option", sorted(set(TrainSettings.model_fields) - set(RobustSettings.model_fields)))
+def test_no_option_of_duos_training_is_dropped_in_silence(tmp_path: Path, option: str) -> None:
+    others = {"captions": "dual", "caption_dropout": 0.5, "report_to": "wandb"}
+    given = {"recipe": "robust", "output": str(tmp_path), "train": {option: others.get(option, 7)}}
+    with pytest.raises(DuoError, match="has no such option") as raised:
+        resolve_settings(given)
+    assert f"train.{option}=" in str(raised.value.got)
+    assert len(str(raised.value).splitlines()) == 3
+    (tmp_path / "run.yaml").write_text(f"recipe: robust\noutput: {tmp_path}\ntrain: {given['train']}\n")
+    with pytest.raises(DuoError, match="has no such option"):
+        resolve_settings({}, tmp_path / "run.yaml")
+    assert resolve_settings({**given, "recipe": "recommended"}).eraser == "duo"
+
+
+def test_what_changes_nothing_is_no_fault(tmp_path: Path) -> None:
+    # A concept's recommendation was said by nobody; nor was what `duo check` printed, which is a settings file.
+    given = {"recipe": "robust", "output": str(tmp_path / "run")}
+    (tmp_path / "run.yaml").write_text(describe(resolve_settings(given)))
+    again, first = resolve_settings({}, tmp_path / "run.yaml"), resolve_settings(given)
+    assert (again.eraser, again.floor, robust_options(again)) == ("robust-duo", "uce", robust_options(first))
+    # What the training does anyway may be said.
+    anyway = {"preview_steps": 0, "keep_checkpoints": 0, "gradient_accumulation_steps": 1}
+    assert resolve_settings({**given, "train": anyway}).eraser == "robust-duo"
+
+
+def test_a_run_of_the_recipe_on_pairs_of_ones_own_is_handed_on(tmp_path: Path) -> None:
+    first = resolve_settings({"recipe": "robust", "output": str(tmp_path / "a"), "pairs": {"folder": str(tmp_path)}})
+    other = resolve_settings({**for_another_run(first), "output": str(tmp_path / "b")})
+    assert (other.recipe, other.floor, other.pairs.folder) == ("robust", "uce", None)
+    assert robust_options(other) == robust_options(first)
 
 
 def test_shares_are_a_whole_once_all_has_been_said(tmp_path: Path) -> None:

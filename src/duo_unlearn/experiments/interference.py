@@ -18,7 +18,7 @@ from ..records import ORIGINAL, Estimate
 from ..runs.folder import Run
 from ..runs.results import read_results
 from ..session import Session
-from ..settings.resolve import resolve_settings
+from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.source import EditSource, edit_source
 from ..settings.tree import merge
 from ..storage.files import write_json
@@ -87,7 +87,7 @@ def measure(
     for number, source in enumerate(sources):
         settings = resolve_settings({"output": str(source)})
         own = folder / f"{number + 1}-{load_concept(settings.concept).name}"
-        known = settings.model_dump(mode="json", exclude={"pairs": {"folder"}})
+        known = for_another_run(settings)
         smaller = {"output": str(own), "evaluate": {"inversion_prompts": 0, **counts}}
         session = Session(resolve_settings(merge(known, smaller)), quiet=quiet)
         with session.run.lock(shared=True):

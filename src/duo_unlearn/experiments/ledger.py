@@ -19,7 +19,7 @@ from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, read_manifest, save_manifest
 from ..runs.folder import Run
 from ..session import Session
-from ..settings.resolve import resolve_settings
+from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.source import EditSource, edit_source
 from ..settings.tree import merge
 
@@ -124,7 +124,7 @@ def train_slices(session: Session, count: int, say: Callable[[str], None] = lamb
     for number in range(count):
         run = Run(session.run.folder / "slices" / str(number + 1))
         _deal(session, run, set(names[number::count]), f"not of slice {number + 1} of {count}")
-        known = session.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
+        known = for_another_run(session.settings)
         part = Session(resolve_settings(merge(known, {"output": str(run.folder)})), quiet=session.quiet)
         with run.lock():
             state = make_edit(part)

@@ -22,7 +22,7 @@ from ..runs.attempts import set_broken_aside
 from ..runs.folder import Run
 from ..runs.results import WORST, Results
 from ..session import Session
-from ..settings.resolve import resolve_settings
+from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.tree import merge, write_settings
 from ..storage.files import read_object, write_json
 
@@ -121,7 +121,7 @@ def member_folder(run: Run, kind: Kind, value: float) -> Path:
 def _member(first: Session, kind: Kind, value: float) -> Session:
     """A run of the sweep: the first one's settings and model, and what does not depend on the edit copied."""
     run = Run(member_folder(first.run, kind, value))
-    known = first.settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
+    known = for_another_run(first.settings)
     if kind == "beta":
         if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
             known["train"] = {k: v for k, v in known["train"].items() if k not in ("learning_rate", "prior_weight")}

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..concepts.store import load_concept
 from ..erasers.duo.paper import explain, paper_settings
-from ..erasers.robust.recipe import robust_settings, said_of_duo, source_of
+from ..erasers.robust.recipe import check_said, robust_settings, said_of_duo, source_of, without_lacking
 from ..families.identify import family_of
 from ..families.registry import FAMILIES
 from ..runs.folder import Run
@@ -42,10 +42,19 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
         train = resolve(base, run, *new).train
         base = merge(base, robust_settings(concept, FAMILIES.get(family), train))
         # What is said of DUO's own objective now is said of the same objective here, above what the run has of it.
-        said = said_of_duo(concept, family, train, wanted.get("train", {}))
+        said = said_of_duo(train, wanted.get("train", {}))
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if settings.pairs.folder is not None else {}
-    return resolve(base, wordless, run, said, *new)
+    resolved = resolve(base, wordless, run, said, *new)
+    if (resolved.recipe, resolved.eraser) == ("robust", "robust-duo"):
+        check_said(wanted.get("train", {}), resolved.train, resolve(base, wordless, run).train)
+    return resolved
+
+
+def for_another_run(settings: Settings) -> dict[str, Any]:
+    """A run's settings as they are given to another one, whose pairs are copied from it; the folder is left to say."""
+    known = settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
+    return known if settings.recipe != "robust" else {**known, "train": without_lacking(known["train"])}
 
 
 def _without_recipe(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class RobustLoss:
         self.notes.update({name: float(getattr(terms, name).float().mean()) for name in names})
         if self.holding is not None:
             self.notes["hold"] = float(held.detach())
+        assert self.settings.hold_weight is not None
         return terms.loss + self.settings.hold_weight * held.to(terms.loss.device)
 
     def terms(self, step: int) -> Terms:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...storage.forms import ASIDE, Strict
 from ..duo.settings import ObjectiveSettings
@@ -16,6 +16,9 @@ Kind = Literal["unsafe", "own", "empty", "random", "bank", "search"]
 or tokens that are searched for."""
 Form = Literal["prompt", "prefix", "soft-prompt", "soft-prefix"]
 """Where free tokens stand: in the prompt's place, or before it. soft: free vectors, not the nearest tokens."""
+
+HOLD: Final = 1.5
+"""w / β on the mini model. The gradient of the preference is β/2 at its start, so this is a ratio of gradients."""
 
 
 class Mixture(Strict):
@@ -69,7 +72,9 @@ class RobustSettings(ObjectiveSettings):
     captions: Mixture = Field(Mixture(), description="Shares of what pairs read, which sum to 1.")
     search: SearchSettings = Field(SearchSettings(), description="The search inside a step.")
     bank: Path | None = Field(None, description="A bank of captions, for captions.bank: a file that `duo bank` wrote.")
-    hold_weight: float = Field(30.0, ge=0, description="Weight of the distance on pictures that must stay; 0: none.")
+    hold_weight: float | None = Field(
+        None, ge=0, description="Weight of the distance on pictures that must stay; 0: none; null: 1.5 β."
+    )
     hold_to: Literal["original", "floor"] = Field(
         "original", description="What they are held to: the original model, or the model with the floor."
     )
@@ -88,12 +93,12 @@ class RobustSettings(ObjectiveSettings):
         ge=1,
         le=9,
         description="Trainings one after another, each from the original; later ones read what attacks on earlier "
-        "ones found.",
+        "ones found. 1: one training, and no attack.",
     )
     round_attacks: Annotated[list[str], ASIDE] = Field(
         ["unlearndiffatk", "p4d", "concept-inversion"],
         min_length=1,
-        description="Attacks on each round's edit, with quick budgets.",
+        description="Attacks on each round's edit where there are two rounds or more, with quick budgets.",
     )
     round_prompts: Annotated[int, ASIDE] = Field(16, ge=1, description="Training prompts that they attack.")
     round_budgets: Annotated[dict[str, dict[str, Any]], ASIDE] = Field(
@@ -106,6 +111,13 @@ class RobustSettings(ObjectiveSettings):
         description="Share of what they found, in rounds after the first, where captions.bank has none: the other "
         "shares make room.",
     )
+
+    @model_validator(mode="after")
+    def _follow_beta(self) -> Self:
+        """The number itself is what decides a training, however it was said."""
+        if self.hold_weight is None:
+            self.hold_weight = HOLD * self.beta
+        return self
 
     def fault(self) -> str | None:
         """What does not go together, or None. Settings that are a layer of others are not asked: they are no whole."""
