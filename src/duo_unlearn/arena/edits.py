@@ -20,6 +20,7 @@ from ..runs.spent import Clock, stopwatch
 from ..session import Session
 from ..settings.check import check_family
 from ..settings.tree import Settings
+from ..settings.wordless import check_words
 from .held_out import watch_of
 from .plans import evaluated_texts
 from .rounds import Say, Training, in_rounds, silent
@@ -66,6 +67,7 @@ def _in_rounds(session: Session, plan: EditPlan | None, train: Callable[[Trainin
     if not session.pairs:
         raise DuoError(f"every pair in {session.run.pairs} is dropped", hint="take some back: duo drop RUN NAME --undo")
     check_family(settings, session.family)
+    check_words(settings, session.pairs)
     eraser = ERASERS.get(settings.eraser)
     rounds = eraser.rounds(_options(eraser, settings, plan))
     return in_rounds(session, settings.edit if plan is None else plan.name, settings.floor, rounds, train, say)

@@ -23,7 +23,7 @@ from .held_out import chosen_names
 from .manifest import MANIFEST, PARTIAL, check_pair_name, claim, load_pairs, read_own_manifest, save_manifest, set_keep
 from .sides import check_sides, count_sides, judge_sides, report_sides
 
-__all__ = ["check_pairs", "import_pairs", "load_pairs", "save_manifest", "set_keep"]
+__all__ = ["check_pairs", "find_pairs", "import_pairs", "load_pairs", "save_manifest", "set_keep"]
 
 RATIO_TOLERANCE = 0.01
 _LAYOUT = "a folder with unsafe/ and safe/ holding the same file names, or a manifest.json"
@@ -41,6 +41,11 @@ class _Source:
 def check_pairs(source: Path) -> None:
     """Find the faults that `import_pairs` would find in a user's pairs without a detector. Nothing is written."""
     _check_images(_find(source))
+
+
+def find_pairs(source: Path) -> list[Pair]:
+    """A user's pairs as they lie there, with what a manifest says of them. No image is looked at."""
+    return [entry.pair for entry in _find(source)]
 
 
 def import_pairs(

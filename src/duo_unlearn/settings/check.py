@@ -24,6 +24,7 @@ from ..storage.forms import read_yaml
 from .guards import check_asked, check_guard_family
 from .resolve import resolve_settings, settings_layers
 from .tree import Settings, merge, resolve
+from .wordless import check_words, known_pairs
 
 T = TypeVar("T")
 
@@ -78,7 +79,13 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
     if resolved is not None and family is not None:
         faults.attempt(functools.partial(check_family, resolved, family))
+        faults.attempt(functools.partial(_check_words, resolved))
     return Check(None if faults.errors else resolved, faults.errors)
+
+
+def _check_words(settings: Settings) -> None:
+    """Fail for pairs without the prompts that the eraser or its floor reads."""
+    check_words(settings, known_pairs(settings))
 
 
 def _check_detector(concept: Concept, name: str | None, family: str) -> None:

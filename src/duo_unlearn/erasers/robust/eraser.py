@@ -20,6 +20,7 @@ from .bank import bank_facts
 from .holding import keeps
 from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
+from .wordless import for_wordless
 
 if TYPE_CHECKING:
     from ...families.family import Family
@@ -64,4 +65,4 @@ ROBUST_DUO: Final = course_eraser(
     makes="lora",
     keeps=keeps,
     facts=bank_facts,
-)._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of)
+)._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of, for_wordless=for_wordless)
