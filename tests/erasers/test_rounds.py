@@ -190,6 +190,13 @@ def test_status_counts_the_steps_of_all_rounds(tmp_path: Path) -> None:
     assert (train.state, train.done, train.of, train.note) == ("begun", 4, 6, "2 rounds")
 
 
+def test_status_counts_the_steps_of_the_eraser_that_runs(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    settings = {"eraser": "robust-duo", "train": {"max_train_steps": 7}, "erasers": {"robust-duo": {"rounds": 2}}}
+    write_settings(run.settings, resolve(settings))
+    assert read_stage(run, "train").of == 2 * RobustSettings().max_train_steps
+
+
 @pytest.fixture(scope="module")
 def whole(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose edit was made in two rounds without a stop."""

@@ -14,7 +14,7 @@ from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.families.quantize import KINDS
 from duo_unlearn.families.registry import FAMILIES, every_family
 from duo_unlearn.records import Quantize, Targets
-from duo_unlearn.settings.needs import Needs, as_text, estimate
+from duo_unlearn.settings.needs import Needs, as_json, as_text, estimate
 from duo_unlearn.settings.resolve import resolve_settings
 
 from ..families import small_models as small
@@ -163,6 +163,24 @@ def test_an_evaluation_has_room_for_the_inverted_token_where_there_is_one(tmp_pa
     assert sdxl[1].sampling > sdxl[1].weights + 8 * rows[1]
     sd3 = [needs(tmp_path, HUB["sd3"], mixed_precision="bf16", gradient_checkpointing=flag) for flag in (False, True)]
     assert sd3[0].sampling == sd3[1].sampling == sd3[0].weights + 2 * 5.664 + 16 * SIZES["sd3"].held[0]
+
+
+@pytest.mark.parametrize("given", [{"recipe": "robust"}, {"eraser": "uce"}])
+def test_of_another_eraser_no_figure_of_duos_training_is_told(tmp_path: Path, given: dict[str, str]) -> None:
+    settings = resolve_settings({"model": HUB["sd1"], "concept": "nudity", "output": str(tmp_path / "run"), **given})
+    found, duos = estimate(settings, load_concept("nudity")), needs(tmp_path, HUB["sd1"])
+    assert found is not None
+    assert found.sampling == duos.sampling
+    assert found.disk < duos.disk
+    said = as_text(found, settings.model, settings.eraser)
+    assert f"not counted: memory and time that {settings.eraser} takes" in said
+    assert "in training" not in said
+    told = as_json(found, settings.eraser)
+    assert told is not None
+    assert [name for name, value in told.items() if value is None] == [
+        "adapter", "activations", "training", "checkpointed", "training_hours",
+    ]  # fmt: skip
+    assert as_json(duos) == duos._asdict()
 
 
 def test_the_mini_model_needs_nothing_to_speak_of(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
     from ..concepts.store import load_concept
     from ..settings.check import find_faults
     from ..settings.fit import as_lines, fits, memory_of
-    from ..settings.needs import as_text, estimate
+    from ..settings.needs import as_json, as_text, estimate
     from ..settings.resolve import describe
 
     memory = memory_of(more["fit"]) if more["fit"] is not None else None
@@ -165,12 +165,13 @@ def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
     concept = load_concept(settings.concept)
     needs, found = estimate(settings, concept), fits(settings, concept, memory) if memory is not None else None
     if more["as_json"]:
-        content: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "needs": needs and needs._asdict()}
+        told = as_json(needs, settings.eraser)
+        content: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "needs": told}
         content |= {"fits": [fit.as_json() for fit in found]} if found is not None else {}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
     print(describe(settings) if found is None else "".join(f"{line}\n" for line in as_lines(found)), end="")
-    say(as_text(needs, settings.model))
+    say(as_text(needs, settings.model, settings.eraser))
     if found is None:
         say("no fault found")
     elif found:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.store import load_concept
 from ..edits.provenance import edit_names, read_provenance
+from ..erasers.duo.settings import ObjectiveSettings
 from ..erasers.wraps import edit_name, is_round, round_name, whole_name
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL
@@ -151,6 +152,8 @@ def _train(folder: _Folder) -> Work:
     """By optimizer steps, of all rounds. Those of the eraser duo and its kind say how fast they are."""
     run, name, settings = folder.run, folder.edit, folder.settings
     own = settings["train"] if settings["eraser"] == "duo" else settings["erasers"].get(settings["eraser"], {})
+    if settings["eraser"] in ROUNDED:
+        own = {"max_train_steps": ObjectiveSettings().max_train_steps, **own}
     many = own.get("rounds", 1) if settings["eraser"] in ROUNDED else 1
     rounds = [*(round_name(name, number) for number in range(1, many)), name]
     curves = [curve(run.metrics(one)) if run.metrics(one).exists() else [] for one in rounds]

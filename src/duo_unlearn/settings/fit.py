@@ -80,7 +80,7 @@ def fits(settings: Settings, concept: Concept, memory: float) -> list[Fit]:
     eraser is not `duo`, whose training alone is estimated.
     """
     if settings.eraser != "duo":
-        hint = "--eraser duo; or without --fit, where `duo check` tells the estimate"
+        hint = "--eraser duo; or without --fit, where `duo check` tells what is counted of it"
         raise DuoError("what fits is known for the training of duo alone", got=f"eraser {settings.eraser}", hint=hint)
     before, family = estimate(settings, concept), FAMILIES.get(family_of(settings.model))
     if before is None:

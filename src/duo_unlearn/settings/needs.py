@@ -1,13 +1,14 @@
 """What a run will need, said before it starts: device memory, time and disk. From file headers and the family's facts.
 
-Nothing is loaded, and nothing is fetched. `duo check` prints the result.
+Nothing is loaded, and nothing is fetched. `duo check` prints the result. Of trainings DUO's is counted; what is told of
+another eraser's run is the rest.
 """
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..concepts.spec import Concept
 from ..families.family import ONE_BY_ONE, Family, Size
@@ -24,6 +25,8 @@ RATE: Final = 100.0
 """For how many 10¹² operations a second times are given: about one recent data-centre GPU in half precision."""
 ENCODED: Final = 4
 """How many of the pairs' images the VAE encodes at once before a training (`erasers.latents`)."""
+COUNTED: Final = "duo"
+"""The eraser whose training is counted."""
 
 
 class Needs(NamedTuple):
@@ -32,7 +35,7 @@ class Needs(NamedTuple):
     weights: the denoiser's. adapter: the adapter's, with the optimizer's state. activations: what a training pass keeps
     for its way back. training: these three together, and at least all parts while the pairs are encoded. checkpointed:
     the same with gradient checkpointing. sampling: all parts, and the most that a batch of images takes or inverting a
-    token. disk: the images and the adapter. training_hours: training. sampling_hours: pairs and evaluation.
+    token. disk: the images, and the adapter of `duo`. training_hours: training. sampling_hours: pairs and evaluation.
     """
 
     weights: float
@@ -127,6 +130,8 @@ def inverts(settings: Settings, family: Family) -> bool:
 
 def _disk(settings: Settings, concept: Concept, images: int, side: int, adapter: float) -> float:
     pixels = 2 * (_pairs(settings, concept) + images) * side * side
+    if settings.eraser != COUNTED:
+        return pixels * PNG_BYTES / 1e9
     # The adapter, a checkpoint of three times its size, and adapters that are kept: the last ones and the best.
     copies = 4 + settings.train.keep_checkpoints + 1
     return pixels * PNG_BYTES / 1e9 + adapter * 4 * copies / 1e3
@@ -173,11 +178,26 @@ def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
-def as_text(needs: Needs | None, source: str = "") -> str:
+def as_json(needs: Needs | None, eraser: str = COUNTED) -> dict[str, Any] | None:
+    """The needs for machines; None in the place of each that is not counted for an eraser."""
+    if needs is None:
+        return None
+    lacking = () if eraser == COUNTED else ("adapter", "activations", "training", "checkpointed", "training_hours")
+    return {**needs._asdict(), **dict.fromkeys(lacking)}
+
+
+def as_text(needs: Needs | None, source: str = "", eraser: str = COUNTED) -> str:
     """The needs in a few lines, for `duo check`. source: the model, to say where its size is taken from."""
     if needs is None:
         return "needs: less than 2 GB of memory and of disk"
     known = "" if Path(source).is_dir() else " (sizes of the family's published model)"
+    if eraser != COUNTED:
+        return (
+            f"needs{known}: about {needs.sampling:.1f} GB of device memory in sampling and more under attack, "
+            f"{needs.disk:.1f} GB of disk for images\n"
+            f"time at {RATE:g} TFLOP/s: pairs and evaluation {_duration(needs.sampling_hours)}\n"
+            f"not counted: memory and time that {eraser} takes to make the edit, and what is searched for it"
+        )
     lines = (
         f"needs{known}: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, "
         f"adapter and optimizer {needs.adapter:.2f}, activations {needs.activations:.1f}), "
