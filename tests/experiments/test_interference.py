@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from duo_unlearn.arena.stages import evaluate
+from duo_unlearn.cli.main import run_command
 from duo_unlearn.edits.files import read_edit, write_changes
 from duo_unlearn.edits.weights import LowRank, Replacement
 from duo_unlearn.errors import DuoError
@@ -73,6 +74,18 @@ def test_what_composing_refuses(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="different base models"):
         compose_runs(runs, [], tmp_path / "both")
     assert not (tmp_path / "both").exists()
+
+
+def test_the_command_names_the_concepts_of_what_it_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(run) for run in two_runs(tmp_path, "sword", "balloon")]
+    run_command(["compose", *runs, "-o", str(tmp_path / "both"), "--no-measure"])
+    assert "duo erase --concept sword --concept balloon" in capsys.readouterr().err
+    unknown = tmp_path / "unknown"
+    write_changes(unknown, {f"unet.{KEY}": LowRank(torch.ones(128, 1), torch.ones(1, 128))}, {
+        "base": read_edit(Run(Path(runs[0])).edit("duo")).provenance["base"],
+    })  # fmt: skip
+    run_command(["compose", runs[0], str(unknown), "-o", str(tmp_path / "other"), "--no-measure"])
+    assert "duo erase" not in capsys.readouterr().err
 
 
 def test_which_kinds_can_be_added_up(tmp_path: Path) -> None:

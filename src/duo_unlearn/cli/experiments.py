@@ -183,13 +183,16 @@ def compose(
     duo compose runs/blood runs/gun -o runs/violence --weight 1 --weight 0.8
     """
     from ..edits.provenance import read_provenance
+    from ..experiments.interference import COMPOSED
+    from ..runs.folder import Run
     from ..several import compose as add_up
 
     rows = add_up(sources, output, weights=weight or [], prompts=prompts if measure else None)
     say(f"compose: {len(sources)} adapters → {output}")
-    names = str(read_provenance(output).get("concept", "")).split(" + ")
     say("adapters that were trained apart disturb one another: expect to lose some of what lies near their concepts")
-    say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
+    names = str(read_provenance(Run(output).edit(COMPOSED))["concept"]).split(" + ")
+    if "?" not in names:  # an edit of others may not say what it is of
+        say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
     if measure:
         interference_table(rows)
         say(f"measured → {output / 'interference.json'}")
