@@ -71,6 +71,9 @@ def test_where_the_weight_of_what_stays_is_not_given_it_follows_beta(tmp_path: P
     assert [options(beta=100).hold_weight, options(beta=100, hold_weight=0).hold_weight] == [150, 0]
     # How it was said decides nothing: the same number is the same training.
     assert deciding(options(beta=20)) == deciding(options(beta=20, hold_weight=30))
+    # An edit that was made before there was this option is known again.
+    assert "neighbours" not in deciding(options())
+    assert deciding(options(neighbours=2))["neighbours"] == 2
     given = {"concept": "sword", "eraser": "robust-duo", "output": str(tmp_path)}
     null = resolve_settings({**given, "erasers": {"robust-duo": {"beta": 7, "hold_weight": None}}})
     assert robust_options(null).hold_weight == 10.5

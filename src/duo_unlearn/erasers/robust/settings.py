@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ...storage.forms import ASIDE, Strict
+from ...storage.forms import ASIDE, LATER, Strict
 from ..duo.settings import ObjectiveSettings
 
 Kind = Literal["unsafe", "own", "empty", "random", "bank", "search"]
@@ -85,7 +85,9 @@ class RobustSettings(ObjectiveSettings):
         ge=0,
         description="Pictures of the concept's `keep` prompts that must stay too.",
     )
-    neighbours: int = Field(0, ge=0, description="Pictures of the concept's neighbours that must stay too.")
+    neighbours: Annotated[int, LATER] = Field(
+        0, ge=0, description="Pictures of the concept's neighbours that must stay too."
+    )
     keep_steps: int = Field(20, ge=2, description="Sampling steps of these.")
     keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
     rounds: Annotated[int, ASIDE] = Field(
