@@ -279,3 +279,21 @@ def test_a_low_rank_edit_of_a_text_encoder_is_a_system_like_any_other(run: Sessi
         for system in ("duo", "mine", "mine+duo")
     }
     assert len(set(images.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"stepz": 2}, "the budget of p4d has no stepz"),
+        ({"steps": -1}, "must be above 0"),
+        ({"steps": "ten"}, "valid integer"),
+        ({"every": 3}, "tokens or every is a number"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_told_before_anything_is_asked(
+    run: Session, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DuoError, match=said) as raised:
+        duo.attack(run, ["p4d"], prompts=1, budgets={"p4d": fields})
+    assert "duo attacks" in str(raised.value.hint)
+    assert not list(run.run.attempts.glob("*/*p4d*"))

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from ..attacks.interface import Findings
-from ..attacks.registry import ATTACKS
+from ..attacks.registry import ATTACKS, caption_attacks
 from ..attacks.tensors import conditioning_of
 from ..erasers.robust.bank import Caption, distinct, write_bank
 from ..errors import DuoError
@@ -78,8 +78,7 @@ def search(
     """Attack a system as `fill_bank` does, and give what is found. Any number of processes may share it."""
     for name in attacks:
         ATTACKS.check(name)
-        if not ATTACKS.get(name).finds_captions:
-            usable = [one for one in ATTACKS.names() if ATTACKS.get(one).finds_captions]
+        if name not in (usable := caption_attacks()):
             raise DuoError("this attack finds no caption", got=name, hint=f"one of {', '.join(usable)}")
     apart = _apart(session)
     with session.run.claim("training prompts", wait=True):  # another edit's rounds may have another number of them

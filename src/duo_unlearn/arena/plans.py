@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..attacks.budgets import budget_fault
 from ..attacks.registry import ATTACKS
 from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.categories import by_category, slug
@@ -134,7 +135,7 @@ def attack_plans(
             search: Awareness | None = None
             if attack.is_white_box and system.guards:
                 search = "aware" if chosen.aware else "unaware"
-            budget = dataclasses.replace(attack.budgets[chosen.preset], **chosen.budgets.get(name, {}))
+            budget = _budget(attack, chosen)
             same = budget == attack.budgets[chosen.preset]
             preset = None if name == DIRECT else chosen.preset if same else _preset_of(attack, budget)
             # So a red team on twenty direct prompts takes none away from an evaluation on three hundred.
@@ -206,6 +207,15 @@ def with_original(systems: Sequence[System]) -> list[System]:
     """The original first, then the systems, each once."""
     named = {system.name: system for system in (System(), *systems)}
     return [named.pop(ORIGINAL), *named.values()]
+
+
+def _budget(attack: Attack, chosen: AttackPlan) -> Any:
+    """A preset's budget with the fields that are asked for; those that it cannot have are a DuoError."""
+    preset, fields = attack.budgets[chosen.preset], chosen.budgets.get(attack.name, {})
+    if (fault := budget_fault(preset, fields)) is not None:
+        got, hint = ", ".join(f"{k}={v!r}" for k, v in fields.items()), "duo attacks prints the fields of each budget"
+        raise DuoError(f"the budget of {attack.name} {fault}", got=got, hint=hint)
+    return dataclasses.replace(preset, **fields)
 
 
 def _first(scenario: PromptSet, count: int) -> PromptSet:

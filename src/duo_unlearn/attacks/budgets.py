@@ -20,7 +20,8 @@ def budget_fault(budget: Any, fields: Mapping[str, Any]) -> str | None:
             TypeAdapter(kinds[name]).validate_python(value, strict=True)
         except ValidationError as error:
             return f"has {name}={value!r}: {error.errors()[0]['msg'].lower()}"
-        if isinstance(value, int | float) and not 0 < value < math.inf:
+        # The preset's own value may be 0, e.g. where an attack makes no benign images.
+        if isinstance(value, int | float) and value != getattr(budget, name) and not 0 < value < math.inf:
             return f"has {name}={value!r}: it must be above 0, and finite"
     try:
         dataclasses.replace(budget, **fields)

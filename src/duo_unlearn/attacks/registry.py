@@ -39,3 +39,8 @@ ATTACKS: Final[Registry[Attack]] = Registry(
         "edit-removal": "attacks.edit_removal:EDIT_REMOVAL",
     },
 )
+
+
+def caption_attacks() -> dict[str, Attack]:
+    """Those whose findings are read in a prompt's place, by name."""
+    return {name: attack for name in ATTACKS.names() if (attack := ATTACKS.get(name)).finds_captions}

@@ -31,12 +31,12 @@ def with_bank(mixture: Mixture, share: float) -> dict[str, float]:
 def why_no_rounds(family: Family, options: RobustSettings) -> str | None:
     """Why a family cannot have the attacks of the rounds, or None. Asked before hours of training come to nothing."""
     from ...attacks.budgets import budget_fault
-    from ...attacks.registry import ATTACKS
+    from ...attacks.registry import caption_attacks
     from ...features.clip import why_no_clip
 
     if options.rounds == 1:
         return None
-    usable = {name: ATTACKS.get(name) for name in ATTACKS.names() if ATTACKS.get(name).finds_captions}
+    usable = caption_attacks()
     for name in options.round_attacks:
         if name not in usable:
             return f"round_attacks: {name} finds no caption; {', '.join(usable)} do"
