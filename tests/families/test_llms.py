@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from duo_unlearn.attacks.relearning import attention_weights
+from duo_unlearn.attacks.fine_tuning import attention_weights
 from duo_unlearn.erasers.layers import trained_names
 from duo_unlearn.erasers.spm import adapted_layers
 from duo_unlearn.errors import DuoError

@@ -33,7 +33,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..attacks.relearning import attention_weights
+from ..attacks.fine_tuning import attention_weights
 from ..errors import DuoError
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Model, Tokens, joined
