@@ -21,10 +21,10 @@ from duo_unlearn.erasers.meta_unlearning import (
     META_UNLEARNING,
     MetaLoss,
     MetaUnlearningSettings,
-    fine_tuned,
     weighted_gradients,
 )
 from duo_unlearn.erasers.registry import ERASERS
+from duo_unlearn.erasers.simulated_attack import fine_tuned
 from duo_unlearn.erasers.wraps import WRAPS, why_not_wrapped, wrapped
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.load import load_model

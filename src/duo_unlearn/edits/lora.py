@@ -63,6 +63,7 @@ class LoraEdit:
         _load(model, adapter, self)
         switch = Switch(
             self.name,
+            self.parts,
             on=lambda: _activate(model, {**model.adapters, adapter: self.strength}),
             off=lambda: _activate(model, {n: s for n, s in model.adapters.items() if n != adapter}),
         )

@@ -78,7 +78,7 @@ class WeightEdit:
     def on(self, model: Model) -> Iterator[None]:
         """The weights are changed inside the block; the old tensors are put back after it."""
         held = [_Held(parameter, change) for parameter, change in self.located(model)]
-        switch = Switch(self.name, on=lambda: _put(held, self.strength), off=lambda: _put_back(held))
+        switch = Switch(self.name, self.parts, on=lambda: _put(held, self.strength), off=lambda: _put_back(held))
         with switched(model, switch):
             yield
 

@@ -11,14 +11,22 @@ unsafe: the pairs' unsafe pictures. related: their safe counterparts, which look
 pictures of the concept's `keep` prompts, on scenes that no evaluation uses, sampled from the base model once. Pairs
 without prompts are trained under the empty one.
 
-What departs. The attacker fine-tunes the tensors that the eraser trains, which for an adapter are the adapter's. With
-`attack_on: weights` it fine-tunes the denoiser's attention weights, as who has a merged model does: an adapter then
-stays, the weights below it move, and the gradients are the adapter's there. The script's fine-tunes the whole network.
-Each L is one batch at random timesteps, where the script adds up whole sets at
-four fixed ones, so its γ weigh more. The shipped command sets γ₂₁ three times and neither γ₂₂ nor γ₂₃: with their
-defaults of 1 it destroys unrelated pictures too once the concept is relearnt. Its three values, read in order, are
-γ₂₁, γ₂₂ and γ₂₃. Here γ₂₂ is as read, for what is related shall destroy itself, by the paper; γ₂₃ is 0.
-The terms with a minus have no lower bound: only clipping and few steps hold them.
+What departs. The attacker fine-tunes the tensors that the eraser trains, which for an adapter are the adapter's; the
+script's fine-tunes the whole network. Who has a merged model fine-tunes other things, which `attack_on` names:
+
+weights: those below an adapter, as the attack *relearning* does, by the same code. They are the attention of the
+denoiser, and of a text encoder that the eraser, or an edit below it, changes; captions are then read anew, in the
+attack and after it.
+adapter: a new low-rank adapter on the denoiser's attention.
+
+Both take the family's rate of relearning, AdamW's own decay and no clipping. What the eraser trains stays, and the
+gradients are its own there.
+
+Each L is one batch at random timesteps, where the script adds up whole sets at four fixed ones, so its γ weigh more.
+The shipped command sets γ₂₁ three times and neither γ₂₂ nor γ₂₃: with their defaults of 1 it destroys unrelated
+pictures too once the concept is relearnt. Its three values, read in order, are γ₂₁, γ₂₂ and γ₂₃. Here γ₂₂ is as read,
+for what is related shall destroy itself, by the paper; γ₂₃ is 0. The terms with a minus have no lower bound: only
+clipping and few steps hold them.
 """
 
 from __future__ import annotations
@@ -27,17 +35,15 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..attacks.fine_tuning import attention_weights
-from ..errors import DuoError
+from ..attacks.fine_tuning import Lesson, read_anew
 from ..families.denoising import predict_noised
-from ..families.interface import Conditioning, Model, Tokens, joined
-from ..families.tokens import sequence, word_ids
+from ..families.interface import Conditioning, joined
 from ..storage.forms import LATER, Strict
 from .captioned import Captioned, both_sides, kept_pictures
 from .course import Course, MakeCourse
@@ -45,14 +51,17 @@ from .descent import Descent, generator_of
 from .interface import EraserContext
 from .optimizer import adamw
 from .pictures import noised
+from .simulated_attack import check_weights, fine_tuned, gradients, newly_adapted, relearned
 from .words import needed_texts
 from .wraps import Wrap
 
 NAME: Final = "meta-unlearning"
 WEIGHT_DECAY: Final = 1e-4
 """Of the attacker's AdamW (published)."""
-CLIP: Final = 1.0
-"""The largest norm of the attacker's gradient (published)."""
+RATE: Final = 1e-5
+"""Of the attacker's AdamW where it fine-tunes what the eraser trains (published)."""
+RED_TEAM_BATCH: Final = 8
+"""Pictures of a step of the attack *relearning*."""
 BATCH: Final = 64
 """How many captions are read at once."""
 Term = tuple[float, Callable[[], Tensor]]
@@ -77,12 +86,24 @@ class MetaUnlearningSettings(Strict):
     attack_steps: int | None = Field(
         None, ge=1, description="Optimizer steps of an attack; None: one pass over the unsafe pictures (published)."
     )
-    attack_on: Annotated[Literal["trained", "weights"], LATER] = Field(
+    attack_on: Annotated[Literal["trained", "weights", "adapter"], LATER] = Field(
         "trained",
-        description="What an attack fine-tunes: what the eraser trains, e.g. an adapter; or the denoiser's attention "
-        "weights, as relearning of a merged model does.",
+        description="What an attack fine-tunes: what the eraser trains, e.g. an adapter; or as who has a merged model "
+        "does: the attention weights, exactly those that the attack relearning changes, or a new adapter.",
     )
-    attack_lr: float = Field(1e-5, gt=0, description="Of the attack's AdamW (published: 1e-5).")
+    attack_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Of the attack's AdamW. None: 1e-5 where what is trained is attacked (published), else the "
+        "family's rate of relearning.",
+    )
+    attack_batch: Annotated[int | None, LATER] = Field(
+        None,
+        ge=1,
+        description="Pictures of a step of an attack. None: as `batch` where what is trained is attacked, else 8, as "
+        "relearning has.",
+    )
+    attack_rank: Annotated[int, LATER] = Field(8, ge=1, description="The rank of a new adapter.")
     max_grad_norm: float = Field(
         1.0, gt=0, description="Clipping of the whole gradient, where the eraser has none of its own (published: 1)."
     )
@@ -90,31 +111,14 @@ class MetaUnlearningSettings(Strict):
     sampling_steps: int = Field(50, ge=2, description="Steps of these.")
     guidance: float = Field(7.5, ge=0, description="Guidance scale of these.")
 
-
-@contextlib.contextmanager
-def fine_tuned(
-    tensors: Sequence[Tensor], optimizer: torch.optim.Optimizer, loss: Callable[[int], Tensor], steps: int
-) -> Iterator[None]:
-    """The tensors inside the block after some steps on loss(step); they are put back after it, bit for bit.
-
-    Tensors without gradients have some inside the block.
-    """
-    before, frozen = [tensor.detach().clone() for tensor in tensors], [t for t in tensors if not t.requires_grad]
-    try:
-        for tensor in frozen:
-            tensor.requires_grad_(True)
-        for step in range(steps):
-            for tensor, gradient in zip(tensors, _gradients(loss(step), tensors), strict=True):
-                tensor.grad = gradient
-            torch.nn.utils.clip_grad_norm_(tensors, CLIP)
-            optimizer.step()
-        yield
-    finally:
-        for tensor, old in zip(tensors, before, strict=True):
-            tensor.data.copy_(old)
-            tensor.grad = None
-        for tensor in frozen:
-            tensor.requires_grad_(False)
+    @model_validator(mode="after")
+    def _as_the_attack_has_them(self) -> Self:
+        """Options of an attack that were left out are written down, so that an edit's key tells attacks apart."""
+        if self.attack_on == "trained":
+            self.attack_lr = self.attack_lr or RATE
+        else:
+            self.attack_batch = self.attack_batch or RED_TEAM_BATCH
+        return self
 
 
 def weighted_gradients(tensors: Sequence[Tensor], terms: Sequence[Term]) -> list[Tensor]:
@@ -122,15 +126,10 @@ def weighted_gradients(tensors: Sequence[Tensor], terms: Sequence[Term]) -> list
     total = [torch.zeros_like(tensor) for tensor in tensors]
     for weight, loss in terms:
         if weight:
-            for part, gradient in zip(total, _gradients(loss(), tensors), strict=True):
+            for part, gradient in zip(total, gradients(loss(), tensors), strict=True):
                 if gradient is not None:
                     part += weight * gradient
     return total
-
-
-def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """None for a tensor that the loss does not depend on, e.g. a scalar of the eraser's own."""
-    return torch.autograd.grad(loss, list(tensors), allow_unused=True)
 
 
 class MetaLoss:
@@ -149,21 +148,25 @@ class MetaLoss:
     ) -> None:
         self.model, self.seed, self.settings, self.sets = context.model, context.seed, settings, sets
         self.inner, self.tensors = descent.loss, list(descent.tensors.values())
-        self.attackable: list[Tensor] = self.tensors
-        if settings.attack_on == "weights":
-            self.attackable = _whole_weights(self.model)
         self.count = len(sets["unsafe"].captions)
-        self.attack_steps = settings.attack_steps or math.ceil(self.count / settings.batch)
-        trained = {name.partition(".")[0] for name in descent.tensors}
+        self.attack_batch = settings.attack_batch or settings.batch
+        self.attack_steps = settings.attack_steps or math.ceil(self.count / self.attack_batch)
+        trained, text = {name.partition(".")[0] for name in descent.tensors}, self.model.kind.text
+        # What the system changes: this eraser, and the edits below it.
+        self.parts = sorted(trained.union(*(switch.parts for switch in self.model.switches)))
+        on_weights = settings.attack_on == "weights"
+        self.moves_text = on_weights and not set(self.parts).isdisjoint(text)
+        if on_weights:
+            check_weights(self.model, self.parts)
         # A text encoder that is trained reads the captions anew each time.
-        fixed = trained.isdisjoint(self.model.kind.text)
+        fixed = trained.isdisjoint(text)
         self.texts = {name: self._texts(pictures.captions) for name, pictures in sets.items()} if fixed else {}
 
     def __call__(self, step: int) -> Tensor:
         """The scalar loss."""
-        gradients = self.added(step)
+        found = self.added(step)
         # Zeros whose gradients are those that were found.
-        added = [(g * (tensor - tensor.detach())).sum() for g, tensor in zip(gradients, self.tensors, strict=True)]
+        added = [(g * (tensor - tensor.detach())).sum() for g, tensor in zip(found, self.tensors, strict=True)]
         return self.inner(step) + torch.stack(added).sum()
 
     def added(self, step: int) -> list[Tensor]:
@@ -185,49 +188,54 @@ class MetaLoss:
             return [a + b for a, b in zip(total, weighted_gradients(self.tensors, spoilt), strict=True)]
 
     def attacked(self, step: int) -> contextlib.AbstractContextManager[None]:
-        """The model as the attacker of a step leaves it, inside the block. A pass is in a new order each time."""
-        size = self.settings.batch
+        """The model as the attacker of a step leaves it, inside the block."""
+        s = self.settings
+        if s.attack_on == "trained":
+            return self._trained_attacked(step)
+        pictures, generator = self.sets["unsafe"].moments, generator_of(self.seed, NAME, "attack", step)
+        rate = s.attack_lr or self.model.kind.relearning_rate
+        lesson = Lesson(pictures, self._read_unsafe, self.attack_batch, rate)
+        if s.attack_on == "weights":
+            return relearned(self.model, self.parts, lesson, self.attack_steps, generator)
+        return newly_adapted(self.model, s.attack_rank, lesson, self.attack_steps, generator)
+
+    def _trained_attacked(self, step: int) -> contextlib.AbstractContextManager[None]:
+        """As published. A pass is in a new order each time."""
+        size = self.attack_batch
         order = torch.randperm(self.count, generator=generator_of(self.seed, NAME, "order", step)).tolist()
 
         def loss(number: int) -> Tensor:
             rows = [order[i % self.count] for i in range(number * size, (number + 1) * size)]
             return self.loss("unsafe", rows, generator_of(self.seed, NAME, "attack", step, number))
 
-        optimizer = adamw(self.attackable, self.settings.attack_lr, WEIGHT_DECAY)
-        return fine_tuned(self.attackable, optimizer, loss, self.attack_steps)
+        optimizer = adamw(self.tensors, self.settings.attack_lr or RATE, WEIGHT_DECAY)
+        return fine_tuned(self.tensors, optimizer, loss, self.attack_steps)
 
-    def drawn(self, name: str, when: str, step: int) -> Tensor:
-        """L of pictures of a set that are drawn at random, a scalar."""
+    def drawn(self, name: str, when: Literal["before", "after"], step: int) -> Tensor:
+        """L of pictures of a set that are drawn at random, before or after an attack, a scalar."""
         generator = generator_of(self.seed, NAME, when, name, step)
         many = len(self.sets[name].captions)
-        return self.loss(name, torch.randint(0, many, (self.settings.batch,), generator=generator).tolist(), generator)
+        rows = torch.randint(0, many, (self.settings.batch,), generator=generator).tolist()
+        return self.loss(name, rows, generator, anew=when == "after" and self.moves_text)
 
-    def loss(self, name: str, rows: Sequence[int], generator: torch.Generator) -> Tensor:
-        """L of some pictures of a set, by their rows, a scalar."""
-        pictures = self.sets[name]
-        if self.texts:
-            given = self.texts[name].rows(list(rows))
-        else:
-            given = self.model.condition(Tokens(self._ids([pictures.captions[row] for row in rows])))
-        noisy, t, target = noised(self.model, pictures.moments, rows, generator)
+    def loss(self, name: str, rows: Sequence[int], generator: torch.Generator, *, anew: bool = False) -> Tensor:
+        """L of some pictures of a set, by their rows, a scalar. anew: the captions go through the encoders again."""
+        given = self.read(name, rows, anew=anew)
+        noisy, t, target = noised(self.model, self.sets[name].moments, rows, generator)
         return (predict_noised(self.model, noisy, t, given).float() - target).square().mean()
+
+    def read(self, name: str, rows: Sequence[int], *, anew: bool) -> Conditioning:
+        """What the denoiser reads of the captions of some pictures of a set."""
+        if self.texts and not anew:
+            return self.texts[name].rows(list(rows))
+        return read_anew(self.model, [self.sets[name].captions[row] for row in rows])
+
+    def _read_unsafe(self, rows: Sequence[int]) -> Conditioning:
+        return self.read("unsafe", rows, anew=self.moves_text)
 
     def _texts(self, captions: Sequence[str]) -> Conditioning:
         parts = [self.model.condition(captions[i : i + BATCH]) for i in range(0, len(captions), BATCH)]
         return joined(parts).map(Tensor.cpu)
-
-    def _ids(self, captions: Sequence[str]) -> Tensor:
-        return torch.tensor([sequence(self.model, word_ids(self.model, caption)) for caption in captions])
-
-
-def _whole_weights(model: Model) -> list[Tensor]:
-    """The denoiser's attention weights. Those in half precision or quantised, which hardly move, are a DuoError."""
-    weights: list[Tensor] = list(attention_weights(model).values())
-    kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights} - {"float32"})
-    if kinds or not weights:
-        hint = "mixed_precision no and quantize no, or attack_on trained"
-        raise DuoError("an attack on the weights needs them in float32", got=", ".join(kinds) or "none", hint=hint)
-    return weights
 
 
 @contextlib.contextmanager

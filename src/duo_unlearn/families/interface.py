@@ -178,9 +178,13 @@ class Hooks(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """An edit that is applied to a model, which can be switched off and on again, and be taken away."""
+    """An edit that is applied to a model, which can be switched off and on again, and be taken away.
+
+    parts: the pipeline's parts that it changes.
+    """
 
     name: str
+    parts: tuple[str, ...]
     on: Callable[[], None]
     off: Callable[[], None]
 
