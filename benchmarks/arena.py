@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from arena_entries import merged
-from arena_settings import ALL, differences, given_options
+from arena_settings import ALL, ROBUST, differences, given_options
 from arena_tables import costs, short, table, tables, worst_lines
 from pages import fill
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
-from duo_unlearn.arena.sharing import share_pairs
+from duo_unlearn.arena.sharing import share_originals, share_pairs
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL
@@ -116,10 +116,9 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
     """Make, measure and attack the systems of one run."""
     folder = runs / f"{concept}-{seed}"
     worded = [name for name in systems if name.endswith(ALL)]
-    usual = [name for name in systems if name not in (*FEW, *worded)]
+    usual = [name for name in systems if name not in (*FEW, ROBUST, *worded)]
     if usual:
         run = open_run(folder, concept, seed, COUNT)
-        output = page_of(folder, usual)
         entrants = [f"{name}={WRAPPED[name]}" for name in usual if name in WRAPPED]
         # Once more by a search that sees what guards change, where it can.
         plans = [
@@ -127,17 +126,28 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
             for name in attacks
             for aware in ([False, True] if ATTACKS.get(name).found_on == "model" else [False])
         ]
-        run_arena([run], usual, output, entrants=entrants, attacks=plans, say=print)
+        run_arena([run], usual, page_of(folder, usual), entrants=entrants, attacks=plans, say=print)
+    if ROBUST in systems:  # its floor is another UCE than the arena's own, so it has a folder of its own
+        run = open_run(folder.with_name(f"{folder.name}-robust"), concept, seed, COUNT, recipe="robust")
+        share(Run(folder), run)
+        plans = [AttackPlan([name], preset, ATTACKED_PROMPTS[preset]) for name in attacks]
+        run_arena([run], [ROBUST], page_of(run.run.folder, [ROBUST]), attacks=plans, say=print)
     if worded:
         run = open_run(folder, concept, seed, COUNT)
         entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in worded]
         run_arena([run], worded, page_of(folder, worded), entrants=entrants, say=print)
     for name in (name for name in systems if name in FEW):
         run = open_run(folder.with_name(f"{folder.name}-{name}"), concept, seed, FEW[name])
-        with run.run.claim("share", wait=True):
-            if (Run(folder).pairs / MANIFEST).exists():
-                share_pairs(Run(folder), run.run, run.settings.edit)
+        share(Run(folder), run)
         run_arena([run], [name], page_of(run.run.folder, [name]), say=print)
+
+
+def share(source: Run, target: Session) -> None:
+    """Copy a run's pairs and what it has of the original, so that none is made twice."""
+    with target.run.claim("share", wait=True):
+        if (source.pairs / MANIFEST).exists():
+            share_pairs(source, target.run, target.settings.edit)
+            share_originals(source, target.run)
 
 
 def page_of(folder: Path, systems: Sequence[str]) -> Path:
@@ -146,10 +156,11 @@ def page_of(folder: Path, systems: Sequence[str]) -> Path:
     return folder / "arena" / ("-".join(systems) if len(systems) < 3 else many)
 
 
-def open_run(folder: Path, concept: str, seed: int, count: int) -> Session:
-    """A run that asks `count` prompts of each set, and half as many of a neighbour."""
+def open_run(folder: Path, concept: str, seed: int, count: int, recipe: str | None = None) -> Session:
+    """A run that asks `count` prompts of each set, and half as many of a neighbour. A recipe brings its own options."""
     counts = {"prompts": count, "keep_prompts": count, "neighbour_prompts": count // 2, "inversion_prompts": 0}
-    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, **given_options(concept), "seed": seed}
+    options = given_options(concept) if recipe is None else {"recipe": recipe}
+    given = {**{f"evaluate.{key}": value for key, value in counts.items()}, **options, "seed": seed}
     return duo.open_run(folder, concept=concept, settings=given)
 
 
@@ -198,7 +209,7 @@ def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:
 
 def every_system() -> list[str]:
     """The systems of the arena in order: erasers, guards, and erasers that are given every wording."""
-    return [*ERASERS, *WRAPPED, *GUARDS, *(name + ALL for name in WORDED)]
+    return [*ERASERS, *WRAPPED, ROBUST, *GUARDS, *(name + ALL for name in WORDED)]
 
 
 def in_order(names: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ from duo_unlearn.erasers.wraps import WRAPS
 from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.registry import Registry
 
+ROBUST: Final = "uce+robust-duo"
+"""The system of the recipe `robust`, whose floor has options of its own."""
 ALL: Final = "-all"
 """The end of the name of an eraser that is given prompts of every wording."""
 KINDS: Final[dict[str, Registry[Any]]] = {"erasers": ERASERS, "wraps": WRAPS, "guards": GUARDS}
@@ -20,9 +22,10 @@ KINDS: Final[dict[str, Registry[Any]]] = {"erasers": ERASERS, "wraps": WRAPS, "g
 load = functools.cache(load_concept)
 
 
-def options_of(concept: str, kind: str, name: str) -> dict[str, Any]:
-    """All options of an eraser, a wrap or a guard as they are on the mini model: recommended ones, and defaults."""
-    recommended = load(concept).recommended["mini"].settings
+def options_of(concept: str, kind: str, name: str, system: str = "") -> dict[str, Any]:
+    """All options of an eraser, a wrap or a guard of a system on the mini model: recommended ones, and defaults."""
+    known = load(concept).robust if system == ROBUST else load(concept).recommended
+    recommended = known["mini"].settings
     own = recommended["train"] if (kind, name) == ("erasers", "duo") else recommended.get(kind, {}).get(name, {})
     return _whole(concept, kind, name, KINDS[kind].get(name).settings.model_validate(own).model_dump(mode="json"))
 
@@ -47,16 +50,16 @@ def differences(concept: str, system: Mapping[str, Any]) -> list[str]:
     found = []
     for part in system["parts"]:
         kind, name = ("erasers", part["eraser"]) if part["kind"] == "edit" else ("guards", part["name"])
-        found += _unlike(concept, kind, name, part["settings"], words)
+        found += _unlike(concept, kind, name, part["settings"], words, system["system"])
         if wrap := part.get("wrap"):
             found += _unlike(concept, "wraps", wrap["name"], wrap["settings"])
     return found
 
 
 def _unlike(
-    concept: str, kind: str, name: str, options: Mapping[str, Any], instead: Mapping[str, Any] = {}
+    concept: str, kind: str, name: str, options: Mapping[str, Any], instead: Mapping[str, Any] = {}, system: str = ""
 ) -> list[str]:
-    made, wanted = _whole(concept, kind, name, options), {**options_of(concept, kind, name), **instead}
+    made, wanted = _whole(concept, kind, name, options), {**options_of(concept, kind, name, system), **instead}
     unlike = [key for key in made if key not in wanted or made[key] != wanted[key]]
     return [f"{name}: {key} {made[key]}, now {wanted.get(key, 'no option')}" for key in unlike]
 
