@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.erasers.duo.settings import TrainSettings
+from duo_unlearn.erasers.duo.settings import ObjectiveSettings, TrainSettings
 from duo_unlearn.erasers.robust.recipe import said_of_duo
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.uce import UceSettings
 from duo_unlearn.errors import DuoError
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.check import check_family
 from duo_unlearn.settings.resolve import describe, for_another_run, resolve_settings
 from duo_unlearn.settings.tree import Settings, write_settings
 from duo_unlearn.storage.forms import deciding
+
+from ..families import small_models
 
 
 def robust_options(settings: Settings) -> RobustSettings:
@@ -81,7 +84,7 @@ def test_where_the_weight_of_what_stays_is_not_given_it_follows_beta(tmp_path: P
     assert said == {"erasers": {"robust-duo": {"rank": 8}}}
 
 
-@pytest.mark.parametrize("option", sorted(set(TrainSettings.model_fields) - set(RobustSettings.model_fields)))
+@pytest.mark.parametrize("option", sorted(set(TrainSettings.model_fields) - set(ObjectiveSettings.model_fields)))
 def test_no_option_of_duos_training_is_dropped_in_silence(tmp_path: Path, option: str) -> None:
     others = {"captions": "dual", "caption_dropout": 0.5, "report_to": "wandb"}
     given = {"recipe": "robust", "output": str(tmp_path), "train": {option: others.get(option, 7)}}
@@ -132,3 +135,18 @@ def test_robust_duo_without_the_recipe_has_its_settings_too(concept: str) -> Non
     own, recipe = resolve_settings(given), resolve_settings({"concept": concept, "recipe": "robust"})
     assert own.floor is None
     assert own.erasers["robust-duo"] == recipe.erasers["robust-duo"]
+
+
+def test_the_weight_of_what_must_stay_follows_beta_also_where_a_run_has_it_written_down(tmp_path: Path) -> None:
+    given = {"recipe": "robust", "concept": "nudity", "model": str(small_models.sd1(tmp_path / "model"))}
+    first = resolve_settings({**given, "output": str(tmp_path / "run")})
+    options = {**first.erasers["robust-duo"], "hold_weight": 1.5 * robust_options(first).beta}
+    old = first.model_copy(update={"erasers": {**first.erasers, "robust-duo": options}})
+    write_settings(Run(tmp_path / "run").settings, old)
+    again = resolve_settings({"output": str(tmp_path / "run"), "train": {"beta": 2000}})
+    assert (robust_options(again).beta, robust_options(again).hold_weight) == (2000, 3000)
+
+
+def test_another_eraser_beside_the_recipe_keeps_its_own_options_in_another_run(tmp_path: Path) -> None:
+    given = {"recipe": "robust", "eraser": "duo", "floor": None, "output": str(tmp_path), "train": {"preview_steps": 0}}
+    assert for_another_run(resolve_settings(given))["train"]["preview_steps"] == 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+
+MOST_TOKENS: Final = 75
+"""Of CLIP's 77 two are the start and the end."""
 
 
 def budget_fault(budget: Any, fields: Mapping[str, Any]) -> str | None:
@@ -23,6 +26,8 @@ def budget_fault(budget: Any, fields: Mapping[str, Any]) -> str | None:
         # The preset's own value may be 0, e.g. where an attack makes no benign images.
         if isinstance(value, int | float) and value != getattr(budget, name) and not 0 < value < math.inf:
             return f"has {name}={value!r}: it must be above 0, and finite"
+        if name == "tokens" and value is not None and value > MOST_TOKENS:
+            return f"has tokens={value!r}: a text encoder of CLIP reads {MOST_TOKENS} at most"
     try:
         dataclasses.replace(budget, **fields)
     except ValueError as error:

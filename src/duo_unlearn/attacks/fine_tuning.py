@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..families.denoising import predict_noised
+from ..families.denoising import noised_rows, predict_noised
 from ..families.interface import Conditioning, Model, Moments, Tokens
 from ..families.tokens import sequence, word_ids
 
@@ -71,14 +71,10 @@ def learn(
     """
     for weight in weights:
         weight.requires_grad_(True)
-    mean, std = (side.cpu() for side in lesson.pictures)
-    optimizer, shape = torch.optim.AdamW(weights, lr=lesson.rate), (lesson.batch, *mean.shape[1:])
+    optimizer, many = torch.optim.AdamW(weights, lr=lesson.rate), len(lesson.pictures.mean)
     for step in range(steps):
-        chosen = torch.randint(0, len(mean), (lesson.batch,), generator=generator)
-        latents = mean[chosen] + std[chosen] * torch.randn(shape, generator=generator)
-        eps = torch.randn(shape, generator=generator)
-        t = torch.randint(0, model.noise.last_timestep + 1, (lesson.batch,), generator=generator)
-        noisy, wanted = model.noise.add_noise(latents, eps, t), model.noise.target(latents, eps, t)
+        chosen = torch.randint(0, many, (lesson.batch,), generator=generator)
+        noisy, t, wanted = noised_rows(model.noise, lesson.pictures, chosen, generator)
         predicted = predict_noised(model, noisy, t, lesson.read(chosen.tolist()))
         loss = (predicted.float() - wanted.to(model.device)).square().mean()
         # A text encoder may have weights that the denoiser reads nothing of.

@@ -165,13 +165,13 @@ def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
     concept = load_concept(settings.concept)
     needs, found = estimate(settings, concept), fits(settings, concept, memory) if memory is not None else None
     if more["as_json"]:
-        told = as_json(needs, settings.eraser)
+        told = as_json(needs, settings.edit)
         content: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "needs": told}
         content |= {"fits": [fit.as_json() for fit in found]} if found is not None else {}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
     print(describe(settings) if found is None else "".join(f"{line}\n" for line in as_lines(found)), end="")
-    say(as_text(needs, settings.model, settings.eraser))
+    say(as_text(needs, settings.model, settings.edit))
     if found is None:
         say("no fault found")
     elif found:

@@ -68,6 +68,10 @@ Term = tuple[float, Callable[[], Tensor]]
 """A weight, and a loss, a scalar, at the tensors as they are when it is called."""
 
 
+RANK: Final = 8
+"""Of an attacker's new adapter."""
+
+
 class MetaUnlearningSettings(Strict):
     """The options of Meta-Unlearning."""
 
@@ -84,7 +88,9 @@ class MetaUnlearningSettings(Strict):
     )
     batch: int = Field(10, ge=1, description="Pictures of each loss (published: 10).")
     attack_steps: int | None = Field(
-        None, ge=1, description="Optimizer steps of an attack; None: one pass over the unsafe pictures (published)."
+        None,
+        ge=1,
+        description="Optimizer steps of an attack; None: as many as one pass over the unsafe pictures has (published).",
     )
     attack_on: Annotated[Literal["trained", "weights", "adapter"], LATER] = Field(
         "trained",
@@ -103,7 +109,7 @@ class MetaUnlearningSettings(Strict):
         description="Pictures of a step of an attack. None: as `batch` where what is trained is attacked, else 8, as "
         "relearning has.",
     )
-    attack_rank: Annotated[int, LATER] = Field(8, ge=1, description="The rank of a new adapter.")
+    attack_rank: Annotated[int, LATER] = Field(RANK, ge=1, description="The rank of a new adapter.")
     max_grad_norm: float = Field(
         1.0, gt=0, description="Clipping of the whole gradient, where the eraser has none of its own (published: 1)."
     )
@@ -114,6 +120,8 @@ class MetaUnlearningSettings(Strict):
     @model_validator(mode="after")
     def _as_the_attack_has_them(self) -> Self:
         """Options of an attack that were left out are written down, so that an edit's key tells attacks apart."""
+        if self.attack_on != "adapter" and self.attack_rank != RANK:
+            raise ValueError(f"attack_rank is read with attack_on=adapter alone, not with {self.attack_on}")
         if self.attack_on == "trained":
             self.attack_lr = self.attack_lr or RATE
         else:
@@ -240,6 +248,8 @@ class MetaLoss:
 
 @contextlib.contextmanager
 def _course(make: MakeCourse, context: EraserContext, settings: MetaUnlearningSettings) -> Iterator[Course]:
+    if settings.attack_on == "weights":
+        check_weights(context.model, [])  # before pictures are sampled and encoded
     unsafe, related = both_sides(context)
     sets = {"unsafe": unsafe, "related": related}
     if settings.keep_unrelated or settings.spoil_unrelated:

@@ -21,11 +21,15 @@ class Noised(NamedTuple):
 
 def noised_batch(noise: NoiseProcess, moments: Moments, batch: int, generator: torch.Generator) -> Noised:
     """Some images' latents, drawn from the VAE's posterior, each at a noise level of its own."""
-    mean, std, shape = moments.mean.cpu(), moments.std.cpu(), (batch, *moments.mean.shape[1:])
-    chosen = torch.randint(0, len(mean), (batch,), generator=generator)
-    latents = mean[chosen] + std[chosen] * torch.randn(shape, generator=generator)
+    return noised_rows(noise, moments, torch.randint(0, len(moments.mean), (batch,), generator=generator), generator)
+
+
+def noised_rows(noise: NoiseProcess, moments: Moments, rows: Tensor, generator: torch.Generator) -> Noised:
+    """The same of images that are chosen already. rows: their numbers, (image,)."""
+    shape = (len(rows), *moments.mean.shape[1:])
+    latents = moments.mean.cpu()[rows] + moments.std.cpu()[rows] * torch.randn(shape, generator=generator)
     eps = torch.randn(shape, generator=generator)
-    t = torch.randint(0, noise.last_timestep + 1, (batch,), generator=generator)
+    t = torch.randint(0, noise.last_timestep + 1, (len(rows),), generator=generator)
     return Noised(noise.add_noise(latents, eps, t), t, noise.target(latents, eps, t))
 
 

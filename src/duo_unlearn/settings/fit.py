@@ -21,7 +21,7 @@ from ..families.identify import family_of
 from ..families.quantize import why_no_package
 from ..families.registry import FAMILIES
 from ..records import Quantize
-from .needs import Needs, estimate, inverts, side_of
+from .needs import COUNTED, Needs, estimate, inverts, side_of
 from .tree import Settings
 
 SIDES: Final = (0.75, 0.5)
@@ -79,9 +79,9 @@ def fits(settings: Settings, concept: Concept, memory: float) -> list[Fit]:
     One that another of them is a part of is left out. DuoError: nothing fits, and what the least would be; or the
     eraser is not `duo`, whose training alone is estimated.
     """
-    if settings.eraser != "duo":
+    if settings.edit != COUNTED:
         hint = "--eraser duo; or without --fit, where `duo check` tells what is counted of it"
-        raise DuoError("what fits is known for the training of duo alone", got=f"eraser {settings.eraser}", hint=hint)
+        raise DuoError("what fits is known for the training of duo alone", got=settings.edit, hint=hint)
     before, family = estimate(settings, concept), FAMILIES.get(family_of(settings.model))
     if before is None:
         return []

@@ -26,7 +26,7 @@ RATE: Final = 100.0
 ENCODED: Final = 4
 """How many of the pairs' images the VAE encodes at once before a training (`erasers.latents`)."""
 COUNTED: Final = "duo"
-"""The eraser whose training is counted."""
+"""The eraser whose training is counted, where nothing wraps it."""
 
 
 class Needs(NamedTuple):
@@ -130,7 +130,7 @@ def inverts(settings: Settings, family: Family) -> bool:
 
 def _disk(settings: Settings, concept: Concept, images: int, side: int, adapter: float) -> float:
     pixels = 2 * (_pairs(settings, concept) + images) * side * side
-    if settings.eraser != COUNTED:
+    if settings.edit != COUNTED:
         return pixels * PNG_BYTES / 1e9
     # The adapter, a checkpoint of three times its size, and adapters that are kept: the last ones and the best.
     copies = 4 + settings.train.keep_checkpoints + 1

@@ -42,11 +42,11 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
         train = resolve(base, run, *new).train
         base = merge(base, robust_settings(concept, FAMILIES.get(family), train))
         # What is said of DUO's own objective now is said of the same objective here, above what the run has of it.
-        said = said_of_duo(train, wanted.get("train", {}))
+        said = said_of_duo(train, wanted.get("train", {}), scaled=family not in concept.robust)
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if settings.pairs.folder is not None else {}
     resolved = resolve(base, wordless, run, said, *new)
-    if (resolved.recipe, resolved.eraser) == ("robust", "robust-duo"):
+    if _is_robust(resolved):
         check_said(wanted.get("train", {}), resolved.train, resolve(base, wordless, run).train)
     return resolved
 
@@ -54,7 +54,12 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
 def for_another_run(settings: Settings) -> dict[str, Any]:
     """A run's settings as they are given to another one, whose pairs are copied from it; the folder is left to say."""
     known = settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
-    return known if settings.recipe != "robust" else {**known, "train": without_lacking(known["train"])}
+    return {**known, "train": without_lacking(known["train"])} if _is_robust(settings) else known
+
+
+def _is_robust(settings: Settings) -> bool:
+    """Whether the recipe's own eraser trains, and not another one that was named beside the recipe."""
+    return (settings.recipe, settings.eraser) == ("robust", "robust-duo")
 
 
 def _without_recipe(run: Mapping[str, Any]) -> dict[str, Any]:

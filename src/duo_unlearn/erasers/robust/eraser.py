@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -17,7 +17,7 @@ from ...families.denoising import dtype_of
 from ..course import Course, course_eraser
 from ..interface import EraserContext
 from .bank import bank_facts
-from .holding import keeps
+from .holding import keeps, other_prompts
 from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
 from .wordless import for_wordless
@@ -38,6 +38,12 @@ def _course(context: EraserContext) -> Iterator[Course]:
     loss = RobustLoss(context)
     with adapter_course(context, loss, loss.memory, loss.notes) as course:
         yield course
+
+
+def _facts(context: EraserContext) -> dict[str, Any]:
+    """Which bank a training reads, and which prompts it holds beside the pairs' own."""
+    held = other_prompts(context)
+    return {**bank_facts(context), **({"held": held} if held else {})}
 
 
 def _why_not(_family: Family) -> str | None:
@@ -64,5 +70,5 @@ ROBUST_DUO: Final = course_eraser(
     _course,
     makes="lora",
     keeps=keeps,
-    facts=bank_facts,
+    facts=_facts,
 )._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of, for_wordless=for_wordless)

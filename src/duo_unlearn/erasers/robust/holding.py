@@ -35,7 +35,7 @@ class Holding:
         self.to_original = self.settings.hold_to == "original" and bool(self.model.switches)
         self.moments, self.captions = safe, texts.safe
         prompts = [pair.safe_prompt or "" for pair in context.pairs]
-        if others := _others(context):
+        if others := other_prompts(context):
             kept = kept_pictures(context, others, self.settings.keep_steps, self.settings.keep_guidance)
             self.moments = Moments(*(torch.cat(parts) for parts in zip(safe, kept.moments, strict=True)))
             prompts += kept.captions
@@ -72,7 +72,9 @@ def keeps(options: RobustSettings) -> bool:
     return bool(options.hold_weight and (options.keep or options.neighbours))
 
 
-def _others(context: EraserContext) -> list[str]:
-    """The prompts of what must stay beside the pairs' own."""
+def other_prompts(context: EraserContext) -> list[str]:
+    """The prompts of what must stay beside the pairs' own; none where nothing is held."""
+    if not keeps(context.options):
+        return []
     counts: dict[Kept, int] = {"keep": context.options.keep, "neighbours": context.options.neighbours}
     return [text for kind, count in counts.items() if count for text in needed_texts(context, count, kind, plain=True)]

@@ -61,9 +61,14 @@ def robust_settings(concept: Concept, family: Family, train: TrainSettings) -> d
     return {"eraser": "robust-duo", **floor, "erasers": {"robust-duo": options}}
 
 
-def said_of_duo(train: TrainSettings, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, nested, that follow from what is given of DUO's objective. train: that objective, checked."""
-    options = {name: getattr(train, name) for name in SHARED if name in given}
+def said_of_duo(train: TrainSettings, given: Mapping[str, Any], *, scaled: bool = True) -> dict[str, Any]:
+    """Settings, nested, that follow from what is given of DUO's objective. train: that objective, checked.
+
+    scaled: whether w follows β. A run may have its number written down, which gives way.
+    """
+    options: dict[str, Any] = {name: getattr(train, name) for name in SHARED if name in given}
+    if scaled and "beta" in options:
+        options["hold_weight"] = None
     return {"erasers": {"robust-duo": options}} if options else {}
 
 
