@@ -14,7 +14,7 @@ import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.erasers.pictures import Origin
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.arena import entrant, reads_of
+from duo_unlearn.experiments.arena import entrant, read_together, reads_of
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.runs.results import read_results
@@ -221,3 +221,9 @@ def test_latents_that_are_left_to_the_family_are_the_pairs_where_none_are_sample
 
 def test_a_wrap_trains_on_pictures() -> None:
     assert reads_of({"eraser": "esd-x", "settings": {}, "wrap": {"name": "meta-unlearning"}}) == "images and prompts"
+
+
+def test_a_floors_prompts_are_told_once() -> None:
+    assert read_together(["prompts", "images and prompts"]) == "images and prompts"
+    assert read_together(["images, no word", "pairs", "pairs", ""]) == "images, no word and pairs"
+    assert read_together([]) == ""

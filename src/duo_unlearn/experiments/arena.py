@@ -127,11 +127,10 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     provenances = [read_provenance(edit.folder) for edit in system.edits]
     erasers = [ERASERS.get(str(p["eraser"])) for p in provenances if p.get("eraser") in ERASERS.names()]
     own = origin_of(session.model)
-    reads = dict.fromkeys(reads_of(provenance, own) for provenance in provenances)
-    reads |= dict.fromkeys("pairs" for guard in system.guards if guard.pairs)
+    reads = [*(reads_of(one, own) for one in provenances), *("pairs" for guard in system.guards if guard.pairs)]
     acts = {*(eraser.level for eraser in erasers), *(GUARDS.get(guard.name).level for guard in system.guards)}
     runs = [[e for e in found.estimates if e.system == system.name] for found in results]
-    level, given = " and ".join(one for one in LEVELS if one in acts), " and ".join(filter(None, reads))
+    level, given = " and ".join(one for one in LEVELS if one in acts), read_together(reads)
     cost, made = cost_of(session, system, folder), [*map(_edit, system.edits), *map(_guard, system.guards)]
     estimates = pooled(e for found in runs for e in found)
     return Standing(system.name, _kind(system), given or "–", level or "–", cost, estimates, made, runs)
@@ -157,6 +156,12 @@ def _kind(system: System) -> Kind:
     if not system.edits:
         return "original"
     return "duo" if [edit.name for edit in system.edits] == ["duo"] else "eraser"
+
+
+def read_together(reads: Sequence[str]) -> str:
+    """What the parts of a system read, each once: a floor's "prompts" are among "images and prompts"."""
+    found = list(dict.fromkeys(filter(None, reads)))
+    return " and ".join(one for one in found if not any(one in other.split(" and ") for other in found if other != one))
 
 
 def reads_of(provenance: Mapping[str, Any], own: Origin = "sampled") -> str:
