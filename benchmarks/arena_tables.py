@@ -134,12 +134,8 @@ def tables(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -
 
 def table(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> str:
     """A row a system, a column a place."""
-    lines = ["| | " + " | ".join(place.title for place in places) + " |", "|---" * (len(places) + 1) + "|"]
-    return "\n".join(
-        [
-            *lines,
-            *(f"| {s.system} | " + " | ".join(cell(s, place, judges) for place in places) + " |" for s in standings),
-        ]
+    return _markdown(
+        [[p.title for p in places], *([s.system, *(cell(s, p, judges) for p in places)] for s in standings)]
     )
 
 
@@ -147,7 +143,7 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
     """The DSR by the judge that heads, its interval and n, what the others say, and what is broken."""
     found = of_column(standing, place, "dsr", judges[0])
     if found is None:
-        return "–"
+        return NONE
     others = [e for judge in judges[1:] if (e := of_column(standing, place, "dsr", judge)) is not None]
     broken = of_column(standing, place, "broken", judges[0])
     words = [f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}] n {found.n}"]
@@ -158,21 +154,17 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
 
 def costs(standings: Sequence[Standing], judges: Sequence[str]) -> str:
     """What each system keeps, reads and costs."""
-    lines = [
-        f"| | {' | '.join(COSTS)} |",
-        "|---" * (len(COSTS) + 1) + "|",
-    ]
+    rows: list[Sequence[str]] = [COSTS]
     for standing in standings:
         kept, mine = preservation(standing, judges), agreements(standing, judges)
-        whole = f"{100 * kept.value:.1f} [{100 * kept.low:.1f}, {100 * kept.high:.1f}] n {kept.n}" if kept else "–"
+        whole = f"{100 * kept.value:.1f} [{100 * kept.low:.1f}, {100 * kept.high:.1f}] n {kept.n}" if kept else NONE
         prior, keep = prior_preservation(standing), mine.pop("keep", None)
         worst = min(mine.values(), key=lambda e: e.value, default=None)
-        words = [f"{prior.value:.3f} [{prior.low:.3f}, {prior.high:.3f}]" if prior else "–"]
-        words += [f"{100 * keep.value:.0f} n {keep.n}" if keep else "–"]
-        words += [f"{worst.scenario} {100 * worst.value:.0f} n {worst.n}" if worst else "–"]
-        words += [standing.reads, standing.level, cost_words(standing.cost)]
-        lines.append(f"| {standing.system} | {whole} | " + " | ".join(words) + " |")
-    return "\n".join(lines)
+        words = [f"{prior.value:.3f} [{prior.low:.3f}, {prior.high:.3f}]" if prior else NONE]
+        words += [f"{100 * keep.value:.0f} n {keep.n}" if keep else NONE]
+        words += [f"{worst.scenario} {100 * worst.value:.0f} n {worst.n}" if worst else NONE]
+        rows.append([standing.system, whole, *words, standing.reads, standing.level, cost_words(standing.cost)])
+    return _markdown(rows)
 
 
 def agreements(standing: Standing, judges: Sequence[str]) -> dict[str, Estimate]:

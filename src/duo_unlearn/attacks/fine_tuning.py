@@ -77,14 +77,17 @@ def learn(
         noisy, t, wanted = noised_rows(model.noise, lesson.pictures, chosen, generator)
         predicted = predict_noised(model, noisy, t, lesson.read(chosen.tolist()))
         loss = (predicted.float() - wanted.to(model.device)).square().mean()
-        # A text encoder may have weights that the denoiser reads nothing of.
-        gradients = torch.autograd.grad(loss, list(weights), allow_unused=True)
-        for weight, gradient in zip(weights, gradients, strict=True):
+        for weight, gradient in zip(weights, gradients(loss, weights), strict=True):
             weight.grad = gradient
         optimizer.step()
         optimizer.zero_grad()
         if report is not None:
             report(step + 1, loss.detach())
+
+
+def gradients(loss: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """None for a tensor that the loss does not depend on, e.g. a weight of a text encoder that nothing is read of."""
+    return torch.autograd.grad(loss, list(tensors), allow_unused=True)
 
 
 def read_anew(model: Model, texts: Sequence[str]) -> Conditioning:

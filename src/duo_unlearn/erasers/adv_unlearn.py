@@ -188,5 +188,5 @@ def _why_not(family: Family) -> str | None:
 
 ADV_UNLEARN: Final = course_eraser(
     "advunlearn", "AdvUnlearn: adversarial training of the text encoder", AdvUnlearnSettings, "images and prompts",
-    _why_not, _course, level="encoder", keeps=lambda _options: True,
+    _why_not, _course, level="encoder", keeps=True,
 )  # fmt: skip

@@ -28,10 +28,6 @@ MakeCourse = Callable[[EraserContext], AbstractContextManager[Course]]
 """Sets a course up on the context's model, and puts the model back at the end of the block."""
 
 
-def _nothing(_options: Any) -> bool:
-    return False
-
-
 def course_eraser(
     name: str,
     title: str,
@@ -42,7 +38,7 @@ def course_eraser(
     level: Level = "generator",
     makes: Makes = "weights",
     *,
-    keeps: Callable[[Any], bool] = _nothing,
+    keeps: bool = False,
     facts: Facts = no_facts,
 ) -> Eraser:
     """The eraser of a course: it resumes, and knows its edit again under the same settings. Others: see `erase_by`."""
@@ -51,11 +47,11 @@ def course_eraser(
 
 
 def erase_by(
-    make: MakeCourse, *, keeps: Callable[[Any], bool] = _nothing, facts: Facts = no_facts
+    make: MakeCourse, *, keeps: bool = False, facts: Facts = no_facts
 ) -> Callable[[EraserContext, str], State]:
     """The `erase` of a course. The edit's provenance says how many rows went through the denoiser (`passes`).
 
-    keeps(options): whether it is given prompts of what must stay. facts: as of `Eraser`; they are part of the key.
+    keeps: whether it is given prompts of the concept's `keep`. facts: as of `Eraser`; they are part of the key.
     """
 
     def erase(context: EraserContext, name: str) -> State:
@@ -70,7 +66,7 @@ def erase_by(
         # Neither this package's version nor the model's path decides the course; the concept's words may.
         known = {k: v for k, v in context.provenance.items() if k not in ("made_by", "model")}
         words = context.concept.model_dump(mode="json", include={"fill", "pairs", "attacks", "keep", "neighbours"})
-        asked = left_out(context, keeps=keeps(context.options))
+        asked = left_out(context, keeps=keeps)
         basis = [name, deciding(context.options), seen, known, words, context.model.variant, context.seed]
         key = digest([*basis, asked] if asked else basis)
         there = any((folder / file).exists() for file in (WEIGHTS, CHANGES))

@@ -41,7 +41,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ..attacks.fine_tuning import Lesson, read_anew
+from ..attacks.fine_tuning import Lesson, gradients, read_anew
+from ..attacks.relearning import Budget
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
 from ..storage.forms import LATER, Strict
@@ -51,7 +52,7 @@ from .descent import Descent, generator_of
 from .interface import EraserContext
 from .optimizer import adamw
 from .pictures import noised
-from .simulated_attack import check_weights, fine_tuned, gradients, newly_adapted, relearned
+from .simulated_attack import check_weights, fine_tuned, newly_adapted, relearned
 from .words import needed_texts
 from .wraps import Wrap
 
@@ -60,16 +61,14 @@ WEIGHT_DECAY: Final = 1e-4
 """Of the attacker's AdamW (published)."""
 RATE: Final = 1e-5
 """Of the attacker's AdamW where it fine-tunes what the eraser trains (published)."""
-RED_TEAM_BATCH: Final = 8
+RANK: Final = 8
+"""Of an attacker's new adapter."""
+RED_TEAM_BATCH: Final = Budget.batch
 """Pictures of a step of the attack *relearning*."""
 BATCH: Final = 64
 """How many captions are read at once."""
 Term = tuple[float, Callable[[], Tensor]]
 """A weight, and a loss, a scalar, at the tensors as they are when it is called."""
-
-
-RANK: Final = 8
-"""Of an attacker's new adapter."""
 
 
 class MetaUnlearningSettings(Strict):

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..attacks.fine_tuning import Lesson, attention_weights, changed, learn
+from ..attacks.fine_tuning import Lesson, attention_weights, changed, gradients, learn
 from ..attacks.fresh_adapter import fresh_adapter
 from ..errors import DuoError
 from ..families.interface import Model
@@ -62,8 +62,3 @@ def check_weights(model: Model, parts: Sequence[str]) -> None:
     if kinds or not weights:
         hint = "mixed_precision no and quantize no, or attack_on trained or adapter"
         raise DuoError("an attack on the weights needs them in float32", got=", ".join(kinds) or "none", hint=hint)
-
-
-def gradients(loss: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """None for a tensor that the loss does not depend on, e.g. a scalar of the eraser's own."""
-    return torch.autograd.grad(loss, list(tensors), allow_unused=True)

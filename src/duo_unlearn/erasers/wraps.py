@@ -71,7 +71,7 @@ def wrapped(eraser: Eraser, name: str, options: Mapping[str, Any]) -> Eraser:
 
         described = {"name": name, "settings": deciding(settings)}
         known = context._replace(provenance={**context.provenance, "wrap": described})
-        return erase_by(make, keeps=lambda _options: True, facts=eraser.facts)(known, edit)
+        return erase_by(make, keeps=True, facts=eraser.facts)(known, edit)
 
     title = f"{eraser.title}; {wrap.title}"
     return eraser._replace(name=edit_name(eraser.name, name), title=title, erase=erase, trains=False, course=make)

@@ -17,7 +17,7 @@ from ...families.denoising import dtype_of
 from ..course import Course, course_eraser
 from ..interface import EraserContext
 from .bank import bank_facts
-from .holding import keeps, other_prompts
+from .holding import other_prompts
 from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
 from .wordless import for_wordless
@@ -69,6 +69,5 @@ ROBUST_DUO: Final = course_eraser(
     _why_not,
     _course,
     makes="lora",
-    keeps=keeps,
     facts=_facts,
 )._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of, for_wordless=for_wordless)
