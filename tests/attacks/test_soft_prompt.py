@@ -12,10 +12,11 @@ from PIL import Image
 
 from duo_unlearn.attacks.interface import Findings, Target, requests_for, why_not
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.attacks.soft_prompt import START, Budget, Soft
+from duo_unlearn.attacks.soft_prompt import Budget, Soft
 from duo_unlearn.attacks.tensors import conditioning_of
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.denoising import Reader
+from duo_unlearn.families.free_conditioning import START
 from duo_unlearn.families.interface import Moments
 from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
@@ -50,8 +51,8 @@ def test_it_starts_from_a_plain_text_and_lowers_its_loss_on_a_fixed_batch(whole:
     before = fixed_error(soft)
     learned = find(whole, Budget(12, 8, lr=3e-2))
     conditioning = conditioning_of(learned.tensors, "soft")
-    scale = soft.base.text.square().mean().sqrt()
-    soft.moved.data.copy_(((conditioning.text - soft.base.text) / scale).flatten())
+    scale = soft.free.base.text.square().mean().sqrt()
+    soft.moved.data.copy_(((conditioning.text - soft.free.base.text) / scale).flatten())
     assert fixed_error(soft) < before
 
 
@@ -108,7 +109,7 @@ def test_it_runs_on_every_family(whole: Target, family: str, tmp_path: Path) -> 
     before, conditioning = fixed_error(soft), conditioning_of(found.tensors, "soft")
     parts = [
         ((new - base) / base.square().mean().sqrt()).flatten()
-        for new, base in zip(conditioning, soft.base, strict=True)
+        for new, base in zip(conditioning, soft.free.base, strict=True)
         if new is not None and base is not None
     ]
     assert len(parts) == (1 if family in LLMS else 2)  # the others read a pooled vector too

@@ -39,7 +39,7 @@ from ..families import small_models
 from ..slow import slow_but
 from .small_sdxl import context_on, small_sdxl
 
-NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0}
+NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0, "free": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_pairs_without_prompts_are_searched_towards_the_noise_alone(model: Model
                 assert float(RobustLoss(context._replace(pairs=pairs))(0).detach()) == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("kind", slow_but(sorted(NOTHING), ("bank", "search", "unsafe")))
+@pytest.mark.parametrize("kind", slow_but(sorted(NOTHING), ("bank", "free", "search", "unsafe")))
 def test_the_loss_starts_at_ln_2_whatever_is_read(model: Model, tmp_path: Path, kind: str) -> None:
     bank = {"bank": str(small_bank(model, tmp_path / "bank.safetensors"))} if kind == "bank" else {}
     with begun(model, tmp_path / "run", {"captions": {**NOTHING, kind: 1.0}, **bank}) as (loss, tensors):
@@ -150,7 +150,7 @@ def test_the_loss_starts_at_ln_2_whatever_is_read(model: Model, tmp_path: Path, 
 
 
 def test_each_kind_has_its_share() -> None:
-    mixture = Mixture(unsafe=0.2, own=0.1, empty=0.1, random=0.1, bank=0.1, search=0.4)
+    mixture = Mixture(unsafe=0.2, own=0.1, empty=0.1, random=0.1, bank=0.1, search=0.2, free=0.2)
     found = Counter(kind_of(mixture, sample, seed=0) for sample in range(4000))
     assert {kind: pytest.approx(found[kind] / 4000, abs=0.03) for kind in found} == mixture.shares()
     assert [kind_of(mixture, i, 0) for i in range(50)] == [kind_of(mixture, i, 0) for i in range(50)]

@@ -23,7 +23,7 @@ from duo_unlearn.storage.files import read_tensors, write_tensors
 from .small import killed_at
 from .small_sdxl import context_on, small_sdxl
 
-NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0}
+NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0, "free": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_each_member_reads_its_own_prompt_or_both_read_one(model: Model, tmp_pat
     context = context_on(model, tmp_path, "robust-duo", captions={**NOTHING, "own": 0.5, "unsafe": 0.5})
     with trained_adapter(model, rank=2, seed=0):
         loss = RobustLoss(context)
-        read = loss._read(["own", "unsafe"], [2, 1], [], generator_of(0, "a")).text
+        read = loss._read(["own", "unsafe"], [2, 1], [], [], generator_of(0, "a")).text
     with torch.no_grad():
         safe, unsafe, both = (
             model.condition([str(text)]).text[0].float()
@@ -66,9 +66,9 @@ def test_a_search_goes_towards_the_noise_or_what_the_original_draws(
 
 OPTIONS: Mapping[str, Any] = {
     "max_train_steps": 4, "rank": 2, "train_batch_size": 1, "hold_weight": 0, "learning_rate": 1e-2,
-    "captions": {**NOTHING, "search": 1.0},
-    # One prompt that every step moves on, so each reads what the one before it left.
+    # One of each that every step moves on, so each step reads what the one before it left.
     "search": {"prompts": 1, "steps": 2, "renew": 0.0, "forms": ["soft-prompt"]},
+    "free": {"conditionings": 1, "renew": 0.0},
 }  # fmt: skip
 
 
@@ -78,21 +78,23 @@ def edit_of(context: EraserContext) -> dict[str, Tensor]:
     return read_tensors(file)[0]
 
 
-def test_prompts_that_were_searched_for_outlive_a_kill(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "memory"), [("search", "prompts"), ("free", "free")])
+def test_what_was_searched_for_outlives_a_kill(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, memory: str
 ) -> None:
     monkeypatch.setattr(descent, "CHECKPOINT_EVERY", 1)
-    whole = edit_of(context_on(model, tmp_path / "whole", "robust-duo", **OPTIONS))
+    options = {**OPTIONS, "captions": {**NOTHING, kind: 1.0}}
+    whole = edit_of(context_on(model, tmp_path / "whole", "robust-duo", **options))
 
     def is_same(name: str, *, forgets: bool) -> bool:
-        context = context_on(model, tmp_path / name, "robust-duo", **OPTIONS)
+        context = context_on(model, tmp_path / name, "robust-duo", **options)
         with killed_at(monkeypatch, 3):
             edit_of(context)
         if forgets:
             checkpoint = context.run.checkpoint("robust-duo")
             tensors, facts = read_tensors(checkpoint)
-            prompts = torch.zeros_like(tensors["memory/prompts"])
-            write_tensors(checkpoint, {**tensors, "memory/prompts": prompts}, facts)
+            forgotten = torch.zeros_like(tensors[f"memory/{memory}"])
+            write_tensors(checkpoint, {**tensors, f"memory/{memory}": forgotten}, facts)
         found = edit_of(context)
         return all(torch.equal(found[key], whole[key]) for key in whole)
 

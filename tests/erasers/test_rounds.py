@@ -91,7 +91,7 @@ def test_rounds_after_the_first_have_a_share_for_what_was_found() -> None:
     assert rounds_of(options(rounds=1)) is None
     made = rounds_of(options(round_share=0.5))
     assert made is not None
-    halves = {"unsafe": 0.2, "own": 0.0, "empty": 0.05, "random": 0.05, "search": 0.2, "bank": 0.5}
+    halves = {"unsafe": 0.2, "own": 0.0, "empty": 0.05, "random": 0.05, "search": 0.2, "bank": 0.5, "free": 0.0}
     assert (made.trainings, made.later, made.bank) == (2, {"captions": halves}, None)
     # A bank of the user's own is read in every round, in the share that it has.
     own = {"unsafe": 0.5, "empty": 0.0, "random": 0.0, "search": 0.2, "bank": 0.3}

@@ -4,8 +4,8 @@ Concept inversion learns one token's vector in front of a text encoder. Here wha
 text rows and the pooled vector, so no encoder and no tokenizer is asked, and SD3 and FLUX can be attacked too. It is
 the strongest search over the text path: whatever an encoder can say is in it. One conditioning stands for the whole
 concept, and the prompts differ in their noise alone. The loss is the plain denoising error on images of the concept, as
-in textual inversion (arXiv 2208.01618). What is learned is the difference from a plain text's conditioning, in units of
-that tensor's root mean square, so one learning rate fits CLIP's rows and T5's.
+in textual inversion (arXiv 2208.01618). What is learned is the difference from a plain text's conditioning
+(`families.free_conditioning`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..families.denoising import noised_batch
+from ..families.free_conditioning import FreeConditioning
 from ..families.interface import Conditioning
 from ..families.inversion import gradient
 from ..records import Prompt
@@ -27,8 +28,6 @@ from ..storage.files import optimizer_tensors, restore_optimizer, seed_of
 from .interface import Attack, Finding, Findings, Report, Target
 from .tensors import conditioning_tensors
 
-START: Final = "a picture"
-"""The text whose conditioning the search starts from; SDXL's of the empty prompt is zeros, which have no scale."""
 NAME: Final = "<soft prompt>"
 """What the conditioning is called where people read a text."""
 
@@ -61,25 +60,16 @@ def _find(
 
 
 class Soft:
-    """A free conditioning. moved: how far it is from that of START, flat: text rows, then the pooled vector."""
+    """A free conditioning of a target. moved: how far it is from a plain text's, flat."""
 
     def __init__(self, target: Target) -> None:
         self.target, self.moments = target, target.moments()
-        self.base = target.model.condition([START]).map(lambda x: x.float())
-        numbers = sum(part.numel() for part in self.base if part is not None)
-        self.moved = torch.zeros(numbers, device=self.base.text.device, requires_grad=True)
+        self.free = FreeConditioning(target.model)
+        self.moved = torch.zeros(self.free.size, device=self.free.base.text.device, requires_grad=True)
 
     def conditioning(self) -> Conditioning:
         """What the denoiser reads, of one prompt."""
-        used = 0
-
-        def part(base: Tensor) -> Tensor:
-            nonlocal used
-            own = self.moved[used : used + base.numel()].view_as(base)
-            used += base.numel()
-            return base + base.square().mean().sqrt() * own
-
-        return self.base.map(part)
+        return self.free.at(self.moved.unsqueeze(0))
 
     def error(self, generator: torch.Generator, batch: int) -> Tensor:
         """The mean of (target − prediction)² on some images of the concept, a scalar."""

@@ -56,11 +56,16 @@ class Frozen(Strict):
 def deciding(options: Strict) -> dict[str, Any]:
     """Options as the key of what they decide has them: one that came later only where it is not its default.
 
-    So what was made before there was such an option is known again. Those that are aside are left out.
+    So what was made before there was such an option is known again. Those that are aside are left out. A group of
+    options is treated alike.
     """
-    fields = type(options).model_fields
-    given = {k: v for k, v in options.model_dump(mode="json").items() if ASIDE not in fields[k].metadata}
-    return {k: v for k, v in given.items() if LATER not in fields[k].metadata or v != fields[k].default}
+    written, deciding_ones = options.model_dump(mode="json"), {}
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if ASIDE in field.metadata or (LATER in field.metadata and value == field.default):
+            continue
+        deciding_ones[name] = deciding(value) if isinstance(value, Strict) else written[name]
+    return deciding_ones
 
 
 def read_form(form: type[_FORM], content: Mapping[str, Any], path: Path, hint: str) -> _FORM:

@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
 from ..interface import EraserContext
 from ..latents import pair_latents
 from .bank import bank_read, read_captions
+from .free import Conditionings
 from .holding import Holding
 from .search import Aim, Prompts
 from .settings import Kind, RobustSettings
@@ -48,6 +49,8 @@ class RobustLoss:
         self.notes: dict[str, float] = {}
         self.bank = self._bank() if self.settings.captions.bank else None
         self.prompts = self._prompts() if self.settings.captions.search else None
+        free = self.settings.captions.free
+        self.free = Conditionings(self.model, self.settings.free, self.memory) if free else None
 
     def _bank(self) -> Conditioning:
         return read_captions(self.model, bank_read(self.context).captions)
@@ -94,7 +97,12 @@ class RobustLoss:
             assert self.prompts is not None
             places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "search"]
             self.prompts.move(drawn, self._aim(members, places, [chosen[i - size] for i in places], generator))
-        conditioning = self._read(kinds, chosen, drawn, generator)
+        free = self.free.draw(kinds.count("free"), generator) if self.free is not None else []
+        if free and self.settings.free.steps:
+            assert self.free is not None
+            places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "free"]
+            self.free.move(free, Aim(*(tensor[places] for tensor in members)))
+        conditioning = self._read(kinds, chosen, drawn, free, generator)
         prior = draws.prior if settings.prior_weight else None
         batch = batch_of(self.model, members, conditioning, self.texts.empty, prior)
         return terms_of(self.model, None, batch, settings)
@@ -112,15 +120,20 @@ class RobustLoss:
         return Aim(noisy, t, torch.where(imitate.view(-1, 1, 1, 1), original, target))
 
     def _read(
-        self, kinds: Sequence[Kind], pairs: Sequence[int], drawn: Sequence[int], generator: torch.Generator
+        self,
+        kinds: Sequence[Kind],
+        pairs: Sequence[int],
+        drawn: Sequence[int],
+        free: Sequence[int],
+        generator: torch.Generator,
     ) -> Conditioning:
         """What each member reads, rows [safe; unsafe]."""
-        searched = self.prompts.read(drawn) if self.prompts is not None and drawn else None
-        safe, unsafe, place = [], [], 0
+        searched = _rows(self.prompts.read(drawn)) if self.prompts is not None and drawn else iter(())
+        behind = _rows(self.free.read(free)) if self.free is not None and free else iter(())
+        safe, unsafe = [], []
         for kind, pair in zip(kinds, pairs, strict=True):
-            if kind == "search":
-                assert searched is not None
-                both, place = searched.rows([place]), place + 1
+            if kind in ("search", "free"):
+                both = next(searched if kind == "search" else behind)
             elif kind == "random":
                 both = self.texts.random(generator)
             elif kind == "bank":
@@ -131,3 +144,8 @@ class RobustLoss:
             safe.append(self.texts.safe.rows([pair]) if kind == "own" else both)
             unsafe.append(both)
         return joined([*safe, *unsafe])
+
+
+def _rows(conditioning: Conditioning) -> Iterator[Conditioning]:
+    """One prompt's at a time."""
+    return (conditioning.rows([row]) for row in range(len(conditioning.text)))

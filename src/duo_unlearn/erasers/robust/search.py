@@ -71,9 +71,7 @@ class Prompts:
 
     def draw(self, count: int, generator: torch.Generator) -> list[int]:
         """Some prompts by number, no one twice while there are enough; a few of them start again at random."""
-        order = torch.randperm(len(self.pairs), generator=generator).tolist()
-        chosen = [order[i % len(order)] for i in range(count)]
-        renewed = torch.rand(count, generator=generator) < self.settings.renew
+        chosen, renewed = drawn(len(self.pairs), count, self.settings.renew, generator)
         fresh = self.fresh(count, generator)
         for place, prompt in enumerate(chosen):
             if renewed[place]:
@@ -121,3 +119,10 @@ class Prompts:
         counts = self.free[list(chosen)].sum(dim=1)
         width = self.memory["prompts"].shape[1]
         return (torch.arange(width).view(1, -1) < counts.view(-1, 1)).to(self.model.device)
+
+
+def drawn(many: int, count: int, renew: float, generator: torch.Generator) -> tuple[list[int], list[bool]]:
+    """`count` of `many` by number, and whether each starts again; none twice while there are enough."""
+    order = torch.randperm(many, generator=generator).tolist()
+    renewed = torch.rand(count, generator=generator) < renew
+    return [order[i % many] for i in range(count)], renewed.tolist()

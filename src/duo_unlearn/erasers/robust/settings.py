@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from ...storage.forms import ASIDE, LATER, Strict
 from ..duo.settings import ObjectiveSettings
 
-Kind = Literal["unsafe", "own", "empty", "random", "bank", "search"]
+Kind = Literal["unsafe", "own", "empty", "random", "bank", "search", "free"]
 """What a pair may read: the unsafe prompt, each member its own, the empty prompt, random words, a caption of the bank,
-or tokens that are searched for."""
+tokens that are searched for, or a conditioning that is, behind the text encoders."""
 Form = Literal["prompt", "prefix", "soft-prompt", "soft-prefix"]
 """Where free tokens stand: in the prompt's place, or before it. soft: free vectors, not the nearest tokens."""
 
@@ -30,6 +30,9 @@ class Mixture(Strict):
     random: float = Field(0.1, ge=0, le=1, description="Share: 1 to 16 random tokens.")
     bank: float = Field(0.0, ge=0, le=1, description="Share: a caption that attacks found (`duo bank`).")
     search: float = Field(0.4, ge=0, le=1, description="Share: tokens that are searched for inside the step.")
+    free: Annotated[float, LATER] = Field(
+        0.0, ge=0, le=1, description="Share: a conditioning that is searched for, behind the text encoders."
+    )
 
     def shares(self) -> dict[Kind, float]:
         """Each kind's share."""
@@ -40,6 +43,7 @@ class Mixture(Strict):
             "random": self.random,
             "bank": self.bank,
             "search": self.search,
+            "free": self.free,
         }
 
 
@@ -66,11 +70,23 @@ class SearchSettings(Strict):
     )
 
 
+class FreeSettings(Strict):
+    """The search behind the text encoders, over conditionings that are kept from step to step."""
+
+    conditionings: int = Field(8, ge=1, description="Conditionings that are kept and moved on.")
+    steps: int = Field(2, ge=0, description="Steps of a search each time that one is drawn; 0: none.")
+    lr: float = Field(
+        0.02, gt=0, description="Of the search's Adam, in units of a plain text's conditioning's root mean square."
+    )
+    renew: float = Field(0.02, ge=0, le=1, description="Share of draws in which one starts again at that text.")
+
+
 class RobustSettings(ObjectiveSettings):
     """The options of robust DUO."""
 
     captions: Mixture = Field(Mixture(), description="Shares of what pairs read, which sum to 1.")
     search: SearchSettings = Field(SearchSettings(), description="The search inside a step.")
+    free: Annotated[FreeSettings, LATER] = Field(FreeSettings(), description="The search behind the text encoders.")
     bank: Path | None = Field(None, description="A bank of captions, for captions.bank: a file that `duo bank` wrote.")
     hold_weight: float | None = Field(
         None, ge=0, description="Weight of the distance on pictures that must stay; 0: none; null: 1.5 β."

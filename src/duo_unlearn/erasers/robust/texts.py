@@ -30,7 +30,7 @@ class Texts:
         self.model, self.empty = model, read(model, [""])
         missing = next((p.name for p in pairs if p.unsafe_prompt is None or p.safe_prompt is None), None)
         if missing is not None and mixture.unsafe + mixture.own > 0:
-            hint = "shares of empty, random, bank and search alone, or give prompts in a manifest"
+            hint = "shares of empty, random, bank, search and free alone, or give prompts in a manifest"
             raise DuoError("captions unsafe and own need every pair's prompts", got=f"none for {missing}", hint=hint)
         asking, floored = [p.unsafe_prompt or "" for p in pairs], bool(model.switches)
         self.unsafe = read(model, asking)

@@ -1,0 +1,63 @@
+r"""The search behind the text encoders: conditionings under which the policy still draws the concept.
+
+Some are kept from step to step, as offsets δ from a plain text's (`families.free_conditioning`). When one is drawn, a
+few steps of Adam first lower
+
+    J(δ) = mean (θ(x⁻_t, t, c(δ)) − ε)²
+
+on the noised unsafe latents of whichever pair the step has. So each comes to stand for the whole concept, as in the
+attack soft-prompt inversion. No encoder and no tokenizer is asked, so a floor below has no say, and families that do
+not read CLIP have this search too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...families.denoising import predict_noised
+from ...families.free_conditioning import FreeConditioning
+from ...families.interface import Conditioning, Model
+from ...families.inversion import gradient
+from .search import Aim, drawn
+from .settings import FreeSettings
+
+
+class Conditionings:
+    """Conditionings that are kept from step to step.
+
+    memory: holds their offsets, "free", (conditioning, number), so that a checkpoint has them.
+    """
+
+    def __init__(self, model: Model, settings: FreeSettings, memory: dict[str, Tensor]) -> None:
+        self.model, self.settings, self.memory = model, settings, memory
+        self.free = FreeConditioning(model)
+        memory["free"] = torch.zeros(settings.conditionings, self.free.size)
+
+    def draw(self, count: int, generator: torch.Generator) -> list[int]:
+        """Some of them by number, none twice while there are enough; a few go back to the plain text."""
+        chosen, renewed = drawn(self.settings.conditionings, count, self.settings.renew, generator)
+        self.memory["free"][[number for number, again in zip(chosen, renewed, strict=True) if again]] = 0
+        return chosen
+
+    def move(self, chosen: Sequence[int], aim: Aim) -> None:
+        """Take the steps of the search from where the chosen ones are."""
+        offsets = self.memory["free"][list(chosen)].to(self.model.device).requires_grad_(True)
+        optimizer = torch.optim.Adam([offsets], lr=self.settings.lr)
+        for step in range(self.settings.steps):
+            error = self.distance(offsets, aim).sum()
+            offsets.grad = gradient(error, offsets, f"step {step + 1} of the training's search behind the encoders")
+            optimizer.step()
+        self.memory["free"][list(chosen)] = offsets.detach().cpu()
+
+    def distance(self, offsets: Tensor, aim: Aim) -> Tensor:
+        """J of each conditioning, (conditioning,)."""
+        predicted = predict_noised(self.model, aim.noisy, aim.t, self.free.at(offsets))
+        return (predicted.float() - aim.wanted.to(predicted.device).float()).square().flatten(1).mean(dim=1)
+
+    def read(self, chosen: Sequence[int]) -> Conditioning:
+        """The chosen conditionings as they are now, without gradient, float32, on the CPU."""
+        offsets = self.memory["free"][list(chosen)].to(self.model.device)
+        return self.free.at(offsets).map(lambda x: x.cpu())

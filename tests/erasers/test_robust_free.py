@@ -1,0 +1,118 @@
+"""Robust DUO's search behind the text encoders, on a small SDXL and on a small FLUX, where no search of tokens fits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.robust.free import Conditionings
+from duo_unlearn.erasers.robust.loss import RobustLoss
+from duo_unlearn.erasers.robust.search import Aim
+from duo_unlearn.erasers.robust.settings import FreeSettings, RobustSettings
+from duo_unlearn.erasers.trained_adapter import trained_adapter
+from duo_unlearn.families.interface import Model
+from duo_unlearn.families.load import load_model
+from duo_unlearn.settings.check import check_family
+from duo_unlearn.settings.tree import resolve
+from duo_unlearn.storage.forms import deciding
+
+from ..families import small_models
+from .small_sdxl import context_on, small_sdxl
+
+FREE: Mapping[str, float] = {"unsafe": 0.0, "empty": 0.0, "random": 0.0, "search": 0.0, "free": 1.0}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return small_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@contextlib.contextmanager
+def begun(model: Model, folder: Path, **options: Any) -> Iterator[tuple[RobustLoss, dict[str, Tensor]]]:
+    """A loss on an adapter that is not the identity."""
+    context = context_on(model, folder, "robust-duo", **{"rank": 2, "captions": FREE, **options})
+    generator = torch.Generator().manual_seed(1)
+    with trained_adapter(model, rank=2, seed=0) as tensors:
+        for tensor in tensors.values():
+            tensor.data += 0.1 * torch.randn(tensor.shape, generator=generator)
+        yield RobustLoss(context), tensors
+
+
+def aim_of(model: Model, rows: int) -> Aim:
+    generator = torch.Generator().manual_seed(3)
+    side = model.resolution // model.pipe.vae_scale_factor
+    noise = torch.randn((2, rows, 4, side, side), generator=generator)
+    return Aim(noise[0], torch.full((rows,), 400), noise[1])
+
+
+def test_a_search_starts_at_a_plain_text_comes_nearer_and_leaves_the_adapter_alone(
+    model: Model, tmp_path: Path
+) -> None:
+    with begun(model, tmp_path) as (_, tensors):
+        kept = Conditionings(model, FreeSettings(conditionings=3, steps=2), {})
+        plain, read = model.condition(["a picture"]), kept.read([0, 2])
+        assert read.pooled is not None
+        assert plain.pooled is not None
+        torch.testing.assert_close(read.text, plain.text.expand(2, -1, -1))
+        torch.testing.assert_close(read.pooled, plain.pooled.expand(2, -1))
+        before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        aim, start = aim_of(model, 2), kept.memory["free"].clone()
+        for _ in range(3):
+            kept.move([0, 2], aim)
+        far, near = (kept.distance(offsets[[0, 2]], aim) for offsets in (start, kept.memory["free"]))
+        assert (near < far).all()
+        assert kept.memory["free"].any(dim=1).tolist() == [True, False, True]
+        assert not kept.memory["free"].requires_grad
+        assert all(torch.equal(tensor, before[name]) and tensor.grad is None for name, tensor in tensors.items())
+
+
+def test_a_draw_takes_none_twice_and_some_go_back_to_the_plain_text(model: Model) -> None:
+    kept = Conditionings(model, FreeSettings(conditionings=4, renew=0.0), {})
+    kept.memory["free"] += 1
+    assert sorted(kept.draw(4, generator_of(0, "a"))) == [0, 1, 2, 3]
+    assert bool(kept.memory["free"].all())
+    kept.settings.renew = 1.0
+    chosen = kept.draw(2, generator_of(0, "a"))
+    assert [i for i, row in enumerate(kept.memory["free"]) if not row.any()] == sorted(chosen)
+
+
+def test_a_step_moves_what_it_reads_on_the_pairs_that_it_drew(model: Model, tmp_path: Path) -> None:
+    with begun(model, tmp_path / "a", free={"conditionings": 2, "renew": 0.0}) as (loss, _):
+        wordless = [dataclasses.replace(p, unsafe_prompt=None, safe_prompt=None) for p in loss.context.pairs]
+        first = float(loss(0).detach())
+        moved = loss.memory["free"].clone()
+        assert moved.any()
+        assert first != pytest.approx(math.log(2), abs=1e-6)
+    with begun(model, tmp_path / "b", free={"conditionings": 2, "renew": 0.0, "steps": 0}) as (loss, _):
+        assert float(loss(0).detach()) != first
+        assert not loss.memory["free"].any()
+    # No prompt of a pair is read.
+    with begun(model, tmp_path / "c", hold_weight=0) as (loss, _):
+        own = float(loss(0).detach())
+        assert float(RobustLoss(loss.context._replace(pairs=wordless))(0).detach()) == own
+
+
+def test_it_needs_no_clip(tmp_path: Path) -> None:
+    settings = {"eraser": "robust-duo", "erasers": {"robust-duo": {"captions": dict(FREE)}}}
+    check_family(resolve(settings), "flux")
+    flux = load_model(str(small_models.flux(tmp_path / "model")), torch.device("cpu"), resolution=32)
+    with begun(flux, tmp_path / "run") as (loss, _):
+        assert math.isfinite(float(loss(0).detach()))
+        assert loss.memory["free"].any()
+
+
+def test_what_was_trained_before_there_was_such_a_search_is_known_again() -> None:
+    key = deciding(RobustSettings())
+    assert "free" not in key
+    assert "free" not in key["captions"]
+    other = RobustSettings.model_validate({"captions": {"search": 0.2, "free": 0.2}, "free": {"lr": 0.1}})
+    assert (deciding(other)["captions"]["free"], deciding(other)["free"]["lr"]) == (0.2, 0.1)
