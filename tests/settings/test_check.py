@@ -15,7 +15,7 @@ import duo_unlearn as duo
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.settings.check import check_family, find_faults
+from duo_unlearn.settings.check import check_family, check_wrap_weights, find_faults
 from duo_unlearn.settings.tree import resolve, write_settings
 from duo_unlearn.storage.files import read_tensors, write_tensors
 
@@ -192,3 +192,32 @@ def test_what_a_recipe_chooses_is_checked(tmp_path: Path) -> None:
     found = find_faults({**robust, "floor": "hirm"})  # DUO alone could have no floor
     assert found.settings is not None
     assert (found.settings.eraser, found.settings.floor) == ("robust-duo", "hirm")
+
+
+def test_options_of_duo_are_no_options_of_another_eraser(tmp_path: Path) -> None:
+    given = {"output": str(tmp_path / "run"), "eraser": "uce"}
+    said = faults({**given, "train": {"rank": 4, "mixed_precision": "no"}})
+    assert "the eraser uce reads no option of DUO's training\nGot: train.rank\n" in said
+    assert "no option of DUO's" in faults({**given, "eraser": "robust-duo", "train": {"beta": 4}})
+    for fine in (
+        given,
+        {**given, "eraser": "duo", "train": {"rank": 4}},
+        {**given, "train": {"mixed_precision": "no"}},
+    ):
+        assert find_faults(fine).faults == []
+    # A settings file may describe a run whole, whoever reads what.
+    (tmp_path / "run.yaml").write_text("eraser: uce\ntrain: {rank: 4}\n")
+    assert find_faults({"output": str(tmp_path / "run")}, tmp_path / "run.yaml").faults == []
+
+
+@pytest.mark.parametrize(("attack_on", "fault"), [("weights", "bf16"), ("adapter", None)])
+def test_a_wrap_that_moves_weights_needs_them_whole(attack_on: str, fault: str | None) -> None:
+    wraps = {"meta-unlearning": {"attack_on": attack_on}}
+    settings = resolve({"wrap": "meta-unlearning", "wraps": wraps, "train": {"mixed_precision": "bf16"}})
+    check_wrap_weights(settings, torch.device("cpu"))
+    if fault is None:
+        check_wrap_weights(settings, torch.device("cuda"))
+        return
+    with pytest.raises(DuoError, match="in float32 alone") as raised:
+        check_wrap_weights(settings, torch.device("cuda"))
+    assert raised.value.got == fault

@@ -203,9 +203,10 @@ def _plain(value: Any) -> Any:
 def opened(values: Mapping[str, Any], config: Path | None) -> Session:
     """The run of given settings. One line says where they come from and where they are kept."""
     from ..runs.folder import Run
-    from ..settings.resolve import resolve_settings, summary
+    from ..settings.resolve import check_read, resolve_settings, summary
 
     settings = resolve_settings(values, config)
+    check_read(values, settings)
     say(f"{summary(settings)}; all settings → {Run(settings.output).settings}, or `duo check`")
     from ..session import Session
 

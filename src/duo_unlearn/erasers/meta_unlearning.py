@@ -247,7 +247,7 @@ class MetaLoss:
 
 @contextlib.contextmanager
 def _course(make: MakeCourse, context: EraserContext, settings: MetaUnlearningSettings) -> Iterator[Course]:
-    if settings.attack_on == "weights":
+    if _needs_float32(settings):
         check_weights(context.model, [])  # before pictures are sampled and encoded
     unsafe, related = both_sides(context)
     sets = {"unsafe": unsafe, "related": related}
@@ -261,6 +261,10 @@ def _course(make: MakeCourse, context: EraserContext, settings: MetaUnlearningSe
         yield course._replace(descent=dataclasses.replace(inner, loss=loss, clip=clip))
 
 
+def _needs_float32(settings: MetaUnlearningSettings) -> bool:
+    return settings.attack_on == "weights"
+
+
 META_UNLEARNING: Final = Wrap(
-    NAME, "Meta-Unlearning: trained against relearning", MetaUnlearningSettings, _course
+    NAME, "Meta-Unlearning: trained against relearning", MetaUnlearningSettings, _course, _needs_float32
 )  # fmt: skip

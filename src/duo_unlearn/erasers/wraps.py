@@ -21,12 +21,14 @@ class Wrap(NamedTuple):
     """One wrap, as data and a function. settings: the class of its options.
 
     course(make, context, options): the wrapped course. make sets the eraser's own up, on the same context.
+    needs_float32(options): whether it moves the model's own weights, which in half precision would hardly move.
     """
 
     name: str
     title: str
     settings: type[Strict]
     course: Callable[[MakeCourse, EraserContext, Any], AbstractContextManager[Course]]
+    needs_float32: Callable[[Any], bool]
 
 
 WRAPS: Final[Registry[Wrap]] = Registry("wrap", {"meta-unlearning": "erasers.meta_unlearning:META_UNLEARNING"})

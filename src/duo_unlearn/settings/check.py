@@ -6,14 +6,14 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..concepts.spec import Concept
 from ..concepts.store import load_concept
 from ..detectors.registry import check_detector
 from ..erasers.interface import checked_options, why_no_floor
 from ..erasers.registry import ERASERS
-from ..erasers.wraps import why_not_wrapped
+from ..erasers.wraps import WRAPS, why_not_wrapped
 from ..errors import DuoError
 from ..families.identify import model_faults
 from ..families.quantize import check_quantize, check_quantize_device
@@ -22,9 +22,12 @@ from ..runs.folder import Run
 from ..storage.files import printable
 from ..storage.forms import read_yaml
 from .guards import check_asked, check_guard_family
-from .resolve import resolve_settings, settings_layers
+from .resolve import check_read, resolve_settings, settings_layers
 from .tree import Settings, merge, resolve
 from .wordless import check_words, known_pairs
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -80,6 +83,7 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     if resolved is not None and family is not None:
         faults.attempt(functools.partial(check_family, resolved, family))
         faults.attempt(functools.partial(_check_words, resolved))
+        faults.attempt(functools.partial(check_read, given, resolved))
     return Check(None if faults.errors else resolved, faults.errors)
 
 
@@ -161,6 +165,22 @@ def check_device(settings: Settings) -> None:
         own = settings.erasers.get(settings.eraser, {})
         for precision in {settings.train.mixed_precision, own.get("mixed_precision", "no")}:
             check_precision(precision, device)
+    check_wrap_weights(settings, device)
+
+
+def check_wrap_weights(settings: Settings, device: torch.device) -> None:
+    """Fail for a wrap that moves the model's weights where a device has them in half precision or quantised."""
+    if settings.wrap is None:
+        return
+    wrap = WRAPS.get(settings.wrap)
+    if not wrap.needs_float32(wrap.settings.model_validate(settings.wraps.get(wrap.name, {}))):
+        return
+    kinds: list[str] = [settings.quantize] if settings.quantize != "no" else []
+    if settings.train.mixed_precision != "no" and device.type != "cpu":  # a CPU has the weights in float32
+        kinds.append(settings.train.mixed_precision)
+    if kinds:
+        hint = "mixed_precision no and quantize no, or another attack_on"
+        raise DuoError(f"{wrap.name} would move weights, in float32 alone", got=", ".join(kinds), hint=hint)
 
 
 def check_output(folder: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..concepts.store import load_concept
 from ..erasers.duo.paper import explain, paper_settings
 from ..erasers.robust.recipe import check_said, robust_settings, said_of_duo, source_of, without_lacking
+from ..errors import DuoError
 from ..families.identify import family_of
 from ..families.registry import FAMILIES
 from ..runs.folder import Run
 from ..storage.forms import read_yaml
 from .tree import Settings, as_yaml, merge, read_settings, resolve
+
+SHARED_BY_ALL: Final = ("mixed_precision", "gradient_checkpointing")
+"""What of DUO's training decides how a run's model is loaded, whatever trains it."""
 
 
 def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
@@ -49,6 +53,18 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     if _is_robust(resolved):
         check_said(wanted.get("train", {}), resolved.train, resolve(base, wordless, run).train)
     return resolved
+
+
+def check_read(given: Mapping[str, Any], settings: Settings) -> None:
+    """Fail for options of DUO's training that a user gives now, where the run's eraser is another, which reads its own.
+
+    given: what the command line says, nested; settings: as they are resolved with it.
+    """
+    unread = [name for name in given.get("train", {}) if name not in SHARED_BY_ALL]
+    if unread and settings.eraser != "duo" and not _is_robust(settings):
+        got = ", ".join(f"train.{name}" for name in unread)
+        hint = f"leave it out, or set an option of erasers.{settings.eraser}: `duo erasers` has them"
+        raise DuoError(f"the eraser {settings.eraser} reads no option of DUO's training", got=got, hint=hint)
 
 
 def for_another_run(settings: Settings) -> dict[str, Any]:
