@@ -205,6 +205,10 @@ def test_options_of_duo_are_no_options_of_another_eraser(tmp_path: Path) -> None
         {**given, "train": {"mixed_precision": "no"}},
     ):
         assert find_faults(fine).faults == []
+    # Nor is it a fault to say again what the run has, e.g. by the command that made its edit by DUO.
+    write_settings(tmp_path / "run" / "settings.yaml", resolve({"train": {"rank": 4}}))
+    assert find_faults({**given, "train": {"rank": 4}}).faults == []
+    assert "no option of DUO's" in faults({**given, "train": {"rank": 5}})
     # A settings file may describe a run whole, whoever reads what.
     (tmp_path / "run.yaml").write_text("eraser: uce\ntrain: {rank: 4}\n")
     assert find_faults({"output": str(tmp_path / "run")}, tmp_path / "run.yaml").faults == []

@@ -206,7 +206,7 @@ def opened(values: Mapping[str, Any], config: Path | None) -> Session:
     from ..settings.resolve import check_read, resolve_settings, summary
 
     settings = resolve_settings(values, config)
-    check_read(values, settings)
+    check_read(values, settings, config)
     say(f"{summary(settings)}; all settings → {Run(settings.output).settings}, or `duo check`")
     from ..session import Session
 

@@ -83,7 +83,7 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     if resolved is not None and family is not None:
         faults.attempt(functools.partial(check_family, resolved, family))
         faults.attempt(functools.partial(_check_words, resolved))
-        faults.attempt(functools.partial(check_read, given, resolved))
+        faults.attempt(functools.partial(check_read, given, resolved, file))
     return Check(None if faults.errors else resolved, faults.errors)
 
 

@@ -55,13 +55,16 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     return resolved
 
 
-def check_read(given: Mapping[str, Any], settings: Settings) -> None:
+def check_read(given: Mapping[str, Any], settings: Settings, file: Path | None = None) -> None:
     """Fail for options of DUO's training that a user gives now, where the run's eraser is another, which reads its own.
 
-    given: what the command line says, nested; settings: as they are resolved with it.
+    given, file: as `resolve_settings` took them for these settings. A value that changes nothing is let through.
     """
-    unread = [name for name in given.get("train", {}) if name not in SHARED_BY_ALL]
-    if unread and settings.eraser != "duo" and not _is_robust(settings):
+    said = [name for name in given.get("train", {}) if name not in SHARED_BY_ALL]
+    if not said or settings.eraser == "duo" or _is_robust(settings):
+        return
+    before = resolve_settings({key: value for key, value in given.items() if key != "train"}, file).train
+    if unread := [name for name in said if getattr(settings.train, name) != getattr(before, name)]:
         got = ", ".join(f"train.{name}" for name in unread)
         hint = f"leave it out, or set an option of erasers.{settings.eraser}: `duo erasers` has them"
         raise DuoError(f"the eraser {settings.eraser} reads no option of DUO's training", got=got, hint=hint)
