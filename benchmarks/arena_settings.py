@@ -11,6 +11,7 @@ from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.wraps import WRAPS
 from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.registry import Registry
+from duo_unlearn.settings.tree import merge
 
 ROBUST: Final = "uce+robust-duo"
 """The system of the recipe `robust`, whose floor has options of its own."""
@@ -66,5 +67,5 @@ def _unlike(
 
 def _whole(concept: str, kind: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with defaults for those that they do not have; a detector that nobody named is the concept's."""
-    whole = {**KINDS[kind].get(name).settings().model_dump(mode="json"), **options}
+    whole = merge(KINDS[kind].get(name).settings().model_dump(mode="json"), options)
     return {**whole, "detector": whole["detector"] or load(concept).detector.name} if "detector" in whole else whole

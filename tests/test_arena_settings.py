@@ -32,6 +32,13 @@ def test_an_option_that_the_concept_file_does_not_name_has_its_default() -> None
     without = system_of("esd-x", "esd-x")
     del without["parts"][0]["settings"]["eta"]
     assert differences("sword", without) == []
+    # So has one of a group that came later.
+    robust = system_of("uce+robust-duo", "robust-duo")
+    robust["parts"][0]["settings"] = {
+        **options_of("sword", "erasers", "robust-duo", "uce+robust-duo"),
+        "captions": {"unsafe": 0.4, "own": 0.0, "empty": 0.1, "random": 0.1, "bank": 0.0, "search": 0.4},
+    }
+    assert differences("sword", robust) == []
     assert differences("sword", system_of("esd-x", "esd-x", gone=1)) == ["esd-x: gone 1, now no option"]
 
 
