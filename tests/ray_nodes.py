@@ -18,7 +18,6 @@ from typing import Final
 MARK: Final = "DUO_TEST_MARK"
 """The variable by which a test knows its processes: all that it starts have it."""
 START: Final = "from ray.scripts.scripts import main; main()"
-COMMAND: Final = "from duo_unlearn.cli.main import main; main()"
 
 
 def environment(mark: str, **more: str) -> dict[str, str]:

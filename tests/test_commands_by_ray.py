@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ import duo_unlearn as duo
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.runs.folder import Run
 
+from .command import as_process
 from .drawn_pairs import draw_pairs
-from .ray_nodes import COMMAND, environment
+from .ray_nodes import environment
 from .small_concept import small_concept
 from .test_processes import EVALUATE, TRAIN, pictures, with_pairs, words
 from .test_ray import TIMEOUT, needs_ray
@@ -25,7 +25,7 @@ pytestmark = [needs_ray, pytest.mark.slow, pytest.mark.timeout(TIMEOUT)]
 def by_ray_and_alone(told: list[str], one: Run, two: Run) -> None:
     """Give a command to one process for one run, and to Ray's workers for the other: the pictures are the same."""
     for run, more in ((one, []), (two, ["--workers", "ray"])):
-        whole = [sys.executable, "-c", COMMAND, *(word.format(run=run.folder) for word in told), *more]
+        whole = as_process(*(word.format(run=run.folder) for word in told), *more)
         done = subprocess.run(whole, env=environment("others"), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert re.search(r"Ray: \d+ workers on", done.stderr)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,16 +19,17 @@ from duo_unlearn.cli.workers import (
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.runs.folder import Run
 
+from .command import as_process
 from .drawn_pairs import draw_pairs
 from .small_concept import small_concept
-from .test_processes import COMMAND, EVALUATE, TRAIN, pictures, with_adapter, with_pairs, words
+from .test_processes import EVALUATE, TRAIN, pictures, with_adapter, with_pairs, words
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_and_its_workers_and_what_was_made_is_kept(tmp_path: Path, number: int) -> None:
     run = Run(tmp_path / "run")
-    command = [sys.executable, "-c", COMMAND, "pairs", "--concept", "sword", "-o", str(run.folder), "--workers", "2"]
+    command = as_process("pairs", "--concept", "sword", "-o", str(run.folder), "--workers", "2")
     command += ["--set", "pairs.batch=1"]
     # Of its own session, so that the signal comes to the command alone, whatever a terminal would do.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -51,7 +51,7 @@ def test_two_workers_erase(tmp_path: Path) -> None:
     given = {"concept": small_concept(tmp_path), "pairs.folder": tmp_path / "mine", **told}
     one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
     for run, more in ((one, []), (two, ["--workers", "2"])):
-        command = [sys.executable, "-c", COMMAND, *words("erase", run.folder, given), *more]
+        command = as_process(*words("erase", run.folder, given), *more)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert "2 workers" in done.stderr
@@ -66,7 +66,7 @@ def test_three_workers_sweep_two_members(tmp_path: Path) -> None:
     settings = {**EVALUATE, **TRAIN, "train.max_train_steps": 1, "evaluate.inversion_prompts": 0}
     for run, more in ((one, []), (two, ["--workers", "3"])):
         duo.make_pairs(duo.open_run(run.folder, settings=settings, quiet=True))
-        command = [sys.executable, "-c", COMMAND, "sweep", str(run.folder), "--beta", "10", "--beta", "30", *more]
+        command = as_process("sweep", str(run.folder), "--beta", "10", "--beta", "30", *more)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert (two.sweep / "beta.json").read_bytes() == (one.sweep / "beta.json").read_bytes()
@@ -93,7 +93,7 @@ def test_two_workers_attack_as_one_process_does(tmp_path: Path) -> None:
     threads = {**os.environ, **environment_of(0, 2, [])}  # as many as each of two has
     for run, more in ((one, []), (two, ["--workers", "2"])):
         duo.make_pairs(duo.open_run(run.folder, settings={"evaluate.batch": 1, "evaluate.steps": 2}, quiet=True))
-        command = [sys.executable, "-c", COMMAND, "attack", str(run.folder), *told, *more]
+        command = as_process("attack", str(run.folder), *told, *more)
         environment = os.environ if more else threads
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -108,10 +108,10 @@ def test_two_workers_share_an_arena(tmp_path: Path) -> None:
     run = with_pairs(tmp_path)
     settings = {**EVALUATE, **TRAIN, "train.max_train_steps": 1, "evaluate.inversion_prompts": 0}
     told = words("train", run.folder, settings)
-    assert subprocess.run([sys.executable, "-c", COMMAND, *told], check=False).returncode == 0
+    assert subprocess.run(as_process(*told), check=False).returncode == 0
     command = ["arena", str(run.folder), "--system", "duo", "--system", "soft", "--entrant", "soft=duo,beta=9"]
     command += ["--attack", "edit-removal", "--count", "2", "--workers", "2"]
-    done = subprocess.run([sys.executable, "-c", COMMAND, *command], capture_output=True, text=True, check=False)
+    done = subprocess.run(as_process(*command), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "2 workers" in done.stderr
     systems = json.loads((run.folder / "arena" / "arena.json").read_text())["systems"]
@@ -127,7 +127,7 @@ def test_two_workers_evaluate_an_edit_of_others(tmp_path: Path) -> None:
     one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
     for run, more in ((one, []), (two, ["--workers", "2"])):
         command = [*words("evaluate", run.folder, told), "--lora", str(file), "--system", "theirs", *more]
-        done = subprocess.run([sys.executable, "-c", COMMAND, *command], capture_output=True, text=True, check=False)
+        done = subprocess.run(as_process(*command), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert "2 workers" in done.stderr
     assert [name for name in pictures(one) if "/theirs/" in name]

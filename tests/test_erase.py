@@ -17,6 +17,7 @@ from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs
 from duo_unlearn.runs.folder import Run
 
+from .command import duo
 from .drawn_pairs import draw_pairs
 from .small_concept import small_concept
 
@@ -29,11 +30,6 @@ SMALL = {
     "evaluate.inversion_prompts": 2,
     "evaluate.inversion_steps": 2,
 }
-
-
-def duo(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from duo_unlearn.cli.main import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 
 def options(settings: Mapping[str, object]) -> list[str]:

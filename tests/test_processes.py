@@ -14,16 +14,17 @@ import pytest
 import torch
 
 import duo_unlearn as duo
+from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import read_tensors
 
+from .command import as_process
 from .drawn_pairs import draw_pairs
 from .random_adapter import random_adapter
 from .small_concept import small_concept
 
-COMMAND = "from duo_unlearn.cli.main import main; main()"
 EVALUATE = {
     "evaluate.prompts": 6, "evaluate.keep_prompts": 6, "evaluate.neighbour_prompts": 2, "evaluate.inversion_prompts": 2,
     "evaluate.inversion_steps": 2, "evaluate.steps": 2, "evaluate.batch": 2,
@@ -60,9 +61,9 @@ def pictures(run: Run) -> dict[str, bytes]:
 def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> None:
     alone = with_adapter(tmp_path / "a")
     both = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
-    first = subprocess.run([sys.executable, "-c", COMMAND, *words("evaluate", alone.folder, EVALUATE)], check=False)
+    first = subprocess.run(as_process(*words("evaluate", alone.folder, EVALUATE)), check=False)
     assert first.returncode == 0
-    command = [sys.executable, "-c", COMMAND, *words("evaluate", both.folder, EVALUATE)]
+    command = as_process(*words("evaluate", both.folder, EVALUATE))
     three = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     while not list(both.attempts.rglob("*.png")) and three[0].poll() is None:
         pass
@@ -85,7 +86,7 @@ def test_two_processes_share_attacks(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads than cores crawl
 
     def start(run: Run) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", COMMAND, "attack", str(run.folder), *told]
+        command = as_process("attack", str(run.folder), *told)
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
     first = start(alone)
@@ -131,7 +132,7 @@ def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_stages_of_one_process_refuse_a_launcher(tmp_path: Path) -> None:
     environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "1"}
-    command = [sys.executable, "-c", COMMAND, "erase", "-o", str(tmp_path / "run")]
+    command = as_process("erase", "-o", str(tmp_path / "run"))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "not for several processes" in done.stderr

@@ -25,7 +25,8 @@ from duo_unlearn.runs.attempts import read_groups
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.holders import holders
 
-from .ray_nodes import COMMAND, environ, environment, kill, listeners, processes, two_nodes, wait_for
+from .command import as_process
+from .ray_nodes import environ, environment, kill, listeners, processes, two_nodes, wait_for
 from .test_processes import EVALUATE, pictures, with_adapter, words
 
 TIMEOUT = 600
@@ -108,7 +109,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 
 def command(run: Run, *more: str) -> list[str]:
-    return [sys.executable, "-c", COMMAND, *words("evaluate", run.folder, EVALUATE), *more]
+    return as_process(*words("evaluate", run.folder, EVALUATE), *more)
 
 
 def copy_of(folder: Path, place: Path) -> Run:

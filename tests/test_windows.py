@@ -13,6 +13,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
+from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.storage import moves
 from duo_unlearn.storage.names import leads_out
 
@@ -47,11 +48,11 @@ with run.lock():
 PREPARE = """
 import sys
 from pathlib import Path
+from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.storage import moves
 from duo_unlearn.storage.files import write_text
 path = Path(sys.argv[1]) / "a"
 """
-COMMAND = "from duo_unlearn.cli.main import main; main()"
 BREACHES = {
     "import fcntl": "ModuleNotFoundError: No module named 'fcntl' on Windows",
     "from duo_unlearn.cli import workers; workers.os.uname": "no attribute 'uname' on Windows",

@@ -22,7 +22,7 @@ from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.runs.handed import Remaining
 from duo_unlearn.runs.work import parts_from
 
-from .test_processes import COMMAND
+from .command import as_process
 
 
 def nothing() -> None:
@@ -129,7 +129,7 @@ def test_a_refusal_without_a_hint_has_that_of_the_log() -> None:
 
 def test_a_command_that_was_typed_wrong_is_not_started_again(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="before its work was done"):
-        supervise([sys.executable, "-c", COMMAND, "evaluate", "--nonsense"], [{}], tmp_path, nothing, every=0.05)
+        supervise(as_process("evaluate", "--nonsense"), [{}], tmp_path, nothing, every=0.05)
     assert (tmp_path / "0.log").read_text().count("Usage") == 1
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,16 +18,12 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.results import read_results
 from duo_unlearn.session import Session
 
+from ..command import duo
 from ..drawn_pairs import draw_pairs
 from ..families import small_models as small
 
 QUICK = ["--attack", "direct", "--attack", "image-to-image", "--count", "2"]
 UNET = "unet/diffusion_pytorch_model.safetensors"
-
-
-def duo(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from duo_unlearn.cli.main import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 
+from ..command import as_process
 from ..slow import slow
 from .small import CPU, pairs_in, prepare, quick
 
@@ -192,7 +192,7 @@ def command(run: Run) -> list[str]:
         "--set",
         "train.captions=none",
     ]
-    return [sys.executable, "-c", "from duo_unlearn.cli.main import main; main()", *words]
+    return as_process(*words)
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.results import read_results
 from duo_unlearn.storage.files import write_tensors
 
+from ..command import duo
 from ..drawn_pairs import draw_pairs
 from . import small_models as small
 from .small_llms import LLMS
@@ -45,11 +44,6 @@ RED_TEAM: dict[str, dict[str, Any]] = {
     "soft-prompt": {"steps": 4, "batch": 2},
 }
 """Attacks that no family lacks and that ask no CLIP, whose weights are not at hand, and fields of their budgets."""
-
-
-def duo(*words: str) -> subprocess.CompletedProcess[str]:
-    code = "from duo_unlearn.cli.main import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
 
 
 def clip_concept(folder: Path) -> Path:

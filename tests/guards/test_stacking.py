@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,8 @@ import duo_unlearn as duo
 from duo_unlearn.errors import DuoError
 from duo_unlearn.guards.stacking import check_stack
 from duo_unlearn.system import system_of
+
+from ..command import duo as duo_command
 
 PAIRS = [
     ("negative-prompt", "inverted-negative", "negative"),
@@ -37,9 +37,7 @@ def test_others_stand_together(tmp_path: Path) -> None:
 
 
 def test_the_command_line_says_it_in_three_lines(tmp_path: Path) -> None:
-    code = "from duo_unlearn.cli.main import main; main()"
-    words = ["check", "--set", "guard=[safree,ce-sdwv]", "-o", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    done = duo_command("check", "--set", "guard=[safree,ce-sdwv]", "-o", str(tmp_path / "run"))
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["Error", "Got", "Try"], done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from duo_unlearn.pairs.manifest import load_pairs
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.labels import read_labels
 
+from ..command import as_process
 from ..experiments.small_run import edited_run
 from ..report.make_run import add_curves, add_images, add_pairs, add_record
 from .test_pairs import HOSTILE
@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="the
 @contextmanager
 def served(run: Run) -> Iterator[str]:
     """The first URL of a run that is served in another process."""
-    command = [sys.executable, "-c", "from duo_unlearn.cli.main import main; main()", "look", str(run.folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    words = as_process("look", str(run.folder))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout is not None
             yield server.stdout.readline().strip()

@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -17,6 +16,7 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.labels import Label, append_label, read_labels
 from duo_unlearn.settings.tree import Settings, write_settings
 
+from ..command import as_process
 from ..report.make_run import JUDGE, add_images, add_record, add_results
 from .browser import TestClient, opened
 from .test_pairs import HOSTILE
@@ -173,9 +173,9 @@ def test_labels_that_others_add_meanwhile_count(asked: Run) -> None:
 
 
 def test_no_label_that_was_answered_is_lost_by_a_kill(asked: Run) -> None:
-    command = [sys.executable, "-c", "from duo_unlearn.cli.main import main; main()", "look", str(asked.folder)]
     given = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+    words = as_process("look", str(asked.folder))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout is not None
             url = server.stdout.readline().strip()

@@ -17,6 +17,7 @@ from duo_unlearn.pairs.manifest import KindTries, load_pairs, read_manifest, sav
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.pictures import save_png
 
+from ..command import as_process
 from ..report.make_run import add_pairs, add_record
 from .browser import manifest, opened
 
@@ -48,17 +49,17 @@ def test_page_and_command_write_equal_manifests(small: Run, tmp_path: Path) -> N
     other = tmp_path / "other"
     shutil.copytree(small.folder, other)
     client = opened(small)
-    command = [sys.executable, "-c", "from duo_unlearn.cli.main import main; main()", "drop", str(other)]
     for name, reason in (("0001", "the hand is cut off"), ("0004", "")):
         answer = client.post(f"/pairs/{name}/drop", data={"reason": reason})
         assert answer.status_code == 303
-        subprocess.run([*command, name, *(["--reason", reason] if reason else [])], check=True, capture_output=True)
+        words = [name, *(["--reason", reason] if reason else [])]
+        subprocess.run(as_process("drop", str(other), *words), check=True, capture_output=True)
     assert manifest(small) == (other / "pairs" / "manifest.json").read_bytes()
     assert [(p.name, p.reason) for p in load_pairs(small.pairs) if not p.keep][:2] == [
         ("0001", "the hand is cut off"), ("0004", "dropped by hand"),
     ]  # fmt: skip
     client.post("/pairs/0001/undo")
-    subprocess.run([*command, "0001", "--undo"], check=True, capture_output=True)
+    subprocess.run(as_process("drop", str(other), "0001", "--undo"), check=True, capture_output=True)
     assert manifest(small) == (other / "pairs" / "manifest.json").read_bytes()
 
 

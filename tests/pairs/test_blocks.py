@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from duo_unlearn.runs.hand_out import HandOut
 from duo_unlearn.runs.handed import Handed
 from duo_unlearn.runs.work import Source, parts_from
 
+from ..command import as_process
 from .drawn_world import DrawingModel, GalleryDetector, World, files_of
 
 WAIT = 60.0
@@ -145,11 +145,11 @@ def test_one_alone_repeats_no_finished_block_and_makes_a_broken_one_again(run: R
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_processes_make_the_pairs_of_one_and_one_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from duo_unlearn.cli.main import main; main()", "pairs", "--concept", "sword"]
-    command += ["--set", "pairs.scale=0.03", "--set", "pairs.batch=2", "--set", "pairs.held_out=0", "-o"]
+    options = ["--set", "pairs.scale=0.03", "--set", "pairs.batch=2", "--set", "pairs.held_out=0", "-o"]
+    whole = as_process("pairs", "--concept", "sword", *options)
     alone, both = Run(tmp_path / "alone"), Run(tmp_path / "both")
-    assert subprocess.run([*command, str(alone.folder)], check=False).returncode == 0
-    two = [subprocess.Popen([*command, str(both.folder)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert subprocess.run([*whole, str(alone.folder)], check=False).returncode == 0
+    two = [subprocess.Popen([*whole, str(both.folder)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     while not (scratch_of(both).is_dir() and list(scratch_of(both).iterdir())) and two[0].poll() is None:
         time.sleep(0.01)
     os.kill(two[0].pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import torch
 import yaml
 
 from duo_unlearn.arena.sharing import share_edit
-from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.edits.provenance import edit_hash
 from duo_unlearn.errors import DuoError
@@ -31,6 +29,7 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.storage.files import sha256_of
 
+from ..command import as_process
 from ..concepts.test_captions import coco
 from ..drawn_pairs import draw_pairs
 from ..small_concept import small_concept
@@ -235,7 +234,7 @@ def test_two_processes_add_up_concepts_that_are_trained_apart(tmp_path: Path) ->
     (tmp_path / "balloon.yaml").write_text(yaml.safe_dump({**balloon, **few}))
     own_protocol(tmp_path, [small_concept(tmp_path), str(tmp_path / "balloon.yaml")], published=rows)
     words = ["own.yaml", "-o", "out", "--captions", coco(tmp_path, 3).name, "--images", "pictures"]
-    command = [sys.executable, "-c", COMMAND, "reproduce", *words]
+    command = as_process("reproduce", *words)
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("out/*/sweep/*/edits/duo")) and first.poll() is None:
         time.sleep(0.2)
