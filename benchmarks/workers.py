@@ -23,11 +23,11 @@ from typing import Final
 from ratios import ratio, report, seconds
 
 import duo_unlearn as duo
+from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import machine
 
 ATTACKS: Final = ("ring-a-bell", "unlearndiffatk", "sneakyprompt", "image-to-image")
-COMMAND: Final = (sys.executable, "-c", "from duo_unlearn.cli.main import main; main()")
 GOAL: Final = 1.6
 
 
@@ -35,7 +35,19 @@ def attack(run: Path, count: int, workers: int) -> None:
     """Attack a run in processes with one thread each."""
     chosen = [word for name in ATTACKS for word in ("--attack", name)]
     more = ["--workers", str(workers)] if workers > 1 else []
-    command = [*COMMAND, "attack", str(run), *chosen, "--preset", "quick", "--count", str(count), *more]
+    command = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "attack",
+        str(run),
+        *chosen,
+        "--preset",
+        "quick",
+        "--count",
+        str(count),
+        *more,
+    ]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

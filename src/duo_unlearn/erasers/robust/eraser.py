@@ -56,7 +56,7 @@ def _why_not_options(family: Family, options: RobustSettings) -> str | None:
     if options.mixed_precision == "fp16":
         return f"it is not trained in fp16: {NO_FP16}"
     if options.captions.search and not family.reads_clip_alone:
-        shares = "give the share of captions.search to the others"
+        shares = "give the share of captions.search to captions.free, which reads none, or to others"
         return f"its search writes tokens of CLIP's text encoders, and {family.title} reads {family.reader}'s: {shares}"
     return why_no_rounds(family, options)
 
