@@ -1,7 +1,7 @@
 r"""The search behind the text encoders: conditionings under which the policy still draws the concept.
 
-Some are kept from step to step, as offsets δ from a plain text's (`families.free_conditioning`). When one is drawn, a
-few steps of Adam first lower
+Some are kept from step to step, as offsets δ from a plain text's (`families.free_conditioning`) that start at random.
+When one is drawn, a few steps of Adam first lower
 
     J(δ) = mean (θ(x⁻_t, t, c(δ)) − ε)²
 
@@ -31,15 +31,22 @@ class Conditionings:
     memory: holds their offsets, "free", (conditioning, number), so that a checkpoint has them.
     """
 
-    def __init__(self, model: Model, settings: FreeSettings, memory: dict[str, Tensor]) -> None:
+    def __init__(
+        self, model: Model, settings: FreeSettings, memory: dict[str, Tensor], generator: torch.Generator
+    ) -> None:
         self.model, self.settings, self.memory = model, settings, memory
         self.free = FreeConditioning(model)
-        memory["free"] = torch.zeros(settings.conditionings, self.free.size)
+        memory["free"] = self.fresh(settings.conditionings, generator)
+
+    def fresh(self, count: int, generator: torch.Generator) -> Tensor:
+        """Offsets that lie around the plain text at random, (conditioning, number)."""
+        return self.settings.spread * (2 * torch.rand((count, self.free.size), generator=generator) - 1)
 
     def draw(self, count: int, generator: torch.Generator) -> list[int]:
-        """Some of them by number, none twice while there are enough; a few go back to the plain text."""
+        """Some of them by number, none twice while there are enough; a few start again at random."""
         chosen, renewed = drawn(self.settings.conditionings, count, self.settings.renew, generator)
-        self.memory["free"][[number for number, again in zip(chosen, renewed, strict=True) if again]] = 0
+        again = [number for number, is_renewed in zip(chosen, renewed, strict=True) if is_renewed]
+        self.memory["free"][again] = self.fresh(len(again), generator)
         return chosen
 
     def move(self, chosen: Sequence[int], aim: Aim) -> None:

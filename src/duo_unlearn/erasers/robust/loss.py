@@ -49,8 +49,7 @@ class RobustLoss:
         self.notes: dict[str, float] = {}
         self.bank = self._bank() if self.settings.captions.bank else None
         self.prompts = self._prompts() if self.settings.captions.search else None
-        free = self.settings.captions.free
-        self.free = Conditionings(self.model, self.settings.free, self.memory) if free else None
+        self.free = self._free() if self.settings.captions.free else None
 
     def _bank(self) -> Conditioning:
         return read_captions(self.model, bank_read(self.context).captions)
@@ -66,6 +65,9 @@ class RobustLoss:
         places = [order[i % many] for i in range(settings.prompts)]
         captions = [pair.unsafe_prompt or "" for pair in self.context.pairs]
         return Prompts(self.model, captions, places, settings, self.memory, generator)
+
+    def _free(self) -> Conditionings:
+        return Conditionings(self.model, self.settings.free, self.memory, generator_of(self.seed, "free"))
 
     def __call__(self, step: int) -> Tensor:
         """The scalar loss."""

@@ -74,11 +74,12 @@ class FreeSettings(Strict):
     """The search behind the text encoders, over conditionings that are kept from step to step."""
 
     conditionings: int = Field(8, ge=1, description="Conditionings that are kept and moved on.")
-    steps: int = Field(2, ge=0, description="Steps of a search each time that one is drawn; 0: none.")
+    steps: int = Field(3, ge=0, description="Steps of a search each time that one is drawn; 0: none.")
     lr: float = Field(
-        0.02, gt=0, description="Of the search's Adam, in units of a plain text's conditioning's root mean square."
+        0.1, gt=0, description="Of the search's Adam, in units of a plain text's conditioning's root mean square."
     )
-    renew: float = Field(0.02, ge=0, le=1, description="Share of draws in which one starts again at that text.")
+    spread: float = Field(0.3, ge=0, description="How far around that text one starts, in the same units.")
+    renew: float = Field(0.1, ge=0, le=1, description="Share of draws in which one starts again.")
 
 
 class RobustSettings(ObjectiveSettings):
