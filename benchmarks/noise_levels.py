@@ -12,6 +12,7 @@ explains and measures no defence.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -45,11 +46,13 @@ def error(run: Session, mean: Tensor, level: int, conditioning: Conditioning, *,
 
 def rows(run: Session, name: str, count: int) -> list[list[float]]:
     """The table's numbers. name: a system of the run; count: how many pairs."""
-    folder = run.run.attempts / name / "direct" / "soft-prompt.quick"
-    tensors, _ = read_tensors(next(iter(sorted(folder.glob("found-*.safetensors")))))
+    found_there = sorted((run.run.attempts / name / "direct" / "soft-prompt.quick").glob("found-*.safetensors"))
+    if not found_there:
+        sys.exit(f"no soft prompt was found on {name}: duo attack {run.run.folder} --attack soft-prompt --preset quick")
+    tensors, _ = read_tensors(found_there[0])
     soft = conditioning_of(tensors, "soft").repeat(count)
     unsafe, safe = (side.mean[:count].cpu() for side in (run.cache.unsafe, run.cache.safe))
-    prompts = [str(pair.unsafe_prompt) for pair in run.pairs[:count]]
+    prompts = [pair.unsafe_prompt or "" for pair in run.pairs[:count]]
     system, found = run.system(name), []
     with system.on(run.model, run.guard_context(system)), torch.no_grad():
         asked = run.model.condition(prompts)

@@ -49,6 +49,10 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["uce cannot be wrapped in meta-unlearning", "closed form", "--set wrap=null"],
         ),
         (
+            [*ERASE, "--eraser", "uce", "--rank", "8"],
+            ["the eraser uce reads no option of DUO's training", "train.rank", "an option of erasers.uce"],
+        ),
+        (
             ["attack", "run", "--attack", "direct", "--system", "negative-prompt", "--prompts", "mine.csv"],
             ["mine.csv, line 2, names an unknown category", "cutlery", "one of: pornography"],
         ),
@@ -57,7 +61,7 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["the settings have faults", "evaluate.judges: mini-judge-b is named twice", "duo check --help"],
         ),
     ],
-    ids=["guards", "family", "wrap", "category", "judges"],
+    ids=["guards", "family", "wrap", "option", "category", "judges"],
 )
 def test_it_is_told_in_three_lines(
     words: list[str],

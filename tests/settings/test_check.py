@@ -222,6 +222,6 @@ def test_a_wrap_that_moves_weights_needs_them_whole(attack_on: str, fault: str |
     if fault is None:
         check_wrap_weights(settings, torch.device("cuda"))
         return
-    with pytest.raises(DuoError, match="in float32 alone") as raised:
+    with pytest.raises(DuoError, match="needs them in float32") as raised:
         check_wrap_weights(settings, torch.device("cuda"))
     assert raised.value.got == fault

@@ -94,7 +94,7 @@ def test_the_other_shares_take_the_room() -> None:
     ):
         options = RobustSettings.model_validate({"captions": shares})
         given = without_own(options.captions.shares())
-        assert given == {**dict.fromkeys(shares, 0), "own": 0, "bank": 0, **wanted}
+        assert given == {**dict.fromkeys(shares, 0), "own": 0, "bank": 0, "free": 0, **wanted}
         changed = RobustSettings.model_validate({"captions": {**shares, **given}})
         assert changed.fault() is None
         assert for_wordless(options, pairs)["captions"] == given

@@ -11,7 +11,7 @@ from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..guards.stacking import check_stack
 from ..session import Session
-from ..settings.check import check_family
+from ..settings.check import check_device, check_family
 from ..settings.guards import check_asked, check_guard_family
 from .compare import settings_of
 
@@ -22,7 +22,9 @@ def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems
     made = {plan.name for plan in makers}
     for session in sessions:
         for plan in makers:
-            check_family(plan.over(session.settings).model_copy(update={"guard": []}), session.family)
+            settings = plan.over(session.settings).model_copy(update={"guard": []})
+            check_family(settings, session.family)
+            check_device(settings)
             _check_floor(session, plan, makers, systems)
         there = {*made, *edit_names(session.run.edits)}
         for name in systems:

@@ -15,8 +15,9 @@ START: Final = "a picture"
 class FreeConditioning:
     """Conditionings as offsets from that of START: text rows, then the pooled vector, flat.
 
-    An offset is in units of the root mean square of its tensor, so one learning rate fits CLIP's rows and T5's.
-    size: numbers in an offset.
+    An offset is in units of the root mean square of its tensor, so one learning rate fits CLIP's rows and T5's. A row
+    of zeros is padding, where a family has such (`families.llm`): it stays, and counts in no mean. size: numbers in an
+    offset.
     """
 
     def __init__(self, model: Model) -> None:
@@ -31,6 +32,8 @@ class FreeConditioning:
             nonlocal used
             own = offsets[:, used : used + base.numel()].view(len(offsets), *base.shape[1:])
             used += base.numel()
-            return base + base.square().mean().sqrt() * own
+            tokens = base.ne(0).any(dim=-1, keepdim=True)
+            size = (base if tokens.all() else base[tokens.expand_as(base)]).square().mean().sqrt()
+            return base + size * own * tokens
 
         return self.base.map(part)

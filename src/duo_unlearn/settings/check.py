@@ -179,8 +179,8 @@ def check_wrap_weights(settings: Settings, device: torch.device) -> None:
     if settings.train.mixed_precision != "no" and device.type != "cpu":  # a CPU has the weights in float32
         kinds.append(settings.train.mixed_precision)
     if kinds:
-        hint = "mixed_precision no and quantize no, or another attack_on"
-        raise DuoError(f"{wrap.name} would move weights, in float32 alone", got=", ".join(kinds), hint=hint)
+        hint = f"mixed_precision no and quantize no, or other options under wraps.{wrap.name}"
+        raise DuoError(f"{wrap.name} moves weights, so it needs them in float32", got=", ".join(kinds), hint=hint)
 
 
 def check_output(folder: Path) -> None:

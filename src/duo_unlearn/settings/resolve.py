@@ -16,8 +16,8 @@ from ..runs.folder import Run
 from ..storage.forms import read_yaml
 from .tree import Settings, as_yaml, merge, read_settings, resolve
 
-SHARED_BY_ALL: Final = ("mixed_precision", "gradient_checkpointing")
-"""What of DUO's training decides how a run's model is loaded, whatever trains it."""
+SHARED_BY_ALL: Final = ("mixed_precision", "gradient_checkpointing", "captions")
+"""What of DUO's training decides how a run's model and pairs are loaded, whatever trains it."""
 
 
 def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:

@@ -5,9 +5,8 @@ When one is drawn, a few steps of Adam first lower
 
     J(δ) = mean (θ(x⁻_t, t, c(δ)) − ε)²
 
-on the noised unsafe latents of whichever pair the step has. So each comes to stand for the whole concept, as in the
-attack soft-prompt inversion. No encoder and no tokenizer is asked, so a floor below has no say, and families that do
-not read CLIP have this search too.
+on the noised unsafe latents of whichever pair the step has: the loss of the attack soft-prompt inversion. No tokenizer
+limits it, and families that do not read CLIP have it too.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ class Conditionings:
         self, model: Model, settings: FreeSettings, memory: dict[str, Tensor], generator: torch.Generator
     ) -> None:
         self.model, self.settings, self.memory = model, settings, memory
-        self.free = FreeConditioning(model)
+        self.base = FreeConditioning(model)
         memory["free"] = self.fresh(settings.conditionings, generator)
 
     def fresh(self, count: int, generator: torch.Generator) -> Tensor:
         """Offsets that lie around the plain text at random, (conditioning, number)."""
-        return self.settings.spread * (2 * torch.rand((count, self.free.size), generator=generator) - 1)
+        return self.settings.spread * (2 * torch.rand((count, self.base.size), generator=generator) - 1)
 
     def draw(self, count: int, generator: torch.Generator) -> list[int]:
         """Some of them by number, none twice while there are enough; a few start again at random."""
@@ -57,14 +56,15 @@ class Conditionings:
             error = self.distance(offsets, aim).sum()
             offsets.grad = gradient(error, offsets, f"step {step + 1} of the training's search behind the encoders")
             optimizer.step()
-        self.memory["free"][list(chosen)] = offsets.detach().cpu()
+        for number, offset in zip(chosen, offsets.detach().cpu(), strict=True):  # of one drawn twice the last stays
+            self.memory["free"][number] = offset
 
     def distance(self, offsets: Tensor, aim: Aim) -> Tensor:
         """J of each conditioning, (conditioning,)."""
-        predicted = predict_noised(self.model, aim.noisy, aim.t, self.free.at(offsets))
+        predicted = predict_noised(self.model, aim.noisy, aim.t, self.base.at(offsets))
         return (predicted.float() - aim.wanted.to(predicted.device).float()).square().flatten(1).mean(dim=1)
 
     def read(self, chosen: Sequence[int]) -> Conditioning:
         """The chosen conditionings as they are now, without gradient, float32, on the CPU."""
         offsets = self.memory["free"][list(chosen)].to(self.model.device)
-        return self.free.at(offsets).map(lambda x: x.cpu())
+        return self.base.at(offsets).map(lambda x: x.cpu())

@@ -3,8 +3,8 @@ r"""The loss of robust DUO:
     L = L_pref(c) + λ L_prior + w L_hold
 
 L_pref and L_prior are DUO's (`duo.objective`). c is drawn for each pair from a mixture of captions, some of them
-searched for inside the step (`search`). Policy and reference read the same c, so the loss starts at ln 2 for any of
-them.
+searched for inside the step, as tokens (`search`) or behind the encoders (`free`). Policy and reference read the same
+c, so the loss starts at ln 2 for any of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .texts import Texts, kind_of
 
 
 class RobustLoss:
-    """The loss of a step, a function of its number, of the weights and of `memory`, which holds the searched prompts.
+    """The loss of a step, a function of its number, of the weights and of `memory`, which holds what is searched for.
 
     notes: figures of the last step, for its line in metrics.jsonl.
     """
@@ -49,7 +49,7 @@ class RobustLoss:
         self.notes: dict[str, float] = {}
         self.bank = self._bank() if self.settings.captions.bank else None
         self.prompts = self._prompts() if self.settings.captions.search else None
-        self.free = self._free() if self.settings.captions.free else None
+        self.behind = self._behind() if self.settings.captions.free else None
 
     def _bank(self) -> Conditioning:
         return read_captions(self.model, bank_read(self.context).captions)
@@ -66,7 +66,7 @@ class RobustLoss:
         captions = [pair.unsafe_prompt or "" for pair in self.context.pairs]
         return Prompts(self.model, captions, places, settings, self.memory, generator)
 
-    def _free(self) -> Conditionings:
+    def _behind(self) -> Conditionings:
         return Conditionings(self.model, self.settings.free, self.memory, generator_of(self.seed, "free"))
 
     def __call__(self, step: int) -> Tensor:
@@ -99,12 +99,12 @@ class RobustLoss:
             assert self.prompts is not None
             places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "search"]
             self.prompts.move(drawn, self._aim(members, places, [chosen[i - size] for i in places], generator))
-        free = self.free.draw(kinds.count("free"), generator) if self.free is not None else []
-        if free and self.settings.free.steps:
-            assert self.free is not None
+        numbers = self.behind.draw(kinds.count("free"), generator) if self.behind is not None else []
+        if numbers and self.settings.free.steps:
+            assert self.behind is not None
             places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "free"]
-            self.free.move(free, Aim(*(tensor[places] for tensor in members)))
-        conditioning = self._read(kinds, chosen, drawn, free, generator)
+            self.behind.move(numbers, Aim(*(tensor[places] for tensor in members)))
+        conditioning = self._read(kinds, chosen, drawn, numbers, generator)
         prior = draws.prior if settings.prior_weight else None
         batch = batch_of(self.model, members, conditioning, self.texts.empty, prior)
         return terms_of(self.model, None, batch, settings)
@@ -126,12 +126,12 @@ class RobustLoss:
         kinds: Sequence[Kind],
         pairs: Sequence[int],
         drawn: Sequence[int],
-        free: Sequence[int],
+        numbers: Sequence[int],
         generator: torch.Generator,
     ) -> Conditioning:
-        """What each member reads, rows [safe; unsafe]."""
+        """What each member reads, rows [safe; unsafe]. drawn, numbers: of searched prompts and conditionings."""
         searched = _rows(self.prompts.read(drawn)) if self.prompts is not None and drawn else iter(())
-        behind = _rows(self.free.read(free)) if self.free is not None and free else iter(())
+        behind = _rows(self.behind.read(numbers)) if self.behind is not None and numbers else iter(())
         safe, unsafe = [], []
         for kind, pair in zip(kinds, pairs, strict=True):
             if kind in ("search", "free"):

@@ -91,7 +91,8 @@ class Prompts:
             vectors.grad = torch.zeros_like(vectors)
             vectors.grad[used] = found[free]
             optimizer.step()
-        self.memory["prompts"][list(chosen)] = vectors.detach().cpu()
+        for prompt, moved in zip(chosen, vectors.detach().cpu(), strict=True):  # of one drawn twice the last stays
+            self.memory["prompts"][prompt] = moved
 
     def distance(self, tokens: Tokens, aim: Aim) -> Tensor:
         """J of each prompt, (prompt,)."""

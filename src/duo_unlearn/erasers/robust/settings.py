@@ -146,6 +146,8 @@ class RobustSettings(ObjectiveSettings):
             return "captions.bank needs bank: a file that `duo bank` wrote"
         if self.bank is not None and not self.captions.bank:
             return "bank is read where captions.bank has a share: give it one, or bank=null"
+        if self.free != FreeSettings() and not self.captions.free:
+            return "free is read where captions.free has a share: give it one, or leave free out"
         return None
 
 
