@@ -31,7 +31,12 @@ SYSTEMS: Final = (
     "uce", "rece", "hirm", "negative-prompt", "inverted-negative", "safree", "prototypes", "output-filter"
 )  # fmt: skip
 ATTACKS: Final = ("ring-a-bell", "unlearndiffatk", "image-to-image-empty")
-COUNTS: Final = {"evaluate.prompts": 4, "evaluate.keep_prompts": 8, "evaluate.neighbour_prompts": 4}
+COUNTS: Final = {
+    "evaluate.prompts": 4,
+    "evaluate.keep_prompts": 8,
+    "evaluate.neighbour_prompts": 4,
+    "evaluate.inversion_prompts": 0,
+}
 """Of what is asked beside the attacks."""
 
 
