@@ -48,7 +48,6 @@ with run.lock():
 PREPARE = """
 import sys
 from pathlib import Path
-from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.storage import moves
 from duo_unlearn.storage.files import write_text
 path = Path(sys.argv[1]) / "a"
