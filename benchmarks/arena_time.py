@@ -12,19 +12,15 @@ python benchmarks/arena_time.py --json               # and one line of figures, 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ratios import ratio, report, seconds
+from ratios import ratio, report, run_duo, seconds
 
 import duo_unlearn as duo
-from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.session import machine
 
 SYSTEMS: Final = (
@@ -44,9 +40,7 @@ def arena(run: Path, systems: Sequence[str], count: int) -> None:
     """Make and attack some systems of a run, whole, in one process of one thread."""
     words = [word for name in systems for word in ("--system", name)]
     words += [word for name in ATTACKS for word in ("--attack", name)]
-    command = [sys.executable, "-c", COMMAND, "arena", str(run), *words, "--preset", "quick", "--count", str(count)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run_duo("arena", str(run), *words, "--preset", "quick", "--count", str(count))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@
 A row a timestep: on unsafe latents under the pairs' own prompts, the error of the original and of the system; under the
 soft prompt that the attack found, that of the system and of the original without its edits; then the last two on safe
 latents. Where the system's error is the original's, its edits do nothing there. The pairs are those of training, so it
-explains and measures no defence.
+explains and measures no defence. Guards are no part of it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,12 @@ HEAD: Final = (
 )  # fmt: skip
 
 
-def error(run: Session, mean: Tensor, level: int, conditioning: Conditioning, *, edited: bool) -> float:
+def error(run: Session, mean: Tensor, level: int, conditioning: Conditioning) -> float:
     """The mean of (target − prediction)² of latents, (picture, c, h, w), noised to a timestep by fixed noise."""
     t, noise = torch.full((len(mean),), level), run.model.noise
     eps = torch.randn(mean.shape, generator=torch.Generator().manual_seed(level))
-    noisy, target = noise.add_noise(mean, eps, t), noise.target(mean, eps, t)
-    if edited:
-        return float((predict_noised(run.model, noisy, t, conditioning).float().cpu() - target).square().mean())
-    with edits_off(run.model):
-        return error(run, mean, level, conditioning, edited=True)
+    predicted = predict_noised(run.model, noise.add_noise(mean, eps, t), t, conditioning)
+    return float((predicted.float().cpu() - noise.target(mean, eps, t)).square().mean())
 
 
 def rows(run: Session, name: str, count: int) -> list[list[float]]:
@@ -59,9 +56,10 @@ def rows(run: Session, name: str, count: int) -> list[list[float]]:
         with edits_off(run.model):
             first = run.model.condition(prompts)
         for t in LEVELS:
-            row = [error(run, unsafe, t, first, edited=False), error(run, unsafe, t, asked, edited=True)]
-            row += [error(run, unsafe, t, soft, edited=edited) for edited in (True, False)]
-            found.append([t, *row, *(error(run, safe, t, soft, edited=edited) for edited in (True, False))])
+            edited = [error(run, *what) for what in ((unsafe, t, asked), (unsafe, t, soft), (safe, t, soft))]
+            with edits_off(run.model):
+                plain = [error(run, *what) for what in ((unsafe, t, first), (unsafe, t, soft), (safe, t, soft))]
+            found.append([t, plain[0], edited[0], edited[1], plain[1], edited[2], plain[2]])
     return found
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+
+from duo_unlearn.cli.workers import COMMAND
 
 
 class Ratio(NamedTuple):
@@ -51,6 +56,13 @@ def seconds(way: Callable[[], object]) -> float:
     begin = time.perf_counter()
     way()
     return time.perf_counter() - begin
+
+
+def run_duo(*words: str) -> None:
+    """Run the command in a process, whose workers have a thread each too; its words are not shown."""
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COMMAND, *words]
+    subprocess.run(command, check=True, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def matrix_rate(device: torch.device, precision: torch.dtype) -> float:

@@ -12,18 +12,15 @@ python benchmarks/workers.py --json                      # and one line of figur
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from ratios import ratio, report, seconds
+from ratios import ratio, report, run_duo, seconds
 
 import duo_unlearn as duo
-from duo_unlearn.cli.workers import COMMAND
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import machine
 
@@ -35,21 +32,7 @@ def attack(run: Path, count: int, workers: int) -> None:
     """Attack a run in processes with one thread each."""
     chosen = [word for name in ATTACKS for word in ("--attack", name)]
     more = ["--workers", str(workers)] if workers > 1 else []
-    command = [
-        sys.executable,
-        "-c",
-        COMMAND,
-        "attack",
-        str(run),
-        *chosen,
-        "--preset",
-        "quick",
-        "--count",
-        str(count),
-        *more,
-    ]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run_duo("attack", str(run), *chosen, "--preset", "quick", "--count", str(count), *more)
 
 
 def pictures(run: Run) -> dict[str, bytes]:

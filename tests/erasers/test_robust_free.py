@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from duo_unlearn.storage.forms import deciding
 from ..families import small_models
 from ..families.small_llms import LLMS
 from .small_sdxl import context_on, small_sdxl
+from .test_robust import NOTHING, aim_of, shaken
 
-FREE: Mapping[str, float] = {"unsafe": 0.0, "empty": 0.0, "random": 0.0, "search": 0.0, "free": 1.0}
+FREE = {**NOTHING, "free": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +44,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def begun(model: Model, folder: Path, **options: Any) -> Iterator[tuple[RobustLoss, dict[str, Tensor]]]:
     """A loss on an adapter that is not the identity."""
     context = context_on(model, folder, "robust-duo", **{"rank": 2, "captions": FREE, **options})
-    generator = torch.Generator().manual_seed(1)
     with trained_adapter(model, rank=2, seed=0) as tensors:
-        for tensor in tensors.values():
-            tensor.data += 0.1 * torch.randn(tensor.shape, generator=generator)
+        shaken(tensors)
         yield RobustLoss(context), tensors
-
-
-def aim_of(model: Model, rows: int) -> Aim:
-    generator = torch.Generator().manual_seed(3)
-    side = model.resolution // model.pipe.vae_scale_factor
-    noise = torch.randn((2, rows, 4, side, side), generator=generator)
-    return Aim(noise[0], torch.full((rows,), 400), noise[1])
 
 
 def kept_by(model: Model, **settings: Any) -> Conditionings:

@@ -22,8 +22,7 @@ from duo_unlearn.storage.files import read_tensors, write_tensors
 
 from .small import killed_at
 from .small_sdxl import context_on, small_sdxl
-
-NOTHING = {"unsafe": 0.0, "own": 0.0, "empty": 0.0, "random": 0.0, "bank": 0.0, "search": 0.0, "free": 0.0}
+from .test_robust import NOTHING
 
 
 @pytest.fixture(scope="module")

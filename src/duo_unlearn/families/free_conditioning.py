@@ -22,18 +22,19 @@ class FreeConditioning:
 
     def __init__(self, model: Model) -> None:
         self.base = model.condition([START]).map(lambda x: x.detach().float())
+        self.units = self.base.map(_units)
         self.size = sum(part.numel() for part in self.base if part is not None)
 
     def at(self, offsets: Tensor) -> Conditioning:
         """The conditionings of some offsets, (conditioning, size); differentiable in them."""
-        used = 0
+        count, size = len(offsets), self.base.text.numel()
+        text = self.base.text + self.units.text * offsets[:, :size].view(count, *self.base.text.shape[1:])
+        if self.base.pooled is None or self.units.pooled is None:
+            return Conditioning(text)
+        return Conditioning(text, self.base.pooled + self.units.pooled * offsets[:, size:])
 
-        def part(base: Tensor) -> Tensor:
-            nonlocal used
-            own = offsets[:, used : used + base.numel()].view(len(offsets), *base.shape[1:])
-            used += base.numel()
-            tokens = base.ne(0).any(dim=-1, keepdim=True)
-            size = (base if tokens.all() else base[tokens.expand_as(base)]).square().mean().sqrt()
-            return base + size * own * tokens
 
-        return self.base.map(part)
+def _units(base: Tensor) -> Tensor:
+    """What an offset is multiplied by, row by row: the tensor's root mean square, and 0 for padding."""
+    tokens = base.ne(0).any(dim=-1, keepdim=True)
+    return tokens * (base if tokens.all() else base[tokens.expand_as(base)]).square().mean().sqrt()

@@ -16,11 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...families.denoising import predict_noised
 from ...families.free_conditioning import FreeConditioning
 from ...families.interface import Conditioning, Model
 from ...families.inversion import gradient
-from .search import Aim, drawn
+from .search import Aim, drawn, put
 from .settings import FreeSettings
 
 
@@ -44,8 +43,7 @@ class Conditionings:
     def draw(self, count: int, generator: torch.Generator) -> list[int]:
         """Some of them by number, none twice while there are enough; a few start again at random."""
         chosen, renewed = drawn(self.settings.conditionings, count, self.settings.renew, generator)
-        again = [number for number, is_renewed in zip(chosen, renewed, strict=True) if is_renewed]
-        self.memory["free"][again] = self.fresh(len(again), generator)
+        put(self.memory["free"], [chosen[place] for place in renewed], self.fresh(len(renewed), generator))
         return chosen
 
     def move(self, chosen: Sequence[int], aim: Aim) -> None:
@@ -56,13 +54,11 @@ class Conditionings:
             error = self.distance(offsets, aim).sum()
             offsets.grad = gradient(error, offsets, f"step {step + 1} of the training's search behind the encoders")
             optimizer.step()
-        for number, offset in zip(chosen, offsets.detach().cpu(), strict=True):  # of one drawn twice the last stays
-            self.memory["free"][number] = offset
+        put(self.memory["free"], chosen, offsets.detach().cpu())
 
     def distance(self, offsets: Tensor, aim: Aim) -> Tensor:
         """J of each conditioning, (conditioning,)."""
-        predicted = predict_noised(self.model, aim.noisy, aim.t, self.base.at(offsets))
-        return (predicted.float() - aim.wanted.to(predicted.device).float()).square().flatten(1).mean(dim=1)
+        return aim.distance(self.model, self.base.at(offsets))
 
     def read(self, chosen: Sequence[int]) -> Conditioning:
         """The chosen conditionings as they are now, without gradient, float32, on the CPU."""

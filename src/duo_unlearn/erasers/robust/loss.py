@@ -97,12 +97,12 @@ class RobustLoss:
         members = noised_members(self.cache, self.model, chosen, draws)
         if drawn and settings.search.steps:
             assert self.prompts is not None
-            places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "search"]
+            places = _unsafe_places(kinds, "search")
             self.prompts.move(drawn, self._aim(members, places, [chosen[i - size] for i in places], generator))
         numbers = self.behind.draw(kinds.count("free"), generator) if self.behind is not None else []
         if numbers and self.settings.free.steps:
             assert self.behind is not None
-            places = [len(samples) + i for i, kind in enumerate(kinds) if kind == "free"]
+            places = _unsafe_places(kinds, "free")
             self.behind.move(numbers, Aim(*(tensor[places] for tensor in members)))
         conditioning = self._read(kinds, chosen, drawn, numbers, generator)
         prior = draws.prior if settings.prior_weight else None
@@ -130,8 +130,7 @@ class RobustLoss:
         generator: torch.Generator,
     ) -> Conditioning:
         """What each member reads, rows [safe; unsafe]. drawn, numbers: of searched prompts and conditionings."""
-        searched = _rows(self.prompts.read(drawn)) if self.prompts is not None and drawn else iter(())
-        behind = _rows(self.behind.read(numbers)) if self.behind is not None and numbers else iter(())
+        searched, behind = _rows(self.prompts, drawn), _rows(self.behind, numbers)
         safe, unsafe = [], []
         for kind, pair in zip(kinds, pairs, strict=True):
             if kind in ("search", "free"):
@@ -148,6 +147,13 @@ class RobustLoss:
         return joined([*safe, *unsafe])
 
 
-def _rows(conditioning: Conditioning) -> Iterator[Conditioning]:
-    """One prompt's at a time."""
-    return (conditioning.rows([row]) for row in range(len(conditioning.text)))
+def _unsafe_places(kinds: Sequence[Kind], kind: Kind) -> list[int]:
+    """Where the unsafe members of the pairs that read a kind stand among the rows [safe; unsafe]."""
+    return [len(kinds) + i for i, one in enumerate(kinds) if one == kind]
+
+
+def _rows(source: Prompts | Conditionings | None, chosen: Sequence[int]) -> Iterator[Conditioning]:
+    """What was searched for, one at a time; none of no source."""
+    if source is not None and chosen:
+        found = source.read(chosen)
+        yield from (found.rows([row]) for row in range(len(chosen)))

@@ -21,6 +21,7 @@ from ...families.denoising import predict_noised
 from ...families.interface import Conditioning, Model, Tokens
 from ...families.inversion import gradient
 from ...families.tokens import nearest_tokens, plain_tokens, sequence, vocabulary, word_ids
+from ..duo.objective import sample_error
 from .settings import SearchSettings
 
 
@@ -30,6 +31,11 @@ class Aim(NamedTuple):
     noisy: Tensor
     t: Tensor
     wanted: Tensor
+
+    def distance(self, model: Model, conditioning: Conditioning) -> Tensor:
+        """J of each prompt's conditioning, (prompt,)."""
+        predicted = predict_noised(model, self.noisy, self.t, conditioning)
+        return sample_error(predicted, self.wanted.to(predicted.device))
 
 
 class Prompts:
@@ -73,9 +79,7 @@ class Prompts:
         """Some prompts by number, no one twice while there are enough; a few of them start again at random."""
         chosen, renewed = drawn(len(self.pairs), count, self.settings.renew, generator)
         fresh = self.fresh(count, generator)
-        for place, prompt in enumerate(chosen):
-            if renewed[place]:
-                self.memory["prompts"][prompt] = fresh[place]
+        put(self.memory["prompts"], [chosen[place] for place in renewed], fresh[renewed])
         return chosen
 
     def move(self, chosen: Sequence[int], aim: Aim) -> None:
@@ -91,13 +95,11 @@ class Prompts:
             vectors.grad = torch.zeros_like(vectors)
             vectors.grad[used] = found[free]
             optimizer.step()
-        for prompt, moved in zip(chosen, vectors.detach().cpu(), strict=True):  # of one drawn twice the last stays
-            self.memory["prompts"][prompt] = moved
+        put(self.memory["prompts"], chosen, vectors.detach().cpu())
 
     def distance(self, tokens: Tokens, aim: Aim) -> Tensor:
         """J of each prompt, (prompt,)."""
-        predicted = predict_noised(self.model, aim.noisy, aim.t, self.model.condition(tokens))
-        return (predicted.float() - aim.wanted.to(predicted.device).float()).square().flatten(1).mean(dim=1)
+        return aim.distance(self.model, self.model.condition(tokens))
 
     def read(self, chosen: Sequence[int]) -> Conditioning:
         """The conditioning of the chosen prompts as they are now, without gradient, float32, on the CPU."""
@@ -122,8 +124,14 @@ class Prompts:
         return (torch.arange(width).view(1, -1) < counts.view(-1, 1)).to(self.model.device)
 
 
-def drawn(many: int, count: int, renew: float, generator: torch.Generator) -> tuple[list[int], list[bool]]:
-    """`count` of `many` by number, and whether each starts again; none twice while there are enough."""
+def drawn(many: int, count: int, renew: float, generator: torch.Generator) -> tuple[list[int], list[int]]:
+    """`count` of `many` by number, none twice while there are enough, and the places of those that start again."""
     order = torch.randperm(many, generator=generator).tolist()
     renewed = torch.rand(count, generator=generator) < renew
-    return [order[i % many] for i in range(count)], renewed.tolist()
+    return [order[i % many] for i in range(count)], renewed.nonzero().flatten().tolist()
+
+
+def put(memory: Tensor, numbers: Sequence[int], rows: Tensor) -> None:
+    """Keep some rows under their numbers. Of a number that comes twice the last row stays, on every machine."""
+    for number, row in zip(numbers, rows, strict=True):
+        memory[number] = row
