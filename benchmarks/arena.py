@@ -21,6 +21,7 @@ from typing import Any, Final
 from arena_entries import merged
 from arena_settings import ALL, ROBUST, differences, given_options
 from arena_tables import costs, short, table, tables, worst_lines
+from concept_sets import content_of, with_sets, write_concept
 from pages import fill
 
 import duo_unlearn as duo
@@ -78,8 +79,8 @@ COUNT: Final = 50
 """Prompts of each set."""
 ATTACKED_PROMPTS: Final = {"quick": COUNT, "paper": 32}
 """Prompts that are attacked, by preset: the first of the direct ones."""
-FEW: Final = {"pno": 12}
-"""What costs some 40 images an image is asked that many prompts, in a run folder of its own, and is not attacked."""
+FEW: Final = {"pno": ("direct",)}
+"""What costs some 180 images an image is asked these sets and what must stay, in a folder of its own, unattacked."""
 FRONT: Final = (
     Column("direct"),
     Column("implicit"),
@@ -137,7 +138,9 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
         entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in worded]
         run_arena([run], worded, page_of(folder, worded), entrants=entrants, say=print)
     for name in (name for name in systems if name in FEW):
-        run = open_run(folder.with_name(f"{folder.name}-{name}"), concept, seed, FEW[name])
+        own = folder.with_name(f"{folder.name}-{name}")
+        few = write_concept(own.with_suffix(".yaml"), with_sets(content_of(concept), FEW[name]))
+        run = open_run(own, concept, seed, COUNT, file=few)
         share(Run(folder), run)
         run_arena([run], [name], page_of(run.run.folder, [name]), say=print)
 
@@ -156,12 +159,17 @@ def page_of(folder: Path, systems: Sequence[str]) -> Path:
     return folder / "arena" / ("-".join(systems) if len(systems) < 3 else many)
 
 
-def open_run(folder: Path, concept: str, seed: int, count: int, recipe: str | None = None) -> Session:
-    """A run that asks `count` prompts of each set, and half as many of a neighbour. A recipe brings its own options."""
+def open_run(
+    folder: Path, concept: str, seed: int, count: int, recipe: str | None = None, file: str | None = None
+) -> Session:
+    """A run that asks `count` prompts of each set, and half as many of a neighbour.
+
+    recipe: brings its own options; file: a concept file instead of the concept's own.
+    """
     counts = {"prompts": count, "keep_prompts": count, "neighbour_prompts": count // 2, "inversion_prompts": 0}
     options = given_options(concept) if recipe is None else {"recipe": recipe}
     given = {**{f"evaluate.{key}": value for key, value in counts.items()}, **options, "seed": seed}
-    return duo.open_run(folder, concept=concept, settings=given)
+    return duo.open_run(folder, concept=file or concept, settings=given)
 
 
 def write_pages(runs: Path) -> None:
@@ -173,7 +181,7 @@ def write_pages(runs: Path) -> None:
         there = known.setdefault(content["concept"], {"judges": content["judges"], "systems": {}})
         if there["judges"] != content["judges"]:
             raise SystemExit(f"{page} is of other judges than {path}: numbers of two are not mixed")
-        # A run of few prompts tells of its own system alone.
+        # A run of few sets tells of its own system alone.
         few = [s for s in content["systems"] if s["system"] in FEW]
         for system in few or content["systems"]:
             check_settings(content["concept"], system, page)

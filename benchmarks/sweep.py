@@ -25,17 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from concept_sets import content_of, with_sets, write_concept
 
 from duo_unlearn import pipeline
 from duo_unlearn.arena.sharing import share_originals, share_pairs
-from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.results import read_results
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, parse_assignments
-from duo_unlearn.storage.files import write_text
 
 INVERTED = {"inverted": "direct", "inverted-plain": "plain"}
 """A column of the inverted token → its scenario."""
@@ -117,16 +116,14 @@ def chosen_sets(arguments: argparse.Namespace) -> str:
     """
     if not (arguments.sets or arguments.file):
         return str(arguments.concept)
-    content = yaml.safe_load(concept_path(arguments.concept).read_text(encoding="utf-8"))
+    content = content_of(arguments.concept)
     if arguments.sets:
-        content["attacks"] = {name: content["attacks"][name] for name in arguments.sets.split(",")}
+        content = with_sets(content, arguments.sets.split(","))
     for family in content.get("recommended", {}).values() if arguments.file else ():
         for kind in ("erasers", "guards"):
             family["settings"].pop(kind, None)
     trimmed = "published" if arguments.file else "sets"
-    path = arguments.output / f"{arguments.concept}-{trimmed}.yaml"
-    write_text(path, str(yaml.safe_dump(content, sort_keys=False)))
-    return str(path)
+    return write_concept(arguments.output / f"{arguments.concept}-{trimmed}.yaml", content)
 
 
 def variants_of(file: Path, only: list[str]) -> list[str]:

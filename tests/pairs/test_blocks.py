@@ -134,6 +134,7 @@ def test_one_alone_repeats_no_finished_block_and_makes_a_broken_one_again(run: R
     kept = sorted(scratch_of(run).iterdir())
     assert len(kept) >= 2
     kept[0].write_bytes(kept[0].read_bytes()[:100])
+    (scratch_of(run) / f".{kept[0].name}.1.part").write_bytes(b"")  # a process was killed while it wrote
     world.model.crash_after = None
     world.make(batch=2, share=share)
     assert files_of(run.pairs) == files_of(alone.folder)

@@ -154,9 +154,10 @@ class _Search:
         self.pairs.sort(key=lambda pair: pair.name)
         self._save(MANIFEST)
         (self.folder / PARTIAL).unlink(missing_ok=True)
-        if self.share.scratch is not None:  # what a killed process left
-            for path in self.share.scratch.glob(f"{self.folder.name}.*"):
-                path.unlink(missing_ok=True)
+        if self.share.scratch is not None:  # what a killed process left: blocks, and one that it was writing
+            for pattern in (f"{self.folder.name}.*", f".{self.folder.name}.*"):
+                for path in self.share.scratch.glob(pattern):
+                    path.unlink(missing_ok=True)
         self.finished = True
 
     def _save(self, name: str) -> None:
