@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import duo_unlearn as duo
+from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.erasers.robust.wordless import for_wordless, without_own
 from duo_unlearn.errors import DuoError
@@ -69,6 +70,26 @@ def test_an_edit_that_is_made_of_pairs_that_lie_there_is_told_too(tmp_path: Path
         with pytest.raises(DuoError, match="would read prompts"):
             duo.train(duo.open_run(tmp_path / "run", settings=later, quiet=True))
     assert find_faults({"output": str(tmp_path / "run")}).faults == []  # DUO itself reads none
+
+
+@pytest.mark.parametrize("eraser", [name for name in ERASERS.names() if "prompts" in ERASERS.get(name).reads])
+def test_an_eraser_that_reads_prompts_is_told_before_pairs_are_imported(
+    tmp_path: Path, drawn: Path, eraser: str
+) -> None:
+    given = {"eraser": eraser, "output": str(tmp_path / "run"), "pairs": {"folder": str(drawn)}}
+    (fault,) = find_faults(given).faults
+    assert fault.problem == f"{eraser} would read prompts that the pairs have not"
+    changes = pasted(fault) if "behind the command" in str(fault.hint) else {"eraser": "duo"}
+    assert find_faults(merge(given, changes)).faults == []
+    with pytest.raises(DuoError, match="would read prompts"):
+        duo.erase(duo.open_run(tmp_path / "run", settings=given, quiet=True))
+    assert not (tmp_path / "run" / "pairs").exists()
+
+
+def test_duo_with_captions_is_told_too(tmp_path: Path, drawn: Path) -> None:
+    pairs = {"folder": str(drawn)}
+    (fault,) = find_faults({"output": str(tmp_path / "run"), "pairs": pairs, "train": {"captions": "unsafe"}}).faults
+    assert pasted(fault) == {"train": {"captions": "none"}}
 
 
 def test_pairs_with_prompts_need_nothing_and_some_need_less(tmp_path: Path, drawn: Path) -> None:

@@ -79,10 +79,6 @@ def _any_options(_family: Family, _options: Any) -> str | None:
     return None
 
 
-def _no_need(_options: Any, _pairs: Sequence[Pair]) -> Mapping[str, Any]:
-    return {}
-
-
 def _one_training(_options: Any) -> Rounds | None:
     return None
 
@@ -98,7 +94,8 @@ class Eraser(NamedTuple):
     options decides its course, for the provenance. why_not_options(family, options): why a family cannot have it with
     these options, or None. watches: whether its training is measured on held-out pairs and shows pictures.
     rounds(options): the rounds that it trains in, or None for one training. for_wordless(options, pairs): options that
-    must be otherwise because pairs have no prompts, dotted → a value that they can have.
+    must be otherwise because pairs have no prompts, dotted → a value that they can have; without it an eraser that
+    reads prompts needs one pair that has both.
     """
 
     name: str
@@ -116,7 +113,7 @@ class Eraser(NamedTuple):
     why_not_options: Callable[[Family, Any], str | None] = _any_options
     watches: bool = False
     rounds: Callable[[Any], Rounds | None] = _one_training
-    for_wordless: Callable[[Any, Sequence[Pair]], Mapping[str, Any]] = _no_need
+    for_wordless: Callable[[Any, Sequence[Pair]], Mapping[str, Any]] | None = None
 
 
 def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:

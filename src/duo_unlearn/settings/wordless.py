@@ -32,16 +32,25 @@ def check_words(settings: Settings, pairs: Sequence[Pair]) -> None:
     wordless = [pair.name for pair in pairs if pair.unsafe_prompt is None or pair.safe_prompt is None]
     if not wordless:
         return
+    got = f"none or half for {len(wordless)} of {len(pairs)} pairs, {wordless[0]} first"
+    whole = eraser.name if settings.floor is None else f"{settings.floor}+{eraser.name}"
+    problem = f"{whole} would read prompts that the pairs have not"
     changes: dict[str, Any] = {}
-    if settings.floor is not None and len(wordless) == len(pairs) and "prompts" in ERASERS.get(settings.floor).reads:
-        changes["floor"] = None
-    options = checked_options(eraser, settings.erasers.get(eraser.name, {}))
-    changes |= {f"erasers.{eraser.name}.{key}": value for key, value in eraser.for_wordless(options, pairs).items()}
+    if len(wordless) == len(pairs):
+        if eraser.for_wordless is None and "prompts" in eraser.reads:
+            hint = "give prompts in a manifest.json; or take an eraser that reads images alone: --eraser duo"
+            raise DuoError(problem, got=got, hint=hint)
+        if settings.floor is not None and "prompts" in ERASERS.get(settings.floor).reads:
+            changes["floor"] = None
+    if eraser.for_wordless is not None:
+        own, place = settings.erasers.get(eraser.name, {}), f"erasers.{eraser.name}"
+        if eraser.name == "duo":
+            own, place = {**settings.train.model_dump(), **own}, "train"
+        needed = eraser.for_wordless(checked_options(eraser, own), pairs)
+        changes |= {f"{place}.{key}": value for key, value in needed.items()}
     if changes:
-        got = f"none or half for {len(wordless)} of {len(pairs)} pairs, {wordless[0]} first"
-        whole = eraser.name if settings.floor is None else f"{settings.floor}+{eraser.name}"
         hint = f"give prompts in a manifest.json; or put this behind the command: {as_words(changes)}"
-        raise DuoError(f"{whole} would read prompts that the pairs have not", got=got, hint=hint)
+        raise DuoError(problem, got=got, hint=hint)
 
 
 def as_words(changes: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...families.family import Family
+    from ...records import Pair
     from ..latents import Cache
     from .loss import DuoLoss
 
@@ -34,7 +35,14 @@ def preference_eraser(name: str, title: str, settings: type[TrainSettings], read
         course=functools.partial(_course, name=name, file=cache),
         makes="lora",
         watches=True,
+        for_wordless=_for_wordless,
     )
+
+
+def _for_wordless(options: TrainSettings, pairs: Sequence[Pair]) -> dict[str, str]:
+    """Captions are those of every pair."""
+    whole = all(pair.unsafe_prompt is not None and pair.safe_prompt is not None for pair in pairs)
+    return {} if whole or options.captions == "none" else {"captions": "none"}
 
 
 def _why_not(_family: Family) -> str | None:
