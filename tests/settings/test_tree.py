@@ -47,6 +47,10 @@ def test_an_unknown_key_names_the_nearest(given: dict[str, Any], meant: str) -> 
     assert suggested.startswith((f"'{meant}'", f"'{meant.rsplit('.', maxsplit=1)[-1]}'"))
 
 
+def test_options_of_duo_have_one_place() -> None:
+    assert "the options of duo are given as train.beta" in fault({"erasers": {"duo": {"beta": 3}}})
+
+
 def test_an_unknown_key_like_no_other_has_no_suggestion() -> None:
     message = fault({"zzzzzz": 1})
     assert "unknown key 'zzzzzz'" in message

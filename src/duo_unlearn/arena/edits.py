@@ -69,7 +69,7 @@ def _in_rounds(session: Session, plan: EditPlan | None, train: Callable[[Trainin
     check_family(settings, session.family)
     check_words(settings, session.pairs)
     eraser = ERASERS.get(settings.eraser)
-    rounds = eraser.rounds(_options(eraser, settings, plan))
+    rounds = eraser.rounds(_options(eraser, settings))
     return in_rounds(session, settings.edit if plan is None else plan.name, settings.floor, rounds, train, say)
 
 
@@ -77,11 +77,9 @@ def _settings(session: Session, plan: EditPlan | None) -> Settings:
     return session.settings if plan is None else plan.over(session.settings)
 
 
-def _options(eraser: Eraser, settings: Settings, plan: EditPlan | None, training: Training | None = None) -> Any:
-    """The options of an eraser by some settings, with those of a plan and of a training on top."""
-    own = settings.train.model_dump() if eraser.name == "duo" else settings.erasers.get(eraser.name, {})
-    planned, given = plan.options if plan is not None else {}, training.options if training is not None else {}
-    return checked_options(eraser, {**own, **planned, **given})
+def _options(eraser: Eraser, settings: Settings, training: Training | None = None) -> Any:
+    """The options of an eraser by some settings, with those of a training on top."""
+    return checked_options(eraser, {**settings.own, **(training.options if training is not None else {})})
 
 
 def _make(session: Session, plan: EditPlan | None, training: Training, clock: Clock) -> State:
@@ -100,7 +98,7 @@ def _erased(session: Session, plan: EditPlan | None, training: Training) -> Stat
     detach(session.model)  # an evaluation leaves adapters on it, switched off
     settings = _settings(session, plan)
     eraser = ERASERS.get(settings.eraser)
-    options = _options(eraser, settings, plan, training)
+    options = _options(eraser, settings, training)
     provenance = {
         "made_by": f"duo_unlearn {version('duo_unlearn')}", "eraser": eraser.name, "concept": session.concept.erased,
         "model": settings.model, "base": session.model.fingerprint(), "seed": settings.seed,

@@ -97,15 +97,15 @@ def erasers(as_json: AsJson = False) -> None:
     duo erasers
     """
     from ..erasers.registry import ERASERS
+    from ..settings.tree import place_of
 
     rows = []
     for name in ERASERS.names():
         eraser = ERASERS.get(name)
         families = [family.name for family in every_family() if eraser.why_not(family) is None]
-        prefix = "train" if name == "duo" else f"erasers.{name}"
         rows.append(
             {"name": name, "title": eraser.title, "reads": eraser.reads, "level": eraser.level, "families": families}
-            | {"options": _options(prefix, eraser.settings)}
+            | {"options": _options(place_of(name), eraser.settings)}
         )
     _print_rows(rows, as_json, lambda row: f"reads the pairs' {row['reads']}, acts on the {row['level']}")
 

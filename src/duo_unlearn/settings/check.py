@@ -141,7 +141,7 @@ def check_family(settings: Settings, family: str) -> None:
         if (reason := ERASERS.get(name).why_not(kind)) is not None:
             raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
     if eraser.name != "duo":
-        options = checked_options(eraser, settings.erasers.get(eraser.name, {}))
+        options = checked_options(eraser, settings.own)
         if (reason := eraser.why_not_options(kind, options)) is not None:
             hint = f"other options under erasers.{eraser.name}"
             raise DuoError(f"the eraser {eraser.name} cannot be used so", got=reason, hint=hint)
@@ -162,8 +162,7 @@ def check_device(settings: Settings) -> None:
     device = pick_device(settings.device)
     check_quantize_device(settings.quantize, device)
     if ERASERS.get(settings.eraser).trains:
-        own = settings.erasers.get(settings.eraser, {})
-        for precision in {settings.train.mixed_precision, own.get("mixed_precision", "no")}:
+        for precision in {settings.train.mixed_precision, settings.own.get("mixed_precision", "no")}:
             check_precision(precision, device)
     check_wrap_weights(settings, device)
 

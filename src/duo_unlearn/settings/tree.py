@@ -23,6 +23,8 @@ from ..storage.forms import Strict, faults, parse_yaml, read_yaml
 from .names import Name, Names, PathName
 from .stages import EvaluateSettings, PairSettings
 
+DUO: Final = "duo"
+"""The eraser whose options are `train`."""
 _SEAL: Final = "# sha256 of the lines below: "
 
 
@@ -81,6 +83,12 @@ class Settings(Strict):
         """The name of the edit that the run makes."""
         return edit_name(self.eraser, self.wrap)
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options of the run's eraser, in so far as they are given."""
+        given = self.erasers.get(self.eraser, {})
+        return {**self.train.model_dump(), **given} if self.eraser == DUO else given
+
     @field_validator("eraser")
     @classmethod
     def _check_eraser(cls, name: str) -> str:
@@ -114,6 +122,8 @@ class Settings(Strict):
     @field_validator("erasers")
     @classmethod
     def _check_eraser_options(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if given := options.get(DUO):
+            raise ValueError(f"the options of {DUO} are given as train.{next(iter(given))}, …")
         return _checked_options(ERASERS, options)
 
     @field_validator("guards")
@@ -141,13 +151,18 @@ def _checked_options(registry: Registry[Any], options: dict[str, dict[str, Any]]
     return options
 
 
+def place_of(eraser: str) -> str:
+    """Where the options of an eraser stand, dotted."""
+    return "train" if eraser == DUO else f"erasers.{eraser}"
+
+
 def option_keys() -> dict[str, str]:
     """Every option of erasers, wraps and guards, dotted, and what it means."""
     found: dict[str, str] = {}
     registries: tuple[tuple[str, Registry[Any]], ...] = (("erasers", ERASERS), ("wraps", WRAPS), ("guards", GUARDS))
     for prefix, registry in registries:
         for name in registry.names():
-            if (prefix, name) != ("erasers", "duo"):
+            if (prefix, name) != ("erasers", DUO):
                 found |= setting_keys(registry.get(name).settings, f"{prefix}.{name}.")
     return found
 

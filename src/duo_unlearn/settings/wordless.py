@@ -13,7 +13,7 @@ from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, read_entries
 from ..records import Pair
 from ..runs.folder import Run
-from .tree import Settings
+from .tree import Settings, place_of
 
 
 def known_pairs(settings: Settings) -> list[Pair]:
@@ -43,11 +43,8 @@ def check_words(settings: Settings, pairs: Sequence[Pair]) -> None:
         if settings.floor is not None and "prompts" in ERASERS.get(settings.floor).reads:
             changes["floor"] = None
     if eraser.for_wordless is not None:
-        own, place = settings.erasers.get(eraser.name, {}), f"erasers.{eraser.name}"
-        if eraser.name == "duo":
-            own, place = {**settings.train.model_dump(), **own}, "train"
-        needed = eraser.for_wordless(checked_options(eraser, own), pairs)
-        changes |= {f"{place}.{key}": value for key, value in needed.items()}
+        needed = eraser.for_wordless(checked_options(eraser, settings.own), pairs)
+        changes |= {f"{place_of(eraser.name)}.{key}": value for key, value in needed.items()}
     if changes:
         hint = f"give prompts in a manifest.json; or put this behind the command: {as_words(changes)}"
         raise DuoError(problem, got=got, hint=hint)
