@@ -77,7 +77,9 @@ def edit_of(context: EraserContext) -> dict[str, Tensor]:
     return read_tensors(file)[0]
 
 
-@pytest.mark.parametrize(("kind", "memory"), [("search", "prompts"), ("free", "free")])
+@pytest.mark.parametrize(
+    ("kind", "memory"), [pytest.param("search", "prompts", marks=pytest.mark.slow), ("free", "free")]
+)
 def test_what_was_searched_for_outlives_a_kill(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, memory: str
 ) -> None:

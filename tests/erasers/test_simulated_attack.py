@@ -99,7 +99,7 @@ def red_team_weights(context: EraserContext, loss: MetaLoss, parts: tuple[str, .
     return relearning.fine_tune(seen, relearning.Budget(loss.attack_steps, "concept"))
 
 
-@pytest.mark.parametrize("floor", [False, True])
+@pytest.mark.parametrize("floor", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_attack_on_weights_is_relearning(tmp_path: Path, floor: bool) -> None:
     model = load_model("mini", CPU)
     context = duo_context(model, tmp_path)
@@ -141,7 +141,7 @@ def test_captions_are_read_anew_where_a_text_encoder_below_has_moved(tmp_path: P
         assert any(float(part.norm()) > 0 for part in loss.added(0))
 
 
-@pytest.mark.parametrize("attack_on", ["weights", "adapter"])
+@pytest.mark.parametrize("attack_on", [pytest.param("weights", marks=pytest.mark.slow), "adapter"])
 def test_a_trained_text_encoder_has_gradients_through_either_attack(tmp_path: Path, attack_on: str) -> None:
     model = load_model("mini", CPU)
     context = context_on(model, tmp_path, "hirm", steps=1)
@@ -242,6 +242,7 @@ def test_a_new_adapter_is_what_it_would_be_in_the_weights() -> None:
     torch.testing.assert_close(beside, merged, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_new_adapter_acts_in_half_precision_and_in_compiled_blocks() -> None:
     model = load_model("mini", CPU)
