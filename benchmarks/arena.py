@@ -39,7 +39,7 @@ from duo_unlearn.report.arena import (
     panels_of,
     write_arena,
 )
-from duo_unlearn.report.arena_figure import picture
+from duo_unlearn.report.arena_figure import pictures
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
 from duo_unlearn.runs.results import WORST, estimate_of
@@ -252,7 +252,7 @@ def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> 
         few = [s for s in standings if s.kind != "guard"]
         panels = panels_of(few, [place for place in FRONT if place in there], judges)
         told = [panel for panel in panels if 2 * len(panel.marks) > len(few)]  # an attack on a few says little yet
-        (DOCS / "arena-short.png").write_bytes(picture(told, "png"))
+        (DOCS / "arena-short.png").write_bytes(*pictures(told, "png"))
 
 
 def compact(content: Mapping[str, Any]) -> str:

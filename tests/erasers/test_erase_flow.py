@@ -145,7 +145,7 @@ def test_a_match_is_near_its_constant_and_another_prompt_is_less_likely(model: M
     assert other < matched - 0.5
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("at_once", [*slow([1]), 2])
 def test_gradients_of_some_steps_at_a_time_are_those_of_all(model: Model, tmp_path: Path, at_once: int) -> None:
     with loss_of(model, tmp_path, at_once=at_once) as loss:
         (path, _), target = path_of(moved(loss), SAFE), model.condition([UNSAFE])

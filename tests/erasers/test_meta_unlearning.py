@@ -138,6 +138,7 @@ def test_unrelated_pictures_are_sampled_once_a_run(tmp_path: Path, monkeypatch: 
     assert torch.equal(first.moments.std, again.moments.std)
 
 
+@pytest.mark.slow
 def test_an_attack_on_the_weights_leaves_them_and_the_adapter_as_they_were(tmp_path: Path) -> None:
     model = load_model("mini", CPU)
     context = context_on(model, tmp_path, "duo", max_train_steps=1, rank=2, prior_weight=0.0, captions="unsafe")

@@ -247,6 +247,7 @@ def test_a_step_is_a_function_of_its_number_the_weights_and_the_memory(model: Mo
         assert float(loss(1).detach()) == second != first
 
 
+@pytest.mark.slow
 def test_bf16_is_near(model: Model, tmp_path: Path) -> None:
     captions = {**NOTHING, "search": 1.0}
     with begun(model, tmp_path / "a", {"captions": captions}) as (loss, tensors):

@@ -126,6 +126,7 @@ def named(model: Model, part: str) -> dict[str, Any]:
     return dict(getattr(model.pipe, part).named_parameters())
 
 
+@pytest.mark.slow
 def test_captions_are_read_anew_where_a_text_encoder_below_has_moved(tmp_path: Path) -> None:
     model = load_model("mini", CPU)
     with text_edit(model), attacked_loss(duo_context(model, tmp_path), "duo", attack_on="weights") as loss:

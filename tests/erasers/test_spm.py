@@ -107,6 +107,7 @@ def test_anchors_have_about_the_norm_of_their_prompt_and_nothing_else_of_it() ->
     assert float(cosines.abs().max()) < 0.1  # so the published rule, 1 − cos, keeps nearly all
 
 
+@pytest.mark.slow
 def test_anchors_weigh_as_they_are_told_and_hold_the_adapter(model: Model, tmp_path: Path) -> None:
     values = []
     for weight in (0.0, 1.0, 1000.0):
@@ -158,6 +159,7 @@ def test_every_layer_of_the_transformers_gets_it_at_the_authors_start(model: Mod
         assert all(torch.equal(first[name], tensor) for name, tensor in course.descent.tensors.items())
 
 
+@pytest.mark.slow
 def test_peft_reads_what_is_saved_convolutions_too(model: Model, edit: LoraEdit) -> None:
     assert edit.rank == 1
     assert {down.ndim for down, _ in edit.layers.values()} == {2, 4}

@@ -108,5 +108,5 @@ def test_pairs_without_prompts_are_refused(tmp_path: Path) -> None:
     draw_pairs(tmp_path / "mine", 2)
     run = duo.open_run(tmp_path / "run", settings={"eraser": "uce", "pairs.folder": str(tmp_path / "mine")}, quiet=True)
     duo.make_pairs(run)
-    with pytest.raises(DuoError, match="the pairs have none"):
+    with pytest.raises(DuoError, match="uce would read prompts"):
         duo.train(run)

@@ -77,6 +77,7 @@ def lines_of(run: Run) -> list[dict[str, float]]:
     return [json.loads(line) for line in run.metrics("duo").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_adapter_is_that_of_a_training_that_nobody_watches(watched: Watched) -> None:
     assert watched.found.keys() == watched.plain.keys()
     assert all(torch.equal(watched.found[name], value) for name, value in watched.plain.items())

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ..interval import wilson
 from ..records import CONTROL, Estimate, Kind
 from ..storage.files import write_bytes, write_json, write_text
-from .arena_figure import Mark, Panel, figures, picture
+from .arena_figure import Mark, Panel, figures, pictures
 from .arena_worst import worst_words
 from .page import environment
 from .tables import unseen_words
@@ -133,8 +133,9 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
         "worst": worst_words(standings, places), "costs": COST_TITLES,
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
-    for suffix in ("svg", "png"):
-        write_bytes(folder / f"arena.{suffix}", picture(panels, suffix))
+    suffixes = ("svg", "png")
+    for suffix, content in zip(suffixes, pictures(panels, *suffixes), strict=True):
+        write_bytes(folder / f"arena.{suffix}", content)
     return folder / "arena.html"
 
 

@@ -91,7 +91,7 @@ def figures(panels: Sequence[Panel]) -> Figures:
             figure = Figure(figsize=(PANEL[0] + 0.4, PANEL[1] + 0.2), layout="constrained")
             _draw_panel(figure.add_subplot(), panel, colours, left)
             figure.axes[0].set(xlabel="preservation, %", ylabel="DSR, %")
-            figure.draw_without_rendering()
+            _lay_out(figure)
             _label(figure.axes[0], panel.marks, colours)
             drawn.append(inline_svg(figure, f"arena-{number}", _words(panel)))
     there = _kinds(panels)
@@ -99,18 +99,21 @@ def figures(panels: Sequence[Panel]) -> Figures:
     return Figures(drawn, caption, legend)
 
 
-def picture(panels: Sequence[Panel], suffix: str) -> bytes:
-    """The figure as a file, "svg" or "png", with colours of its own, and the systems' names below it.
+def pictures(panels: Sequence[Panel], *suffixes: str) -> list[bytes]:
+    """The figure as files, "svg" or "png", with colours of its own, and the systems' names below it.
 
     The same numbers give the same bytes.
     """
+    found = []
     style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
     with mpl.rc_context(style):
         figure = _drawing(panels, {kind: entry[2] for kind, entry in KINDS.items()})
-        buffer = io.BytesIO()
-        dates: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
-        figure.savefig(buffer, format=suffix, metadata=dates, dpi=130)
-    return buffer.getvalue()
+        for suffix in suffixes:
+            buffer = io.BytesIO()
+            dates: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+            figure.savefig(buffer, format=suffix, metadata=dates, dpi=130)
+            found.append(buffer.getvalue())
+    return found
 
 
 def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
@@ -144,10 +147,16 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
     if there:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False)
-    figure.draw_without_rendering()
+    _lay_out(figure)
     for axes, panel in zip(drawn, panels, strict=True):
         _label(axes, panel.marks, colours)
     return figure
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the axes once and for all: labels are put beside marks by where these are."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _write_names(axes: Axes, names: Sequence[str], lines: int) -> None:
