@@ -265,6 +265,7 @@ def test_an_image_that_cannot_be_scored_is_counted_and_not_guessed(run: Session)
     assert (found.n, found.unscored) == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_low_rank_edit_of_a_text_encoder_is_a_system_like_any_other(run: Session) -> None:
     import torch
 

@@ -73,6 +73,7 @@ def test_systems_are_asked_with_the_same_noise(run: Session) -> None:
         assert attempts == asked[group._replace(system="original")]
 
 
+@pytest.mark.slow
 def test_fused_adapters_are_other_attempts_with_the_same_pictures(run: Session) -> None:
     before, made = pictures(run.run.folder), stamps(run.run.folder)
     keys = {record.group: dict(record.parts) for record in read_groups(run.run)}
@@ -184,6 +185,7 @@ def test_a_detector_that_fails_on_everything_stops(run: Session) -> None:
     assert run.run.results.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_counts_that_change_are_measured_anew(run: Session) -> None:
     results = evaluate(reopen(run.run.folder, evaluate__prompts=2)).results
     assert {e.n for e in dsr(results, attack=None)} == {2}

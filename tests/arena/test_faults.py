@@ -140,7 +140,7 @@ def test_what_a_killed_import_left_is_no_edit(run: Session) -> None:
     assert "edits here: duo;" in str(raised.value.hint)
 
 
-@pytest.mark.parametrize("change", [_replace_image, _edit_attempt, *slow([_edit_digit, _edit_verdict])])
+@pytest.mark.parametrize("change", [_replace_image, *slow([_edit_attempt, _edit_digit, _edit_verdict])])
 def test_what_was_changed_is_made_again(run: Session, change: Callable[[Session], Path]) -> None:
     before, images = run.run.results.read_bytes(), pictures(run.run.folder)
     change(run)

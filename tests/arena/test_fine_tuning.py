@@ -66,6 +66,7 @@ def fine_tuning(run: Session, plan: Plan, train: Trainings) -> FineTuning:
     return FineTuning(run, plan, base_state(run), train)
 
 
+@pytest.mark.slow
 def test_pictures_are_those_under_weights_in_memory_whether_divided_or_not(run: Session) -> None:
     trainings = Trainings()
     plan = plan_of(run, trainings)

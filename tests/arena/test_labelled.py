@@ -90,6 +90,7 @@ def first(run: Session) -> str:
     return str(run.judges.there[0].contract)
 
 
+@pytest.mark.slow
 def test_without_labels_there_is_no_corrected_rate_and_the_file_says_nothing_of_labels(run: Session) -> None:
     assert corrected(run) == {}
     content = json.loads(run.run.results.read_text())

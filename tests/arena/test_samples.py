@@ -41,6 +41,7 @@ def sampled(path: Path, prompts: list[str], **options: Any) -> Image.Image:
     return Image.open(path)
 
 
+@pytest.mark.slow
 def test_the_base_above_the_edit_from_the_same_noise(folder: Path, tmp_path: Path) -> None:
     both = sampled(tmp_path / "both.png", PROMPTS, adapter=folder, compare=True)
     base = sampled(tmp_path / "base.png", PROMPTS, model="mini")

@@ -124,6 +124,7 @@ def test_a_search_writes_tokens_of_both(name: str, aim: Target) -> None:
     assert len(aim.sample(requests)) == 2
 
 
+@pytest.mark.slow
 def test_inversion_fits_its_images(model: Model, aim: Target) -> None:
     def error(vector: Tensor) -> float:
         eps = torch.randn(aim.moments().mean.shape, generator=torch.Generator().manual_seed(5))

@@ -36,6 +36,7 @@ def base(model: Model) -> torch.Tensor:
     return output(model)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_plain_peft_trained(model: Model, base: torch.Tensor, tmp_path: Path) -> None:
     wanted = trained_by_peft(tmp_path / "theirs")
     edit = add_edit(model, tmp_path / "edits" / "theirs", "theirs", lora=tmp_path / "theirs")

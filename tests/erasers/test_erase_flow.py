@@ -211,6 +211,7 @@ def test_training_makes_a_safe_path_likely_under_the_unsafe_prompt(model: Model,
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_it_works_on_sdxl_and_says_why_a_rectified_flow_cannot_have_it(tmp_path: Path) -> None:
     eraser = ERASERS.get("eraseflow")
     model = load_model(str(small.sdxl(tmp_path / "sdxl")), CPU, resolution=small.RESOLUTION)

@@ -65,6 +65,7 @@ def test_k_1_is_the_step_as_it_was_bit_for_bit(run: Run) -> None:
     assert torch.equal(gradient(ours, parameters), gradient(before, parameters))
 
 
+@pytest.mark.slow
 def test_the_gradient_over_k_steps_is_that_of_the_term_in_every_step(run: Run) -> None:
     model, cache, _, parameters = trained_a_little(run)
     settings, samples = quick(prior_every=3), [0, 1]
@@ -141,6 +142,7 @@ def test_a_kept_reference_gives_the_loss_and_the_gradient_of_one_that_is_asked(
         assert float((gradient(ours, parameters) - wanted).norm() / wanted.norm()) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_reference_is_asked_once_and_read_from_disk_after(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     model, cache, pairs = prepare(run)
     rows: list[int] = []

@@ -74,6 +74,7 @@ def test_the_evaluation_decides_a_training_that_keeps_alone(options: dict[str, i
     assert keeps(RobustSettings.model_validate(options)) is expected
 
 
+@pytest.mark.slow
 def test_random_words_take_the_place_of_captions(model: Model, tmp_path: Path) -> None:
     found = {}
     for share in (0.0, 1.0):

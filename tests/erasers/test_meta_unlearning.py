@@ -193,6 +193,7 @@ def test_encoders_and_adapters_are_wrapped_too(tmp_path: Path, name: str, option
     assert other.erase(context, other.name) == "done"  # other options of the wrap are another training
 
 
+@pytest.mark.slow
 def test_a_text_encoder_is_attacked_and_kept_through_its_own_states(tmp_path: Path) -> None:
     context = context_on(load_model("mini", CPU), tmp_path, "hirm", steps=1)
     make = ERASERS.get("hirm").course

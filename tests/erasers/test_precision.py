@@ -41,6 +41,7 @@ def test_an_overflow_of_the_loss_scaler_is_no_end_but_many_in_a_row_are() -> Non
     assert not is_sound({"loss": math.nan, "gradient_norm": math.nan}, 1, scaled=True)
 
 
+@pytest.mark.slow
 def test_a_tracker_gets_every_step(run: Run) -> None:
     model, cache, pairs = prepare(run)
     train(model, cache, pairs, run, quick(report_to="tensorboard", max_train_steps=2), seed=0, name="duo", quiet=True)
@@ -74,6 +75,7 @@ def test_bf16_that_gains_nothing_is_said_and_done(tmp_path: Path, capsys: pytest
     assert not capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fewer_steps_than_the_checkpoint_has_are_refused(run: Run) -> None:
     model, cache, pairs = prepare(run)
     train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)

@@ -111,6 +111,7 @@ def test_no_share_is_no_mask_and_pairs_without_words_are_refused(tmp_path: Path)
         pass
 
 
+@pytest.mark.slow
 def test_it_works_on_a_small_sdxl(tmp_path: Path) -> None:
     model = small_sdxl(tmp_path)
     context = context_on(model, tmp_path / "run", "salun", batch=1, steps=1)

@@ -199,6 +199,7 @@ def test_it_resumes_bit_for_bit_wherever_it_was_killed(
     assert STEREO.erase(context, "stereo") == "already done"
 
 
+@pytest.mark.slow
 def test_the_passes_of_the_search_are_counted(whole: EraserContext) -> None:
     provenance = read_edit(whole.run.edit("stereo")).provenance
     # Two rounds of two steps of ∅, c and the student's, and of three steps of two images.

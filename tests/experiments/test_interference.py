@@ -76,6 +76,7 @@ def test_what_composing_refuses(tmp_path: Path) -> None:
     assert not (tmp_path / "both").exists()
 
 
+@pytest.mark.slow
 def test_the_command_names_the_concepts_of_what_it_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(run) for run in two_runs(tmp_path, "sword", "balloon")]
     run_command(["compose", *runs, "-o", str(tmp_path / "both"), "--no-measure"])

@@ -118,6 +118,7 @@ def test_the_change_is_there_and_follows_the_strength(run: Path, tmp_path: Path)
     assert not any("lora" in name for name in loaded.denoiser.state_dict())
 
 
+@pytest.mark.slow
 def test_kohyas_file_has_its_names_and_the_right_alpha(run: Path, tmp_path: Path) -> None:
     done = export(run, tmp_path / "out", "kohya")
     tensors = load_file(done.target)

@@ -81,6 +81,7 @@ def losses_of(model: Model, found: list[Conditioning], before: Conditioning) -> 
     return [(one - one @ basis.T @ basis).square().mean().item() for one in away]
 
 
+@pytest.mark.slow
 def test_the_optimisation_brings_the_prediction_back_and_never_the_concept(model: Model, tmp_path: Path) -> None:
     context, requests = context_of(model, tmp_path), REQUESTS[:1]
     before = model.condition([str(requests[0].words)])

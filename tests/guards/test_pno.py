@@ -53,6 +53,7 @@ def test_images_that_pass_are_the_models_own_bit_for_bit(model: Model, tmp_path:
     assert torch.equal(sample(model, hooks, steps=2), sample(model, None, steps=2))
 
 
+@pytest.mark.slow
 def test_of_the_starts_that_of_the_lowest_score_is_shown(model: Model, tmp_path: Path) -> None:
     hooks = GUARDS.get("pno").build({"starts": 3}, context_of(model, tmp_path, Bright(0.0)))
     alone = GUARDS.get("pno").build({"starts": 1}, context_of(model, tmp_path, Bright(0.0)))

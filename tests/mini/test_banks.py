@@ -60,6 +60,7 @@ def test_latents_are_made_once(tmp_path: Path, vae: Any) -> None:
     assert again.scaling_factor() == factor
 
 
+@pytest.mark.slow
 def test_samples_are_of_training_scenes_and_drawn_once(tmp_path: Path, untrained: Path) -> None:
     found = samples_of(load_pipeline(untrained, CPU), tmp_path, "judge", 0, 2, quiet=True)
     assert found.pictures.shape == (2, 64, 64, 3)

@@ -151,6 +151,7 @@ def probed(control: float | None = 0.9) -> Standing:
     return Standing("duo", "duo", "images", "generator", Cost(), estimates)
 
 
+@pytest.mark.slow
 def test_a_control_stands_beside_its_probe_and_is_no_defence(tmp_path: Path) -> None:
     page = Page(write_arena(tmp_path, "sword", [probed()], JUDGES, "a machine").read_text())
     assert [column.title for column in columns([probed()])] == ["tina (quick)"]
