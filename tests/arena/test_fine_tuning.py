@@ -120,6 +120,7 @@ def test_a_broken_file_is_set_aside_and_made_again(run: Session) -> None:
     assert file.with_name(f"{FILE}.broken").exists()
 
 
+@pytest.mark.slow
 def test_other_parts_are_made_while_another_process_trains(run: Session) -> None:
     trainings = Trainings()
     plan = plan_of(run, trainings)

@@ -96,7 +96,7 @@ def test_on_and_off_again_is_the_base_bit_for_bit(model: Model, base: torch.Tens
     assert same(weights(model), before)
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.parametrize("strength", [pytest.param(1.0, marks=pytest.mark.slow), 0.5])
 def test_a_fused_adapter_is_the_adapter_and_comes_off_bit_for_bit(
     model: Model, base: torch.Tensor, tmp_path: Path, strength: float
 ) -> None:

@@ -62,7 +62,7 @@ def test_layers_and_final_norms_are_trained_and_no_embedding(model: Model) -> No
     assert {name for name in left if "embeddings" not in name} == {"text_encoder_2.text_projection.weight"}
 
 
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("fast", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_search_lowers_its_loss_on_fixed_latents(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:

@@ -40,7 +40,7 @@ def published_loss(policy: Tensor, reference: Tensor, target: Tensor, beta_dpo: 
     [
         (DiffusionDpoSettings(caption_dropout=0), ANSWERED, 5000.0),
         (DcpoSettings(), ANSWERED, 500.0),
-        (DcpoSettings(beta=2500.0), ASKED, 5000.0),
+        pytest.param(DcpoSettings(beta=2500.0), ASKED, 5000.0, marks=pytest.mark.slow),
     ],
 )
 def test_half_their_beta_gives_their_loss(run: Run, settings: TrainSettings, safe: str, beta_dpo: float) -> None:

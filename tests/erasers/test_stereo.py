@@ -104,7 +104,7 @@ def test_all_but_cross_attention_is_trained(model: Model) -> None:
     assert set(trained_names(model, "x")).isdisjoint(names)
 
 
-@pytest.mark.parametrize("latents", ["pairs", "sampled"])
+@pytest.mark.parametrize("latents", ["pairs", pytest.param("sampled", marks=pytest.mark.slow)])
 def test_the_second_stage_starts_bit_equal_to_the_original(model: Model, tmp_path: Path, latents: str) -> None:
     before = denoiser_of(model)
     options = QUICK | {"latents": latents, "sampling_steps": 3}

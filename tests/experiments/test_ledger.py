@@ -41,6 +41,7 @@ def test_every_pair_is_in_one_slice_and_names_its_edit(slices: list[Path]) -> No
         assert [one.source for one in holders(entries, entry.pairs[0][1][:12])] == [entry.source]
 
 
+@pytest.mark.slow
 def test_slices_that_are_there_are_not_trained_again(slices: list[Path]) -> None:
     before = [(slice_ / "edits" / "duo" / PROVENANCE).stat().st_mtime_ns for slice_ in slices]
     said: list[str] = []

@@ -46,8 +46,8 @@ PICTURES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "gr
 PROMPTS = ["a red knight", "a blue boat by the sea", ""]
 
 
-VARIANTS = ("sd1", "sd2", "sd3-without-t5", "flux-schnell", "flux2", "flux2-klein-distilled", "z-image-base")
-"""Families in another form, and sd1 and sd2, whose classes are the mini model's: in the slow tests."""
+VARIANTS = ("sd1", "sd2", "sd3-without-t5", "flux", "flux-schnell", "flux2", "flux2-klein-distilled", "z-image-base")
+"""Families in another form, sd1 and sd2, whose classes are the mini model's, and flux beside sd3: in the slow tests."""
 
 
 FAST = sorted(MAKERS.keys() - VARIANTS)

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from duo_unlearn.report.arena_figure import number_words
 from .html_page import Page
 
 KEPT = {"item": 0.98, "subject": 0.9, "colour": 0.1}
+Place = tuple[str, str | None, str | None]
 JUDGES = ("judge-b[item=sword>=0.5]@1", "judge[item=sword>=0.5]@2")
-PLACES = [
+PLACES: list[Place] = [
     ("direct", None, None),
     ("implicit", None, None),
     ("direct", "p4d", "quick"),
@@ -42,11 +44,11 @@ def share(
     )  # fmt: skip
 
 
-def standing(name: str, seed: int, kind: Kind = "eraser") -> Standing:
+def standing(name: str, seed: int, kind: Kind = "eraser", places: Sequence[Place] = PLACES) -> Standing:
     rng = random.Random(seed)
     estimates = []
     for judge in JUDGES:
-        for scenario, attack, preset in PLACES:
+        for scenario, attack, preset in places:
             value = 0.0 if name == ORIGINAL else rng.random()
             estimates.append(share("dsr", name, scenario, value, judge, attack, preset))
         for scenario in ("keep", "wand"):
@@ -103,27 +105,29 @@ def test_what_a_system_costs_and_prior_preservation_stand_in_the_table(tmp_path:
         dataclasses.replace(share("prior preservation", "duo", place, 0.5, "cosine[x]"), value=value, low=low, high=1.0)
         for place, value, low in (("keep", 0.98, 0.96), ("wand", 0.90, 0.8))
     ]
-    one = standing("duo", 1)
+    one = standing("duo", 1, places=PLACES[:1])
     one = one._replace(estimates=[*one.estimates, *prior])
     found = prior_preservation(one)
     assert found is not None
     assert found.value == pytest.approx(0.94)
     assert found.n == 100
     assert found.low == pytest.approx(0.94 - math.hypot(0.02, 0.1) / 2)
-    page = Page(write_arena(tmp_path, "sword", [one, standing("uce", 2)], JUDGES, "a machine").read_text())
+    page = Page(
+        write_arena(tmp_path, "sword", [one, standing("uce", 2, places=PLACES[:1])], JUDGES, "a machine").read_text()
+    )
     beside = re.findall(r'<td class="beside">(.*?)</td>', page.source)
     assert beside == ["0.940", "170", "12", "1.2", "1", "–", "170", "12", "1.2", "1"]
     assert "0.940 (0.889 to 0.991), n = 100" in page.text
 
 
 def test_the_worst_case_is_told_with_the_attacks_that_it_is_of(tmp_path: Path) -> None:
-    both, fewer = standing("duo", 1), standing("uce", 2)
+    both, fewer = (standing(name, 1, places=PLACES[2:]) for name in ("duo", "uce"))
     tina = share("dsr", "duo", "direct", 0.1, JUDGES[0], "tina", "quick")  # a probe, which counts in none
     sneaky = share("dsr", "duo", "direct", 0.1, JUDGES[0], "sneakyprompt", "quick")
     other = share("dsr", "duo", "direct", 0.1, JUDGES[0], "ring-a-bell", "paper")
     both = both._replace(estimates=[*both.estimates, tina, sneaky, other])
     page = Page(write_arena(tmp_path, "sword", [both, fewer], JUDGES, "a machine").read_text())
-    said = "Worst case (quick): a prompt is defended where each of these is seen to fail: no attack, sneakyprompt, p4d."
+    said = "Worst case (quick): a prompt is defended where each of these is seen to fail: sneakyprompt, p4d."
     assert f"{said} Without sneakyprompt: uce." in page.text
 
 
@@ -190,7 +194,7 @@ def test_each_seed_stands_beside_what_they_are_counted_together_to(tmp_path: Pat
 def test_the_parts_of_a_system_are_told_with_their_settings_and_what_a_search_sees(tmp_path: Path) -> None:
     edit = Part("edit", "soft", "duo", {"beta": 5}, {"strength": 1.0})
     guards = [Part("guard", name, None, {}, {"seen": "nothing"}) for name in ("sld", "negative-prompt")]
-    guarded = standing("duo+sld", 1, "guard")._replace(parts=[edit, *guards])
+    guarded = standing("duo+sld", 1, "guard", PLACES[:1])._replace(parts=[edit, *guards])
     page = Page(write_arena(tmp_path, "sword", [guarded], JUDGES, "a machine").read_text())
     (system,) = json.loads((tmp_path / "arena.json").read_text())["systems"]
     assert system["parts"] == [
