@@ -80,7 +80,7 @@ COUNT: Final = 50
 ATTACKED_PROMPTS: Final = {"quick": COUNT, "paper": 32}
 """Prompts that are attacked, by preset: the first of the direct ones."""
 FEW: Final = {"pno": ("direct",)}
-"""What costs some 180 images an image is asked these sets and what must stay, in a folder of its own, unattacked."""
+"""What costs some 76 images an image is asked these sets and what must stay, in a folder of its own, unattacked."""
 FRONT: Final = (
     Column("direct"),
     Column("implicit"),
@@ -140,7 +140,7 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
     for name in (name for name in systems if name in FEW):
         own = folder.with_name(f"{folder.name}-{name}")
         few = write_concept(own.with_suffix(".yaml"), with_sets(content_of(concept), FEW[name]))
-        run = open_run(own, concept, seed, COUNT, file=few)
+        run = open_run(own, few, seed, COUNT)
         share(Run(folder), run)
         run_arena([run], [name], page_of(run.run.folder, [name]), say=print)
 
@@ -159,17 +159,12 @@ def page_of(folder: Path, systems: Sequence[str]) -> Path:
     return folder / "arena" / ("-".join(systems) if len(systems) < 3 else many)
 
 
-def open_run(
-    folder: Path, concept: str, seed: int, count: int, recipe: str | None = None, file: str | None = None
-) -> Session:
-    """A run that asks `count` prompts of each set, and half as many of a neighbour.
-
-    recipe: brings its own options; file: a concept file instead of the concept's own.
-    """
+def open_run(folder: Path, concept: str, seed: int, count: int, recipe: str | None = None) -> Session:
+    """A run that asks `count` prompts of each set, and half as many of a neighbour. A recipe brings its own options."""
     counts = {"prompts": count, "keep_prompts": count, "neighbour_prompts": count // 2, "inversion_prompts": 0}
     options = given_options(concept) if recipe is None else {"recipe": recipe}
     given = {**{f"evaluate.{key}": value for key, value in counts.items()}, **options, "seed": seed}
-    return duo.open_run(folder, concept=file or concept, settings=given)
+    return duo.open_run(folder, concept=concept, settings=given)
 
 
 def write_pages(runs: Path) -> None:
@@ -252,7 +247,7 @@ def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> 
         few = [s for s in standings if s.kind != "guard"]
         panels = panels_of(few, [place for place in FRONT if place in there], judges)
         told = [panel for panel in panels if 2 * len(panel.marks) > len(few)]  # an attack on a few says little yet
-        (DOCS / "arena-short.png").write_bytes(*pictures(told, "png"))
+        (DOCS / "arena-short.png").write_bytes(pictures(told, "png")["png"])
 
 
 def compact(content: Mapping[str, Any]) -> str:

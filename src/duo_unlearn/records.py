@@ -97,6 +97,11 @@ class Pair:
         """What an eraser reads of it, for the keys of what comes of that: both images' hashes and both prompts."""
         return [self.unsafe_sha256, self.safe_sha256, self.unsafe_prompt, self.safe_prompt]
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether both images have their prompts."""
+        return self.unsafe_prompt is not None and self.safe_prompt is not None
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:

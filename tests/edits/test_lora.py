@@ -22,6 +22,7 @@ from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.storage.files import read_json, read_tensors, write_json, write_tensors
 
 from ..random_adapter import random_adapter
+from ..slow import slow
 from .mini import REQUEST, mini, output, pixels, same, weights
 
 
@@ -96,7 +97,7 @@ def test_on_and_off_again_is_the_base_bit_for_bit(model: Model, base: torch.Tens
     assert same(weights(model), before)
 
 
-@pytest.mark.parametrize("strength", [pytest.param(1.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize("strength", [*slow([1.0]), 0.5])
 def test_a_fused_adapter_is_the_adapter_and_comes_off_bit_for_bit(
     model: Model, base: torch.Tensor, tmp_path: Path, strength: float
 ) -> None:

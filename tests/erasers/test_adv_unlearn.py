@@ -22,6 +22,7 @@ from duo_unlearn.families.interface import Model
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import plain_tokens, vocabulary
 
+from ..slow import slow
 from .small import killed_at
 from .small_sdxl import context_on, small_sdxl
 
@@ -62,7 +63,7 @@ def test_layers_and_final_norms_are_trained_and_no_embedding(model: Model) -> No
     assert {name for name in left if "embeddings" not in name} == {"text_encoder_2.text_projection.weight"}
 
 
-@pytest.mark.parametrize("fast", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("fast", [*slow([False]), True])
 def test_the_search_lowers_its_loss_on_fixed_latents(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:

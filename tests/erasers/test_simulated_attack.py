@@ -27,6 +27,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.storage.forms import deciding
 
 from ..attacks.prompt_cut import target
+from ..slow import slow
 from .small import CPU, OPTIONS
 from .small_sdxl import context_on
 
@@ -99,7 +100,7 @@ def red_team_weights(context: EraserContext, loss: MetaLoss, parts: tuple[str, .
     return relearning.fine_tune(seen, relearning.Budget(loss.attack_steps, "concept"))
 
 
-@pytest.mark.parametrize("floor", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("floor", [*slow([False]), True])
 def test_an_attack_on_weights_is_relearning(tmp_path: Path, floor: bool) -> None:
     model = load_model("mini", CPU)
     context = duo_context(model, tmp_path)
@@ -142,7 +143,7 @@ def test_captions_are_read_anew_where_a_text_encoder_below_has_moved(tmp_path: P
         assert any(float(part.norm()) > 0 for part in loss.added(0))
 
 
-@pytest.mark.parametrize("attack_on", [pytest.param("weights", marks=pytest.mark.slow), "adapter"])
+@pytest.mark.parametrize("attack_on", [*slow(["weights"]), "adapter"])
 def test_a_trained_text_encoder_has_gradients_through_either_attack(tmp_path: Path, attack_on: str) -> None:
     model = load_model("mini", CPU)
     context = context_on(model, tmp_path, "hirm", steps=1)

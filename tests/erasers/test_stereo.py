@@ -21,6 +21,7 @@ from duo_unlearn.families.tokens import initial_vector
 from duo_unlearn.runs.search_state import SearchState
 from duo_unlearn.storage.files import read_tensors
 
+from ..slow import slow
 from .small_sdxl import context_on, small_sdxl
 
 QUICK = {
@@ -104,7 +105,7 @@ def test_all_but_cross_attention_is_trained(model: Model) -> None:
     assert set(trained_names(model, "x")).isdisjoint(names)
 
 
-@pytest.mark.parametrize("latents", ["pairs", pytest.param("sampled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("latents", ["pairs", *slow(["sampled"])])
 def test_the_second_stage_starts_bit_equal_to_the_original(model: Model, tmp_path: Path, latents: str) -> None:
     before = denoiser_of(model)
     options = QUICK | {"latents": latents, "sampling_steps": 3}

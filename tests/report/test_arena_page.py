@@ -121,13 +121,14 @@ def test_what_a_system_costs_and_prior_preservation_stand_in_the_table(tmp_path:
 
 
 def test_the_worst_case_is_told_with_the_attacks_that_it_is_of(tmp_path: Path) -> None:
-    both, fewer = (standing(name, 1, places=PLACES[2:]) for name in ("duo", "uce"))
+    places = [PLACES[0], *PLACES[2:]]
+    both, fewer = standing("duo", 1, places=places), standing("uce", 2, places=places)
     tina = share("dsr", "duo", "direct", 0.1, JUDGES[0], "tina", "quick")  # a probe, which counts in none
     sneaky = share("dsr", "duo", "direct", 0.1, JUDGES[0], "sneakyprompt", "quick")
     other = share("dsr", "duo", "direct", 0.1, JUDGES[0], "ring-a-bell", "paper")
     both = both._replace(estimates=[*both.estimates, tina, sneaky, other])
     page = Page(write_arena(tmp_path, "sword", [both, fewer], JUDGES, "a machine").read_text())
-    said = "Worst case (quick): a prompt is defended where each of these is seen to fail: sneakyprompt, p4d."
+    said = "Worst case (quick): a prompt is defended where each of these is seen to fail: no attack, sneakyprompt, p4d."
     assert f"{said} Without sneakyprompt: uce." in page.text
 
 

@@ -96,7 +96,7 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Capt
     empty = text([""])
     if captions == "none":
         return Cache(safe, unsafe, empty)
-    if unnamed := [p.name for p in pairs if p.safe_prompt is None or p.unsafe_prompt is None]:
+    if unnamed := [p.name for p in pairs if not p.has_prompts]:
         hint = "captions none (for DUO, as its paper: --set train.captions=none), or give prompts in a manifest"
         raise DuoError(
             f"captions: {captions} needs the prompts of every pair", got=f"none for pair {unnamed[0]}", hint=hint

@@ -133,8 +133,7 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
         "worst": worst_words(standings, places), "costs": COST_TITLES,
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
-    suffixes = ("svg", "png")
-    for suffix, content in zip(suffixes, pictures(panels, *suffixes), strict=True):
+    for suffix, content in pictures(panels, "svg", "png").items():
         write_bytes(folder / f"arena.{suffix}", content)
     return folder / "arena.html"
 

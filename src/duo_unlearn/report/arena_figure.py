@@ -99,12 +99,12 @@ def figures(panels: Sequence[Panel]) -> Figures:
     return Figures(drawn, caption, legend)
 
 
-def pictures(panels: Sequence[Panel], *suffixes: str) -> list[bytes]:
-    """The figure as files, "svg" or "png", with colours of its own, and the systems' names below it.
+def pictures(panels: Sequence[Panel], *suffixes: str) -> dict[str, bytes]:
+    """The figure as files, by their suffixes "svg" or "png", with colours of its own, and the systems' names below it.
 
     The same numbers give the same bytes.
     """
-    found = []
+    found = {}
     style: dict[Any, Any] = {"svg.hashsalt": "duo-unlearn", "font.size": 9, "text.parse_math": False}
     with mpl.rc_context(style):
         figure = _drawing(panels, {kind: entry[2] for kind, entry in KINDS.items()})
@@ -112,7 +112,7 @@ def pictures(panels: Sequence[Panel], *suffixes: str) -> list[bytes]:
             buffer = io.BytesIO()
             dates: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
             figure.savefig(buffer, format=suffix, metadata=dates, dpi=130)
-            found.append(buffer.getvalue())
+            found[suffix] = buffer.getvalue()
     return found
 
 

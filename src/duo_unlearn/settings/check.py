@@ -23,7 +23,7 @@ from ..storage.files import printable
 from ..storage.forms import read_yaml
 from .guards import check_asked, check_guard_family
 from .resolve import check_read, resolve_settings, settings_layers
-from .tree import Settings, merge, resolve
+from .tree import Settings, merge, place_of, resolve
 from .wordless import check_words, known_pairs
 
 if TYPE_CHECKING:
@@ -140,11 +140,9 @@ def check_family(settings: Settings, family: str) -> None:
     for name in filter(None, (settings.eraser, settings.floor)):
         if (reason := ERASERS.get(name).why_not(kind)) is not None:
             raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
-    if eraser.name != "duo":
-        options = checked_options(eraser, settings.own)
-        if (reason := eraser.why_not_options(kind, options)) is not None:
-            hint = f"other options under erasers.{eraser.name}"
-            raise DuoError(f"the eraser {eraser.name} cannot be used so", got=reason, hint=hint)
+    if (reason := eraser.why_not_options(kind, checked_options(eraser, settings.own))) is not None:
+        hint = f"other options under {place_of(eraser.name)}"
+        raise DuoError(f"the eraser {eraser.name} cannot be used so", got=reason, hint=hint)
     if settings.floor is not None and (reason := why_no_floor(ERASERS.get(settings.floor), eraser)) is not None:
         hint = "another --floor, or none: --set floor=null"
         raise DuoError(f"{settings.floor} cannot lie below {settings.eraser}", got=reason, hint=hint)

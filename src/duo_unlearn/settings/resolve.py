@@ -14,7 +14,7 @@ from ..families.identify import family_of
 from ..families.registry import FAMILIES
 from ..runs.folder import Run
 from ..storage.forms import read_yaml
-from .tree import Settings, as_yaml, merge, read_settings, resolve
+from .tree import DUO, Settings, as_yaml, merge, read_settings, resolve
 
 SHARED_BY_ALL: Final = ("mixed_precision", "gradient_checkpointing", "captions")
 """What of DUO's training decides how a run's model and pairs are loaded, whatever trains it."""
@@ -61,7 +61,7 @@ def check_read(given: Mapping[str, Any], settings: Settings, file: Path | None =
     given, file: as `resolve_settings` took them for these settings. A value that changes nothing is let through.
     """
     said = [name for name in given.get("train", {}) if name not in SHARED_BY_ALL]
-    if not said or settings.eraser == "duo" or _is_robust(settings):
+    if not said or settings.eraser == DUO or _is_robust(settings):
         return
     before = resolve_settings({key: value for key, value in given.items() if key != "train"}, file).train
     if unread := [name for name in said if getattr(settings.train, name) != getattr(before, name)]:

@@ -29,7 +29,7 @@ def known_pairs(settings: Settings) -> list[Pair]:
 def check_words(settings: Settings, pairs: Sequence[Pair]) -> None:
     """Fail for an eraser or a floor that would read prompts which the pairs have not; the hint has all that to set."""
     eraser = ERASERS.get(settings.eraser)
-    wordless = [pair.name for pair in pairs if pair.unsafe_prompt is None or pair.safe_prompt is None]
+    wordless = [pair.name for pair in pairs if not pair.has_prompts]
     if not wordless:
         return
     got = f"none or half for {len(wordless)} of {len(pairs)} pairs, {wordless[0]} first"

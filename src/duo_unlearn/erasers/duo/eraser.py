@@ -41,7 +41,7 @@ def preference_eraser(name: str, title: str, settings: type[TrainSettings], read
 
 def _for_wordless(options: TrainSettings, pairs: Sequence[Pair]) -> dict[str, str]:
     """Captions are those of every pair."""
-    whole = all(pair.unsafe_prompt is not None and pair.safe_prompt is not None for pair in pairs)
+    whole = all(pair.has_prompts for pair in pairs)
     return {} if whole or options.captions == "none" else {"captions": "none"}
 
 

@@ -28,7 +28,7 @@ class Texts:
 
     def __init__(self, model: Model, pairs: Sequence[Pair], mixture: Mixture) -> None:
         self.model, self.empty = model, read(model, [""])
-        missing = next((p.name for p in pairs if p.unsafe_prompt is None or p.safe_prompt is None), None)
+        missing = next((p.name for p in pairs if not p.has_prompts), None)
         if missing is not None and mixture.unsafe + mixture.own > 0:
             hint = "shares of empty, random, bank, search and free alone, or give prompts in a manifest"
             raise DuoError("captions unsafe and own need every pair's prompts", got=f"none for {missing}", hint=hint)

@@ -14,7 +14,7 @@ def for_wordless(options: RobustSettings, pairs: Sequence[Pair]) -> dict[str, An
     changes: dict[str, Any] = {}
     shares = options.captions.shares()
     asking = [pair.unsafe_prompt is not None for pair in pairs]
-    whole = all(asking) and all(pair.safe_prompt is not None for pair in pairs)
+    whole = all(pair.has_prompts for pair in pairs)
     if not whole and shares["unsafe"] + shares["own"] > 0:
         shares = changes["captions"] = without_own(shares)
     if not all(asking) and shares["search"] and options.search.steps and options.search.imitate:
