@@ -197,6 +197,15 @@ def test_it_runs_on_every_family(other: Target, name: str) -> None:
     assert [image is not None and "fault" not in image.info for image in images] == [True, True]
 
 
+def test_a_path_has_the_guidance_that_its_image_is_sampled_with(other: Target) -> None:
+    def latents(name: str, guidance: float) -> torch.Tensor:
+        return find(name, other._replace(guidance=guidance), PROBES[name]).tensors["0.latents"]
+
+    assert not torch.equal(latents("completion", 2.0), latents("completion", 5.0))
+    # Under the empty prompt only an input makes a difference.
+    assert torch.equal(latents("tina", 2.0), latents("tina", 5.0)) is not other.model.kind.guidance_is_input
+
+
 def test_a_control_is_made_on_keep_prompts_with_the_seeds_of_an_evaluation(tmp_path: Path) -> None:
     session = Session(resolve_settings({"output": str(tmp_path / "run"), "concept": "sword"}), quiet=True)
     plans = attack_plans(session, [System()], AttackPlan(["direct", "completion"], prompts=4))

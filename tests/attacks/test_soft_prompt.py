@@ -109,7 +109,7 @@ def test_it_runs_on_every_family(whole: Target, family: str, tmp_path: Path) -> 
     before, conditioning = fixed_error(soft), conditioning_of(found.tensors, "soft")
     parts = [
         ((new - base) / base[base.ne(0).any(dim=-1)].square().mean().sqrt()).flatten()
-        for new, base in zip(conditioning, soft.free.base, strict=True)
+        for new, base in zip(conditioning[:2], soft.free.base[:2], strict=True)
         if new is not None and base is not None
     ]
     assert len(parts) == (1 if family in LLMS else 2)  # the others read a pooled vector too

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from duo_unlearn.arena.target import GuardedReader
 from duo_unlearn.errors import DuoError
+from duo_unlearn.families.ddim import guided
 from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest, Step
 from duo_unlearn.families.inversion import gradient
 from duo_unlearn.families.load import load_model
+from duo_unlearn.families.ode import noise_of
 from duo_unlearn.families.registry import FAMILIES
 from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
 from duo_unlearn.guards.registry import GUARDS
@@ -197,6 +199,16 @@ def test_a_guard_says_whether_a_search_that_is_aware_sees_it(model: Model, name:
     finally:
         model.hooks = []
     assert torch.equal(seen, plain) == (guard.seen == "nothing")
+
+
+def test_a_search_that_is_aware_sees_guidance_as_the_family_mixes_it(tmp_path: Path) -> None:
+    model = load_model(str(LLMS["qwen-image"](tmp_path)), torch.device("cpu"), resolution=small.RESOLUTION)
+    noise, t = noise_of(model, [3]), torch.tensor([500])
+    asked, negative = (model.condition([text]).map(lambda x: x.float()) for text in ("a knight", "a sword"))
+    model.hooks = [Hooks(conditioning=lambda _requests, guidance: guidance._replace(negative=negative))]
+    with torch.no_grad():
+        seen = GuardedReader(model, 4.0).predict(noise, t, asked)
+        torch.testing.assert_close(seen.float(), guided(model, noise, int(t), asked, negative, 4.0))
 
 
 def test_a_guard_that_stops_the_gradient_is_told_in_words() -> None:

@@ -118,7 +118,7 @@ def _cosines(
 class GuardedReader(Reader):
     """A search that is aware of guards: their hook on the conditioning is inside what it differentiates.
 
-    Where a guard changes the negative branch or adds a term, the search sees the guided prediction ε_n + s (ε_c − ε_n)
+    Where a guard changes the negative branch or adds a term, the search sees the prediction as the family guides it,
     with that term, and is held against the original's guided one; else the prediction under the conditioning as the
     guards change it.
     """
@@ -153,7 +153,7 @@ class GuardedReader(Reader):
         if not self.guided:
             return positive
         negative = predict_noised(self.model, noisy, t, guidance.negative)
-        guided = negative + self.guidance * (positive - negative)
+        guided = self.model.kind.guide(positive, negative, self.guidance)
         if guidance.away is None:
             return guided
         difference = predict_noised(self.model, noisy, t, guidance.away.conditioning) - negative

@@ -45,11 +45,11 @@ def _begun(target: Target, texts: list[str], seeds: Sequence[int], steps: int, f
     """The latents of prompts after the first steps of their path, (prompt, c, h, w)."""
     model, ode = target.model, Ode.of(target.model.noise, steps)
     asked, empty = model.condition(texts), model.condition([""]).repeat(len(texts))
-    scale = 1.0 if model.kind.guidance_is_input else target.guidance
     latents = noise_of(model, seeds).to(model.device)
     for step in range(first):
         report(step / first)
-        latents = ode.after(step, latents, guided(model, latents, int(ode.timesteps[step]), asked, empty, scale))
+        prediction = guided(model, latents, int(ode.timesteps[step]), asked, empty, target.guidance)
+        latents = ode.after(step, latents, prediction)
     return latents
 
 
@@ -60,6 +60,7 @@ COMPLETION: Final = Attack(
     _find,
     found_on="original",
     prompts_at_once=16,
+    version=2,
     level="generator",
     cost=lambda budget, prompts, _steps: prompts * budget.steps,
     has_control=True,

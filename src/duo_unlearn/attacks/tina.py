@@ -58,7 +58,8 @@ def _find(
 
 def step_back(target: Target, ode: Ode, step: int, following: Tensor, passes: int, lr: float) -> tuple[Tensor, Tensor]:
     """The latents before a step of the path, and what is left of ‖…‖² a latent, (image,), from those after it."""
-    empty = target.model.condition([""]).repeat(len(following))
+    # The scale that the image is then sampled with; only a family that has it as an input reads it.
+    empty = target.model.condition([""]).repeat(len(following))._replace(guidance=target.guidance)
     t = torch.full((len(following),), int(ode.timesteps[step]))
 
     def inverse(latents: Tensor) -> Tensor:
@@ -87,6 +88,7 @@ TINA: Final = Attack(
     _find,
     found_on="model",
     prompts_at_once=16,
+    version=2,
     level="generator",
     cost=lambda budget, prompts, _steps: 3 * prompts * budget.steps * budget.passes,
     has_control=True,

@@ -45,10 +45,13 @@ def _from_flat(tensors: Mapping[str, Tensor]) -> Cache:
         return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{part}.")}
 
     def text(part: str) -> Conditioning | None:
-        return Conditioning(**found) if (found := fields(part)) else None
+        found = fields(part)
+        return Conditioning(found["text"], found.get("pooled")) if found else None
 
     moments = (Moments(**fields("safe")), Moments(**fields("unsafe")))
-    return Cache(*moments, Conditioning(**fields("empty")), text("safe_text"), text("unsafe_text"))
+    empty = text("empty")
+    assert empty is not None
+    return Cache(*moments, empty, text("safe_text"), text("unsafe_text"))
 
 
 def pair_latents(context: EraserContext) -> Cache:

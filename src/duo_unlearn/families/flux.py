@@ -67,10 +67,11 @@ def _predict(pipe: Any, network: nn.Module, noisy: Tensor, time: Tensor, conditi
 
     height, width = noisy.shape[-2:]
     guided = pipe.transformer.config.guidance_embeds
+    scale = GUIDANCE if conditioning.guidance is None else conditioning.guidance
     output: Tensor = network(
         hidden_states=pack(noisy),
         timestep=time.to(noisy.dtype) / 1000,
-        guidance=torch.full((len(noisy),), GUIDANCE, device=noisy.device) if guided else None,
+        guidance=torch.full((len(noisy),), scale, device=noisy.device) if guided else None,
         pooled_projections=conditioning.pooled,
         encoder_hidden_states=conditioning.text,
         txt_ids=torch.zeros(conditioning.text.shape[1], 3, device=noisy.device, dtype=noisy.dtype),

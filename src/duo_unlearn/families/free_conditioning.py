@@ -23,7 +23,7 @@ class FreeConditioning:
     def __init__(self, model: Model) -> None:
         self.base = model.condition([START]).map(lambda x: x.detach().float())
         self.units = self.base.map(_units)
-        self.size = sum(part.numel() for part in self.base if part is not None)
+        self.size = self.base.text.numel() + (0 if self.base.pooled is None else self.base.pooled.numel())
 
     def at(self, offsets: Tensor) -> Conditioning:
         """The conditionings of some offsets, (conditioning, size); differentiable in them."""

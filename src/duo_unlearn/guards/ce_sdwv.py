@@ -116,7 +116,7 @@ class CeSdwv:
         """
         import torch
 
-        from ..families.interface import Conditioning, Hooks
+        from ..families.interface import Hooks
 
         settings = CeSdwvSettings.model_validate(dict(options))
         pairs = _vocabulary(context, settings)
@@ -128,7 +128,7 @@ class CeSdwv:
             text, vector = words.suppressed(before.text, settings.threshold), before.pooled
             if vector is not None and pooled is not None:
                 vector = pooled.suppressed(vector, settings.threshold)
-            after = Conditioning(text, vector)
+            after = before._replace(text=text, pooled=vector)
             changed = (text != before.text).flatten(1).any(dim=1).nonzero().flatten()
             if len(changed) and adapt is not None and not torch.is_grad_enabled():
                 read = adapt(before.rows(changed), after.rows(changed))

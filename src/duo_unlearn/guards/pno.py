@@ -155,7 +155,7 @@ class Search:
 
         model, latents = self.model, noise
         path = Ode.of(model.noise, sampling.steps)
-        scale = 1.0 if model.kind.guidance_is_input else max(sampling.scale, 1.0)
+        scale = sampling.scale if model.kind.guidance_is_input else max(sampling.scale, 1.0)
 
         def after(step: int, latents: Tensor) -> Tensor:
             t = int(path.timesteps[step])
