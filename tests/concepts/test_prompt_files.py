@@ -47,6 +47,28 @@ def test_what_is_wrong_is_named_with_its_line(
     assert where is None or where in str(caught.value.got)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a knight\u2028with a sword\r\na king\r\n\r\n"),
+        ("a.csv", 'prompt,seed\r\n"a knight\u2028with a sword",1\r\n\r\na king,2\r\n'),
+        ("a.jsonl", '{"prompt": "a knight\u2028with a sword"}\n{"prompt": "a king"}\n\n'),
+    ],
+)
+def test_lines_end_where_the_form_says_and_empty_ones_may_follow(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    assert [prompt.text for prompt in read_prompts(tmp_path / name)] == ["a knight\u2028with a sword", "a king"]
+
+
+def test_a_field_of_several_lines_is_one_prompt(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'prompt\n"a knight\nholding a sword"\n,\n')
+    with pytest.raises(DuoError, match="empty prompt") as caught:
+        read_prompts(tmp_path / "a.csv")
+    assert caught.value.got == "line 4"
+    (tmp_path / "a.csv").write_bytes(b'prompt\n"a knight\nholding a sword"\n')
+    assert [prompt.text for prompt in read_prompts(tmp_path / "a.csv")] == ["a knight\nholding a sword"]
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="cannot read the prompts"):
         read_prompts(tmp_path / "none.txt")

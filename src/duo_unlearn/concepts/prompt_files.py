@@ -6,6 +6,7 @@ Published sets are read as their authors give them. None is shipped, and what wa
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -105,16 +106,18 @@ def _check_prompt(path: Path, number: int, text: str) -> None:
 
 def _rows(path: Path, content: str) -> list[_Row]:
     """The rows in the file's order, unchecked."""
-    lines = content.splitlines()
     if path.suffix == ".csv":
-        return _table(path, lines)
+        return _table(path, content)
+    # Not `splitlines`: a prompt may hold other separators, which JSON allows too.
+    whole = content.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+    lines = whole.split("\n") if whole else []
     if path.suffix == ".jsonl":
         return [_json_row(path, number, line) for number, line in enumerate(lines, 1)]
     return [_Row(number, line) for number, line in enumerate(lines, 1)]
 
 
-def _table(path: Path, lines: list[str]) -> list[_Row]:
-    rows = csv.DictReader(lines)
+def _table(path: Path, content: str) -> list[_Row]:
+    rows = csv.DictReader(io.StringIO(content, newline=""))
     try:
         names = rows.fieldnames or []
         column = next((name for name in COLUMNS if name in names), None)
