@@ -43,6 +43,8 @@ def test_pictures_of_keep_prompts_and_neighbours_are_held_beside_the_pairs(model
     torch.testing.assert_close(held.captions.text[pairs:], wanted, rtol=1e-4, atol=1e-4)
     assert not torch.equal(held.moments.mean[pairs], held.moments.mean[pairs + 1])
     assert keeps(context.options)
+    # Two steps of five pictures, each under its prompt and under none.
+    assert held.passes == 2 * 5 * 2
 
 
 def test_what_is_held_is_no_scene_and_no_other_wording_of_the_evaluation(model: Model, tmp_path: Path) -> None:

@@ -136,6 +136,8 @@ def test_unrelated_pictures_are_sampled_once_a_run(tmp_path: Path, monkeypatch: 
     again = kept_pictures(context, prompts, steps=2, guidance=3.0)
     assert torch.equal(first.moments.mean, again.moments.mean)
     assert torch.equal(first.moments.std, again.moments.std)
+    # Two steps of three pictures, each under its prompt and under none.
+    assert first.passes == again.passes == 2 * 3 * 2
 
 
 @pytest.mark.slow
@@ -248,8 +250,9 @@ def test_a_wrapped_esd_differs_and_resumes_bit_for_bit(
         name: read_edit(whole / "edits" / name, name).provenance["passes"]
         for name in ("esd-x", "meta-unlearning-esd-x")
     }
-    # Two steps: two pictures each of two kept, the attack, and two spoilt losses.
-    assert passes["meta-unlearning-esd-x"] - passes["esd-x"] == 2 * 2 * 5
+    # Two steps: two pictures each of two kept, the attack, and two spoilt losses. And two steps of two unrelated
+    # pictures, each under its prompt and under none.
+    assert passes["meta-unlearning-esd-x"] - passes["esd-x"] == 2 * 2 * 5 + 2 * 2 * 2
 
 
 @pytest.mark.parametrize("eraser", ["uce", "rece"])

@@ -50,9 +50,8 @@ class Edit(Protocol):
         """The pipeline's parts that it changes, e.g. ("unet",) or ("text_encoder",)."""
         ...
 
-    @property
-    def changed(self) -> int:
-        """How many weights of the base it changes, each a number."""
+    def changed(self, model: Model) -> int:
+        """How many weights of the base it changes, each a number. model: the base, with nothing on."""
         ...
 
     @property

@@ -46,8 +46,7 @@ class LoraEdit:
         """The denoiser alone."""
         return (self.prefix,)
 
-    @property
-    def changed(self) -> int:
+    def changed(self, _model: Model) -> int:
         """All weights of its layers."""
         return sum(up.shape[0] * down[0].numel() for down, up in self.layers.values())
 

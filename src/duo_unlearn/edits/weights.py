@@ -65,14 +65,12 @@ class WeightEdit:
         """The pipeline's parts that it changes."""
         return tuple(dict.fromkeys(name.partition(".")[0] for name in self.changes))
 
-    @property
-    def changed(self) -> int:
-        """All numbers of the weights that it names."""
-        sizes = [
-            c.value.numel() if isinstance(c, Replacement) else c.up.shape[0] * c.down.shape[1]
-            for c in self.changes.values()
-        ]
-        return sum(sizes)
+    def changed(self, model: Model) -> int:
+        """Of a whole new weight the numbers that differ from the base's; of a change of low rank all of the weight."""
+        return sum(
+            int((change.value.to(weight) != weight).sum()) if isinstance(change, Replacement) else weight.numel()
+            for weight, change in self.located(model)
+        )
 
     @contextlib.contextmanager
     def on(self, model: Model) -> Iterator[None]:

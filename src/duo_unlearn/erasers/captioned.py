@@ -11,6 +11,7 @@ from ..edits.interface import edits_off
 from ..families.interface import Moments, SampleRequest
 from ..progress import progress
 from ..storage.files import digest, read_tensors, seed_of, write_tensors
+from .descent import counted
 from .latents import pair_latents
 
 if TYPE_CHECKING:
@@ -21,10 +22,14 @@ BATCH: Final = 8
 
 
 class Captioned(NamedTuple):
-    """Pictures as moments, (picture, c, h, w), and the caption of each; "" where it has none."""
+    """Pictures as moments, (picture, c, h, w), and the caption of each; "" where it has none.
+
+    passes: rows that went through the denoiser to sample them, in this run or an earlier one.
+    """
 
     moments: Moments
     captions: list[str]
+    passes: int = 0
 
 
 def both_sides(context: EraserContext) -> tuple[Captioned, Captioned]:
@@ -42,13 +47,15 @@ def kept_pictures(context: EraserContext, prompts: Sequence[str], steps: int, gu
     path = context.run.moments.with_name(f"kept-{key[:8]}.safetensors")
     if path.exists():
         tensors, facts = read_tensors(path)
-        if facts.get("key") == key:
-            return Captioned(Moments(tensors["mean"], tensors["std"]), list(prompts))
+        # A file of an older version does not say what it took, and is made again.
+        if facts.get("key") == key and "passes" in facts:
+            return Captioned(Moments(tensors["mean"], tensors["std"]), list(prompts), int(facts["passes"]))
     requests = [SampleRequest(text, seed_of(seed, "kept", i)) for i, text in enumerate(prompts)]
-    with edits_off(model), progress("sample what is kept", count, quiet=context.quiet) as report:
+    shown = progress("sample what is kept", count, quiet=context.quiet)
+    with edits_off(model), counted(model.denoiser) as rows, shown as report:
         images = model.sample(requests, steps=steps, guidance=guidance, batch=BATCH, report=report)
     parts = [model.encode_images(images[i : i + BATCH]) for i in range(0, count, BATCH)]
     # In the order that a file keeps: convolutions round otherwise on tensors whose channels are last.
     mean, std = (torch.cat([part[i].cpu() for part in parts]).contiguous() for i in range(2))
-    write_tensors(path, {"mean": mean, "std": std}, {"key": key})
-    return Captioned(Moments(mean, std), list(prompts))
+    write_tensors(path, {"mean": mean, "std": std}, {"key": key, "passes": str(rows[0])})
+    return Captioned(Moments(mean, std), list(prompts), rows[0])

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Course(NamedTuple):
-    """A training that is ready to run. write(folder, provenance): writes the edit that came of it."""
+    """A training that is ready to run. write(folder, provenance): writes the edit that came of it.
+
+    passes: rows that went through the denoiser for pictures that it trains on.
+    """
 
     descent: Descent
     write: Callable[[Path, Mapping[str, Any]], object]
+    passes: int = 0
 
 
 MakeCourse = Callable[[EraserContext], AbstractContextManager[Course]]
@@ -74,7 +78,8 @@ def erase_by(
             edit_hash(folder)
             return "already done"
         with make(context) as course:
-            passes = descend(course.descent, context.model.denoiser, context.run, name, key, quiet=context.quiet)
+            passes = course.passes
+            passes += descend(course.descent, context.model.denoiser, context.run, name, key, quiet=context.quiet)
             pairs = [entry[:2] for entry in seen]
             described = {"settings": settings, "steps": course.descent.steps, "passes": passes, "pairs": pairs}
             course.write(folder, {**context.provenance, **described, "key": key})

@@ -258,7 +258,8 @@ def _course(make: MakeCourse, context: EraserContext, settings: MetaUnlearningSe
         inner = course.descent
         clip = settings.max_grad_norm if inner.clip is None else inner.clip
         loss = MetaLoss(context, settings, sets, inner)
-        yield course._replace(descent=dataclasses.replace(inner, loss=loss, clip=clip))
+        passes = course.passes + sum(pictures.passes for pictures in sets.values())
+        yield course._replace(descent=dataclasses.replace(inner, loss=loss, clip=clip), passes=passes)
 
 
 def _needs_float32(settings: MetaUnlearningSettings) -> bool:

@@ -38,7 +38,7 @@ def cost_of(session: Session, system: System, folder: Path) -> Cost:
     seconds = [entry["seconds"] for entry in entries if isinstance(entry.get("seconds"), int | float)]
     trained_once = [edit for edit in system.edits if not earlier_stages(edit)]
     passes = [p["passes"] for edit in trained_once if "passes" in (p := read_provenance(edit.folder))]
-    changed = [read_edit(edit_file(edit.folder), edit.name).changed for edit in system.edits]
+    changed = [read_edit(edit_file(edit.folder), edit.name).changed(session.model) for edit in system.edits]
     count = len(system.edits)
     return Cost(
         seconds=sum(seconds) if count and len(seconds) == len(entries) else None,

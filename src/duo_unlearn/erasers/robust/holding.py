@@ -27,18 +27,19 @@ from .texts import Texts, read
 
 
 class Holding:
-    """Draws pictures that must stay, and gives the distance on them."""
+    """Draws pictures that must stay, and gives the distance on them. passes: rows of the denoiser to sample them."""
 
     def __init__(self, context: EraserContext, safe: Moments, texts: Texts) -> None:
         self.model, self.seed, self.texts = context.model, context.seed, texts
         self.settings: RobustSettings = context.options
         self.to_original = self.settings.hold_to == "original" and bool(self.model.switches)
         self.moments, self.captions = safe, texts.safe
-        prompts = [pair.safe_prompt or "" for pair in context.pairs]
+        self.passes, prompts = 0, [pair.safe_prompt or "" for pair in context.pairs]
         if others := other_prompts(context):
             kept = kept_pictures(context, others, self.settings.keep_steps, self.settings.keep_guidance)
             self.moments = Moments(*(torch.cat(parts) for parts in zip(safe, kept.moments, strict=True)))
             prompts += kept.captions
+            self.passes = kept.passes
             self.captions = read(self.model, prompts)
         with edits_off(self.model):
             self.original = read(self.model, prompts) if self.to_original else self.captions
