@@ -16,7 +16,7 @@ from duo_unlearn.cli.main import app
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.provenance import PROVENANCE, edit_file
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.ledger import Entry, holders, read_ledger, remaining, with_dependents
+from duo_unlearn.experiments.ledger import Entry, holders, namesakes, read_ledger, remaining, with_dependents
 from duo_unlearn.pairs.manifest import read_manifest
 from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
@@ -105,6 +105,17 @@ def test_what_stands_on_an_edit_goes_with_it() -> None:
     assert remaining(ledger, [Path("b")]) == [first, other]
     with pytest.raises(DuoError, match="nothing of the ledger is left"):
         remaining([first, second], [Path("a")])
+
+
+def test_a_name_that_several_runs_have_is_told_with_what_tells_them_apart() -> None:
+    def entry(run: str, image: str) -> Entry:
+        return Entry(Path(run), "duo", run * 8, "sword", [(image, "0" * 64)], {"0003": (image, "0" * 64)}, [])
+
+    one, same, other = entry("a", "1" * 64), entry("b", "1" * 64), entry("c", "2" * 64)
+    assert holders([one, same, other], "0003") == [one, same, other]
+    assert namesakes([one, same], "0003") == []
+    assert namesakes([one, same, other], "0003") == ["1" * 8, "2" * 8]
+    assert holders([one, same, other], "2" * 8) == [other]
 
 
 @pytest.mark.parametrize(

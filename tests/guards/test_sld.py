@@ -26,6 +26,7 @@ def model() -> Model:
 
 def test_the_presets_are_the_authors_and_numbers_override_them() -> None:
     assert PRESETS["weak"] == (15, 20, 0, 0, 0)
+    assert PRESETS["medium"] == (10, 1000, 0.01, 0.3, 0.4)
     assert PRESETS["max"] == (0, 5000, 1, 0.5, 0.7)
     assert strength_of(SldSettings(preset="strong")) == (7, 2000, 0.025, 0.5, 0.7)
     assert strength_of(SldSettings(preset="strong", scale=3, beta=0)) == (7, 3, 0.025, 0.5, 0)

@@ -42,3 +42,4 @@ def test_the_command_line_says_it_in_three_lines(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["Error", "Got", "Try"], done.stderr
     assert "exclude each other" in done.stderr
+    assert "name one of them" in done.stderr

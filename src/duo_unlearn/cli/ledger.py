@@ -70,6 +70,7 @@ def ledger(
 
     duo ledger runs/sword/slices/* --without runs/sword/slices/2 -o runs/rest
     """
+    from ..experiments.ledger import namesakes
     from ..several import read_ledger, slice_run, sum_of_rest
 
     given = {
@@ -99,3 +100,5 @@ def ledger(
     ]
     title = "trained on these pairs" if pair is None else f"saw the pair {pair}: train these again without it"
     print_table(title, ("edit of", "name", "concept", "pairs", "SHA-256", "on top of"), rows)
+    if pair is not None and (found := namesakes(entries, pair)):
+        say(f"{len(found)} pairs of these runs are named {pair}; --pair {' or --pair '.join(found)} means one alone")

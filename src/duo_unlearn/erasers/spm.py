@@ -170,7 +170,7 @@ def _why_not(_family: Family) -> str | None:
 
 SPM: Final = course_eraser(
     "spm",
-    "SPM: an adapter of rank 1, held by random anchors",
+    "SPM: an adapter of low rank (published: 1), held by random anchors",
     SpmSettings,
     "prompts",
     _why_not,

@@ -81,6 +81,12 @@ def holders(entries: Sequence[Entry], pair: str) -> list[Entry]:
     return with_dependents(entries, saw)
 
 
+def namesakes(entries: Sequence[Entry], pair: str) -> list[str]:
+    """The first digits of the unsafe image of each pair of a name, where several runs have one; else none."""
+    found = dict.fromkeys(entry.names[pair][0] for entry in entries if pair in entry.names)
+    return [image[:SHORTEST_HASH] for image in found] if len(found) > 1 else []
+
+
 def _holds(entry: Entry, pair: str) -> bool:
     if pair in entry.names:
         return True

@@ -100,7 +100,7 @@ class CeSdwv:
     settings: type[Strict] = CeSdwvSettings
     learns, acts_on = True, "conditioning"
     level: Level = "input"
-    cost = "a denoiser row and, a step of its optimisation, one with its gradient, where it changes a prompt"
+    cost = "next to nothing; with steps a denoiser row and one with its gradient a step, where it changes a prompt"
     replaces: Branch | None = "prompt"
     asks: Asks | None = None
     seen: Seen = "part"

@@ -53,7 +53,9 @@ class Pno:
     settings: type[Strict] = PnoSettings
     learns, acts_on = False, "start noise"
     level: Level = "output"
-    cost = "nothing where the image passes; else up to 10 more images and 5 gradients through a whole sampling"
+    cost = (
+        "nothing where the image passes; else up to starts + steps images and steps gradients through all of sampling"
+    )
     replaces: Branch | None = "prompt"
     asks: Asks | None = "a detector that heads no table"
     seen: Seen = "nothing"

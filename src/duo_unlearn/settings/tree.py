@@ -116,7 +116,7 @@ class Settings(Strict):
         try:
             check_stack(known)
         except DuoError as error:
-            raise ValueError(f"{error.problem}: {error.got}") from error
+            raise ValueError(f"{error.reason}; {error.hint}") from error
         return known
 
     @field_validator("erasers")
