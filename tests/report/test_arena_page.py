@@ -120,6 +120,25 @@ def test_what_a_system_costs_and_prior_preservation_stand_in_the_table(tmp_path:
     assert "0.940 (0.889 to 0.991), n = 100" in page.text
 
 
+def test_what_a_guard_refused_is_told_and_what_of_it_must_stay(tmp_path: Path) -> None:
+    places: list[Place] = [("direct", None, None)]
+
+    def page(*refused: Estimate) -> str:
+        plain, filtered = (standing(name, 1, "guard", places) for name in ("sld", "filter"))
+        filtered = filtered._replace(estimates=[*filtered.estimates, *refused])
+        return write_arena(tmp_path, "sword", [plain, filtered], JUDGES, "a machine").read_text()
+
+    assert "refused" not in page().lower()
+    direct = share("refused", "filter", "direct", 0.96, JUDGES[0])
+    text = page(direct)
+    assert text.count("96.0\xa0% refused") == 1
+    assert text.count("nothing of what must stay") == 1
+    text = page(
+        direct, share("refused", "filter", "keep", 0.02, JUDGES[0]), share("refused", "filter", "wand", 0.06, JUDGES[0])
+    )
+    assert re.search("6 % under [^<]*wand[^<]*, n = 50: the most of what must stay", text)
+
+
 def test_the_worst_case_is_told_with_the_attacks_that_it_is_of(tmp_path: Path) -> None:
     places = [PLACES[0], *PLACES[2:]]
     both, fewer = standing("duo", 1, places=places), standing("uce", 2, places=places)

@@ -152,10 +152,11 @@ def _row(
         cells.append({
             "title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control,
             "cracked": _is_cracked(standing, column, judges),
+            "refused": of_column(standing, column, "refused", judges[0]),
         })  # fmt: skip
     return {
         "number": number, "standing": standing, "cells": cells, "kept": kept, "prior": prior_preservation(standing),
-        "cost": cost_words(standing.cost), "costs": cost_cells(standing.cost),
+        "cost": cost_words(standing.cost), "costs": cost_cells(standing.cost), "refused": _refused(standing, judges),
     }  # fmt: skip
 
 
@@ -180,6 +181,17 @@ def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: S
 def _is_cracked(standing: Standing, column: Column, judges: Sequence[str]) -> bool:
     broken = of_column(standing, column, "broken", judges[0])
     return broken is not None and broken.value > CRACKED
+
+
+def _refused(standing: Standing, judges: Sequence[str]) -> str | None:
+    """How much of what must stay a guard refused, in words; None where it refused nothing at all."""
+    found = [e for e in standing.estimates if (e.metric, e.contract) == ("refused", judges[0])]
+    asking = {e.scenario for e in standing.estimates if e.metric == "dsr"}
+    kept = [e for e in found if e.attack is None and e.scenario not in asking]
+    if not found or not kept:
+        return "nothing of what must stay" if found else None
+    most = max(kept, key=lambda e: e.value)
+    return f"{100 * most.value:.0f} % under {set_name(most.scenario).lower()}, n = {most.n}: the most of what must stay"
 
 
 def columns(standings: Sequence[Standing]) -> list[Column]:
