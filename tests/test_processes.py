@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def words(stage: str, run: Path, told: Mapping[str, object]) -> list[str]:
     return [stage, "-o", str(run), *(w for key, value in told.items() for w in ("--set", f"{key}={value}"))]
 
 
-def with_pairs(folder: Path) -> Run:
+def with_pairs(folder: Path, **settings: object) -> Run:
     draw_pairs(folder / "mine", 5)
-    given = {"pairs.folder": str(folder / "mine"), "concept": small_concept(folder)}
+    given = {"pairs.folder": str(folder / "mine"), "concept": small_concept(folder), **settings}
     duo.make_pairs(duo.open_run(folder / "run", settings=given, quiet=True))
     return Run(folder / "run")
 
@@ -54,6 +55,32 @@ def pictures(run: Run) -> dict[str, bytes]:
     places = (run.attempts, run.originals)
     files = [path for place in places for path in sorted(place.rglob("*.png"))]
     return {str(path.relative_to(run.folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_arena_that_is_killed_goes_on_and_gives_what_one_that_is_not_gives(tmp_path: Path) -> None:
+    alone = with_pairs(tmp_path / "a", **EVALUATE, **TRAIN)
+    killed = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
+    asked = ["--entrant", "soft=duo,beta=5000", "--system", "duo", "--system", "soft", "--count", "2"]
+
+    def command(run: Run) -> list[str]:
+        return as_process("arena", str(run.folder), *asked, "--attack", "image-to-image", "--preset", "quick")
+
+    assert subprocess.run(command(alone), check=False).returncode == 0
+    # After the first edit, and while there is an attack.
+    for sign in (killed.edit("duo"), killed.attempts / "duo/direct/image-to-image.quick"):
+        process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL)
+        while not sign.exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+    assert subprocess.run(command(killed), check=False).returncode == 0
+    assert pictures(killed) == pictures(alone)
+    rows = [json.loads((run.folder / "arena/arena.json").read_text())["systems"] for run in (alone, killed)]
+    assert [one["estimates"] for one in rows[0]] == [one["estimates"] for one in rows[1]]
+    assert [one["cost"]["passes"] for one in rows[0]] == [one["cost"]["passes"] for one in rows[1]]
 
 
 @pytest.mark.slow
