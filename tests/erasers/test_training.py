@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -141,6 +142,19 @@ def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
     assert torch.equal(first, second)
     fewer = build_cache(model, pairs[:3], run.pairs, run.moments)
     assert len(fewer.safe.mean) == 3
+
+
+def test_pictures_are_encoded_once_whatever_captions_go_with_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, cache, pairs = prepare(run)
+    named = [dataclasses.replace(pair, unsafe_prompt="a sword", safe_prompt="a book") for pair in pairs]
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "encode_images", None)
+        beside = run.moments.with_name("latents-dcpo.safetensors")
+        other = build_cache(model, named, run.pairs, beside, captions="dual")
+    assert torch.equal(other.unsafe.mean, cache.unsafe.mean)
+    assert torch.equal(other.safe.std, cache.safe.std)
+    assert other.safe_text is not None
+    assert len(build_cache(model, named[:3], run.pairs, beside).safe.mean) == 3
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(run: Run) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import DuoError
 from ..families.interface import Conditioning, Model, Moments, joined
 from ..records import Captions, Pair
-from ..storage.files import read_tensors, write_tensors
+from ..storage.files import digest, read_tensors, write_tensors
 from .interface import EraserContext
 
 
@@ -65,7 +65,8 @@ def build_cache(
 ) -> Cache:
     """Encode all pairs, or read `path` if it was made from the same pairs, model and captions.
 
-    pairs: those that training uses. folder: where their files are.
+    pairs: those that training uses. folder: where their files are. Moments that another file beside `path` has of the
+    same pairs are taken from there: files differ in captions.
     """
     described = [[pair.name, *pair.content] for pair in pairs]
     key = hashlib.sha256(json.dumps([described, model.fingerprint(), model.resolution, captions]).encode()).hexdigest()
@@ -73,15 +74,32 @@ def build_cache(
         tensors, metadata = read_tensors(path)
         if metadata.get("key") == key:
             return _from_flat(tensors)
-    cache = _encode(model, pairs, folder, captions=captions, batch=batch)
-    write_tensors(path, _flat(cache), {"key": key})
+    pictures = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]
+    of_pictures = digest([pictures, model.fingerprint(), model.resolution])
+    moments = _moments_beside(path, of_pictures) or _moments(model, pairs, folder, batch)
+    cache = _with_texts(model, pairs, moments, captions)
+    write_tensors(path, _flat(cache), {"key": key, "moments": of_pictures})
     return cache
 
 
-def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Captions, batch: int) -> Cache:
+def _moments_beside(path: Path, key: str) -> tuple[Moments, Moments] | None:
+    """The moments of both members, of a key, in another file of the same folder; None where none has them."""
+    for other in sorted(path.parent.glob("moments*.safetensors")) + sorted(path.parent.glob("latents*.safetensors")):
+        try:
+            tensors, metadata = read_tensors(other)
+        except DuoError:  # who needs that file tells of it
+            continue
+        if metadata.get("moments") == key:
+            found = _from_flat(tensors)
+            return found.safe, found.unsafe
+    return None
+
+
+def _moments(model: Model, pairs: Sequence[Pair], folder: Path, batch: int) -> tuple[Moments, Moments]:
+    """The moments of both members, encoded."""
     from ..storage.pictures import open_image
 
-    def moments(files: list[str]) -> Moments:
+    def encoded(files: list[str]) -> Moments:
         parts = [
             model.encode_images([open_image(folder / name) for name in files[i : i + batch]])
             for i in range(0, len(files), batch)
@@ -91,14 +109,18 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Capt
             torch.cat([p.mean.cpu() for p in parts]).contiguous(), torch.cat([p.std.cpu() for p in parts]).contiguous()
         )
 
-    safe, unsafe = moments([p.safe for p in pairs]), moments([p.unsafe for p in pairs])
+    return encoded([p.safe for p in pairs]), encoded([p.unsafe for p in pairs])
+
+
+def _with_texts(model: Model, pairs: Sequence[Pair], moments: tuple[Moments, Moments], captions: Captions) -> Cache:
+    """Moments with what the captions read as."""
 
     def text(prompts: list[str]) -> Conditioning:
         return joined([model.condition([p]).map(lambda x: x.float().cpu()) for p in prompts])
 
     empty = text([""])
     if captions == "none":
-        return Cache(safe, unsafe, empty)
+        return Cache(*moments, empty)
     if unnamed := [p.name for p in pairs if not p.has_prompts]:
         hint = "captions none (for DUO, as its paper: --set train.captions=none), or give prompts in a manifest"
         raise DuoError(
@@ -107,4 +129,4 @@ def _encode(model: Model, pairs: Sequence[Pair], folder: Path, *, captions: Capt
 
     unsafe_text = text([p.unsafe_prompt or "" for p in pairs])
     safe_text = text([p.safe_prompt or "" for p in pairs]) if captions == "dual" else unsafe_text.map(Tensor.clone)
-    return Cache(safe, unsafe, empty, safe_text, unsafe_text)
+    return Cache(*moments, empty, safe_text, unsafe_text)
