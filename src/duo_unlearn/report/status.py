@@ -20,7 +20,7 @@ from ..pairs.manifest import MANIFEST, PARTIAL
 from ..records import ORIGINAL
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
-from ..settings.tree import Settings, merge, read_settings, whole_settings
+from ..settings.tree import Settings, merge, own_options, read_settings, whole_settings
 from ..system import EditFile, System
 from .asked import Asked, object_or_empty, place_of, rate_of, read_asked
 from .read import curve
@@ -151,7 +151,7 @@ def _pairs(folder: _Folder) -> Work:
 def _train(folder: _Folder) -> Work:
     """By optimizer steps, of all rounds. Those of the eraser duo and its kind say how fast they are."""
     run, name, settings = folder.run, folder.edit, folder.settings
-    own = settings["train"] if settings["eraser"] == "duo" else settings["erasers"].get(settings["eraser"], {})
+    own = own_options(settings)
     if settings["eraser"] in ROUNDED:
         own = {"max_train_steps": ObjectiveSettings().max_train_steps, **own}
     many = own.get("rounds", 1) if settings["eraser"] in ROUNDED else 1

@@ -86,8 +86,7 @@ class Settings(Strict):
     @property
     def own(self) -> dict[str, Any]:
         """The options of the run's eraser, in so far as they are given."""
-        given = self.erasers.get(self.eraser, {})
-        return {**self.train.model_dump(), **given} if self.eraser == DUO else given
+        return own_options(self.model_dump(include={"eraser", "erasers", "train"}))
 
     @field_validator("eraser")
     @classmethod
@@ -149,6 +148,12 @@ def _checked_options(registry: Registry[Any], options: dict[str, dict[str, Any]]
         except ValidationError as error:
             raise ValueError("; ".join(faults(error, kind.model_fields))) from error
     return options
+
+
+def own_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run's eraser, in so far as they are given, from nested settings."""
+    given = settings["erasers"].get(settings["eraser"], {})
+    return {**settings["train"], **given} if settings["eraser"] == DUO else given
 
 
 def place_of(eraser: str) -> str:
