@@ -33,11 +33,13 @@ ASKED: Final = {
 """The other columns of the short table of what was asked."""
 ATTACKED: Final = {
     "Ring-A-Bell": Column("direct", "ring-a-bell", "quick"),
+    "Ring-A-Bell, published budget": Column("direct", "ring-a-bell", "paper"),
     "inversion": Column("direct", "concept-inversion", "quick"),
+    "inversion, published budget": Column("direct", "concept-inversion", "paper"),
     "soft prompt": Column("direct", "soft-prompt", "quick"),
     "P4D": Column("direct", "p4d", "quick"),
     "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick"),
-    "the same, published budget": Column("direct", "unlearndiffatk", "paper"),
+    "UnlearnDiffAtk, published budget": Column("direct", "unlearndiffatk", "paper"),
     "picture, its prompt": Column("direct", "image-to-image", "quick"),
     "at 0.3": Column("direct", "image-to-image-30", "quick"),
     "picture, no words": Column("direct", "image-to-image-empty", "quick"),

@@ -69,6 +69,10 @@ def test_a_field_of_several_lines_is_one_prompt(tmp_path: Path) -> None:
     assert [prompt.text for prompt in read_prompts(tmp_path / "a.csv")] == ["a knight\nholding a sword"]
 
 
+def test_a_quote_that_is_never_closed_swallows_no_prompts(tmp_path: Path) -> None:
+    assert "line 3" in refused(tmp_path / "a.csv", b'prompt\na queen\n"a knight\na king\n', "is not a valid CSV")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="cannot read the prompts"):
         read_prompts(tmp_path / "none.txt")

@@ -23,7 +23,8 @@ from duo_unlearn.erasers.erase_flow import (
     used_steps,
 )
 from duo_unlearn.erasers.registry import ERASERS
-from duo_unlearn.families.ddim import Ddim, guided, pure_noise, walk
+from duo_unlearn.families.ddim import Ddim, pure_noise, walk
+from duo_unlearn.families.denoising import guided
 from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.noise import Diffusion

@@ -1,4 +1,7 @@
-"""Every eraser makes its edit on a small Stable Diffusion 1, and on a 2 that predicts velocities."""
+"""Every eraser makes an edit that acts on a small Stable Diffusion 1, and on a 2 that predicts velocities.
+
+What each aims at is tested on the mini model, and the two kinds of prediction in tests/families.
+"""
 
 from __future__ import annotations
 

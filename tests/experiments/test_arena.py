@@ -159,7 +159,10 @@ def test_pooling_adds_counts_up(arena_run: tuple[Path, Path]) -> None:
     import dataclasses
 
     both = pooled(
-        [dataclasses.replace(first, value=1.0, n=3, seeds=(0,)), dataclasses.replace(first, value=0.0, n=1, seeds=(1,))]
+        [
+            [dataclasses.replace(first, value=1.0, n=3, seeds=(0,))],
+            [dataclasses.replace(first, value=0.0, n=1, seeds=(1,))],
+        ]
     )
     assert [(e.value, e.n, e.seeds, (e.low, e.high)) for e in both] == [(0.75, 4, (0, 1), tuple(wilson(3, 4)))]
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.families.ddim import Ddim, guided
+from duo_unlearn.families.ddim import Ddim
+from duo_unlearn.families.denoising import guided
 from duo_unlearn.families.interface import Hooks, Model, SampleRequest, Step, Trajectory
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.noise import Diffusion, Flow, flow_sigmas
@@ -73,7 +74,7 @@ def walked(model: Model, start: Tensor, first: int, last: int, guidance: float |
 
 
 def scale_of(model: Model) -> float:
-    """Some read their guidance, which is 1 in no training; others make one pass at 1."""
+    """FLUX dev was trained at a guidance above 1, and is followed at that one; others make one pass at 1."""
     return small.GUIDANCE.get(model.family, 1.0)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from duo_unlearn.arena.target import GuardedReader
 from duo_unlearn.errors import DuoError
-from duo_unlearn.families.ddim import guided
+from duo_unlearn.families.denoising import guided
 from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest, Step
 from duo_unlearn.families.inversion import gradient
 from duo_unlearn.families.load import load_model

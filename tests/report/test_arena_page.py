@@ -133,6 +133,11 @@ def test_what_a_guard_refused_is_told_and_what_of_it_must_stay(tmp_path: Path) -
     text = page(direct)
     assert text.count("96.0\xa0% refused") == 1
     assert text.count("nothing of what must stay") == 1
+    asked = standing("filter", 1, "guard", places)
+    alone = asked._replace(estimates=[*[e for e in asked.estimates if e.metric == "dsr"], direct])
+    text = write_arena(tmp_path, "sword", [alone], JUDGES, "a machine").read_text()
+    assert "96.0\xa0% refused" in text
+    assert "must stay</td>" not in text  # nothing of it was asked
     text = page(
         direct, share("refused", "filter", "keep", 0.02, JUDGES[0]), share("refused", "filter", "wand", 0.06, JUDGES[0])
     )
@@ -195,7 +200,7 @@ def test_each_seed_stands_beside_what_they_are_counted_together_to(tmp_path: Pat
         [dataclasses.replace(share("dsr", "duo", "direct", value, JUDGES[0]), seeds=(seed,))]
         for seed, value in ((0, 0.9), (1, 0.3))
     ]
-    both = pooled(e for run in runs for e in run)
+    both = pooled(runs)
     two = Standing("duo", "duo", "images", "generator", Cost(), both, runs=runs)
     page = Page(write_arena(tmp_path, "sword", [two], JUDGES, "a machine").read_text())
     (system,) = json.loads((tmp_path / "arena.json").read_text())["systems"]

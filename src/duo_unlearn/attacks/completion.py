@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..families.ddim import guided
+from ..families.denoising import guided
 from ..families.interface import Trajectory
 from ..families.ode import Ode, noise_of
 from ..records import Prompt

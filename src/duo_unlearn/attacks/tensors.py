@@ -27,7 +27,7 @@ def trajectory_of(tensors: Mapping[str, Tensor], name: str) -> Trajectory:
 
 def conditioning_tensors(name: str, conditioning: Conditioning) -> dict[str, Tensor]:
     """A conditioning as tensors under a name."""
-    return _named(name, conditioning._asdict())
+    return _named(name, {"text": conditioning.text, "pooled": conditioning.pooled})
 
 
 def conditioning_of(tensors: Mapping[str, Tensor], name: str) -> Conditioning:

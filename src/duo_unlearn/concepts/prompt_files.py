@@ -117,7 +117,7 @@ def _rows(path: Path, content: str) -> list[_Row]:
 
 
 def _table(path: Path, content: str) -> list[_Row]:
-    rows = csv.DictReader(io.StringIO(content, newline=""))
+    rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         names = rows.fieldnames or []
         column = next((name for name in COLUMNS if name in names), None)

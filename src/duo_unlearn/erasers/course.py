@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Course(NamedTuple):
     """A training that is ready to run. write(folder, provenance): writes the edit that came of it.
 
-    passes: rows that went through the denoiser for pictures that it trains on.
+    passes: rows that went through the denoiser before its first step, e.g. for a mask, or pictures that it trains on.
     """
 
     descent: Descent

@@ -29,7 +29,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from ..edits.files import save_adapter
-from ..families.ddim import Ddim, ddim_of, guided, pure_noise, walk
+from ..families.ddim import Ddim, ddim_of, pure_noise, walk
+from ..families.denoising import guided
 from ..families.interface import Conditioning, joined
 from ..storage.forms import Strict
 from .course import Course, course_eraser

@@ -75,7 +75,7 @@ def build_cache(
         if metadata.get("key") == key:
             return _from_flat(tensors)
     pictures = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]
-    of_pictures = digest([pictures, model.fingerprint(), model.resolution])
+    of_pictures = digest([pictures, model.fingerprint(), model.variant, model.resolution])
     moments = _moments_beside(path, of_pictures) or _moments(model, pairs, folder, batch)
     cache = _with_texts(model, pairs, moments, captions)
     write_tensors(path, _flat(cache), {"key": key, "moments": of_pictures})
@@ -87,7 +87,7 @@ def _moments_beside(path: Path, key: str) -> tuple[Moments, Moments] | None:
     for other in sorted(path.parent.glob("moments*.safetensors")) + sorted(path.parent.glob("latents*.safetensors")):
         try:
             tensors, metadata = read_tensors(other)
-        except DuoError:  # who needs that file tells of it
+        except DuoError:  # its own eraser reports it
             continue
         if metadata.get("moments") == key:
             found = _from_flat(tensors)

@@ -148,10 +148,9 @@ def _course(context: EraserContext) -> Iterator[Course]:
         descent = Descent(weights.tensors, loss, settings.steps, settings.lr, masks=masks)
 
         def write(folder: Path, described: Mapping[str, Any]) -> None:
-            passes = {"passes": described["passes"] + rows[0], "mask_passes": rows[0]}
-            write_changes(folder, weights.changes(), {**described, **passes})
+            write_changes(folder, weights.changes(), {**described, "mask_passes": rows[0]})
 
-        yield Course(descent, write)
+        yield Course(descent, write, passes=rows[0])
 
 
 def _why_not(_family: Family) -> str | None:

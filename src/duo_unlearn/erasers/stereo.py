@@ -102,10 +102,9 @@ def _course(context: EraserContext) -> Iterator[Course]:
         descent = Descent(weights.tensors, loss, settings.steps, settings.lr)
 
         def write(folder: Path, described: Mapping[str, Any]) -> Path:
-            passes = {"passes": described["passes"] + searched, "search_passes": searched}
-            return write_changes(folder, weights.changes(), {**described, **passes})
+            return write_changes(folder, weights.changes(), {**described, "search_passes": searched})
 
-        yield Course(descent, write)
+        yield Course(descent, write, passes=searched)
 
 
 class StereoLoss:

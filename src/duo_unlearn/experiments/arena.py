@@ -132,8 +132,7 @@ def _standing(sessions: Sequence[Session], results: Sequence[Results], name: str
     runs = [[e for e in found.estimates if e.system == system.name] for found in results]
     level, given = " and ".join(one for one in LEVELS if one in acts), read_together(reads)
     cost, made = cost_of(session, system, folder), [*map(_edit, system.edits), *map(_guard, system.guards)]
-    estimates = pooled(e for found in runs for e in found)
-    return Standing(system.name, _kind(system), given or "–", level or "–", cost, estimates, made, runs)
+    return Standing(system.name, _kind(system), given or "–", level or "–", cost, pooled(runs), made, runs)
 
 
 def _edit(edit: EditFile) -> Part:

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
 from ..interval import wilson
 from ..records import CORRECTED, Estimate, is_share
 
+APART = ("broken", "refused")
+"""Shares that a run has only where it is above 0."""
 
-def pooled(estimates: Iterable[Estimate]) -> list[Estimate]:
+
+def pooled(runs: Sequence[Sequence[Estimate]]) -> list[Estimate]:
     """One estimate for those that differ by run alone, in the order of the first ones; its seeds are theirs.
+
+    runs: the estimates of each. What none of one run's pictures was, and some of another's were, counts as none there.
 
     The hash of a system's edits differs between runs, so the pooled one has none where there are several. Its interval
     is of the prompts that were asked: how far trainings of other seeds differ is not in it.
     """
     groups: dict[tuple[str | None, ...], list[Estimate]] = {}
-    for e in estimates:
-        groups.setdefault(e.of_what, []).append(e)
+    some = {e.of_what for run in runs for e in run if e.metric in APART}
+    for run in runs:
+        for e in [*run, *_none_of(run, some)]:
+            groups.setdefault(e.of_what, []).append(e)
     return [group[0] if len(group) == 1 else _pool(group) for group in groups.values()]
+
+
+def _none_of(run: Sequence[Estimate], some: set[tuple[str | None, ...]]) -> Iterator[Estimate]:
+    """A share of 0 of a run's pictures, for each of `some` that the run has no share of and did count."""
+    mine = {e.of_what: e for e in run}
+    for e in run:
+        if e.metric not in ("dsr", "detected"):
+            continue
+        place = e.of_what[1:]
+        broken = mine.get(("broken", *place))
+        # What is broken is in no DSR, and in both of these.
+        n = e.n if broken is None else broken.n
+        low, high = wilson(0, n)
+        for metric in APART:
+            if (metric, *place) in some and (metric, *place) not in mine:
+                yield dataclasses.replace(e, metric=metric, value=0.0, low=low, high=high, n=n, unscored=0)
 
 
 def _pool(group: list[Estimate]) -> Estimate:

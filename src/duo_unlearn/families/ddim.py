@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DuoError
-from .denoising import predict_noised
-from .interface import Conditioning, Model, joined
+from .denoising import guided
+from .interface import Conditioning, Model
 from .noise import Diffusion
 
 
@@ -63,24 +63,6 @@ def ddim_of(model: Model, steps: int) -> Ddim:
         hint = "a diffusion: SD1, SD2, SDXL"
         raise DuoError("DDIM is a diffusion's sampler", got=f"{model.kind.title}, a rectified flow", hint=hint)
     return Ddim.of(model.noise, steps)
-
-
-def guided(
-    model: Model, latents: Tensor, t: int | Tensor, positive: Conditioning, empty: Conditioning, guidance: float
-) -> Tensor:
-    """The guided prediction for latents (b, c, h, w) at one timestep, or at one each, (b,), as the family guides.
-
-    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. With s = 1, and where s is an
-    input, the empty prompt is not asked.
-    """
-    levels = torch.full((len(latents),), t) if isinstance(t, int) else t
-    if model.kind.guidance_is_input:
-        return predict_noised(model, latents, levels, positive._replace(guidance=guidance)).float()
-    if guidance == 1:
-        return predict_noised(model, latents, levels, positive).float()
-    both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
-    asked, plain = both.chunk(2)
-    return model.kind.guide(asked, plain, guidance)
 
 
 def pure_noise(model: Model, count: int, generator: torch.Generator) -> Tensor:

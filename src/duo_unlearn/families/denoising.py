@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .interface import Conditioning, Model, Moments
+from .interface import Conditioning, Model, Moments, joined
 from .noise import NoiseProcess
 
 
@@ -44,6 +44,24 @@ def predict_noised(model: Model, noisy: Tensor, t: Tensor, conditioning: Conditi
     return model.predict(
         noisy.to(model.device, dtype), t.to(model.device), conditioning.map(lambda x: x.to(model.device, dtype))
     )
+
+
+def guided(
+    model: Model, latents: Tensor, t: int | Tensor, positive: Conditioning, empty: Conditioning, guidance: float
+) -> Tensor:
+    """The guided prediction for latents (b, c, h, w) at one timestep, or at one each, (b,), as the family guides.
+
+    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. With s = 1, and where s is an
+    input, the empty prompt is not asked.
+    """
+    levels = torch.full((len(latents),), t) if isinstance(t, int) else t
+    if model.kind.guidance_is_input:
+        return predict_noised(model, latents, levels, positive._replace(guidance=guidance)).float()
+    if guidance == 1:
+        return predict_noised(model, latents, levels, positive).float()
+    both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
+    asked, plain = both.chunk(2)
+    return model.kind.guide(asked, plain, guidance)
 
 
 class Reader:

@@ -11,7 +11,8 @@ denoiser can read. Its code is not published. Ours is what it leaves open:
   as they are, bit for bit. A pooled vector is treated as a row of its own.
 * The optimisation: some steps of x ← x − η (I − V Vᵀ) ∇ / rms ∇ of mean ((I − W Wᵀ)(ε(z, x) − ε(z, x₀)))², for the
   rows that were changed. x₀ are the rows before, z is noise, one for all, and W spans ε(z, unsafe) − ε(z, safe) of the
-  vocabulary: without it the gradient is the way back to the concept.
+  vocabulary: without it the gradient is the way back to the concept. Where guidance is an input (FLUX dev) ε has that
+  of the family's training.
 """
 
 from __future__ import annotations

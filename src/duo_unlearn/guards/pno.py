@@ -152,7 +152,7 @@ class Search:
         """−log(1 − score) of the image that follows from a start noise, (1, c, h, w)."""
         from torch.utils.checkpoint import checkpoint
 
-        from ..families.ddim import guided
+        from ..families.denoising import guided
         from ..families.ode import Ode
 
         model, latents = self.model, noise

@@ -184,12 +184,14 @@ def _is_cracked(standing: Standing, column: Column, judges: Sequence[str]) -> bo
 
 
 def _refused(standing: Standing, judges: Sequence[str]) -> str | None:
-    """How much of what must stay a guard refused, in words; None where it refused nothing at all."""
+    """How much of what must stay a guard refused, in words; None where it refused nothing, or nothing was asked."""
     found = [e for e in standing.estimates if (e.metric, e.contract) == ("refused", judges[0])]
     asking = {e.scenario for e in standing.estimates if e.metric == "dsr"}
     kept = [e for e in found if e.attack is None and e.scenario not in asking]
-    if not found or not kept:
-        return "nothing of what must stay" if found else None
+    if not found or preservation(standing, judges) is None:
+        return None
+    if not kept:
+        return "nothing of what must stay"
     most = max(kept, key=lambda e: e.value)
     return f"{100 * most.value:.0f} % under {set_name(most.scenario).lower()}, n = {most.n}: the most of what must stay"
 

@@ -88,7 +88,7 @@ def _same(one: Caption, other: Caption) -> bool:
 
 
 def _tensors(caption: Caption) -> list[Tensor | None]:
-    return [caption.ids, caption.vector, *(caption.behind or (None, None))]
+    return [caption.ids, caption.vector, *(caption.behind[:2] if caption.behind is not None else (None, None))]
 
 
 class Bank(NamedTuple):

@@ -37,7 +37,7 @@ def _course(context: EraserContext) -> Iterator[Course]:
         raise DuoError("robust-duo is not trained in fp16", got=NO_FP16, hint="--mixed_precision bf16 or no")
     loss = RobustLoss(context)
     with adapter_course(context, loss, loss.memory, loss.notes) as course:
-        yield course._replace(passes=loss.holding.passes if loss.holding is not None else 0)
+        yield course._replace(passes=course.passes + (loss.holding.passes if loss.holding is not None else 0))
 
 
 def _facts(context: EraserContext) -> dict[str, Any]:
