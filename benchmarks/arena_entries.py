@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from duo_unlearn.report.arena_worst import counts
 from duo_unlearn.runs.results import WORST, estimate_of
 
 
@@ -15,18 +16,18 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """
     now = {e["sha256"] for e in new["estimates"]}
     same = [e for e in old["estimates"] if e["sha256"] in now]
-    found = {estimate_of(e).of_what: e for e in [*same, *new["estimates"]]}
-    estimates = [
-        e
-        for e in found.values()
-        if e["attack"] != WORST
-        or any(e in some and attacks_of(found.values(), e) == attacks_of(some, e) for some in (same, new["estimates"]))
-    ]
-    return {**old, **new, "estimates": estimates}
+    found = {estimate_of(e).of_what: e for e in [*same, *new["estimates"]] if e["attack"] != WORST}
+    worst = {
+        estimate_of(e).of_what: e
+        for some in (same, new["estimates"])
+        for e in some
+        if e["attack"] == WORST and attacks_of(found.values(), e) == attacks_of(some, e)
+    }
+    return {**old, **new, "estimates": [*found.values(), *worst.values()]}
 
 
 def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[str]:
-    """The attacks with a worst case's prompts, budget and awareness."""
+    """The attacks that count, with a worst case's prompts, budget and awareness."""
     place, searches = (worst["scenario"], worst["preset"]), (None, worst["search"])
     there = (e for e in estimates if (e["scenario"], e["preset"]) == place and e["search"] in searches)
-    return {e["attack"] for e in there if e["attack"] != WORST}
+    return {e["attack"] for e in there if e["attack"] not in (None, WORST) and counts(e["attack"])}

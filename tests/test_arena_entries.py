@@ -25,10 +25,13 @@ def entry(*attacks: str | None, sha256: str = "a") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("old", "new", "both"),
     [
-        ((None, "p4d"), (None, "p4d", "tina", WORST), {None, "p4d", "tina", WORST}),
-        ((None, "p4d", "tina", WORST), (None,), {None, "p4d", "tina", WORST}),
-        ((None, "p4d", WORST), (None, "tina", WORST), {None, "p4d", "tina"}),
-        ((None, "p4d", WORST), (None, "tina"), {None, "p4d", "tina"}),
+        ((None, "p4d"), (None, "p4d", "sneakyprompt", WORST), {None, "p4d", "sneakyprompt", WORST}),
+        ((None, "p4d", "sneakyprompt", WORST), (None,), {None, "p4d", "sneakyprompt", WORST}),
+        ((None, "p4d", WORST), (None, "sneakyprompt", WORST), {None, "p4d", "sneakyprompt"}),
+        ((None, "p4d", WORST), (None, "sneakyprompt"), {None, "p4d", "sneakyprompt"}),
+        # No worst case has text-free inversion.
+        ((None, "p4d", "tina"), (None, "p4d", WORST), {None, "p4d", "tina", WORST}),
+        ((None, "p4d", WORST), (None, "tina", WORST), {None, "p4d", "tina", WORST}),
     ],
 )
 def test_the_worst_case_is_of_all_attacks_or_none(old: Any, new: Any, both: set[str | None]) -> None:
