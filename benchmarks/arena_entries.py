@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from duo_unlearn.report.arena_worst import counts
+from duo_unlearn.report.arena_worst import is_counted
 from duo_unlearn.runs.results import WORST, estimate_of
 
 
@@ -30,4 +30,4 @@ def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any])
     """The attacks that count, with a worst case's prompts, budget and awareness."""
     place, searches = (worst["scenario"], worst["preset"]), (None, worst["search"])
     there = (e for e in estimates if (e["scenario"], e["preset"]) == place and e["search"] in searches)
-    return {e["attack"] for e in there if e["attack"] not in (None, WORST) and counts(e["attack"])}
+    return {e["attack"] for e in there if e["attack"] not in (None, WORST) and is_counted(e["attack"])}

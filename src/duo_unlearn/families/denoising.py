@@ -55,10 +55,8 @@ def guided(
     input, the empty prompt is not asked.
     """
     levels = torch.full((len(latents),), t) if isinstance(t, int) else t
-    if model.kind.guidance_is_input:
+    if guidance == 1 or model.kind.guidance_is_input:
         return predict_noised(model, latents, levels, positive._replace(guidance=guidance)).float()
-    if guidance == 1:
-        return predict_noised(model, latents, levels, positive).float()
     both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
     asked, plain = both.chunk(2)
     return model.kind.guide(asked, plain, guidance)

@@ -15,6 +15,7 @@ from ..storage.files import write_bytes, write_json, write_text
 from .arena_figure import Mark, Panel, figures, pictures
 from .arena_worst import worst_words
 from .page import environment
+from .selection import most_kept
 from .tables import unseen_words
 from .words import attack_order, set_name, set_order
 
@@ -186,13 +187,11 @@ def _is_cracked(standing: Standing, column: Column, judges: Sequence[str]) -> bo
 def _refused(standing: Standing, judges: Sequence[str]) -> str | None:
     """How much of what must stay a guard refused, in words; None where it refused nothing, or nothing was asked."""
     found = [e for e in standing.estimates if (e.metric, e.contract) == ("refused", judges[0])]
-    asking = {e.scenario for e in standing.estimates if e.metric == "dsr"}
-    kept = [e for e in found if e.attack is None and e.scenario not in asking]
     if not found or preservation(standing, judges) is None:
         return None
-    if not kept:
+    most = most_kept([e for e in standing.estimates if e.contract == judges[0]], "refused", standing.system)
+    if most is None:
         return "nothing of what must stay"
-    most = max(kept, key=lambda e: e.value)
     return f"{100 * most.value:.0f} % under {set_name(most.scenario).lower()}, n = {most.n}: the most of what must stay"
 
 

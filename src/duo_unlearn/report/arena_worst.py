@@ -23,7 +23,7 @@ def worst_attacks(standing: Standing, column: Column) -> list[str]:
         if e.metric in ("dsr", "broken") and e.scenario == column.scenario and e.attack != WORST
         if e.attack is None or (e.preset == column.preset and e.search in (None, column.search))
     }
-    return [name or NO_ATTACK for name in sorted(found, key=attack_order) if name is None or counts(name)]
+    return [name or NO_ATTACK for name in sorted(found, key=attack_order) if name is None or is_counted(name)]
 
 
 def worst_words(standings: Sequence[Standing], columns: Sequence[Column]) -> list[str]:
@@ -51,7 +51,7 @@ def _order(name: str) -> tuple[int, str]:
     return attack_order(None if name == NO_ATTACK else name)
 
 
-def counts(attack: str) -> bool:
+def is_counted(attack: str) -> bool:
     """Whether a worst case has an attack. One that is not known here does."""
     name = attack.partition("@")[0]
     return name not in ATTACKS.names() or ATTACKS.get(name).counts_in_worst_case

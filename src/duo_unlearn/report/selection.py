@@ -45,6 +45,13 @@ def weakest_attack(contents: Contents, system: str, *, relearning: bool = True) 
     return worst([e for e in scores if relearning or family_of_attack(str(e.attack)) != RELEARNING])
 
 
+def most_kept(estimates: Sequence[Estimate], metric: str, system: str) -> Estimate | None:
+    """A system's largest share without attack, on prompt sets that ask no system for the concept; None of none."""
+    asking = {e.scenario for e in estimates if e.metric == "dsr"}
+    mine = [e for e in estimates if (e.metric, e.system, e.attack) == (metric, system, None)]
+    return max((e for e in mine if e.scenario not in asking), key=lambda e: e.value, default=None)
+
+
 def counterpart(estimates: Sequence[Estimate], estimate: Estimate) -> Estimate | None:
     """The original's number of the same kind."""
     key = (estimate.metric, estimate.scenario, estimate.contract)

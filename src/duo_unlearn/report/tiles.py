@@ -11,7 +11,7 @@ from ..runs.folder import Run
 from .attacks import attack_scores
 from .pictures import Picture, picture_of
 from .read import Contents, GroupAttempts, key_of
-from .selection import counterpart, falls, plain_scores, weakest_attack, worst
+from .selection import counterpart, falls, most_kept, plain_scores, weakest_attack, worst
 from .words import awareness, counts, figure, interval, set_name, set_order, title_of
 
 PICTURES: Final = 6
@@ -93,11 +93,9 @@ def _cost(contents: Contents, system: str) -> Tile:
 
 def _lost(contents: Contents, system: str) -> str:
     """The largest shares of pictures on prompts to keep that were refused, and that were broken; "" of none."""
-    asking = {e.scenario for e in contents.estimates if e.metric == "dsr"}
     words = ""
     for metric, said in (("refused", "refused by a guard"), ("broken", "broken")):
-        mine = [e for e in contents.estimates if (e.metric, e.system, e.attack) == (metric, system, None)]
-        most = max((e for e in mine if e.scenario not in asking), key=lambda e: e.value, default=None)
+        most = most_kept(contents.estimates, metric, system)
         if most is not None and most.value > 0:
             words += f"; {figure(metric, most.value)} {said} under {set_name(most.scenario).lower()}"
     return words
