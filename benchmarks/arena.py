@@ -2,6 +2,7 @@
 
 python benchmarks/arena.py                                    # a day on 2 cores; what is done is skipped, so it resumes
 python benchmarks/arena.py --system uce --attack p4d          # a part; writes nothing
+python benchmarks/arena.py --system uce --attack p4d --alone  # of an eraser that docs/arena.json has: attacks alone
 python benchmarks/arena.py --write                            # docs/ from what is there
 
 Settings are those that the concept file recommends for the mini model: chosen on development prompts and seed 100
@@ -27,7 +28,9 @@ from pages import fill
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.arena.sharing import share_originals, share_pairs
+from duo_unlearn.arena.stages import make_pairs
 from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.experiments.arena import arena, make_edits, makers
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL
 from duo_unlearn.report.arena import (
@@ -101,14 +104,20 @@ def main() -> None:
     parser.add_argument("--system", action="append", help="an eraser, NAME-all, guards behind a +; all when not given")
     parser.add_argument("--attack", action="append", choices=("none", *ATTACKED), help="none: erase and measure")
     parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
+    parser.add_argument("--alone", action="store_true", help="attack, and ask no prompt sets: docs/arena.json has them")
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
+    if given.alone and not given.system:
+        parser.error("--alone takes --system, of those that docs/arena.json has")
     keep_freed_memory()  # as `duo` does
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
     for concept in [] if given.write else given.concept or list(SEEDS)[:1]:
         for seed in SEEDS[concept]:
             systems = given.system or every_system()
-            one_run(given.runs, concept, seed, systems, attacks, given.preset)
+            if given.alone:
+                attack_alone(given.runs, concept, seed, systems, attacks, given.preset)
+            else:
+                one_run(given.runs, concept, seed, systems, attacks, given.preset)
     if given.write or not (given.concept or given.system or given.attack):
         write_pages(given.runs)
 
@@ -143,6 +152,27 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
         run = open_run(own, few, seed, COUNT)
         share(Run(folder), run)
         run_arena([run], [name], page_of(run.run.folder, [name]), say=print)
+
+
+def attack_alone(
+    runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any
+) -> None:
+    """Attack erasers whose other numbers docs/arena.json has, made again where this run lacks them.
+
+    Those numbers are of the weights to the last bit, so weights that differ are refused before anything is attacked.
+    """
+    folder = runs / f"{concept}-{seed}"
+    run, page = open_run(folder, concept, seed, COUNT), page_of(folder, [*systems, preset, *attacks])
+    there = json.loads((DOCS / "arena.json").read_text(encoding="utf-8"))["concepts"][concept]["systems"]
+    entrants = [f"{name}={WRAPPED[name]}" for name in systems if name in WRAPPED]
+    make_pairs(run)
+    make_edits(run, makers(entrants, systems))
+    for name in systems:
+        known, made = {e["sha256"] for e in there[name]["estimates"]}, run.system(name).sha256
+        if made not in known:
+            raise SystemExit(f"{name} has other weights than docs/arena.json tells of: {made[:8]}, not {sorted(known)}")
+    plans = [AttackPlan([name], preset, ATTACKED_PROMPTS[preset]) for name in attacks]
+    arena([run], entrants, systems, plans, page, print, asks=False)
 
 
 def share(source: Run, target: Session) -> None:

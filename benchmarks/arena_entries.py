@@ -12,8 +12,11 @@ from duo_unlearn.runs.results import WORST, estimate_of
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """A system's entry with the estimates of both, the new one's in the place of the old one's.
 
-    What the old one has of other edits goes. A worst case stays where it is of all attacks that are there.
+    What the old one has of other edits goes, its cost too, once there is anything of the new one. A worst case stays
+    where it is of all attacks that are there.
     """
+    if not new["estimates"]:
+        return dict(old)
     now = {e["sha256"] for e in new["estimates"]}
     same = [e for e in old["estimates"] if e["sha256"] in now]
     found = {estimate_of(e).of_what: e for e in [*same, *new["estimates"]] if e["attack"] != WORST}
@@ -23,7 +26,8 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
         for e in some
         if e["attack"] == WORST and attacks_of(found.values(), e) == attacks_of(some, e)
     }
-    return {**old, **new, "estimates": [*found.values(), *worst.values()]}
+    cost = {**new["cost"], **{key: value for key, value in old["cost"].items() if same and value is not None}}
+    return {**old, **new, "cost": cost, "estimates": [*found.values(), *worst.values()]}
 
 
 def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[str]:

@@ -18,8 +18,8 @@ def estimate(attack: str | None, sha256: str = "a") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def entry(*attacks: str | None, sha256: str = "a") -> dict[str, Any]:
-    return {"system": "duo", "estimates": [estimate(attack, sha256) for attack in attacks]}
+def entry(*attacks: str | None, sha256: str = "a", **cost: float | None) -> dict[str, Any]:
+    return {"system": "duo", "cost": cost, "estimates": [estimate(attack, sha256) for attack in attacks]}
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,14 @@ def test_the_worst_case_is_of_all_attacks_or_none(old: Any, new: Any, both: set[
 def test_what_another_edit_had_goes() -> None:
     found = merged(entry(None, "p4d", sha256="b"), entry(None))["estimates"]
     assert [(e["attack"], e["sha256"]) for e in found] == [(None, "a")]
+
+
+def test_the_cost_of_an_edit_that_is_made_again_stays_the_first_one() -> None:
+    old, again = entry(None, seconds=300.0, image=None), entry("p4d", seconds=420.0, image=1.1)
+    assert merged(old, again)["cost"] == {"seconds": 300.0, "image": 1.1}
+    assert merged(old, entry("p4d", sha256="b", seconds=420.0, image=1.1))["cost"] == {"seconds": 420.0, "image": 1.1}
+
+
+def test_a_page_that_has_nothing_yet_takes_nothing_away() -> None:
+    old = entry(None, "p4d", seconds=300.0)
+    assert merged(old, entry(seconds=420.0)) == old

@@ -63,12 +63,16 @@ def arena(
     attacks: Sequence[AttackPlan],
     folder: Path,
     say: Callable[[str], None] = lambda _text: None,
+    *,
+    asks: bool = True,
 ) -> Path:
     """Make what is missing, measure and attack every system of every run, and write the arena's page; gives it.
 
     sessions: runs that differ by their seed alone; their counts are added up. Pairs, the original's images and what is
     found on its text encoder are made once a run. What is done is skipped, so the same command goes on after a kill,
     and any number of processes may run it together. What cannot be done is told before anything is made.
+
+    asks: whether the run's prompt sets are asked too; else attacks are made alone, of which there must be some.
     """
     names, plans = _without_original(systems), makers(entrants, systems)
     check_arena(sessions, plans, names)
@@ -76,13 +80,12 @@ def arena(
     for session in sessions:
         with session.run.lock(shared=True):
             make_pairs(session)
-            _make_edits(session, plans)
+            make_edits(session, plans)
             chosen = [session.system(name) for name in names]
-            results = evaluate(session, chosen).results
-            for plan in attacks:
-                results = attack(session, chosen, plan).results
-        found.append(results)
-        say(f"{session.run.folder}: {len(results.estimates)} estimates of {len(chosen)} systems")
+            results = [evaluate(session, chosen).results] if asks else []
+            results += [attack(session, chosen, plan).results for plan in attacks]
+        found.append(results[-1])
+        say(f"{session.run.folder}: {len(found[-1].estimates)} estimates of {len(chosen)} systems")
     standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *names)]
     judges = [str(judge.contract) for judge in sessions[0].judges.there]
     return write_arena(folder, sessions[0].concept.name, standings, judges, machine(sessions[0].model.device.type))
@@ -92,7 +95,7 @@ def _without_original(systems: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for name in systems if name != ORIGINAL))
 
 
-def _make_edits(session: Session, plans: Sequence[EditPlan]) -> None:
+def make_edits(session: Session, plans: Sequence[EditPlan]) -> None:
     """Make what is missing. What another process is at is left to it, and waited for at the end."""
     left = list(plans)
     for wait in (False, True):
