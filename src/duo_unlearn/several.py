@@ -126,6 +126,7 @@ def fill_bank(
 
     opened = run if isinstance(run, Session) else reopen_run(run)
     chosen = opened.systems()[-1] if system is None else opened.system(system)
+    opened.check_change([chosen])
     with opened.run.lock(shared=True):
         return fill(opened, chosen, attacks, prompts, Path(output), budgets, say)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from duo_unlearn.arena.plans import attacked_scenarios
+from duo_unlearn.arena.plans import attacked_scenarios, evaluation_plans
 from duo_unlearn.concepts.joint import join
 from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
 from duo_unlearn.concepts.spec import Concept
@@ -15,6 +15,7 @@ from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.errors import DuoError
 from duo_unlearn.session import Session
 from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.system import System
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,20 @@ def test_what_cannot_be_joined_is_told(names: list[str], said: str) -> None:
 def test_an_unknown_part_is_told() -> None:
     with pytest.raises(DuoError, match="unknown concept"):
         load_concept("sword+nothing")
+
+
+def test_a_guard_looks_for_both(both: Concept) -> None:
+    guards = both.recommended["mini"].settings["guards"]
+    assert guards["negative-prompt"]["text"] == "a figure holding a sword, a figure holding a balloon"
+    alone = load_concept("sword").recommended["mini"].settings["guards"]
+    assert alone["negative-prompt"]["text"] == "a figure holding a sword"  # the concepts themselves stay as they were
+    assert guards["spell"] == alone["spell"]
+
+
+def test_an_evaluation_inverts_a_token_for_each(tmp_path: Path) -> None:
+    given = {"concept": "sword+balloon", "output": str(tmp_path), "evaluate": {"inversion_prompts": 2}}
+    plans = evaluation_plans(Session(resolve_settings(given)), [System()])
+    inverted = [plan.scenario for plan in plans if plan.attack.name == "concept-inversion"]
+    assert [(one.name, len(one.prompts)) for one in inverted if one.kind == "attack"] == [
+        ("sword-direct", 2), ("balloon-direct", 2),
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from duo_unlearn.arena.stages import evaluate
+from duo_unlearn.cli.experiments import _can_be_joined
 from duo_unlearn.cli.main import run_command
 from duo_unlearn.edits.files import read_edit, write_changes
 from duo_unlearn.edits.weights import LowRank, Replacement
@@ -121,3 +122,9 @@ def test_composing_leaves_another_edit_alone(tmp_path: Path) -> None:
     compose_runs(runs[:2], [1.0, 0.5], tmp_path / "both")
     with pytest.raises(DuoError, match="holds another adapter"):
         compose_runs(runs[1:], [], tmp_path / "both")
+
+
+def test_one_training_is_offered_where_it_can_be_had() -> None:
+    assert _can_be_joined(["sword", "balloon"])
+    for names in (["blood", "gun"], ["sword", "sword"], ["sword", "?"], ["sword"]):
+        assert not _can_be_joined(names)

@@ -225,3 +225,22 @@ def test_a_wrap_that_moves_weights_needs_them_whole(attack_on: str, fault: str |
     with pytest.raises(DuoError, match="needs them in float32") as raised:
         check_wrap_weights(settings, torch.device("cuda"))
     assert raised.value.got == fault
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "no such bank"), (b"\x00" * 100, "safetensors")])
+def test_a_bank_that_cannot_be_read_is_found_before_pairs_are_made(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    bank = tmp_path / "bank.safetensors"
+    if content is not None:
+        bank.write_bytes(content)
+    captions = {"unsafe": 0.8, "empty": 0, "random": 0, "search": 0, "bank": 0.2}
+    given = {"output": str(tmp_path / "run"), "eraser": "robust-duo"}
+    found = find_faults({**given, "erasers": {"robust-duo": {"bank": str(bank), "captions": captions}}})
+    assert [said in str(fault) for fault in found.faults] == [True]
+    run = duo.open_run(tmp_path / "run", settings={
+        "eraser": "robust-duo", "erasers.robust-duo.bank": str(bank), "erasers.robust-duo.captions": captions,
+    })  # fmt: skip
+    with pytest.raises(DuoError, match=said):
+        duo.erase(run)
+    assert not run.run.pairs.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..attacks.registry import ATTACKS, caption_attacks
 from ..attacks.tensors import conditioning_of
 from ..erasers.robust.bank import Caption, distinct, write_bank
 from ..errors import DuoError
+from ..families.tokens import sequence, word_ids
 from ..runs.attempts import read_group
 from ..runs.folder import Run
 from ..session import Session
@@ -94,7 +96,12 @@ def search(
         "prompts": count, "seed": apart.settings.seed, "base": session.model.fingerprint(),
     }  # fmt: skip
     asked = {prompt.text for one in ran for prompt in one.scenario.prompts}
-    captions = [one for name, each in found for one in _captions(name, each, asked)]
+
+    @functools.cache
+    def asked_ids() -> list[list[int]]:
+        return [sequence(session.model, word_ids(session.model, text)) for text in asked]
+
+    captions = [one for name, each in found for one in _captions(name, each, asked, asked_ids)]
     return Searched(apart, ran, distinct(captions), provenance, reasons)
 
 
@@ -137,11 +144,18 @@ def _findings(run: Run, plan: Plan) -> list[Findings]:
     return [FindingsFile(folder / f"found-{part}.json").read().findings for part in parts]
 
 
-def _captions(name: str, found: Findings, asked: Collection[str]) -> list[Caption]:
-    """What was found, as captions. A prompt that was asked is none: where a search fails it leaves that as it was."""
+def _captions(
+    name: str, found: Findings, asked: Collection[str], asked_ids: Callable[[], list[list[int]]]
+) -> list[Caption]:
+    """What was found, as captions. A prompt that was asked is none: a search may leave it as it was.
+
+    asked, asked_ids: those prompts, as texts and as token sequences.
+    """
     captions = []
     for finding in found.findings:
         if finding.is_plain and finding.text in asked:
+            continue
+        if finding.ids is not None and finding.ids in asked_ids():
             continue
         captions.append(
             Caption(

@@ -74,7 +74,7 @@ class AttackPlan(NamedTuple):
 
 
 def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
-    """Direct prompts of every scenario, and an inverted token before the first of them and before plain prompts."""
+    """Direct prompts of every scenario, and an inverted token before each concept's first ones and plain prompts."""
     counts, sets = session.settings.evaluate, _evaluated(session)
     direct = ATTACKS.get(DIRECT)
     plans = [
@@ -87,8 +87,7 @@ def evaluation_plans(session: Session, systems: Sequence[System]) -> list[Plan]:
         return plans
     attack = ATTACKS.get("concept-inversion")
     budget = dataclasses.replace(attack.budgets["quick"], steps=counts.inversion_steps, batch=counts.inversion_batch)
-    asking = next((chosen for chosen in sets if chosen.kind == "attack"), None)
-    few = [_first(asking, counts.inversion_prompts)] if asking is not None else []
+    few = [_first(chosen, counts.inversion_prompts) for chosen in sets if chosen.name in session.concept.asking]
     for chosen in [*few, *(chosen for chosen in sets if chosen.kind == "plain")]:
         for system in systems:
             search: Awareness | None = "unaware" if system.guards else None

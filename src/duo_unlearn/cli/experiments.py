@@ -191,11 +191,23 @@ def compose(
     say(f"compose: {len(sources)} adapters → {output}")
     say("adapters that were trained apart disturb one another: expect to lose some of what lies near their concepts")
     names = str(read_provenance(Run(output).edit(COMPOSED))["concept"]).split(" + ")
-    if "?" not in names:  # an edit of others may not say what it is of
+    if _can_be_joined(names):
         say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
     if measure:
         interference_table(rows)
         say(f"measured → {output / 'interference.json'}")
+
+
+def _can_be_joined(names: list[str]) -> bool:
+    """Whether one training can have all of these concepts. An edit of others may not say what it is of."""
+    from ..concepts.store import load_concept
+    from ..errors import DuoError
+
+    try:
+        load_concept("+".join(names))
+    except DuoError:
+        return False
+    return len(names) > 1
 
 
 def bank(
@@ -211,9 +223,8 @@ def bank(
 
     duo bank runs/sword -o bank.safetensors --attack unlearndiffatk --attack ring-a-bell
 
-    duo erase -o runs/robust --eraser robust-duo --set erasers.robust-duo.bank=bank.safetensors \\
-    --set "erasers.robust-duo.captions={unsafe: 0.4, empty: 0.1, random: 0.1, search: 0.2, bank: 0.2}"
-    """
+    duo erase -o runs/robust --eraser robust-duo --set erasers.robust-duo.bank=bank.safetensors --set erasers.robust-duo.captions.search=0.2 --set erasers.robust-duo.captions.bank=0.2
+    """  # noqa: E501
     from ..several import fill_bank
 
     chosen = names or ["unlearndiffatk", "p4d", "concept-inversion"]

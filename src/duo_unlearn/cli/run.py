@@ -115,8 +115,8 @@ def _erase(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
     results = erase(run, say)
     estimates_table(results.estimates)
     # The original, the bare edit, and with guards the edit behind these.
-    system, asked = run.systems()[1].name, next(iter(run.concept.attacks), None)
-    say(f"{ending(results, system, asked)}; report: {run.run.report}")
+    system = run.systems()[1].name
+    say(f"{ending(results, system, run.concept.asking)}; report: {run.run.report}")
 
 
 def _pairs(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:

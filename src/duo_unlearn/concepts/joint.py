@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ..errors import DuoError
 from .spec import Concept, DetectorSpec, PairKind, Recommended, Templates, Values
@@ -116,13 +116,25 @@ def _neighbours(concepts: Sequence[Concept], erased: set[tuple[str, str]]) -> di
 
 
 def _shared(several: Sequence[Mapping[str, Recommended]], names: Sequence[str]) -> dict[str, Recommended]:
-    """The first concept's settings for the families that all have some for."""
+    """The first concept's settings for the families that all have some for; what a guard looks for is that of all."""
     first = several[0]
     shared = [family for family in first if all(family in one for one in several)]
     return {
         family: Recommended(
             source=f"{first[family].source}, of {names[0]} alone: not searched for {' and '.join(names)}",
-            settings=first[family].settings,
+            settings=_looking_for_all([one[family].settings for one in several]),
         )
         for family in shared
     }
+
+
+def _looking_for_all(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The first settings, with the texts of all in those guards that look for one."""
+    first = dict(several[0])
+    if "guards" in first:
+        first["guards"] = {name: dict(options) for name, options in first["guards"].items()}
+        for name, options in first["guards"].items():
+            if "text" in options:
+                own = [one.get("guards", {}).get(name, {}).get("text") for one in several]
+                options["text"] = ", ".join(dict.fromkeys(filter(None, own)))
+    return first

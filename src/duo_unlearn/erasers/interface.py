@@ -79,6 +79,10 @@ def _any_options(_family: Family, _options: Any) -> str | None:
     return None
 
 
+def _no_files(_run: Run, _options: Any) -> None:
+    return None
+
+
 def _one_training(_options: Any) -> Rounds | None:
     return None
 
@@ -95,7 +99,8 @@ class Eraser(NamedTuple):
     these options, or None. watches: whether its training is measured on held-out pairs and shows pictures.
     rounds(options): the rounds that it trains in, or None for one training. for_wordless(options, pairs): options that
     must be otherwise because pairs have no prompts, dotted → a value that they can have; without it an eraser that
-    reads prompts needs one pair that has both.
+    reads prompts needs one pair that has both. check_files(run, options): a DuoError for a file of its options that
+    cannot be read.
     """
 
     name: str
@@ -114,6 +119,7 @@ class Eraser(NamedTuple):
     watches: bool = False
     rounds: Callable[[Any], Rounds | None] = _one_training
     for_wordless: Callable[[Any, Sequence[Pair]], Mapping[str, Any]] | None = None
+    check_files: Callable[[Run, Any], None] = _no_files
 
 
 def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..records import Estimate
@@ -10,31 +11,40 @@ from .selection import counterpart, falls
 
 GONE: Final = 0.5
 """What the DSR of an erased concept lies above, interval and all: it is more often gone than there."""
+ERASED: Final = "erased: "
 
 
-def ending(results: Results, system: str, scenario: str | None) -> str:
-    """Erased or not erased, and the cost. scenario: the first prompt set that asks for the concept; None: none does.
+def ending(results: Results, system: str, scenarios: Sequence[str]) -> str:
+    """Erased or not erased, and the cost. scenarios: the first prompt set that asks for each concept of the run.
 
     Erased: the head judge's DSR on these prompts lies above the original's and above one half, with its whole 95 %
-    interval. So a run that did nothing is not erased, and neither is one of too few images to tell.
+    interval. So a run that did nothing is not erased, and neither is one of too few images to tell. Of several sets
+    the line is of one that is not erased, or else of the weakest.
     """
-    return f"{_erased(results, system, scenario)}; {_cost(results, system)}"
+    return f"{_erased(results, system, scenarios)}; {_cost(results, system)}"
 
 
-def _erased(results: Results, system: str, scenario: str | None) -> str:
-    scores = [e for e in _plain(results, system) if e.metric == "dsr" and e.scenario == scenario]
-    if not scores:
+def _erased(results: Results, system: str, scenarios: Sequence[str]) -> str:
+    plain = [e for e in _plain(results, system) if e.metric == "dsr"]
+    # The judge that heads the tables comes first.
+    scores = [next((e for e in plain if e.scenario == scenario), None) for scenario in scenarios]
+    known = sorted((score for score in scores if score is not None), key=lambda score: score.low)
+    if not known or len(known) < len(scores):
         return f"whether {results.concept} is erased was not measured"
-    after = scores[0]  # the judge that heads the tables comes first
+    said = [_verdict(results, score) for score in known]
+    return next((line for line in said if not line.startswith(ERASED)), said[0])
+
+
+def _verdict(results: Results, after: Estimate) -> str:
     by = after.contract.partition("[")[0]
-    now = f"{results.concept} not seen in {_percent(after)} of {after.n} {scenario} images by {by}"
+    now = f"{results.concept} not seen in {_percent(after)} of {after.n} {after.scenario} images by {by}"
     before = counterpart(results.estimates, after)
     if before is None:
         return f"whether {results.concept} is erased is not known, the original was not measured: {now}"
     now += f"; original: {_percent(before)}"
     if after.low <= before.high:
         return f"not erased: {now}. The intervals meet, so this may be chance"
-    return f"not erased: {now}. It is shown less, and still often" if after.low <= GONE else f"erased: {now}"
+    return f"not erased: {now}. It is shown less, and still often" if after.low <= GONE else f"{ERASED}{now}"
 
 
 def _cost(results: Results, system: str) -> str:

@@ -82,6 +82,7 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
     if resolved is not None and family is not None:
         faults.attempt(functools.partial(check_family, resolved, family))
+        faults.attempt(functools.partial(check_files, resolved))
         faults.attempt(functools.partial(_check_words, resolved))
         faults.attempt(functools.partial(check_read, given, resolved, file))
     return Check(None if faults.errors else resolved, faults.errors)
@@ -151,6 +152,12 @@ def check_family(settings: Settings, family: str) -> None:
         raise DuoError(f"the eraser {settings.eraser} cannot be wrapped in {settings.wrap}", got=reason, hint=hint)
     for name in settings.guard:
         check_guard_family(name, family)
+
+
+def check_files(settings: Settings) -> None:
+    """Fail for a file of the eraser's options that is not there or cannot be read."""
+    eraser = ERASERS.get(settings.eraser)
+    eraser.check_files(Run(settings.output), checked_options(eraser, settings.own))
 
 
 def check_device(settings: Settings) -> None:

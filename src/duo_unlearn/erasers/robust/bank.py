@@ -99,12 +99,23 @@ class Bank(NamedTuple):
     sha256: str
 
 
+def check_bank(run: Run, settings: RobustSettings) -> None:
+    """Fail for a bank that is not there, in the run or at its path, and for a file that is none. Nothing is written."""
+    if (path := settings.bank) is not None and (path.is_file() or not _kept(run, path).exists()):
+        read_bank(path)
+
+
+def _kept(run: Run, path: Path) -> Path:
+    """Where a run keeps its copy of a bank."""
+    return run.moments.with_name(f"bank-{digest(str(path))[:8]}.safetensors")
+
+
 def kept_bank(run: Run, path: Path) -> Path:
     """The run's copy of a bank, so that the run can be repeated once the file is elsewhere.
 
     By the name that the settings have for it: another one that is not there is a DuoError.
     """
-    kept = run.moments.with_name(f"bank-{digest(str(path))[:8]}.safetensors")
+    kept = _kept(run, path)
     if path.is_file() or not kept.exists():
         read_bank(path)
         if not kept.exists() or sha256_of(kept) != sha256_of(path):
@@ -161,8 +172,9 @@ def _misfit(model: Model, caption: Caption, shape: torch.Size) -> str | None:
     if caption.ids is not None:
         if len(caption.ids) != len(sequence(model, [])):
             return f"{len(caption.ids)} tokens, not {len(sequence(model, []))}"
-        if int(caption.ids.max()) >= len(words):
-            return f"token {int(caption.ids.max())} of {len(words)}"
+        for token in (int(caption.ids.min()), int(caption.ids.max())):
+            if not 0 <= token < len(words):
+                return f"token {token} of {len(words)}"
     return None
 
 

@@ -16,7 +16,7 @@ from ...errors import DuoError
 from ...families.denoising import dtype_of
 from ..course import Course, course_eraser
 from ..interface import EraserContext
-from .bank import bank_facts
+from .bank import bank_facts, check_bank
 from .holding import other_prompts
 from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
@@ -70,4 +70,10 @@ ROBUST_DUO: Final = course_eraser(
     _course,
     makes="lora",
     facts=_facts,
-)._replace(on_floor=True, why_not_options=_why_not_options, rounds=rounds_of, for_wordless=for_wordless)
+)._replace(
+    on_floor=True,
+    why_not_options=_why_not_options,
+    rounds=rounds_of,
+    for_wordless=for_wordless,
+    check_files=check_bank,
+)

@@ -140,7 +140,7 @@ class RobustSettings(ObjectiveSettings):
 
     def fault(self) -> str | None:
         """What does not go together, or None. Settings that are a layer of others are not asked: they are no whole."""
-        if not math.isclose(total := sum(self.captions.shares().values()), 1.0, abs_tol=1e-6):
+        if not math.isclose(total := sum(self.captions.shares().values()), 1.0, abs_tol=1e-5):
             return f"the shares of captions must sum to 1, not {total:g}"
         if self.captions.bank and self.bank is None:
             return "captions.bank needs bank: a file that `duo bank` wrote"
