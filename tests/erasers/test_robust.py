@@ -272,6 +272,7 @@ def test_what_cannot_be_trained_is_told_before_pairs() -> None:
     assert "must sum to 1, not 1.3" in reason("mini", captions={"unsafe": 0.7})
     assert "captions.bank needs bank" in reason("mini", captions={**NOTHING, "bank": 1.0})
     assert "where captions.bank has a share" in reason("mini", bank="bank.safetensors")
+    assert "keep is read where hold_weight" in reason("mini", keep=4, hold_weight=0)
 
 
 def test_a_family_that_reads_t5_trains_without_the_search(tmp_path: Path) -> None:

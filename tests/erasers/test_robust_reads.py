@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from duo_unlearn.edits.lora import adapters_off
+from duo_unlearn.edits.weights import Replacement, WeightEdit
 from duo_unlearn.erasers import descent
 from duo_unlearn.erasers.descent import generator_of
 from duo_unlearn.erasers.interface import EraserContext
@@ -44,6 +46,18 @@ def test_each_member_reads_its_own_prompt_or_both_read_one(model: Model, tmp_pat
         torch.testing.assert_close(row, wanted, rtol=1e-4, atol=1e-4)
 
 
+def floor_of(model: Model) -> WeightEdit:
+    """An edit of what words are, and of what the denoiser makes of them."""
+    parts = {"unet": (model.denoiser, "attn2.to_k.weight"), "text_encoder": (model.pipe.text_encoder, "fc1.weight")}
+    changes = {
+        f"{part}.{name}": Replacement(3 * weight.detach())
+        for part, (module, end) in parts.items()
+        for name, weight in module.named_parameters()
+        if name.endswith(end)
+    }
+    return WeightEdit("floor", "0", Path("floor"), changes, {})
+
+
 @pytest.mark.parametrize("imitate", [0.0, 1.0])
 def test_a_search_goes_towards_the_noise_or_what_the_original_draws(
     model: Model, tmp_path: Path, imitate: float
@@ -55,12 +69,15 @@ def test_a_search_goes_towards_the_noise_or_what_the_original_draws(
     with torch.no_grad():
         asking = model.condition([str(context.pairs[1].unsafe_prompt)])
         original = predict_noised(model, noisy, t, asking).float()
-    with trained_adapter(model, rank=2, seed=0) as tensors:
+    with floor_of(model).on(model), trained_adapter(model, rank=2, seed=0) as tensors:
         for tensor in tensors.values():
             tensor.data += 0.1 * torch.randn(tensor.shape, generator=generator)
         aim = RobustLoss(context)._aim(members, [0], [1], generator)
+        with torch.no_grad(), adapters_off(model.denoiser):
+            floor = predict_noised(model, noisy, t, model.condition([str(context.pairs[1].unsafe_prompt)])).float()
     torch.testing.assert_close(aim.wanted, original if imitate else target, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(original, target, atol=0.1)
+    assert not torch.allclose(original, floor, atol=1e-3)
 
 
 OPTIONS: Mapping[str, Any] = {

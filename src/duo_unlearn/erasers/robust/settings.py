@@ -148,8 +148,12 @@ class RobustSettings(ObjectiveSettings):
             return "bank is read where captions.bank has a share: give it one, or bank=null"
         if self.free != FreeSettings() and not self.captions.free:
             return "free is read where captions.free has a share: give it one, or leave free out"
+        if not self.hold_weight and (unread := [name for name in HELD if getattr(self, name)]):
+            return f"{unread[0]} is read where hold_weight is more than 0: give it a weight, or leave {unread[0]} out"
         return None
 
 
+HELD: Final = ("keep", "neighbours", "hold_random")
+"""Options that say what is held beside the pairs, and how."""
 MOST_RANDOM: Final = 16
 """How many random tokens a caption has at most."""
