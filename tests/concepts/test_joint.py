@@ -111,7 +111,8 @@ def test_a_guard_looks_for_both(both: Concept) -> None:
 
 
 def test_an_evaluation_inverts_a_token_for_each(tmp_path: Path) -> None:
-    given = {"concept": "sword+balloon", "output": str(tmp_path), "evaluate": {"inversion_prompts": 2}}
+    counts = {"prompts": 3, "keep_prompts": 1, "neighbour_prompts": 1, "inversion_prompts": 2}
+    given = {"concept": "sword+balloon", "output": str(tmp_path), "evaluate": counts}
     plans = evaluation_plans(Session(resolve_settings(given)), [System()])
     inverted = [plan.scenario for plan in plans if plan.attack.name == "concept-inversion"]
     assert [(one.name, len(one.prompts)) for one in inverted if one.kind == "attack"] == [
