@@ -225,7 +225,7 @@ def _wanted(folder: _Folder) -> dict[tuple[str, str, str], int]:
     inverted: dict[str, int] = {}
     if counts["inversion_prompts"]:
         few = min(counts["inversion_prompts"], counts["prompts"])
-        inverted = dict.fromkeys(list(concept.attacks)[:1], few)
+        inverted = dict.fromkeys(concept.asking, few)
         inverted |= {"plain": counts["inversion_prompts"]} if concept.plain is not None else {}
     whole = whole_name(folder.edit, settings["floor"])
     systems = [ORIGINAL, whole, *(["+".join([whole, *settings["guard"]])] if settings["guard"] else [])]

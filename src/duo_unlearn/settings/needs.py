@@ -117,7 +117,8 @@ def _pairs(settings: Settings, concept: Concept) -> float:
 def _images(settings: Settings, concept: Concept, family: Family) -> int:
     """Images that an evaluation samples on each of the two models."""
     counts = settings.evaluate
-    inverted = 2 * counts.inversion_prompts if inverts(settings, family) else 0
+    # Before each concept's first prompts, and before plain ones.
+    inverted = (len(concept.asking) + 1) * counts.inversion_prompts if inverts(settings, family) else 0
     asked = len(concept.attacks) * counts.prompts + inverted
     asked += counts.caption_prompts if counts.captions is not None else 0
     return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
