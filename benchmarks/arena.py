@@ -114,10 +114,8 @@ def main() -> None:
     for concept in [] if given.write else given.concept or list(SEEDS)[:1]:
         for seed in SEEDS[concept]:
             systems = given.system or every_system()
-            if given.alone:
-                attack_alone(given.runs, concept, seed, systems, attacks, given.preset)
-            else:
-                one_run(given.runs, concept, seed, systems, attacks, given.preset)
+            make = attack_alone if given.alone else one_run
+            make(given.runs, concept, seed, systems, attacks, given.preset)
     if given.write or not (given.concept or given.system or given.attack):
         write_pages(given.runs)
 
@@ -129,7 +127,7 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
     usual = [name for name in systems if name not in (*FEW, ROBUST, *worded)]
     if usual:
         run = open_run(folder, concept, seed, COUNT)
-        entrants = [f"{name}={WRAPPED[name]}" for name in usual if name in WRAPPED]
+        entrants = wrapped(usual)
         # Once more by a search that sees what guards change, where it can.
         plans = [
             AttackPlan([name], preset, ATTACKED_PROMPTS[preset], aware=aware)
@@ -164,7 +162,7 @@ def attack_alone(
     folder = runs / f"{concept}-{seed}"
     run, page = open_run(folder, concept, seed, COUNT), page_of(folder, [*systems, preset, *attacks])
     there = json.loads((DOCS / "arena.json").read_text(encoding="utf-8"))["concepts"][concept]["systems"]
-    entrants = [f"{name}={WRAPPED[name]}" for name in systems if name in WRAPPED]
+    entrants = wrapped(systems)
     make_pairs(run)
     make_edits(run, makers(entrants, systems))
     for name in systems:
@@ -173,6 +171,11 @@ def attack_alone(
             raise SystemExit(f"{name} has other weights than docs/arena.json tells of: {made[:8]}, not {sorted(known)}")
     plans = [AttackPlan([name], preset, ATTACKED_PROMPTS[preset]) for name in attacks]
     arena([run], entrants, systems, plans, page, print, asks=False)
+
+
+def wrapped(systems: Sequence[str]) -> list[str]:
+    """The entrants of those systems that are erasers in a wrap."""
+    return [f"{name}={WRAPPED[name]}" for name in systems if name in WRAPPED]
 
 
 def share(source: Run, target: Session) -> None:

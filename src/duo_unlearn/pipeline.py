@@ -127,14 +127,12 @@ def erase(run: Session, say: Say = silent) -> Results:
     """
     from .arena.edits import make_edit_by_one
     from .runs.machine import alone
-    from .settings.check import check_device, check_family, check_files
+    from .settings.check import check_training
     from .settings.wordless import check_words, known_pairs
 
     alone("erase")
     # Pairs take long: what cannot be trained afterwards is told before them.
-    check_family(run.settings, run.family)
-    check_device(run.settings)
-    check_files(run.settings)
+    check_training(run.settings, run.family)
     check_words(run.settings, known_pairs(run.settings))
     make_pairs(run, say)
     with run.run.lock(shared=True):

@@ -96,10 +96,10 @@ def test_a_bank_has_what_was_asked_for_last_alone(tmp_path: Path) -> None:
 def test_a_prompt_that_a_search_left_as_it_was_is_no_caption() -> None:
     asked = {"a knight with a sword", "a king with a sword"}
     texts = ["a knight with a sword", "a king with a blade"]
-    found = _captions("sneakyprompt", Findings([Finding(text) for text in texts]), asked, list)
+    found = _captions("sneakyprompt", Findings([Finding(text) for text in texts]), asked, [])
     assert [caption.text for caption in found] == ["a king with a blade"]
     searched = Findings([Finding("a king with a sword", ids=[1, 2]), Finding("a king with a sword", ids=[1, 3])])
-    found = _captions("unlearndiffatk", searched, asked, lambda: [[1, 3]])
+    found = _captions("unlearndiffatk", searched, asked, [[1, 3]])
     assert [caption.ids.tolist() for caption in found if caption.ids is not None] == [[1, 2]]
 
 

@@ -85,3 +85,9 @@ def test_several_concepts_are_erased_when_each_is() -> None:
         assert line.startswith(words)
         assert "balloon-direct images" in line  # the weaker one
     assert "was not measured" in ending(results(first), "duo", ["direct", "balloon-direct"])
+    # The one that is not erased is told, also where the other one is weaker.
+    weaker = direct((0, 50), (40, 50))
+    hardly = [dataclasses.replace(e, scenario="balloon-direct") for e in direct((48, 50), (49, 50))]
+    line = ending(results([*weaker, *hardly]), "duo", ["direct", "balloon-direct"])
+    assert line.startswith("not erased: ")
+    assert "balloon-direct images" in line

@@ -231,7 +231,7 @@ def test_a_wrap_that_moves_weights_needs_them_whole(attack_on: str, fault: str |
 def test_a_bank_that_cannot_be_read_is_found_before_pairs_are_made(
     tmp_path: Path, content: bytes | None, said: str
 ) -> None:
-    bank = tmp_path / "bank.safetensors"
+    bank = tmp_path / "bank"
     if content is not None:
         bank.write_bytes(content)
     captions = {"unsafe": 0.8, "empty": 0, "random": 0, "search": 0, "bank": 0.2}

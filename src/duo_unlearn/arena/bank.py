@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -96,11 +95,9 @@ def search(
         "prompts": count, "seed": apart.settings.seed, "base": session.model.fingerprint(),
     }  # fmt: skip
     asked = {prompt.text for one in ran for prompt in one.scenario.prompts}
-
-    @functools.cache
-    def asked_ids() -> list[list[int]]:
-        return [sequence(session.model, word_ids(session.model, text)) for text in asked]
-
+    # Searches of tokens run on families that read CLIP alone; another tokenizer has no such sequence.
+    written = any(finding.ids is not None for _, each in found for finding in each.findings)
+    asked_ids = [sequence(session.model, word_ids(session.model, text)) for text in asked] if written else []
     captions = [one for name, each in found for one in _captions(name, each, asked, asked_ids)]
     return Searched(apart, ran, distinct(captions), provenance, reasons)
 
@@ -145,7 +142,7 @@ def _findings(run: Run, plan: Plan) -> list[Findings]:
 
 
 def _captions(
-    name: str, found: Findings, asked: Collection[str], asked_ids: Callable[[], list[list[int]]]
+    name: str, found: Findings, asked: Collection[str], asked_ids: Collection[Sequence[int]]
 ) -> list[Caption]:
     """What was found, as captions. A prompt that was asked is none: a search may leave it as it was.
 
@@ -155,7 +152,7 @@ def _captions(
     for finding in found.findings:
         if finding.is_plain and finding.text in asked:
             continue
-        if finding.ids is not None and finding.ids in asked_ids():
+        if finding.ids is not None and finding.ids in asked_ids:
             continue
         captions.append(
             Caption(

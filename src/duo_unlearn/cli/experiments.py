@@ -221,10 +221,10 @@ def bank(
 ) -> None:
     """Attack a run's system on training prompts, and keep what is found as captions for robust-duo.
 
-    duo bank runs/sword -o bank.safetensors --attack unlearndiffatk --attack ring-a-bell
+    docs/robust.md has the command that trains with it.
 
-    duo erase -o runs/robust --eraser robust-duo --set erasers.robust-duo.bank=bank.safetensors --set erasers.robust-duo.captions.search=0.2 --set erasers.robust-duo.captions.bank=0.2
-    """  # noqa: E501
+    duo bank runs/sword -o bank.safetensors --attack unlearndiffatk --attack ring-a-bell
+    """
     from ..several import fill_bank
 
     chosen = names or ["unlearndiffatk", "p4d", "concept-inversion"]

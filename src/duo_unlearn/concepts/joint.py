@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -130,11 +131,9 @@ def _shared(several: Sequence[Mapping[str, Recommended]], names: Sequence[str]) 
 
 def _looking_for_all(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The first settings, with the texts of all in those guards that look for one."""
-    first = dict(several[0])
-    if "guards" in first:
-        first["guards"] = {name: dict(options) for name, options in first["guards"].items()}
-        for name, options in first["guards"].items():
-            if "text" in options:
-                own = [one.get("guards", {}).get(name, {}).get("text") for one in several]
-                options["text"] = ", ".join(dict.fromkeys(filter(None, own)))
+    first = copy.deepcopy(dict(several[0]))
+    for name, options in first.get("guards", {}).items():
+        if "text" in options:
+            own = [one.get("guards", {}).get(name, {}).get("text") for one in several]
+            options["text"] = ", ".join(dict.fromkeys(filter(None, own)))
     return first

@@ -11,7 +11,7 @@ from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..guards.stacking import check_stack
 from ..session import Session
-from ..settings.check import check_device, check_family
+from ..settings.check import check_training
 from ..settings.guards import check_asked, check_guard_family
 from .compare import settings_of
 
@@ -23,8 +23,7 @@ def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems
     for session in sessions:
         for plan in makers:
             settings = plan.over(session.settings).model_copy(update={"guard": []})
-            check_family(settings, session.family)
-            check_device(settings)
+            check_training(settings, session.family)
             _check_floor(session, plan, makers, systems)
         there = {*made, *edit_names(session.run.edits)}
         for name in systems:

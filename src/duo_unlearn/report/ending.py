@@ -11,7 +11,6 @@ from .selection import counterpart, falls
 
 GONE: Final = 0.5
 """What the DSR of an erased concept lies above, interval and all: it is more often gone than there."""
-ERASED: Final = "erased: "
 
 
 def ending(results: Results, system: str, scenarios: Sequence[str]) -> str:
@@ -28,23 +27,23 @@ def _erased(results: Results, system: str, scenarios: Sequence[str]) -> str:
     plain = [e for e in _plain(results, system) if e.metric == "dsr"]
     # The judge that heads the tables comes first.
     scores = [next((e for e in plain if e.scenario == scenario), None) for scenario in scenarios]
-    known = sorted((score for score in scores if score is not None), key=lambda score: score.low)
+    known = [score for score in scores if score is not None]
     if not known or len(known) < len(scores):
         return f"whether {results.concept} is erased was not measured"
-    said = [_verdict(results, score) for score in known]
-    return next((line for line in said if not line.startswith(ERASED)), said[0])
-
-
-def _verdict(results: Results, after: Estimate) -> str:
+    befores = [counterpart(results.estimates, score) for score in known]
+    after, before = min(zip(known, befores, strict=True), key=lambda both: (_is_erased(*both), both[0].low))
     by = after.contract.partition("[")[0]
     now = f"{results.concept} not seen in {_percent(after)} of {after.n} {after.scenario} images by {by}"
-    before = counterpart(results.estimates, after)
     if before is None:
         return f"whether {results.concept} is erased is not known, the original was not measured: {now}"
     now += f"; original: {_percent(before)}"
     if after.low <= before.high:
         return f"not erased: {now}. The intervals meet, so this may be chance"
-    return f"not erased: {now}. It is shown less, and still often" if after.low <= GONE else f"{ERASED}{now}"
+    return f"not erased: {now}. It is shown less, and still often" if after.low <= GONE else f"erased: {now}"
+
+
+def _is_erased(after: Estimate, before: Estimate | None) -> bool:
+    return before is not None and after.low > before.high and after.low > GONE
 
 
 def _cost(results: Results, system: str) -> str:

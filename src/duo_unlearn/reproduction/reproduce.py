@@ -21,7 +21,7 @@ from ..records import ORIGINAL, Stage
 from ..runs.folder import Run
 from ..runs.results import read_results
 from ..session import VERSIONED, Session, machine
-from ..settings.check import check_device, check_family
+from ..settings.check import check_training
 from ..settings.resolve import resolve_settings
 from ..settings.tree import Settings
 from ..storage.files import digest, read_object, write_json
@@ -56,8 +56,7 @@ def reproduce(protocol: Protocol, brought: Brought, *, quiet: bool = False, say:
     given = [given_settings(protocol, brought, *one) for one in zip(protocol.concepts, folders, strict=True)]
     firsts = [_session(one, quiet) for one in given]
     for first in firsts:  # what would fail hours later
-        check_family(first.settings, first.family)
-        check_device(first.settings)
+        check_training(first.settings, first.family)
         _ = first.judges
     places = _single(protocol, firsts[0], say) if len(firsts) == 1 else _several(protocol, brought, firsts, say)
     places += _captions(protocol, brought, places, quiet)

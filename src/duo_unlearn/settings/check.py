@@ -154,6 +154,13 @@ def check_family(settings: Settings, family: str) -> None:
         check_guard_family(name, family)
 
 
+def check_training(settings: Settings, family: str) -> None:
+    """Fail for what a training would fail by, before the hours that pairs take."""
+    check_family(settings, family)
+    check_device(settings)
+    check_files(settings)
+
+
 def check_files(settings: Settings) -> None:
     """Fail for a file of the eraser's options that is not there or cannot be read."""
     eraser = ERASERS.get(settings.eraser)

@@ -101,11 +101,11 @@ class Bank(NamedTuple):
 
 def check_bank(run: Run, settings: RobustSettings) -> None:
     """Fail for a bank that is not there, in the run or at its path, and for a file that is none. Nothing is written."""
-    if (path := settings.bank) is not None and (path.is_file() or not _kept(run, path).exists()):
+    if (path := settings.bank) is not None and (path.is_file() or not _own_copy(run, path).exists()):
         read_bank(path)
 
 
-def _kept(run: Run, path: Path) -> Path:
+def _own_copy(run: Run, path: Path) -> Path:
     """Where a run keeps its copy of a bank."""
     return run.moments.with_name(f"bank-{digest(str(path))[:8]}.safetensors")
 
@@ -115,7 +115,7 @@ def kept_bank(run: Run, path: Path) -> Path:
 
     By the name that the settings have for it: another one that is not there is a DuoError.
     """
-    kept = _kept(run, path)
+    kept = _own_copy(run, path)
     if path.is_file() or not kept.exists():
         read_bank(path)
         if not kept.exists() or sha256_of(kept) != sha256_of(path):

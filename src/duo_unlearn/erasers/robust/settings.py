@@ -140,6 +140,7 @@ class RobustSettings(ObjectiveSettings):
 
     def fault(self) -> str | None:
         """What does not go together, or None. Settings that are a layer of others are not asked: they are no whole."""
+        # Shares that make room for a round's bank are kept to six digits.
         if not math.isclose(total := sum(self.captions.shares().values()), 1.0, abs_tol=1e-5):
             return f"the shares of captions must sum to 1, not {total:g}"
         if self.captions.bank and self.bank is None:
