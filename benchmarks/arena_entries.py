@@ -30,8 +30,12 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {**old, **new, "cost": cost, "estimates": [*found.values(), *worst.values()]}
 
 
-def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[str]:
-    """The attacks that count, with a worst case's prompts, budget and awareness."""
-    place, searches = (worst["scenario"], worst["preset"]), (None, worst["search"])
-    there = (e for e in estimates if (e["scenario"], e["preset"]) == place and e["search"] in searches)
-    return {e["attack"] for e in there if e["attack"] not in (None, WORST) and is_counted(e["attack"])}
+def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[str | None]:
+    """The attacks that count, with a worst case's prompts, budget and awareness; and None, which is no attack."""
+    there = {
+        e["attack"]
+        for e in estimates
+        if e["scenario"] == worst["scenario"] and e["attack"] != WORST
+        if e["attack"] is None or (e["preset"] == worst["preset"] and e["search"] in (None, worst["search"]))
+    }
+    return {name for name in there if name is None or is_counted(name)}

@@ -32,6 +32,9 @@ def entry(*attacks: str | None, sha256: str = "a", **cost: float | None) -> dict
         # No worst case has text-free inversion.
         ((None, "p4d", "tina"), (None, "p4d", WORST), {None, "p4d", "tina", WORST}),
         ((None, "p4d", WORST), (None, "tina", WORST), {None, "p4d", "tina", WORST}),
+        # A page of attacks alone counts no prompt that no attack opens.
+        ((None,), ("p4d", WORST), {None, "p4d"}),
+        ((None, "p4d", WORST), ("p4d", WORST), {None, "p4d", WORST}),
     ],
 )
 def test_the_worst_case_is_of_all_attacks_or_none(old: Any, new: Any, both: set[str | None]) -> None:

@@ -220,6 +220,8 @@ class Session:
     def check_change(self, systems: Sequence[System]) -> None:
         """Fail where no system has an edit or a guard: the original alone has nothing to be compared with."""
         if not any(system.edits or system.guards for system in systems):
+            if self.run.edit(self.settings.edit).is_dir():
+                raise DuoError("nothing was erased from what is named", got=ORIGINAL, hint="another --system")
             hint = "run `duo train` first, or `duo erase` for all stages; or name a system: --system"
             raise DuoError(f"{self.run.folder} holds no edit {self.settings.edit}", hint=hint)
 

@@ -106,3 +106,6 @@ def test_a_prompt_that_a_search_left_as_it_was_is_no_caption() -> None:
 def test_a_run_without_an_edit_fills_no_bank(tmp_path: Path) -> None:
     with pytest.raises(DuoError, match="holds no edit"):
         duo.fill_bank(duo.open_run(tmp_path / "run", quiet=True), tmp_path / "bank.safetensors", ["p4d"])
+    (run := duo.open_run(tmp_path / "run", quiet=True)).run.edit("duo").mkdir(parents=True)
+    with pytest.raises(DuoError, match="nothing was erased from what is named"):
+        duo.fill_bank(run, tmp_path / "bank.safetensors", ["p4d"], system="original")

@@ -110,6 +110,22 @@ def test_a_guard_looks_for_both(both: Concept) -> None:
     assert guards["spell"] == alone["spell"]
 
 
+def test_a_guard_that_has_a_text_for_one_alone_looks_for_the_name_of_the_other() -> None:
+    sword, balloon = load_concept("sword"), load_concept("balloon")
+    whole = balloon.recommended["mini"]
+    for options in ({}, {"sld": {"preset": "weak"}}):
+        settings = {**whole.settings, "guards": options}
+        bare = balloon.model_copy(update={"recommended": {"mini": whole.model_copy(update={"settings": settings})}})
+        for order, text in (
+            ((sword, bare), "a figure holding a sword, balloon"),
+            ((bare, sword), "balloon, a figure holding a sword"),
+        ):
+            guards = join(list(order)).recommended["mini"].settings["guards"]
+            assert guards["sld"]["text"] == text
+            assert guards["negative-prompt"] == {"text": text}
+    assert guards["sld"]["preset"] == "weak"  # other options are the first concept's
+
+
 def test_an_evaluation_inverts_a_token_for_each(tmp_path: Path) -> None:
     counts = {"prompts": 3, "keep_prompts": 1, "neighbour_prompts": 1, "inversion_prompts": 2}
     given = {"concept": "sword+balloon", "output": str(tmp_path), "evaluate": counts}

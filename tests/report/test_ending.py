@@ -84,7 +84,10 @@ def test_several_concepts_are_erased_when_each_is() -> None:
         line = ending(results([*first, *second]), "duo", ["direct", "balloon-direct"])
         assert line.startswith(words)
         assert "balloon-direct images" in line  # the weaker one
-    assert "was not measured" in ending(results(first), "duo", ["direct", "balloon-direct"])
+    unmeasured = ending(results(first), "duo", ["direct", "balloon-direct"])
+    assert unmeasured.startswith("whether sword is erased was not measured on balloon-direct prompts")
+    # A set that was not measured hides none that is not erased.
+    assert ending(results(direct((0, 50), (0, 50))), "duo", ["direct", "balloon-direct"]).startswith("not erased: ")
     # The one that is not erased is told, also where the other one is weaker.
     weaker = direct((0, 50), (40, 50))
     hardly = [dataclasses.replace(e, scenario="balloon-direct") for e in direct((48, 50), (49, 50))]

@@ -165,6 +165,25 @@ def test_an_evaluation_has_room_for_the_inverted_token_where_there_is_one(tmp_pa
     assert sd3[0].sampling == sd3[1].sampling == sd3[0].weights + 2 * 5.664 + 16 * SIZES["sd3"].held[0]
 
 
+def test_an_inverted_token_is_asked_of_the_prompts_that_are_there(tmp_path: Path) -> None:
+    concept = load_concept("nudity")
+
+    def inverted(prompts: int, *, plain: bool = True) -> float:
+        told = concept if plain else concept.model_copy(update={"plain": None})
+        given = {"model": HUB["sd1"], "concept": "nudity", "output": str(tmp_path / "run")}
+        disks = []
+        for few in (5, 0):
+            counts = {"prompts": prompts, "inversion_prompts": few}
+            found = estimate(resolve_settings(given | {"evaluate": counts}), told)
+            assert found is not None
+            disks.append(found.disk)
+        return (disks[0] - disks[1]) * 1e9 / (2 * 512 * 512 * 1.6)
+
+    assert inverted(50) == pytest.approx(5 + 5)
+    assert inverted(2) == pytest.approx(2 + 5)
+    assert inverted(2, plain=False) == pytest.approx(2)
+
+
 @pytest.mark.parametrize("given", [{"recipe": "robust"}, {"eraser": "uce"}])
 def test_of_another_eraser_no_figure_of_duos_training_is_told(tmp_path: Path, given: dict[str, str]) -> None:
     settings = resolve_settings({"model": HUB["sd1"], "concept": "nudity", "output": str(tmp_path / "run"), **given})

@@ -123,17 +123,19 @@ def _shared(several: Sequence[Mapping[str, Recommended]], names: Sequence[str]) 
     return {
         family: Recommended(
             source=f"{first[family].source}, of {names[0]} alone: not searched for {' and '.join(names)}",
-            settings=_looking_for_all([one[family].settings for one in several]),
+            settings=_looking_for_all([one[family].settings for one in several], names),
         )
         for family in shared
     }
 
 
-def _looking_for_all(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The first settings, with the texts of all in those guards that look for one."""
+def _looking_for_all(several: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """The first settings. A guard that any gives a text looks for all: for a concept's name where it has none."""
     first = copy.deepcopy(dict(several[0]))
-    for name, options in first.get("guards", {}).items():
-        if "text" in options:
-            own = [one.get("guards", {}).get(name, {}).get("text") for one in several]
-            options["text"] = ", ".join(dict.fromkeys(filter(None, own)))
+    guards = [one.get("guards", {}) for one in several]
+    for guard in dict.fromkeys(guard for own in guards for guard, options in own.items() if options.get("text")):
+        given = [own.get(guard, {}).get("text") for own in guards]
+        texts = [name if text is None else text for text, name in zip(given, names, strict=True)]
+        options = first.setdefault("guards", {}).setdefault(guard, {})
+        options["text"] = ", ".join(filter(None, dict.fromkeys(texts)))
     return first

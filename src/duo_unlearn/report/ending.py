@@ -18,7 +18,7 @@ def ending(results: Results, system: str, scenarios: Sequence[str]) -> str:
 
     Erased: the head judge's DSR on these prompts lies above the original's and above one half, with its whole 95 %
     interval. So a run that did nothing is not erased, and neither is one of too few images to tell. Of several sets
-    the line is of one that is not erased, or else of the weakest.
+    the line is of one that is not erased, or else of one that was not measured, or else of the weakest.
     """
     return f"{_erased(results, system, scenarios)}; {_cost(results, system)}"
 
@@ -28,10 +28,13 @@ def _erased(results: Results, system: str, scenarios: Sequence[str]) -> str:
     # The judge that heads the tables comes first.
     scores = [next((e for e in plain if e.scenario == scenario), None) for scenario in scenarios]
     known = [score for score in scores if score is not None]
-    if not known or len(known) < len(scores):
+    if not known:
         return f"whether {results.concept} is erased was not measured"
     befores = [counterpart(results.estimates, score) for score in known]
     after, before = min(zip(known, befores, strict=True), key=lambda both: (_is_erased(*both), both[0].low))
+    absent = [scenario for scenario, score in zip(scenarios, scores, strict=True) if score is None]
+    if absent and _is_erased(after, before):
+        return f"whether {results.concept} is erased was not measured on {' and '.join(absent)} prompts"
     by = after.contract.partition("[")[0]
     now = f"{results.concept} not seen in {_percent(after)} of {after.n} {after.scenario} images by {by}"
     if before is None:

@@ -117,9 +117,10 @@ def _pairs(settings: Settings, concept: Concept) -> float:
 def _images(settings: Settings, concept: Concept, family: Family) -> int:
     """Images that an evaluation samples on each of the two models."""
     counts = settings.evaluate
-    # Before each concept's first prompts, and before plain ones.
-    inverted = (len(concept.asking) + 1) * counts.inversion_prompts if inverts(settings, family) else 0
-    asked = len(concept.attacks) * counts.prompts + inverted
+    asked = len(concept.attacks) * counts.prompts
+    if inverts(settings, family):  # before each concept's first prompts, and before plain ones
+        asked += len(concept.asking) * min(counts.inversion_prompts, counts.prompts)
+        asked += counts.inversion_prompts if concept.plain is not None else 0
     asked += counts.caption_prompts if counts.captions is not None else 0
     return asked + counts.keep_prompts + len(concept.neighbours) * counts.neighbour_prompts
 
