@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from arena_entries import merged
+from arena_entries import merged, standing_of
 from arena_settings import ALL, ROBUST, differences, given_options
 from arena_tables import costs, short, table, tables, worst_lines
 from concept_sets import content_of, with_sets, write_concept
@@ -29,14 +29,13 @@ import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.arena.sharing import share_originals, share_pairs
 from duo_unlearn.arena.stages import make_pairs
+from duo_unlearn.attacks.interface import Preset
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.experiments.arena import arena, make_edits, makers
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.records import ORIGINAL
 from duo_unlearn.report.arena import (
     Column,
-    Cost,
-    Part,
     Standing,
     columns,
     panels_of,
@@ -45,7 +44,7 @@ from duo_unlearn.report.arena import (
 from duo_unlearn.report.arena_figure import pictures
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
-from duo_unlearn.runs.results import WORST, estimate_of
+from duo_unlearn.runs.results import WORST
 from duo_unlearn.session import Session, machine
 from duo_unlearn.several import run_arena
 from duo_unlearn.storage.files import digest, write_text
@@ -107,10 +106,11 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="attack, and ask no prompt sets: docs/arena.json has them")
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
-    if given.alone and not given.system:
-        parser.error("--alone takes --system, of those that docs/arena.json has")
-    keep_freed_memory()  # as `duo` does
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
+    there = [name for name in (*ERASERS, *WRAPPED, *GUARDS) if name not in FEW]
+    if given.alone and not (given.system and attacks and set(given.system) <= set(there)):
+        parser.error(f"--alone takes --attack, and --system of these: {', '.join(there)}")
+    keep_freed_memory()  # as `duo` does
     for concept in [] if given.write else given.concept or list(SEEDS)[:1]:
         for seed in SEEDS[concept]:
             systems = given.system or every_system()
@@ -120,7 +120,9 @@ def main() -> None:
         write_pages(given.runs)
 
 
-def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any) -> None:
+def one_run(
+    runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Preset
+) -> None:
     """Make, measure and attack the systems of one run."""
     folder = runs / f"{concept}-{seed}"
     worded = [name for name in systems if name.endswith(ALL)]
@@ -128,18 +130,12 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
     if usual:
         run = open_run(folder, concept, seed, COUNT)
         entrants = wrapped(usual)
-        # Once more by a search that sees what guards change, where it can.
-        plans = [
-            AttackPlan([name], preset, ATTACKED_PROMPTS[preset], aware=aware)
-            for name in attacks
-            for aware in ([False, True] if ATTACKS.get(name).found_on == "model" else [False])
-        ]
-        run_arena([run], usual, page_of(folder, usual), entrants=entrants, attacks=plans, say=print)
+        run_arena([run], usual, page_of(folder, usual), entrants=entrants, attacks=plans_of(attacks, preset), say=print)
     if ROBUST in systems:  # its floor is another UCE than the arena's own, so it has a folder of its own
         run = open_run(folder.with_name(f"{folder.name}-robust"), concept, seed, COUNT, recipe="robust")
         share(Run(folder), run)
-        plans = [AttackPlan([name], preset, ATTACKED_PROMPTS[preset]) for name in attacks]
-        run_arena([run], [ROBUST], page_of(run.run.folder, [ROBUST]), attacks=plans, say=print)
+        page = page_of(run.run.folder, [ROBUST])
+        run_arena([run], [ROBUST], page, attacks=plans_of(attacks, preset), say=print)
     if worded:
         run = open_run(folder, concept, seed, COUNT)
         entrants = [f"{name}={name.removesuffix(ALL)},wordings=all" for name in worded]
@@ -153,24 +149,35 @@ def one_run(runs: Path, concept: str, seed: int, systems: Sequence[str], attacks
 
 
 def attack_alone(
-    runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Any
+    runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Preset
 ) -> None:
     """Attack erasers whose other numbers docs/arena.json has, made again where this run lacks them.
 
-    Those numbers are of the weights to the last bit, so weights that differ are refused before anything is attacked.
+    Those numbers are of the weights to the last bit, so weights that differ are refused before anything is attacked:
+    another kind of processor rounds otherwise.
     """
     folder = runs / f"{concept}-{seed}"
     run, page = open_run(folder, concept, seed, COUNT), page_of(folder, [*systems, preset, *attacks])
     there = json.loads((DOCS / "arena.json").read_text(encoding="utf-8"))["concepts"][concept]["systems"]
     entrants = wrapped(systems)
-    make_pairs(run)
-    make_edits(run, makers(entrants, systems))
-    for name in systems:
-        known, made = {e["sha256"] for e in there[name]["estimates"]}, run.system(name).sha256
-        if made not in known:
-            raise SystemExit(f"{name} has other weights than docs/arena.json tells of: {made[:8]}, not {sorted(known)}")
-    plans = [AttackPlan([name], preset, ATTACKED_PROMPTS[preset]) for name in attacks]
-    arena([run], entrants, systems, plans, page, print, asks=False)
+    with run.run.lock(shared=True):
+        make_pairs(run)
+        make_edits(run, makers(entrants, systems))
+        for name in systems:
+            known, made = {e["sha256"] for e in there[name]["estimates"]}, run.system(name).sha256
+            if made not in known:
+                is_, was = made[:8], ", ".join(sorted(one[:8] for one in known))
+                raise SystemExit(f"{name} has other weights than docs/arena.json tells of: {is_}, not {was}")
+    arena([run], entrants, systems, plans_of(attacks, preset), page, print, asks=False)
+
+
+def plans_of(attacks: Sequence[str], preset: Preset) -> list[AttackPlan]:
+    """Each attack; and of one that searches on a model, once more by a search that sees what guards change."""
+    return [
+        AttackPlan([name], preset, ATTACKED_PROMPTS[preset], aware=aware)
+        for name in attacks
+        for aware in ([False, True] if ATTACKS.get(name).found_on == "model" else [False])
+    ]
 
 
 def wrapped(systems: Sequence[str]) -> list[str]:
@@ -252,18 +259,6 @@ def in_order(names: Mapping[str, Any]) -> list[str]:
     """The original, erasers and guards, then other systems by name."""
     usual = [ORIGINAL, *every_system()]
     return sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
-
-
-def standing_of(entry: Mapping[str, Any]) -> Standing:
-    """A system of arena.json."""
-    own = {key: value for key, value in entry.items() if key not in ("cost", "estimates", "parts")}
-    names = ("kind", "name", "eraser", "settings")
-    parts = [
-        Part(**{key: part.get(key) for key in names}, more={k: v for k, v in part.items() if k not in names})
-        for part in entry["parts"]
-    ]
-    estimates = [estimate_of({key: value for key, value in e.items() if key != "by_seed"}) for e in entry["estimates"]]
-    return Standing(**own, cost=Cost(**entry["cost"]), estimates=estimates, parts=parts)
 
 
 def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> None:

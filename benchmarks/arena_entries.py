@@ -1,10 +1,11 @@
-"""An entry of arena.json from two pages of one run, for benchmarks/arena.py."""
+"""A system's entry in arena.json, for benchmarks/arena.py: from two pages of one run, and as the report has it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from duo_unlearn.report.arena import Cost, Part, Standing
 from duo_unlearn.report.arena_worst import is_counted
 from duo_unlearn.runs.results import WORST, estimate_of
 
@@ -39,3 +40,15 @@ def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any])
         if e["attack"] is None or (e["preset"] == worst["preset"] and e["search"] in (None, worst["search"]))
     }
     return {name for name in there if name is None or is_counted(name)}
+
+
+def standing_of(entry: Mapping[str, Any]) -> Standing:
+    """A system of arena.json."""
+    own = {key: value for key, value in entry.items() if key not in ("cost", "estimates", "parts")}
+    names = ("kind", "name", "eraser", "settings")
+    parts = [
+        Part(**{key: part.get(key) for key in names}, more={k: v for k, v in part.items() if k not in names})
+        for part in entry["parts"]
+    ]
+    estimates = [estimate_of({key: value for key, value in e.items() if key != "by_seed"}) for e in entry["estimates"]]
+    return Standing(**own, cost=Cost(**entry["cost"]), estimates=estimates, parts=parts)
