@@ -100,7 +100,7 @@ def _why_not(family: Family) -> str | None:
 
 
 def _erase(context: EraserContext, name: str, solve: Solve) -> State:
-    """Write the edit, unless it is there under the same key."""
+    """Write the edit, unless it is there under the same key and of the same pairs."""
     from ..edits.files import write_changes
     from ..edits.provenance import CHANGES, edit_hash, read_provenance
     from ..storage.files import digest
@@ -110,12 +110,14 @@ def _erase(context: EraserContext, name: str, solve: Solve) -> State:
     # As a training has them: a closed form takes no step, and asks the denoiser nothing.
     described = {"settings": settings.model_dump(mode="json"), "steps": 0, "passes": 0, "prompts": len(texts)}
     key = digest([described, texts, model.fingerprint(), model.variant])
-    if (folder / CHANGES).exists() and read_provenance(folder).get("key") == key:
+    # Prompts decide the weights, and several pairs may share them: the key alone would name pairs that were dropped.
+    pairs = [[pair.unsafe_sha256, pair.safe_sha256] for pair in context.pairs]
+    known = read_provenance(folder)
+    if (folder / CHANGES).exists() and (known.get("key"), known.get("pairs")) == (key, pairs):
         edit_hash(folder)
         return "already done"
     weights = projections(model)
     rows = text_rows(model, texts, settings.rows, keep=settings.keep_scale > 0)
     changes = low_rank(weights, solve(sums_of(rows), weights, settings))
-    pairs = [[pair.unsafe_sha256, pair.safe_sha256] for pair in context.pairs]
     write_changes(folder, changes, {**context.provenance, **described, "pairs": pairs, "key": key})
     return "done"
