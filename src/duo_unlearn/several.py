@@ -132,11 +132,14 @@ def fill_bank(
 
 
 def read_ledger(sources: Sequence[str | Path], pair: str | None = None) -> list[Entry]:
-    """Which edit saw which pairs; with a pair, those that saw it and what stands on them."""
-    from .experiments.ledger import holders
+    """Which edit saw which pairs; with a pair, those that saw it and what stands on them.
+
+    Where a run's edit stands on others of the run, its floor or earlier rounds, these come before it.
+    """
+    from .experiments.ledger import holders, with_below
     from .experiments.ledger import read_ledger as read
 
-    entries = read([Path(source) for source in sources])
+    entries = with_below(read([Path(source) for source in sources]))
     return entries if pair is None else holders(entries, pair)
 
 

@@ -62,6 +62,16 @@ def test_the_ledger_shows_the_two_as_a_chain(stacked: Path) -> None:
     assert shown.count(entries[0].sha256[:16]) == 2  # its own, and what the other one is on top of
 
 
+def test_a_pair_of_the_run_names_the_floor_too(stacked: Path) -> None:
+    pair = opened(stacked).pairs[0].name
+    assert [entry.edit for entry in duo.read_ledger([stacked])] == ["uce", "robust-duo"]
+    assert [entry.edit for entry in duo.read_ledger([stacked], pair)] == ["uce", "robust-duo"]
+    floor = stacked / "edits" / "uce"
+    assert [entry.source for entry in duo.read_ledger([floor, stacked], pair)] == [floor, stacked]
+    shown = CliRunner().invoke(app, ["ledger", str(stacked), "--pair", pair], catch_exceptions=False).stdout
+    assert shown.count(read_edit(floor, "uce").sha256[:16]) == 2  # its own row, and what the other one is on top of
+
+
 def test_what_it_lies_on_cannot_be_left_out_or_changed(stacked: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(stacked, folder)

@@ -15,9 +15,9 @@ from ..small_concept import small_concept
 COUNTS = {"steps": 4, "prompts": 2, "keep_prompts": 3, "neighbour_prompts": 1, "inversion_prompts": 0}
 
 
-def new_run(folder: Path, **settings: Any) -> Session:
-    """A run in FOLDER/run with three drawn pairs. Settings are given with two underscores for a dot."""
-    draw_pairs(folder / "mine", 3)
+def new_run(folder: Path, count: int = 3, **settings: Any) -> Session:
+    """A run in FOLDER/run with some drawn pairs. Settings are given with two underscores for a dot."""
+    draw_pairs(folder / "mine", count)
     counts = {f"evaluate.{name}": count for name, count in COUNTS.items()}
     given = {"concept": small_concept(folder), "pairs.folder": str(folder / "mine"), "pairs.trust": True, **counts}
     run = duo.open_run(

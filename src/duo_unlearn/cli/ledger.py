@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ..errors import DuoError
 from .options import AsJson, say
 from .tables import print_table
+
+if TYPE_CHECKING:
+    from ..experiments.ledger import Entry
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -94,11 +97,27 @@ def ledger(
     if as_json:
         print(json.dumps([entry.as_json() for entry in entries], indent=1))
         return
-    rows = [
-        (str(e.source), e.edit, e.concept, str(len(e.pairs)), e.sha256[:16], ", ".join(on[:16] for on in e.on) or "–")
-        for e in entries
-    ]
-    title = "trained on these pairs" if pair is None else f"saw the pair {pair}: train these again without it"
-    print_table(title, ("edit of", "name", "concept", "pairs", "SHA-256", "on top of"), rows)
+    title = (
+        "trained on these pairs" if pair is None else f"saw the pair {pair}, or stand on what did: train these again"
+    )
+    _print_entries(title, entries)
+    if pair is not None and any(entry.bank for entry in entries):
+        say("a bank that was filled on an edit of this table is filled anew first: duo bank")
     if pair is not None and (found := namesakes(entries, pair)):
         say(f"{len(found)} pairs of these runs are named {pair}; --pair {' or --pair '.join(found)} means one alone")
+
+
+def _print_entries(title: str, entries: Sequence[Entry]) -> None:
+    """A row an edit, with a column for banks where an edit read one."""
+    columns = ["edit of", "name", "concept", "pairs", "SHA-256", "on top of"]
+    rows = [
+        [str(e.source), e.edit, e.concept, str(len(e.pairs)), e.sha256[:16], _short(e.on), _short(e.bank)]
+        for e in entries
+    ]
+    if any(entry.bank for entry in entries):
+        columns.append("bank from attacks on")
+    print_table(title, columns, [row[: len(columns)] for row in rows])
+
+
+def _short(hashes: Sequence[str]) -> str:
+    return ", ".join(one[:16] for one in hashes) or "–"

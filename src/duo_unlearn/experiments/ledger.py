@@ -8,15 +8,16 @@ again. This deletes data. It erases no concept that other pairs or the base mode
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..arena.edits import make_edit
 from ..arena.sharing import share_pairs
-from ..edits.provenance import edit_hash, read_provenance
+from ..edits.provenance import edit_hash, edit_names, read_provenance
 from ..errors import DuoError
-from ..pairs.manifest import MANIFEST, read_manifest, save_manifest
+from ..pairs.manifest import MANIFEST, read_entries, read_manifest, save_manifest
+from ..records import Pair
 from ..runs.folder import Run
 from ..session import Session
 from ..settings.resolve import for_another_run, resolve_settings
@@ -30,7 +31,8 @@ SHORTEST_HASH = 8
 class Entry(NamedTuple):
     """An edit of the ledger. source: what named it. pairs: the SHA-256 of both images of each pair that it saw.
 
-    names: of these pairs in the run, where it is at hand. on: hashes of the edits that it was trained on top of.
+    names: of these pairs in the run, where it is at hand. on: hashes of the edits that it was trained on top of. bank:
+    of those that attacks asked, whose finds it read as captions.
     """
 
     source: Path
@@ -40,6 +42,12 @@ class Entry(NamedTuple):
     pairs: list[tuple[str, str]]
     names: dict[str, tuple[str, str]]
     on: list[str]
+    bank: Sequence[str] = ()
+
+    @property
+    def stands_on(self) -> set[str]:
+        """Hashes of all edits that it would be another one without."""
+        return {*self.on, *self.bank}
 
     def as_json(self) -> dict[str, Any]:
         """For a file and for --json."""
@@ -61,16 +69,56 @@ def _entry(source: Path, found: EditSource) -> Entry:
             f"{source} does not say which pairs it was trained on", got="no pairs in its provenance", hint=hint
         )
     pairs = [(str(unsafe), str(safe)) for unsafe, safe in seen]
-    there = found.run is not None and (found.run.pairs / MANIFEST).exists()
-    kept = read_manifest(found.run.pairs).pairs if there and found.run is not None else []
-    hashes = {pair.name: (pair.unsafe_sha256, pair.safe_sha256) for pair in kept}
+    listed = _listed(found.run) if found.run is not None else []
+    hashes = {pair.name: (pair.unsafe_sha256, pair.safe_sha256) for pair in listed}
     names = {name: both for name, both in hashes.items() if both in set(pairs)}
     on = [str(base["sha256"]) for base in provenance.get("on", [])]
-    return Entry(source, found.name, edit_hash(folder), str(provenance.get("concept", "?")), pairs, names, on)
+    bank = _attacked(provenance, found.run)
+    return Entry(source, found.name, edit_hash(folder), str(provenance.get("concept", "?")), pairs, names, on, bank)
+
+
+def _listed(run: Run) -> list[Pair]:
+    """The pairs that a run lists, dropped ones too. Of a slice also those of the whole run.
+
+    A slice that was dealt anew and not trained yet has an edit that saw a pair which the slice lists no longer.
+    """
+    whole = _listed(Run(run.folder.parent.parent)) if run.folder.parent.name == run.slices.name else []
+    return whole + (read_entries(run.pairs).pairs if (run.pairs / MANIFEST).exists() else [])
+
+
+def _attacked(provenance: Mapping[str, Any], run: Run | None) -> list[str]:
+    """Hashes of the edits that attacks asked to fill an edit's bank; of an earlier round, also what its own bank is of.
+
+    A round's bank says of the rounds before it only that they were.
+    """
+    system = provenance.get("bank", {}).get("system", {})
+    found = [str(edit["sha256"]) for edit in system.get("edits", [])]
+    if run is not None and found:
+        for folder in _edits_of(run, found):
+            found += _attacked(read_provenance(folder), run)
+    return list(dict.fromkeys(found))
+
+
+def _edits_of(run: Run, hashes: Collection[str]) -> list[Path]:
+    """The folders of a run's edits that have one of these hashes."""
+    folders = [run.edit(name) for name in edit_names(run.edits)]
+    return [folder for folder in folders if read_provenance(folder).get("sha256") in hashes]
+
+
+def with_below(entries: Sequence[Entry]) -> list[Entry]:
+    """Every entry behind those edits of its own run that it stands on: its floor, and earlier rounds. Each is once."""
+    known, whole = {entry.sha256 for entry in entries}, []
+    for entry in entries:
+        run = edit_source(entry.source).run if entry.stands_on else None
+        for folder in _edits_of(run, entry.stands_on - known) if run is not None else []:
+            whole.append(_entry(folder, edit_source(folder)))
+            known.add(whole[-1].sha256)
+        whole.append(entry)
+    return whole
 
 
 def holders(entries: Sequence[Entry], pair: str) -> list[Entry]:
-    """The edits that saw a pair, which must be trained again where it is deleted; and those on top of these.
+    """The edits that saw a pair, which must be trained again where it is deleted; and those that stand on these.
 
     pair: its name in a run, or the first digits of an image's SHA-256. One that no edit saw is a DuoError.
     """
@@ -94,9 +142,9 @@ def _holds(entry: Entry, pair: str) -> bool:
 
 
 def with_dependents(entries: Sequence[Entry], chosen: Sequence[Entry]) -> list[Entry]:
-    """Some edits, and all that were trained on top of them, in the order of the ledger."""
+    """Some edits, and all that stand on them, in the order of the ledger."""
     gone = {entry.sha256 for entry in chosen}
-    while more := [e for e in entries if e.sha256 not in gone and gone & set(e.on)]:
+    while more := [e for e in entries if e.sha256 not in gone and gone & e.stands_on]:
         gone |= {entry.sha256 for entry in more}
     return [entry for entry in entries if entry.sha256 in gone]
 

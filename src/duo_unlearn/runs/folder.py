@@ -17,6 +17,7 @@ RUN/
   verdicts/                a file a detector contract: its word on every image, by the image's hash
   labels.jsonl             what people say of attempts' pictures
   results.json             estimates, made from attempts, verdicts and labels
+  slices/N/                a run folder with a part of the pairs; slices.json: how many there are
   sweep/                   a run folder a β or strength; KIND.json, KIND.svg
   rounds/                  NAME.json: how attacks on each round of an edit went; ROUND.safetensors: what they found
   .locks/                  form.json: the form of locks; in that of files also: lock/, claims/NAME/, processes/
@@ -63,6 +64,8 @@ class Run:
         self.verdicts = folder / "verdicts"
         self.labels = folder / "labels.jsonl"
         self.results = folder / "results.json"
+        self.slices = folder / "slices"
+        self.slice_count = folder / "slices.json"
         self.sweep = folder / "sweep"
         self.rounds = folder / "rounds"
         self.locks = folder / ".locks"
