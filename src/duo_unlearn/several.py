@@ -144,8 +144,11 @@ def read_ledger(sources: Sequence[str | Path], pair: str | None = None) -> list[
 
 
 def slice_run(run: str | Path, count: int, say: Say = silent) -> list[Path]:
-    """Train a run's pairs as `count` edits, each on a slice of its own; gives their run folders."""
-    from .experiments.ledger import train_slices
+    """Train a run's pairs as `count` edits, each on a slice of its own; gives their run folders.
+
+    What a pair holds decides its slice, so that where one is dropped its own slice alone is trained again.
+    """
+    from .experiments.slices import train_slices
 
     return train_slices(reopen_run(run), count, say)
 

@@ -24,8 +24,7 @@ def share_pairs(source: Run, target: Run, eraser: str) -> None:
     lists = [run.pairs / MANIFEST for run in (source, target)]
     if not lists[1].exists() or lists[0].read_bytes() != lists[1].read_bytes():
         for folder, own in ((source.held_out, target.held_out), (source.pairs, target.pairs)):
-            for path, place in _files(folder, own):
-                write_bytes(place, path.read_bytes())
+            copy_files(folder, own)
         shutil.rmtree(target.checkpoint(eraser).parent, ignore_errors=True)
 
 
@@ -49,6 +48,11 @@ def share_edit(source: Path, target: Path) -> None:
         if target.is_dir() and edit_hash(target) == wanted:
             return
     shutil.rmtree(target, ignore_errors=True)
+    copy_files(source, target)
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy every whole file of a folder."""
     for path, place in _files(source, target):
         write_bytes(place, path.read_bytes())
 

@@ -44,7 +44,11 @@ def _check_together(given: Sequence[str]) -> None:
 def ledger(
     sources: Annotated[list[Path], typer.Argument(help="Run folders, or folders of edits.")],
     slices: Annotated[
-        int | None, typer.Option("--slices", help="Train the run's pairs as so many edits, each on a slice of its own.")
+        int | None,
+        typer.Option(
+            "--slices",
+            help="Train the run's pairs as so many edits, each on a slice of its own; after a drop, that slice again.",
+        ),
     ] = None,
     pair: Annotated[
         str | None, typer.Option("--pair", help="Which edits saw this pair: its name, or digits of an image's SHA-256.")

@@ -7,22 +7,16 @@ again. This deletes data. It erases no concept that other pairs or the base mode
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..arena.edits import make_edit
-from ..arena.sharing import share_pairs
 from ..edits.provenance import edit_hash, edit_names, read_provenance
 from ..errors import DuoError
-from ..pairs.manifest import MANIFEST, read_entries, read_manifest, save_manifest
+from ..pairs.manifest import MANIFEST, read_entries
 from ..records import Pair
 from ..runs.folder import Run
-from ..session import Session
-from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.source import EditSource, edit_source
-from ..settings.tree import merge
 
 SHORTEST_HASH = 8
 """Digits of a SHA-256 that a pair may be named by, at least."""
@@ -162,44 +156,3 @@ def remaining(entries: Sequence[Entry], without: Sequence[Path]) -> list[Entry]:
             "nothing of the ledger is left", got=f"all {len(entries)} edits dropped", hint="keep one at least"
         )
     return left
-
-
-def train_slices(session: Session, count: int, say: Callable[[str], None] = lambda _text: None) -> list[Path]:
-    """Deal a run's pairs out to `count` runs in RUN/slices and train each alone; gives their folders.
-
-    Every pair is in one slice. The other pairs lie there too, dropped. What is done is skipped.
-    """
-    names = [pair.name for pair in session.pairs]
-    if not 1 < count <= len(names):
-        got = f"{count} slices of {len(names)} pairs"
-        raise DuoError("slices must have a pair each, and there must be two at least", got=got, hint="--slices 4")
-    vars(session).pop("model", None)  # each slice loads its own
-    folders = []
-    for number in range(count):
-        run = Run(session.run.folder / "slices" / str(number + 1))
-        _deal(session, run, set(names[number::count]), f"not of slice {number + 1} of {count}")
-        known = for_another_run(session.settings)
-        part = Session(resolve_settings(merge(known, {"output": str(run.folder)})), quiet=session.quiet)
-        with run.lock():
-            state = make_edit(part)
-        say(f"slice {number + 1} of {count}: {state}, {len(part.pairs)} pairs → {run.folder}")
-        folders.append(run.folder)
-    return folders
-
-
-def _deal(session: Session, run: Run, names: set[str], reason: str) -> None:
-    """Copy the run's pairs into a slice's, all but some dropped; nothing where they lie there already."""
-    if (run.pairs / MANIFEST).exists():
-        kept = {pair.name for pair in read_manifest(run.pairs).pairs if pair.keep}
-        if kept == names:
-            return
-        if kept != {pair.name for pair in session.pairs}:  # else it was killed between copying and dealing
-            hint = f"the same number of slices, or delete {run.folder.parent}"
-            raise DuoError(f"{run.folder} holds another slice", got=f"{len(kept)} pairs", hint=hint)
-    share_pairs(session.run, run, session.settings.edit)
-    found = read_manifest(run.pairs)
-    pairs = [
-        pair if pair.name in names or not pair.keep else dataclasses.replace(pair, keep=False, reason=reason)
-        for pair in found.pairs
-    ]
-    save_manifest(run.pairs, concept=found.concept, settings=found.settings, pairs=pairs, tries=found.tries)
