@@ -43,6 +43,13 @@ def test_the_components_of_one_direction_are_that_direction() -> None:
     torch.testing.assert_close(space.orthogonal(direction), torch.zeros_like(direction), atol=1e-5, rtol=0)
 
 
+def test_a_row_loses_the_concept_as_far_as_it_speaks_of_it_and_never_more() -> None:
+    space = Subspace(torch.tensor([[1.0], [0.0]]), torch.zeros(2), torch.tensor([2.0, 0.0]))
+    given = torch.tensor([[1.5, 3.0], [2.0, 3.0], [4.0, 3.0]])  # g = 0.75, 1 and 2
+    expected = torch.tensor([[0.375, 3.0], [0.0, 3.0], [0.0, 3.0]])
+    torch.testing.assert_close(space.suppressed(given, 0.65), expected)
+
+
 def test_all_the_energy_takes_the_whole_span() -> None:
     safe = rows(40, 0)
     assert Subspace.of(safe + rows(40, 1), safe, 1.0).basis.shape == (16, 16)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from duo_unlearn.arena.target import GuardedReader
-from duo_unlearn.families.interface import Guidance, Model
+from duo_unlearn.families.interface import Away, Branches, Conditioning, Guidance, Hooks, Model, Step
 from duo_unlearn.families.inversion import gradient
 from duo_unlearn.families.load import load_model
+from duo_unlearn.families.sampling import term_of
 from duo_unlearn.features.registry import clip_source
 from duo_unlearn.guards.prototypes import cluster
 from duo_unlearn.guards.registry import GUARDS
@@ -71,6 +72,17 @@ def test_only_prompts_near_a_prototype_are_guided_away(model: Model, tmp_path: P
     assert torch.equal(images[1], plain[1])
 
 
+def test_the_term_goes_away_from_the_soft_prompt() -> None:
+    """ε_n 1, ε_c 2 and s 5 are guided to 6. ε_p 4 of weight 2 takes 5 · 2 · (4 − 1) off, weight 0 nothing."""
+    soft = Conditioning(torch.full((2, 1, 1), 4.0))
+    negative, positive, guided = (torch.full((2, 1, 1), value) for value in (1.0, 2.0, 6.0))
+    branches = Branches(positive, negative, 5.0, lambda given: given.text)
+    hook = term_of(Away(soft, torch.tensor([2.0, 0.0]))).prediction
+    assert hook is not None
+    assert hook(Step(guided, 0, 1, branches, {}), guided).flatten().tolist() == [-24.0, 6.0]
+    assert hook(Step(guided, 0, 1, None, {}), guided) is guided  # without a negative branch
+
+
 def test_far_from_every_prototype_images_are_the_models_own(model: Model, tmp_path: Path) -> None:
     hooks = GUARDS.get("prototypes").build(BUDGET | {"threshold": 1.0}, context_of(model, tmp_path))
     assert torch.equal(sample(model, hooks, steps=2), sample(model, None, steps=2))
@@ -91,3 +103,16 @@ def test_a_search_that_is_aware_sees_the_term(model: Model, tmp_path: Path) -> N
     model.hooks = []
     assert not torch.equal(predictions[0], predictions[1])
     assert torch.isfinite(gradient(predictions[1].square().sum(), vector, "a step")).all()
+
+
+def test_to_such_a_search_a_term_away_from_the_prompt_itself_takes_its_guidance_back(model: Model) -> None:
+    noisy, t = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+
+    def away(_requests: object, guidance: Guidance) -> Guidance:
+        return guidance._replace(away=Away(guidance.positive, torch.ones(1)))
+
+    model.hooks = [Hooks(conditioning=away)]
+    with torch.no_grad():  # ε_n + s (ε_c − ε_n) − s (ε_c − ε_n)
+        found = GuardedReader(model, 5.0).predict(noisy, t, model.condition([str(REQUESTS[0].words)]))
+        model.hooks = []
+        torch.testing.assert_close(found, model.predict(noisy, t, model.condition([""])), atol=1e-4, rtol=0)

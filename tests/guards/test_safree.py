@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest
+from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest, Tokens
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector, tokens_of
+from duo_unlearn.guards import safree
 from duo_unlearn.guards.registry import GUARDS
-from duo_unlearn.guards.safree import filtered_steps, projector, triggers
+from duo_unlearn.guards.safree import SafreeSettings, filtered_steps, projector, triggers
 
 from .small import REQUESTS, context_of, sample
 
@@ -55,6 +56,29 @@ def test_a_trigger_is_farther_than_the_others_are_on_average() -> None:
     assert triggers(torch.tensor([1.0, 1.0, 1.02]), 0.01).tolist() == [False, False, True]
     assert triggers(torch.tensor([1.0, 1.0, 1.005]), 0.01).tolist() == [False, False, False]
     assert triggers(torch.tensor([1.0]), 0.0).tolist() == [False]
+
+
+def test_a_triggers_row_is_put_into_the_prompts_span_and_out_of_the_phrases(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: the phrases span e₁, "red sword" without "red" is 2 e₃ and without "sword" e₁ + e₂."""
+
+    def pooled(_model: Model, tokens: Tokens) -> Tensor:
+        return torch.tensor([[0.0, 0.0, 2.0] if ids[1] == 0 else [1.0, 1.0, 0.0] for ids in tokens.ids])
+
+    monkeypatch.setattr(safree, "_pooled", pooled)
+    rows = torch.full((24, 3), 7.0)  # of padding, which counts for nothing
+    rows[:4] = torch.tensor([[4.0, 3.0, 0.0], [4.0, 3.0, 0.0], [3.0, 4.0, 0.0], [1.0, 0.0, 0.0]])
+    away = torch.diag(torch.tensor([1.0, 0.0, 0.0])).double()
+    found = safree._filtered(model, tokens_of(model, "red sword"), rows, away, SafreeSettings())
+    assert found is not None
+    # Outside the phrases lies 2 of the first and 1 of the second: "red" is the trigger. Its row (4, 3, 0) has
+    # (3.5, 3.5, 0) in the span of e₃ and e₁ + e₂, and (0, 3.5, 0) of that is not the phrases'.
+    expected = rows.clone()
+    expected[1] = torch.tensor([0.0, 3.5, 0.0])
+    torch.testing.assert_close(found.rows, expected)
+    # Start to end token have the cosines 3/5, 3/5, 4/5 and 0 with what they become: β is 0.5, which filters 2 steps.
+    assert found.share == 2 / 50
 
 
 def test_words_rows_change_as_published_and_all_rows_from_the_trigger_on(model: Model, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from duo_unlearn.families.interface import Model
+from duo_unlearn.families.interface import Model, Step
 from duo_unlearn.families.load import load_model
 from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.guards.spell import repelled, taken_back
@@ -42,6 +42,18 @@ def test_along_a_pair_only_its_direction_changes() -> None:
     torch.testing.assert_close(taken_back(clean, unsafe, safe, 0.25, 1.6), torch.tensor([[2.7, 0.7]]))
     before = torch.tensor([[2.9, 0.7], [-5.0, 0.3]])
     assert torch.equal(taken_back(before, unsafe, safe, 0.25, 1.6), before)
+
+
+def test_the_shell_is_around_the_latents_of_the_unsafe_pictures(model: Model, tmp_path: Path) -> None:
+    context = context_of(model, tmp_path)
+    hook = GUARDS.get("spell").build({"radius": 1.0}, context).clean
+    assert hook is not None
+    unsafe = context.pairs.unsafe().mean  # 17 from one another, and 31 long
+    way = torch.zeros_like(unsafe[:1])
+    way[0, 1, 2, 3] = 1.0
+    step = Step(unsafe[:1], 0, 1, None, {})
+    for one in (unsafe[:1], unsafe[1:]):  # the worked number: from 0.5 to 1.3
+        torch.testing.assert_close(hook(step, one + 0.5 * way), one + 1.3 * way, atol=1e-4, rtol=0)
 
 
 def test_outside_the_radius_images_are_the_models_own(model: Model, tmp_path: Path) -> None:
