@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.edits.weights import Replacement, WeightEdit, locate
+from duo_unlearn.erasers import salun
 from duo_unlearn.erasers.descent import descend
 from duo_unlearn.erasers.latents import pair_latents
+from duo_unlearn.erasers.pictures import Noised
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.erasers.salun import SalunLoss, most_salient
 from duo_unlearn.errors import DuoError
+from duo_unlearn.families.interface import Conditioning, Model
 from duo_unlearn.families.load import load_model
 
 from .small import CPU
@@ -88,14 +92,36 @@ def test_the_target_is_the_trained_models_own_and_carries_no_gradient(tmp_path: 
     model = load_model("mini", CPU)
     context = context_on(model, tmp_path, "salun", batch=2, steps=1)
     loss = SalunLoss(context)
+    bias = model.denoiser.get_parameter("conv_out.bias").requires_grad_(True)
+    forget, retain = loss.terms(0)
+    # Both predictions have the last layer's bias: with a gradient through the target too, its own would cancel.
+    (slope,) = torch.autograd.grad(forget, bias)
+    assert float(slope.abs().max()) > 1e-4
     with torch.no_grad():
-        forget, retain = loss.terms(0)
         # Of another model in training the target moves along: the loss is between its own two predictions.
         weight = model.denoiser.conv_out.weight  # type: ignore[union-attr]
         weight.mul_(2)  # type: ignore[operator]
         model.denoiser.conv_out.bias.zero_()  # type: ignore[union-attr,operator]
         assert loss.terms(0)[0].item() == pytest.approx(4 * forget.item(), rel=1e-4)
     assert 0 < forget.item() < retain.item()
+
+
+def test_the_losses_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a network that predicts 1.5 under a prompt and 1 under none, where it should give 2."""
+    loss = SalunLoss(context_on(load_model("mini", CPU), tmp_path, "salun", batch=1))
+    ones = torch.ones(1, 4, 16, 16)
+
+    def predict(_model: Model, noisy: Tensor, _t: Tensor, given: Conditioning) -> Tensor:
+        asked = (given.text != loss.model.condition([""]).text).flatten(1).any(dim=1)
+        return torch.ones_like(noisy) + 0.5 * asked.view(-1, 1, 1, 1)
+
+    monkeypatch.setattr(salun, "predict_noised", predict)
+    monkeypatch.setattr(loss.pictures, "with_target", lambda *_: Noised(ones, torch.zeros(1), 2 * ones))
+    # 8.5 · 1.5 − 7.5 · 1 = 5.25 is 3.25 away.
+    assert float(loss.guided(0)) == -(3.25**2)
+    # Every prompt is told alike: nothing is left to forget, and what is kept is 0.5 away. α is 0.1.
+    assert [float(term) for term in loss.terms(0)] == [0.0, 0.25]
+    assert float(loss(0)) == pytest.approx(0.025)
 
 
 def test_no_share_is_no_mask_and_pairs_without_words_are_refused(tmp_path: Path) -> None:
