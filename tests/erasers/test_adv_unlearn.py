@@ -143,6 +143,19 @@ def test_the_loss_of_an_untouched_encoder_is_what_is_asked(
             assert float(loss.terms(0)[0]) == pytest.approx(expected, rel=1e-3, abs=1e-10)
 
 
+def test_the_target_is_of_the_prompt_without_what_is_put_in_front(model: Model, tmp_path: Path) -> None:
+    """η −1 asks for what the original predicts under c, and an untouched encoder gives what it predicts under c ⊕ δ."""
+    context = context_on(model, tmp_path, "advunlearn", warm_up=0, attack_steps=1, eta=-1.0)
+    with begun(context) as (loss, _):
+        prompts, rows = loss.adversarial(0)
+        assert rows is not None
+        generator = generator_of(0, "advunlearn", 0)
+        adv_unlearn._draw(loss.kept, 5, generator)
+        apart = float(loss.distance(prompts, rows, *loss.pictures.noised(prompts, "both", generator)).detach())
+        assert apart > 1e-6
+        assert float(loss.terms(0)[0].detach()) == pytest.approx(apart, rel=1e-3)
+
+
 def test_no_step_leaves_the_encoders_bit_equal(model: Model, tmp_path: Path) -> None:
     before = encoders(model)
     with begun(context_on(model, tmp_path, "advunlearn")) as (_, weights):

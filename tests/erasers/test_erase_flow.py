@@ -92,6 +92,21 @@ def test_ten_of_the_first_forty_steps_and_the_last_ten_are_used() -> None:
             EraseFlowSettings.model_validate(options)
 
 
+def test_the_adapter_is_on_every_projection_of_both_attentions(model: Model, tmp_path: Path) -> None:
+    make = ERASERS.get("eraseflow").course
+    assert make is not None
+    with make(context_of("eraseflow", model, tmp_path, SHORT)) as course:
+        adapted = {name.partition(".lora_")[0] for name in course.descent.tensors if name != "log_z"}
+    every = {
+        f"{block}.{which}.{projection}"
+        for block, _ in model.denoiser.named_modules()
+        if block.endswith("transformer_blocks.0")
+        for which in ("attn1", "attn2")
+        for projection in ("to_q", "to_k", "to_v", "to_out.0")
+    }
+    assert adapted == every
+
+
 def gaussian(sample: Tensor, mean: Tensor, sigma: float) -> Tensor:
     density: Tensor = Normal(mean, sigma).log_prob(sample).mean()  # type: ignore[no-untyped-call]
     return density

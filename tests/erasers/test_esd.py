@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from duo_unlearn.erasers.esd import target
+from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.esd import EsdLoss, target
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.families.interface import Model
 from duo_unlearn.families.load import load_model
@@ -52,6 +55,31 @@ def test_the_pair_form_erases_what_differs_alone(model: Model, tmp_path: Path) -
     # Where the safe prompt is the unsafe one nothing is asked, whatever else the scene says.
     assert loss_at_start(model, tmp_path, "pair", 1.0, safe=UNSAFE) == pytest.approx(0, abs=1e-10)
     assert loss_at_start(model, tmp_path, "pair", 1.0) > 1e-4
+
+
+def test_latents_lie_on_the_frozen_models_path(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = ERASERS.get("esd-x").course
+    assert make is not None
+    with make(context_of("esd-x", model, tmp_path, {"sampling_steps": 2})) as course, torch.no_grad():
+        loss = course.descent.loss
+        assert isinstance(loss, EsdLoss)
+        real, found = loss._latents, []
+
+        def kept(*given: Any) -> tuple[Tensor, Tensor]:
+            found.append((given, real(*given)))
+            return found[-1][1]
+
+        monkeypatch.setattr(loss, "_latents", kept)
+        loss(0)
+        for tensor in course.descent.tensors.values():
+            tensor.mul_(2)
+        loss(0)
+        (first, (noisy, t)), (_, (again, _)) = found
+        assert torch.equal(again, noisy)
+        # The step is drawn after the first one, so that on the student's own path they are others.
+        assert int(t) < 500
+        students, _ = real(generator_of(0, "esd", 0), *first[1:])
+        assert not torch.equal(students, noisy)
 
 
 def loss_at_start(model: Model, folder: Path, form: str, eta: float, safe: str = SAFE) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,15 @@ def test_an_untouched_model_has_the_loss_of_its_scales(model: Model, tmp_path: P
     assert losses[1.0] == pytest.approx(0, abs=1e-9)
     assert losses[-1.0] == pytest.approx(4 * losses[0.0], rel=1e-3)
     assert losses[-3.0] == pytest.approx(16 * losses[0.0], rel=1e-3)
+
+
+def test_a_round_of_the_search_goes_away_from_its_phrase(model: Model, tmp_path: Path) -> None:
+    """Its first loss, of an untouched model, is (1 + η)² · mean (ε_c − ε_∅)²: η = −1 asks for what is there."""
+    once = QUICK | {"rounds": 1, "search_steps": 1, "inversion_steps": 1}
+    context = context_on(model, tmp_path, "stereo", **once, search_eta=-1.0)
+    stereo._search(context, trained_names(model, "u"))
+    (path,) = context.run.folder.glob("train/stereo-search-*/round-1/metrics.jsonl")
+    assert json.loads(path.read_text())["loss"] == pytest.approx(0, abs=1e-9)
 
 
 def test_the_phrases_come_in_equal_shares(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
