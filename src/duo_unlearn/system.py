@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -131,9 +131,7 @@ def system_of(
     neither an edit nor a guard is a DuoError that lists both; so is one that comes twice, and so are guards that
     exclude each other.
     """
-    parts = [part for part in name.split("+") if part != ORIGINAL]
-    if repeated := [part for part in parts if parts.count(part) > 1]:
-        raise DuoError("a system holds each edit and guard once", got=name, hint=f"name {repeated[0]} once")
+    parts = check_parts(name)
     chosen_edits: list[EditFile] = []
     chosen_guards: list[GuardChoice] = []
     for part in parts:
@@ -153,13 +151,26 @@ def system_of(
     return System(tuple(chosen_edits), tuple(chosen_guards))
 
 
+def check_parts(name: str) -> list[str]:
+    """The edits and guards of a system's name, in order; one that comes twice is a DuoError."""
+    parts = [part for part in name.split("+") if part != ORIGINAL]
+    if repeated := [part for part in parts if parts.count(part) > 1]:
+        raise DuoError("a system holds each edit and guard once", got=name, hint=f"name {repeated[0]} once")
+    return parts
+
+
+def check_below(edit: str, on: Sequence[str], below: Collection[str]) -> None:
+    """Fail for an edit that is made on top of others where one of them does not come before it."""
+    if missing := [name for name in on if name not in below]:
+        hint = f"name it as {'+'.join([*on, edit])}"
+        raise DuoError(f"the edit {edit} is made on top of {missing[0]}", got="a system without it", hint=hint)
+
+
 def _check_below(folder: Path, below: list[EditFile]) -> None:
     """Fail for an edit that was made on top of others which do not come before it, or are not what they were."""
     on = {str(one["name"]): str(one["sha256"]) for one in read_provenance(folder).get("on", [])}
     there = {edit.name: edit.sha256 for edit in below}
-    if missing := [name for name in on if name not in there]:
-        hint = f"name it as {'+'.join([*on, folder.name])}"
-        raise DuoError(f"the edit {folder.name} was made on top of {missing[0]}", got="a system without it", hint=hint)
+    check_below(folder.name, list(on), there)
     if changed := [name for name in on if there[name] != on[name]]:
         hint = "make it again: duo train, or the same arena"
         raise DuoError(f"the edit {folder.name} was made on another {changed[0]}", got="one made anew since", hint=hint)

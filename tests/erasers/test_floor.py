@@ -75,10 +75,10 @@ def test_a_pair_of_the_run_names_the_floor_too(stacked: Path) -> None:
 def test_what_it_lies_on_cannot_be_left_out_or_changed(stacked: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(stacked, folder)
-    with pytest.raises(DuoError, match="was made on top of uce") as raised:
+    with pytest.raises(DuoError, match="is made on top of uce") as raised:
         opened(folder).system("robust-duo")
     assert "uce+robust-duo" in str(raised.value.hint)
-    with pytest.raises(DuoError, match="was made on top of uce"):
+    with pytest.raises(DuoError, match="is made on top of uce"):
         opened(folder).system("robust-duo+uce")
     other = opened(folder, eraser="uce", floor=None, erasers={"uce": {"weight": 2.0}})
     duo.train(other)

@@ -13,12 +13,16 @@ import pytest
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.erasers.pictures import Origin
+from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.arena import arena, entrant, read_together, reads_of
+from duo_unlearn.experiments.arena import arena, entrant, makers, read_together, reads_of
+from duo_unlearn.experiments.arena_check import check_arena, erasers_of
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.runs.results import read_results
 
+from ..drawn_pairs import draw_pairs
+from ..families import small_models
 from .small_run import new_run
 
 SYSTEMS = ("duo", "soft", "duo+negative-prompt")
@@ -125,6 +129,11 @@ def test_attacks_can_be_made_alone(tmp_path: Path) -> None:
         (["uce+robust-duo"], [], "made apart from uce"),
         (["uce+r"], ["r=robust-duo,floor=uce", "uce=uce,weight=2"], "made with the run's options"),
         (["uce+r"], ["r=robust-duo,floor=uce,mixed_precision=fp16"], "cannot be used so"),
+        (["r"], ["r=robust-duo,floor=uce"], "is made on top of uce"),
+        (["r+uce"], ["r=robust-duo,floor=uce"], "is made on top of uce"),
+        (["duo+duo"], [], "each edit and guard once"),
+        (["duo+sld+sld"], [], "each edit and guard once"),
+        (["original"], [], "a system beside the original"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_made(
@@ -133,6 +142,34 @@ def test_what_cannot_be_done_is_told_before_anything_is_made(
     run = duo.open_run(tmp_path / "run", settings={"evaluate.judges": ["mini-judge"]}, quiet=True)
     with pytest.raises(DuoError, match=said):
         duo.run_arena([run], systems, tmp_path, entrants=entrants)
+    assert not run.run.pairs.exists()
+
+
+def test_without_a_name_there_is_every_eraser_that_the_run_can_have(tmp_path: Path) -> None:
+    run = duo.open_run(tmp_path / "run", settings={"recipe": "robust"}, quiet=True)
+    said: list[str] = []
+    assert erasers_of(run, said.append) == [
+        name if name != "robust-duo" else "uce+robust-duo" for name in ERASERS.names()
+    ]
+    assert said == []
+    check_arena([run], makers([], erasers_of(run, said.append)), erasers_of(run, said.append))
+
+
+def test_what_a_family_or_pairs_without_prompts_cannot_have_is_left_out(tmp_path: Path) -> None:
+    small_models.sd3(tmp_path / "model")
+    given = {"model": str(tmp_path / "model"), "detector": "clip"}
+    said: list[str] = []
+    found = erasers_of(duo.open_run(tmp_path / "sd3", concept="gun", settings=given, quiet=True), said.append)
+    assert {"duo", "esd-u", "spm"} <= set(found)
+    assert not {"uce", "rece", "hirm", "esd-x"} & set(found)
+    assert sorted(line.partition(":")[0] for line in said) == sorted(set(ERASERS.names()) - set(found))
+    draw_pairs(tmp_path / "mine", 2)
+    settings = {"pairs.folder": str(tmp_path / "mine"), "pairs.trust": True, "train.captions": "none"}
+    run = duo.open_run(tmp_path / "own", settings=settings, quiet=True)
+    assert "uce" not in erasers_of(run, said.append)
+    assert "duo" in erasers_of(run, said.append)
+    with pytest.raises(DuoError, match="would read prompts that the pairs have not"):
+        duo.run_arena([run], ["duo", "uce"], tmp_path / "page")
     assert not run.run.pairs.exists()
 
 

@@ -33,7 +33,10 @@ def arena(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one concept, e.g. of several seeds.")],
     system: Annotated[
         list[str] | None,
-        typer.Option("--system", help="An eraser, an entrant, guards behind a +; all erasers when not given."),
+        typer.Option(
+            "--system",
+            help="An eraser, an entrant, guards behind a +; when not given, all erasers that the model can have.",
+        ),
     ] = None,
     entrants: Annotated[
         list[str] | None,
@@ -67,8 +70,8 @@ def arena(
     """
     from ..arena.plans import AttackPlan
     from ..attacks.registry import ATTACKS
-    from ..erasers.registry import ERASERS
     from ..experiments.arena import makers
+    from ..experiments.arena_check import erasers_of
     from ..pipeline import reopen_run
     from ..several import run_arena
 
@@ -77,7 +80,7 @@ def arena(
     plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
     plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
     sessions = [reopen_run(run) for run in runs]
-    chosen = system or ERASERS.names()
+    chosen = system or erasers_of(sessions[0], say)
     edits = [plan.name for plan in makers(entrants or [], chosen)]
     device = sessions[0].settings.device
     share(workers, dict.fromkeys(runs, ALL), sys.argv[1:], device=device, edits=edits)

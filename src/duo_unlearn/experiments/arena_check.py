@@ -2,38 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..arena.edits import EditPlan
-from ..edits.provenance import edit_names
+from ..edits.provenance import edit_names, read_provenance
 from ..erasers.registry import ERASERS
+from ..erasers.wraps import whole_name
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..guards.stacking import check_stack
+from ..records import Pair
 from ..session import Session
 from ..settings.check import check_training
 from ..settings.guards import check_asked, check_guard_family
+from ..settings.wordless import check_words, known_pairs
+from ..system import check_below, check_parts
 from .compare import settings_of
 
 
 def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems: Sequence[str]) -> None:
     """Fail for runs that cannot be counted together, and for a system that some run cannot have."""
     _check_runs(sessions)
-    made = {plan.name for plan in makers}
+    if not systems:
+        raise DuoError("an arena has a system beside the original", got="none", hint="--system duo --system uce …")
     for session in sessions:
+        pairs = known_pairs(session.settings)
         for plan in makers:
-            settings = plan.over(session.settings).model_copy(update={"guard": []})
-            check_training(settings, session.family)
+            _check_edit(session, plan, pairs)
             _check_floor(session, plan, makers, systems)
-        there = {*made, *edit_names(session.run.edits)}
         for name in systems:
-            _check_system(session, name, there)
+            _check_system(session, name, makers)
+
+
+def erasers_of(session: Session, say: Callable[[str], None]) -> list[str]:
+    """The erasers that a run can have, its own with what lies below; `say` is told of the others, and why."""
+    found, pairs = [], known_pairs(session.settings)
+    for name in ERASERS.names():
+        plan = EditPlan(name, name)
+        try:
+            _check_edit(session, plan, pairs)
+        except DuoError as error:
+            say(f"{name}: left out, {error.got or error.problem}")
+        else:
+            found.append(whole_name(name, _floor_of(session, plan)))
+    return found
+
+
+def _check_edit(session: Session, plan: EditPlan, pairs: Sequence[Pair]) -> None:
+    """Fail for an edit that the family, the machine or the pairs cannot give."""
+    settings = session.settings if _is_own(session, plan) else plan.over(session.settings)
+    check_training(settings.model_copy(update={"guard": []}), session.family)
+    check_words(settings, pairs)
+
+
+def _is_own(session: Session, plan: EditPlan) -> bool:
+    """Whether a plan is the run's own edit, which is made as `duo train` makes it."""
+    return plan == EditPlan(session.settings.edit, session.settings.eraser)
+
+
+def _floor_of(session: Session, plan: EditPlan) -> str | None:
+    return session.settings.floor if _is_own(session, plan) else plan.floor
 
 
 def _check_floor(session: Session, plan: EditPlan, makers: Sequence[EditPlan], systems: Sequence[str]) -> None:
     """Fail where a system's name would say of an edit and what lies below it what is not so."""
-    own = (plan.name, plan.floor) == (session.settings.edit, None)
-    floor = session.settings.floor if own else plan.floor
+    floor = _floor_of(session, plan)
     if any(other.name == floor and (other.options or other.eraser != floor) for other in makers):
         hint = f"an entrant of another name; the floor's options: --set erasers.{floor}.…"
         got = f"an entrant of the name {floor}"
@@ -48,16 +81,28 @@ def _check_floor(session: Session, plan: EditPlan, makers: Sequence[EditPlan], s
             raise DuoError(f"{plan.name} would be made apart from {below[-1]}, and put on it", got=name, hint=hint)
 
 
-def _check_system(session: Session, name: str, there: set[str]) -> None:
-    parts = name.split("+")
+def _check_system(session: Session, name: str, makers: Sequence[EditPlan]) -> None:
+    parts = check_parts(name)
     guards = [part for part in parts if part in GUARDS.names()]
+    there = {*(plan.name for plan in makers), *edit_names(session.run.edits)}
     if unknown := [part for part in parts if part not in there and part not in guards]:
         hint = f"edits, erasers and entrants: {', '.join(sorted(there))}; guards: {', '.join(GUARDS.names())}"
         raise DuoError("a system has an unknown part", got=f"{unknown[0]!r} in {name}", hint=hint)
     check_stack(guards)
+    for number, part in enumerate(parts):
+        check_below(part, [] if part in guards else _below(session, part, makers), parts[:number])
     for guard in guards:
         check_guard_family(guard, session.family)
         check_asked(session.concept, session.settings, guard, session.settings.guards.get(guard, {}), session.family)
+
+
+def _below(session: Session, edit: str, makers: Sequence[EditPlan]) -> list[str]:
+    """What an edit lies on: as it will be made, or as it was."""
+    for plan in makers:
+        if plan.name == edit:
+            floor = _floor_of(session, plan)
+            return [] if floor is None else [floor]
+    return [one["name"] for one in read_provenance(session.run.edit(edit)).get("on", [])]
 
 
 def _check_runs(sessions: Sequence[Session]) -> None:

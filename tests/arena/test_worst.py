@@ -1,0 +1,52 @@
+"""The worst case is of attacks on the same prompts with the same budget; an aware one needs an aware search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from duo_unlearn.arena.results import Asked, judged_under
+from duo_unlearn.records import Attempt, Verdict
+from duo_unlearn.runs.attempts import Group, GroupRecord
+from duo_unlearn.runs.results import WORST
+from duo_unlearn.runs.verdicts import Reading, Verdicts
+from duo_unlearn.system import GuardChoice, System
+
+SYSTEM = System(guards=(GuardChoice("negative-prompt", {}),))
+NAME = SYSTEM.name
+
+
+def group(attack: str, preset: str | None, search: Any, *shown: bool, scenario: str = "direct") -> Asked:
+    """Attempts of which some show the concept; their images are named by that."""
+    record = GroupRecord(
+        Group(NAME, scenario, attack, preset, search), SYSTEM.sha256, "attack", attack, {}, None, None, len(shown), {}
+    )
+    return Asked(record, [Attempt("a", {}, 0, "a", {}, "a.png", "seen" if one else "clean") for one in shown])
+
+
+def worst(*groups: Asked) -> dict[tuple[str | None, str | None], float]:
+    """(preset, search) → the worst case's DSR on direct prompts."""
+    readings = {name: Reading(Verdict(name == "seen", 0.5, False), {}) for name in ("seen", "clean")}
+    found, _ = judged_under(0, groups, Verdicts("judge@1", "judge", readings, {}), {NAME: SYSTEM}, None)
+    return {
+        (e.preset, e.search): e.value for e in found if (e.attack, e.metric, e.scenario) == (WORST, "dsr", "direct")
+    }
+
+
+def test_it_is_aware_where_an_aware_search_ran_with_that_budget() -> None:
+    asked, black = group("direct", None, None, False, False), group("ring-a-bell", "quick", None, False, True)
+    unaware = group("p4d", "quick", "unaware", True, False)
+    assert worst(asked, black) == {("quick", None): 0.5}
+    assert worst(asked, black, unaware) == {("quick", "unaware"): 0.0}
+    aware = group("p4d", "paper", "aware", True, True)
+    assert worst(asked, black, unaware, aware) == {("quick", "unaware"): 0.0, ("paper", "aware"): 0.0}
+    both = group("p4d", "quick", "aware", False, False)
+    assert worst(asked, black, unaware, both) == {("quick", "unaware"): 0.0, ("quick", "aware"): 0.5}
+
+
+@pytest.mark.parametrize("scenario", ["mine", "direct"])
+def test_prompts_that_no_aware_search_was_given_have_no_aware_worst_case(scenario: str) -> None:
+    asked, black = group("direct", None, None, False), group("ring-a-bell", "quick", None, False)
+    elsewhere = group("p4d", "quick", "aware", True, scenario=scenario)
+    assert (("quick", "aware") in worst(asked, black, elsewhere)) == (scenario == "direct")
