@@ -56,12 +56,25 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["attack", "run", "--attack", "direct", "--system", "negative-prompt", "--prompts", "mine.csv"],
             ["mine.csv, line 2, names an unknown category", "cutlery", "one of: pornography"],
         ),
+        # What needs pairs is told before they are made.
+        (
+            ["attack", "run", "--attack", "soft-prompt", "--system", "negative-prompt", "--prompts", "mine.csv"],
+            ["mine.csv, line 2, names an unknown category", "cutlery", "one of: pornography"],
+        ),
+        (
+            ["attack", "run", "--system", "negative-prompt", "--replay", "nowhere"],
+            ["nowhere is no run folder", "no settings.yaml", "--replay RUN"],
+        ),
+        (
+            ["arena", "run", "--system", "duo+sld+sld"],
+            ["a system holds each edit and guard once", "duo+sld+sld", "name sld once"],
+        ),
         (
             [*ERASE, "--set", "evaluate.judges=[mini-judge-b,mini-judge-b]"],
             ["the settings have faults", "evaluate.judges: mini-judge-b is named twice", "duo check --help"],
         ),
     ],
-    ids=["guards", "family", "wrap", "option", "category", "judges"],
+    ids=["guards", "family", "wrap", "option", "category", "pairs", "replay", "arena", "judges"],
 )
 def test_it_is_told_in_three_lines(
     words: list[str],
@@ -79,3 +92,5 @@ def test_it_is_told_in_three_lines(
     assert [line.partition(": ")[0] for line in lines] == ["Error", "Got", "Try"]
     assert all(part in line for part, line in zip(said, lines, strict=True)), lines
     assert not (folder / "RUN").exists()
+    assert not (folder / "run" / "pairs").exists()
+    assert not (folder / "run" / "run.json").exists()  # nor was a prompt file noted

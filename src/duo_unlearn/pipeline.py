@@ -96,7 +96,12 @@ def evaluate(run: Session, systems: Sequence[str] | None = None, say: Say = sile
     from .families.registry import FAMILIES
 
     inverts = run.settings.evaluate.inversion_prompts and FAMILIES.get(run.family).reads_clip_alone
-    chosen = _chosen_systems(run, systems, ["concept-inversion"] if inverts else [], say)
+
+    def check(found: Sequence[System]) -> None:
+        for system in found:
+            run.check_system(system)
+
+    chosen = _chosen_systems(run, systems, ["concept-inversion"] if inverts else [], check, say)
     with run.run.lock(shared=True):
         measured = stage(run, chosen)
         say(f"evaluate: {measured.state}, {len(measured.results.estimates)} estimates → {run.run.results}")
@@ -165,28 +170,35 @@ def attack(
     """
     from .arena.plans import AttackPlan
     from .arena.stages import attack as stage
+    from .arena.stages import check_attack
     from .attacks.registry import ATTACKS
 
     names = list(attacks) if attacks else ATTACKS.names()
     for name in names:
         ATTACKS.check(name)
     plan = AttackPlan(names, preset, prompts, aware, file, budgets or {})
-    chosen = _chosen_systems(run, systems, names, say)
+    chosen = _chosen_systems(run, systems, names, lambda found: check_attack(run, found, plan, replay), say)
     # Others may join with the same command: the work is divided by claims.
     with run.run.lock(shared=True):
         done = stage(run, chosen, plan, replay)
     for state in done.states:
         many = f"{state.attempts} attempts" if state.reason is None else state.reason
-        say(f"{state.group.attack_name} on {state.group.system}: {many}")
+        say(f"{state.group.attack_name} on {state.group.system}, {state.group.scenario} prompts: {many}")
     say(f"report: done → {report(run.run.folder)}")
     return done.states, done.results
 
 
-def _chosen_systems(run: Session, names: Sequence[str] | None, attacks: Sequence[str], say: Say) -> list[System]:
-    """The systems of names, or those of the run's settings.
+def _chosen_systems(
+    run: Session,
+    names: Sequence[str] | None,
+    attacks: Sequence[str],
+    check: Callable[[Sequence[System]], None],
+    say: Say,
+) -> list[System]:
+    """The systems of names, or those of the run's settings, checked.
 
     Pairs are made first where the attacks or a guard need images of the concept and the run, of a model of others, has
-    none.
+    none; so what cannot be asked is told before.
     """
     from .attacks.registry import ATTACKS
     from .guards.registry import GUARDS
@@ -194,12 +206,13 @@ def _chosen_systems(run: Session, names: Sequence[str] | None, attacks: Sequence
 
     systems = [run.system(name) for name in names] if names else run.systems()
     run.check_change(systems)
+    check(systems)
     needed = any("pairs" in ATTACKS.get(name).needs for name in attacks)
     learned = any(GUARDS.get(guard.name).learns for system in systems for guard in system.guards)
     if (run.run.pairs / MANIFEST).exists() or not (needed or learned):
         return systems
     make_pairs(run, say)
-    return _chosen_systems(run, names, attacks, say)  # a guard that learns from the pairs has another hash now
+    return _chosen_systems(run, names, attacks, check, say)  # a guard that learns from the pairs has another hash now
 
 
 def add_edit(

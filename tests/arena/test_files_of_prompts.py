@@ -8,6 +8,7 @@ import pytest
 
 import duo_unlearn as duo
 from duo_unlearn.concepts.prompt_files import prompts_digest
+from duo_unlearn.errors import DuoError
 from duo_unlearn.session import Session
 
 from .small_run import make_run, stamps
@@ -44,6 +45,14 @@ def test_a_file_with_categories_has_numbers_of_each(run: Session, tmp_path: Path
                 mine = [e for e in scored if (e.scenario, e.contract) == (scenario, contract)]
                 dsr, broken = (next((e for e in mine if e.metric == metric), None) for metric in ("dsr", "broken"))
                 assert (dsr.n if dsr else 0) + (round(broken.value * broken.n) if broken else 0) == count
+
+
+def test_a_file_that_is_refused_takes_no_name(run: Session, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,category\na sword,cutlery\n")
+    before = run.run.read_record()
+    with pytest.raises(DuoError, match="unknown category"):
+        duo.attack(run, ["direct"], file=tmp_path / "mine.csv")
+    assert run.run.read_record() == before
 
 
 @pytest.mark.slow

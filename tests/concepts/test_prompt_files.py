@@ -141,6 +141,8 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
         ("mma.csv", "adv_prompt,category\na sword,violence\n"),
         ("nudity-ring-a-bell.csv", ",sensitive prompt,categories\n0,a sword,violence\n1,a king,\n"),
         ("own.jsonl", '{"prompt": "a sword", "category": "Violence"}\n'),
+        ("own.csv", "Prompt, Category\na sword,violence\n"),
+        ("large.jsonl", '{"Prompt": "a sword", "Categories": "violence"}\n'),
     ],
 )
 def test_published_columns_and_categories(tmp_path: Path, name: str, content: str) -> None:

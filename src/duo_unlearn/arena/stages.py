@@ -24,6 +24,7 @@ from ..pairs.own_pairs import import_pairs
 from ..pairs.sheet import contact_sheet
 from ..pairs.synthesize import make_pairs as synthesize
 from ..records import Pair
+from ..runs.folder import Run
 from ..runs.machine import alone
 from ..runs.results import Results
 from ..session import Session
@@ -145,13 +146,25 @@ def ask_original(session: Session, attacks: Sequence[AttackPlan]) -> None:
     make_attempts(session, plans)
 
 
+def check_attack(session: Session, systems: Sequence[System], plan: AttackPlan, replay: Path | None = None) -> None:
+    """Fail for what cannot be asked: a guard, a prompt, a budget, or a run to replay that is none."""
+    chosen = with_original(systems)
+    for system in chosen:
+        session.check_system(system)
+    if replay is not None and not Run(replay).settings.exists():
+        raise DuoError(f"{replay} is no run folder", got="no settings.yaml in it", hint="--replay RUN")
+    attack_plans(session, chosen, plan, replay)
+
+
 def _plans(session: Session, systems: Sequence[System], plan: AttackPlan, replay: Path | None = None) -> list[Plan]:
     """What attacks ask of systems. A file of prompts is noted in run.json, which says what each name stands for."""
-    if plan.file is not None:
-        with session.run.claim("prompt files", wait=True):
-            name, known = file_set_name(session.run, plan.file), session.run.read_record().get("prompt_files", {})
-            session.run.update_record(prompt_files={**known, name: prompts_digest(plan.file)})
-    return attack_plans(session, systems, plan, replay)
+    if plan.file is None:
+        return attack_plans(session, systems, plan, replay)
+    with session.run.claim("prompt files", wait=True):
+        plans = attack_plans(session, systems, plan, replay)  # first: a file that is refused was not asked
+        name, known = file_set_name(session.run, plan.file), session.run.read_record().get("prompt_files", {})
+        session.run.update_record(prompt_files={**known, name: prompts_digest(plan.file)})
+    return plans
 
 
 def judge(

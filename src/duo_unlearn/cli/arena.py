@@ -26,7 +26,7 @@ from .options import (
     say,
     system_names,
 )
-from .tables import attacks_table
+from .tables import attacks_table, estimates_table
 from .workers import share
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def attack(
     session = _session(run or output, {"model": model, "concept": joined_concept(concept), "device": device})
     sources = {"erased": erased, "lora": lora, "unet": unet, "text_encoder": text_encoder}
     share(workers, {session.run.folder: ["images"]}, sys.argv[1:], device=session.settings.device)
-    _, results = run_attacks(
+    states, results = run_attacks(
         session,
         names,
         systems=system_names(session, system, guard, sources),
@@ -99,6 +99,8 @@ def attack(
         aware=aware,
         say=say,
     )
+    unattacked = {state.group.scenario for state in states if state.group.preset is None}
+    estimates_table([estimate for estimate in results.estimates if estimate.scenario in unattacked])
     attacks_table(results.estimates)
 
 
@@ -144,7 +146,7 @@ def judge(
     """
     from ..pipeline import judge as judge_run
     from ..pipeline import reopen_run
-    from .tables import estimates_table, judges_table
+    from .tables import judges_table
 
     session = reopen_run(run)
     results = judge_run(session, detector, labels=labels or (), threshold=threshold, say=say)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -120,24 +121,29 @@ def _table(path: Path, content: str) -> list[_Row]:
     rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         names = rows.fieldnames or []
-        column = next((name for name in COLUMNS if name in names), None)
+        column, about = _named(names, COLUMNS), _named(names, CATEGORY_COLUMNS)
         if column is None:
             got = ", ".join(names or ["nothing"])[:120]
             raise DuoError(f"{path} has no column prompt", got=got, hint="name the column prompt in the first line")
-        about = next((name for name in CATEGORY_COLUMNS if name in names), "")
         return [_Row(rows.line_num, row[column] or "", (row[about] or "") if about else "") for row in rows]
     except csv.Error as error:
         hint = "look for a quotation mark that is never closed"
         raise DuoError(f"{path} is not a valid CSV", got=f"line {rows.line_num + 1}: {error}", hint=hint) from error
 
 
+def _named(names: Iterable[str], wanted: Sequence[str]) -> str | None:
+    """The column or key of the first wanted name that is there, in whatever case it is written."""
+    there = {name.strip().lower(): name for name in names}
+    return next((there[name] for name in wanted if name in there), None)
+
+
 def _json_row(path: Path, number: int, line: str) -> _Row:
     hint = '{"prompt": "…"} on every line'
     try:
         entry = json.loads(line)
-        column = next(name for name in COLUMNS if name in entry)
-        prompt, about = entry[column], next((entry[name] for name in CATEGORY_COLUMNS if name in entry), "")
-    except (ValueError, StopIteration, TypeError, RecursionError, KeyError) as error:
+        prompt = entry[_named(entry, COLUMNS)]
+        about = "" if (key := _named(entry, CATEGORY_COLUMNS)) is None else entry[key]
+    except (ValueError, AttributeError, TypeError, RecursionError, KeyError) as error:
         raise DuoError(f"{path} has a line without a prompt", got=f"line {number}", hint=hint) from error
     if not isinstance(prompt, str) or not isinstance(about, str):
         got = f"line {number}: {line.strip()[:80]}"
