@@ -14,9 +14,8 @@ from duo_unlearn.report.arena import (
     control_of,
     cost_words,
     of_column,
-    preservation,
-    prior_preservation,
 )
+from duo_unlearn.report.arena_kept import preservation, prior_preservation
 from duo_unlearn.report.arena_worst import worst_words
 from duo_unlearn.runs.results import WORST
 

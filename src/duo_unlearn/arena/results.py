@@ -15,7 +15,7 @@ from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives, worst_case
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
-from ..records import CORRECTED, ORIGINAL, PRESERVED, Attempt, Awareness, Estimate, Source
+from ..records import CONTROL, CORRECTED, ORIGINAL, PRESERVED, Attempt, Awareness, Estimate, Source
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
 from ..runs.results import STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
@@ -141,7 +141,11 @@ def judged_under(
             absent.append(_absence(record, "verdict", reason))
         if record.kind in PRESERVED:
             estimates += false_positives(source, outcomes)
-            estimates += agreement(source._replace(contract=verdicts.reader), outcomes)
+            agreements = agreement(source._replace(contract=verdicts.reader), outcomes)
+            estimates += agreements
+            if record.group.scenario == CONTROL and not agreements:
+                reason = f"{verdicts.reader} reads no items, so how often a safe one comes back is not known"
+                absent.append(_absence(record, "item agreement", reason))
         else:
             estimates += defence(source, outcomes)
             if labelled is not None:

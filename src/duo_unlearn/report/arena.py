@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from markupsafe import Markup
 
-from ..interval import wilson
 from ..records import CONTROL, Estimate, Kind
 from ..storage.files import write_bytes, write_json, write_text
 from .arena_figure import Mark, Panel, figures, pictures
+from .arena_kept import Share, detector_of, kept_of, preservation, prior_preservation
 from .arena_worst import worst_words
 from .page import environment
 from .selection import most_kept
@@ -85,15 +84,6 @@ class Standing(NamedTuple):
         return {**own, "parts": parts, "cost": self.cost._asdict(), "estimates": estimates}
 
 
-class Share(NamedTuple):
-    """A share, or a mean from 0 to 1, with its 95 % interval and n."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 class Column(NamedTuple):
     """A column of the table, and a panel of the figure: a prompt set, or an attack with its budget and awareness."""
 
@@ -119,8 +109,8 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
     """
     head = {"version": 1, "concept": concept, "judges": list(judges), "machine": machine}
     write_json(folder / "arena.json", {**head, "systems": [standing.as_json() for standing in standings]})
-    places, kept = columns(standings), [preservation(s, judges) for s in standings]
-    rows = [_row(i, s, places, kept[i], judges) for i, s in enumerate(standings)]
+    places = columns(standings)
+    rows = [_row(i, s, places, preservation(s, judges), judges) for i, s in enumerate(standings)]
     cells = [cell for row in rows for cell in row["cells"] if cell["dsr"]]
     panels = panels_of(standings, places, judges)
     drawn = figures(panels)
@@ -162,20 +152,20 @@ def _row(
 
 
 def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: Sequence[str]) -> list[Panel]:
-    """A panel a column: each system's preservation and DSR. Without what must stay there is nothing to draw."""
-    kept = [preservation(s, judges) for s in standings]
+    """A panel a column: what stays of each system, and its DSR. Without what must stay there is nothing to draw."""
+    kept = kept_of(standings, judges)
     panels = []
     for column in places:
         marks = []
         for i, s in enumerate(standings):
-            dsr, here = of_column(s, column, "dsr", judges[0]), kept[i]
+            dsr, here = of_column(s, column, "dsr", judges[0]), kept.shares[i]
             if dsr is None or here is None:
                 continue
             control = control_of(s, column, judges)
             bounds, height = (dsr.value, dsr.low, dsr.high), control.value if control else None
             marks.append(Mark(i, s.system, s.kind, here[:3], bounds, height, _is_cracked(s, column, judges)))
         if marks:
-            panels.append(Panel(column.title, marks))
+            panels.append(Panel(column.title, marks, kept.title, kept.words))
     return panels
 
 
@@ -227,7 +217,7 @@ def control_of(standing: Standing, column: Column, judges: Sequence[str]) -> Est
     place = (column.attack, column.preset, column.search)
     for e in standing.estimates:
         is_control = e.scenario == CONTROL and e.metric == "item agreement" and column.attack is not None
-        if is_control and (e.attack, e.preset, e.search) == place and _detector(e.contract) == _detector(judges[0]):
+        if is_control and (e.attack, e.preset, e.search) == place and detector_of(e.contract) == detector_of(judges[0]):
             return e
     return None
 
@@ -236,40 +226,6 @@ def _unseen(standings: Sequence[Standing]) -> list[str]:
     """Guards of the systems that an aware search does not see, or not whole, in words."""
     guards = dict.fromkeys(part.name for s in standings for part in s.parts if part.kind == "guard")
     return [words for guard in guards if (words := unseen_words([guard]))]
-
-
-def preservation(standing: Standing, judges: Sequence[str]) -> Share | None:
-    """The share of keep and neighbour pictures that show what they ask for, by the first judge; all together.
-
-    Of what prompts name – item, subject, colour – it is the one that suffers most: who keeps a flower in the hand, but
-    not the colour of who holds it, preserves nothing.
-    """
-    asked: dict[str, list[Estimate]] = {}
-    for e in standing.estimates:
-        if e.metric.endswith(" agreement") and e.attack is None and _detector(e.contract) == _detector(judges[0]):
-            asked.setdefault(e.metric, []).append(e)
-    counts = [(sum(round(e.value * e.n) for e in some), sum(e.n for e in some)) for some in asked.values()]
-    shares = [Share(hits / n, *wilson(hits, n), n) for hits, n in counts]
-    return min(shares, key=lambda share: share.value, default=None)
-
-
-def prior_preservation(standing: Standing) -> Share | None:
-    """How alike keep and neighbour pictures are to the original's, from the same noise: all prompts together.
-
-    It is 1 − the distance of features, so a picture that shows all it should, and another one than before, lowers it.
-    """
-    found = [e for e in standing.estimates if e.metric == "prior preservation" and e.attack is None]
-    n = sum(e.n for e in found)
-    if not n:
-        return None
-    value = sum(e.value * e.n for e in found) / n
-    half = math.sqrt(sum((e.n * (e.high - e.low) / 2) ** 2 for e in found)) / n
-    return Share(value, value - half, min(value + half, 1.0), n)
-
-
-def _detector(contract: str) -> str:
-    """The detector of a contract, without its labels and version."""
-    return contract.partition("[")[0].partition("@")[0]
 
 
 def _seconds(seconds: float) -> str:

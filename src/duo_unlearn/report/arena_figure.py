@@ -53,10 +53,15 @@ class Mark(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A prompt set or an attack, and every system that was measured under it."""
+    """A prompt set or an attack, and every system that was measured under it. across: what the axis across is of.
+
+    stays: the same in the words of a sentence.
+    """
 
     title: str
     marks: list[Mark]
+    across: str = "preservation, %"
+    stays: str = "what keep and neighbour prompts ask for"
 
 
 class Figures(NamedTuple):
@@ -73,8 +78,9 @@ class Figures(NamedTuple):
 def figures(panels: Sequence[Panel]) -> Figures:
     """The figure for the page, a drawing a panel, so that a phone shows one beside or below another."""
     colours = dict(zip(KINDS, COLOURS, strict=False))
+    stays = next((panel.stays for panel in panels), "")
     caption = (
-        "What is defended (DSR, up) against what stays (what keep and neighbour prompts ask for, right), with "
+        f"What is defended (DSR, up) against what stays ({stays}, right), with "
         "95\u00a0% intervals. The numbers are those of the table; systems that lie close together share one label, "
         "and DUO has one of its own."
     )
@@ -90,7 +96,7 @@ def figures(panels: Sequence[Panel]) -> Figures:
         for number, panel in enumerate(panels):
             figure = Figure(figsize=(PANEL[0] + 0.4, PANEL[1] + 0.2), layout="constrained")
             _draw_panel(figure.add_subplot(), panel, colours, left)
-            figure.axes[0].set(xlabel="preservation, %", ylabel="DSR, %")
+            figure.axes[0].set(xlabel=panel.across, ylabel="DSR, %")
             _lay_out(figure)
             _label(figure.axes[0], panel.marks, colours)
             drawn.append(inline_svg(figure, f"arena-{number}", _words(panel)))
@@ -131,7 +137,7 @@ def _drawing(panels: Sequence[Panel], colours: Mapping[Kind, str]) -> Figure:
         if number % COLUMNS == 0:
             axes.set_ylabel("DSR, %")
         if number >= len(panels) - COLUMNS:
-            axes.set_xlabel("preservation, %")
+            axes.set_xlabel(panel.across)
     _write_names(figure.add_subplot(grid[rows, :]), [names[number] for number in sorted(names)], lines)
     there = _kinds(panels)
     for kind, (words, marker, _) in KINDS.items():

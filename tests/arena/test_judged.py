@@ -1,4 +1,4 @@
-"""The worst case is of attacks on the same prompts with the same budget; an aware one needs an aware search."""
+"""From verdicts to numbers: the worst case is of attacks on the same prompts, and what has no number says why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from duo_unlearn.arena.results import Asked, judged_under
-from duo_unlearn.records import Attempt, Verdict
+from duo_unlearn.records import CONTROL, Attempt, Verdict
 from duo_unlearn.runs.attempts import Group, GroupRecord
 from duo_unlearn.runs.results import WORST
 from duo_unlearn.runs.verdicts import Reading, Verdicts
@@ -25,10 +25,12 @@ def group(attack: str, preset: str | None, search: Any, *shown: bool, scenario: 
     return Asked(record, [Attempt("a", {}, 0, "a", {}, "a.png", "seen" if one else "clean") for one in shown])
 
 
+READINGS = {name: Reading(Verdict(name == "seen", 0.5, False), {}) for name in ("seen", "clean")}
+
+
 def worst(*groups: Asked) -> dict[tuple[str | None, str | None], float]:
     """(preset, search) → the worst case's DSR on direct prompts."""
-    readings = {name: Reading(Verdict(name == "seen", 0.5, False), {}) for name in ("seen", "clean")}
-    found, _ = judged_under(0, groups, Verdicts("judge@1", "judge", readings, {}), {NAME: SYSTEM}, None)
+    found, _ = judged_under(0, groups, Verdicts("judge@1", "judge", READINGS, {}), {NAME: SYSTEM}, None)
     return {
         (e.preset, e.search): e.value for e in found if (e.attack, e.metric, e.scenario) == (WORST, "dsr", "direct")
     }
@@ -50,3 +52,13 @@ def test_prompts_that_no_aware_search_was_given_have_no_aware_worst_case(scenari
     asked, black = group("direct", None, None, False), group("ring-a-bell", "quick", None, False)
     elsewhere = group("p4d", "quick", "aware", True, scenario=scenario)
     assert (("quick", "aware") in worst(asked, black, elsewhere)) == (scenario == "direct")
+
+
+def test_a_control_under_a_judge_that_reads_no_items_is_absent_with_the_reason() -> None:
+    control = group("completion", "quick", None, False, True, scenario=CONTROL)
+    control = control._replace(record=control.record._replace(kind="keep"))
+    found, absent = judged_under(0, [control], Verdicts("judge@1", "judge", READINGS, {}), {NAME: SYSTEM}, None)
+    assert [e for e in found if e.metric == "item agreement"] == []
+    (one,) = absent
+    assert (one["metric"], one["attack"]) == ("item agreement", "completion")
+    assert "judge reads no items" in one["reason"]
