@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from duo_unlearn.attacks.fine_tuning import attention_weights
-from duo_unlearn.erasers.layers import trained_names
 from duo_unlearn.erasers.spm import adapted_layers
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.conditioning import Conditioning
@@ -95,11 +94,7 @@ def test_a_conditioning_is_what_the_pipelines_denoiser_reads(model: Model) -> No
 
 
 def test_erasers_and_attacks_find_the_layers_that_they_name(model: Model) -> None:
-    """What reads the text alone is in no part that ESD-u trains; SPM and relearning find layers at all."""
-    text = ("add_q_proj", "to_add_out", "txt_mlp", "txt_mod", "ff_context", "context_refiner", "modulation_txt")
-    trained = trained_names(model, "u")
-    assert not [name for name in trained if any(word in name for word in text)]
-    assert any(name.endswith("to_q.weight") for name in trained)
+    """SPM and relearning find layers at all; what ESD-u trains is in test_layers.py."""
     assert set(model.adapted_layers("all-attention")) <= set(adapted_layers(model))
     assert attention_weights(model)
 

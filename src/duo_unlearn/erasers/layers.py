@@ -10,7 +10,8 @@ from torch import nn
 from ..families.interface import Model
 
 _TEXT_STREAM: Final = (
-    r"\.(add_|to_add_|norm1_context|ff_context|txt_mod|txt_mlp|double_stream_modulation_txt|context_refiner)"
+    r"\.(add_|to_add_|norm1_context|ff_context|txt_mod|txt_mlp|double_stream_modulation_txt|context_refiner"
+    r"|context_embedder|text_embedder|txt_in|cap_embedder)"
 )
 Part = Literal["x", "u"]
 """x: what reads the text; u: all but that. The names are ESD's."""
@@ -19,7 +20,7 @@ Part = Literal["x", "u"]
 def trained_names(model: Model, part: Part) -> list[str]:
     """The weights of a part, "PART.PARAMETER": of linear layers and convolutions, norms left out.
 
-    A transformer has no cross-attention; there u leaves out what reads the text stream alone.
+    A transformer has no cross-attention; there u leaves out what reads the text, or its stream, alone.
     """
     text = re.compile(r"\.attn2\." if model.denoiser_name == "unet" else _TEXT_STREAM)
     kinds = (nn.Linear, nn.Conv2d)
