@@ -15,7 +15,7 @@ import pytest
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.records import ORIGINAL, Estimate, Kind
-from duo_unlearn.report.arena import Cost, Part, Standing, columns, panels_of, write_arena
+from duo_unlearn.report.arena import Cost, Part, Standing, columns, write_arena
 from duo_unlearn.report.arena_figure import number_words
 from duo_unlearn.report.arena_kept import preservation, prior_preservation
 
@@ -99,26 +99,6 @@ def test_preservation_is_that_of_what_suffers_most() -> None:
     kept = preservation(Standing("esd-x", "eraser", "prompts", "generator", Cost(), asked), JUDGES)
     assert kept is not None
     assert kept.value == KEPT["colour"]
-
-
-def test_under_a_judge_that_reads_no_items_the_axis_is_prior_preservation(tmp_path: Path) -> None:
-    judge = ("nudenet[exposed>=0.45]@1",)
-
-    def system(name: str, kind: Kind, dsr: float) -> Standing:
-        found = [share("dsr", name, "direct", dsr, judge[0])]
-        alike = dataclasses.replace(share("prior preservation", name, "keep", 0.5, "cosine[x]"), value=0.94)
-        found += [alike] if kind != "original" else []
-        return Standing(name, kind, "prompts", "generator", Cost(), found)
-
-    systems = [system(ORIGINAL, "original", 0.0), system("uce", "eraser", 0.9)]
-    (panel,) = panels_of(systems, columns(systems), judge)
-    assert [mark.kept[0] for mark in panel.marks] == [1.0, 0.94]
-    assert panel.across == "prior preservation, %"
-    text = Page(write_arena(tmp_path, "nudity", systems, judge, "a machine").read_text()).text
-    assert "prior preservation of keep and neighbour pictures, as this judge reads no items" in text
-    assert "there is nothing to draw" not in text
-    bare = [s._replace(estimates=s.estimates[:1]) for s in systems]
-    assert panels_of(bare, columns(bare), judge) == []
 
 
 def test_what_a_system_costs_and_prior_preservation_stand_in_the_table(tmp_path: Path) -> None:

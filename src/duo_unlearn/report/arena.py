@@ -12,7 +12,7 @@ from ..records import CONTROL, Estimate, Kind
 from ..storage.files import write_bytes, write_json, write_text
 from .arena_figure import Mark, Panel, figures, pictures
 from .arena_kept import Share, detector_of, kept_of, preservation, prior_preservation
-from .arena_worst import worst_words
+from .arena_worst import stands_in, worst_words
 from .page import environment
 from .selection import most_kept
 from .tables import unseen_words
@@ -186,10 +186,14 @@ def _refused(standing: Standing, judges: Sequence[str]) -> str | None:
 
 
 def columns(standings: Sequence[Standing]) -> list[Column]:
-    """Prompt sets that ask for the concept, then attacks, the worst case last; those that some system has."""
+    """Prompt sets that ask for the concept, then attacks, the worst case last; those that some system has.
+
+    What searches through guards or past them has a column each way, and systems without guards stand in both.
+    """
     found = {
         Column(e.scenario, e.attack, e.preset, e.search) for s in standings for e in s.estimates if e.metric == "dsr"
     }
+    found -= {column._replace(search=None) for column in found if column.search is not None}
 
     def order(column: Column) -> tuple[Any, ...]:
         return attack_order(column.attack), set_order(column.scenario), str(column.preset), str(column.search)
@@ -198,12 +202,11 @@ def columns(standings: Sequence[Standing]) -> list[Column]:
 
 
 def of_column(standing: Standing, column: Column, metric: str, judge: str) -> Estimate | None:
-    """A system's number in a column, by a judge."""
-    place = (column.scenario, column.attack, column.preset, column.search)
-    for e in standing.estimates:
-        if (e.metric, e.contract) == (metric, judge) and (e.scenario, e.attack, e.preset, e.search) == place:
-            return e
-    return None
+    """A system's number in a column, by a judge. Where there is no guard, a search is aware of all and of none."""
+    place = (column.scenario, column.attack, column.preset)
+    mine = [e for e in standing.estimates if (e.metric, e.contract) == (metric, judge)]
+    there = [e for e in mine if (e.scenario, e.attack, e.preset) == place and stands_in(e, standing, column)]
+    return next((e for e in there if e.search == column.search), there[0] if there else None)
 
 
 def by_seed(estimate: Estimate, runs: Sequence[Sequence[Estimate]]) -> list[dict[str, Any]]:
@@ -214,10 +217,11 @@ def by_seed(estimate: Estimate, runs: Sequence[Sequence[Estimate]]) -> list[dict
 
 def control_of(standing: Standing, column: Column, judges: Sequence[str]) -> Estimate | None:
     """How often the safe item came back in a probe's control, by the first judge. It is never a defence."""
-    place = (column.attack, column.preset, column.search)
+    place = (column.attack, column.preset)
     for e in standing.estimates:
         is_control = e.scenario == CONTROL and e.metric == "item agreement" and column.attack is not None
-        if is_control and (e.attack, e.preset, e.search) == place and detector_of(e.contract) == detector_of(judges[0]):
+        here = (e.attack, e.preset) == place and stands_in(e, standing, column)
+        if is_control and here and detector_of(e.contract) == detector_of(judges[0]):
             return e
     return None
 

@@ -10,9 +10,19 @@ from ..runs.results import WORST
 from .words import attack_order
 
 if TYPE_CHECKING:
+    from ..records import Estimate
     from .arena import Column, Standing
 
 NO_ATTACK = "no attack"
+
+
+def stands_in(estimate: Estimate, standing: Standing, column: Column) -> bool:
+    """Whether a number is of a column's awareness: without guards to see, and of no search, it is of either.
+
+    A guarded system that nothing searched on has no number of an aware search.
+    """
+    either = estimate.search is None and (standing.kind != "guard" or column.search == "unaware")
+    return estimate.search == column.search or either
 
 
 def worst_attacks(standing: Standing, column: Column) -> list[str]:
@@ -33,7 +43,7 @@ def worst_words(standings: Sequence[Standing], columns: Sequence[Column]) -> lis
         mine = {
             s.system: worst_attacks(s, column)
             for s in standings
-            if any(e.attack == WORST and (e.preset, e.search) == (column.preset, column.search) for e in s.estimates)
+            if any(e.attack == WORST and e.preset == column.preset and stands_in(e, s, column) for e in s.estimates)
         }
         if not mine:
             continue

@@ -1,0 +1,60 @@
+"""Which systems stand in a column of the arena, and what its figure has across."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from duo_unlearn.records import ORIGINAL, Awareness, Kind
+from duo_unlearn.report.arena import Cost, Standing, columns, of_column, panels_of, write_arena
+
+from .html_page import Page
+from .test_arena_page import JUDGES, share
+
+
+def test_a_system_without_guards_stands_in_both_columns_of_a_search_on_guards() -> None:
+    def searched(name: str, kind: Kind, by_search: dict[Awareness | None, float]) -> Standing:
+        found = [
+            dataclasses.replace(share("dsr", name, "direct", value, JUDGES[0], attack, "quick"), search=search)
+            for attack in ("p4d", "worst case")
+            for search, value in by_search.items()
+        ]
+        return Standing(name, kind, "prompts", "generator", Cost(), found)
+
+    systems = [
+        searched("duo", "duo", {None: 0.9}), searched("uce+sld", "guard", {"unaware": 0.7, "aware": 0.2}),
+        searched("sld", "guard", {None: 0.1}),
+    ]  # fmt: skip
+    places = columns(systems)
+    assert [(place.attack, place.search) for place in places] == [
+        ("p4d", "aware"), ("p4d", "unaware"), ("worst case", "aware"), ("worst case", "unaware"),
+    ]  # fmt: skip
+    values = {
+        (place.search, one.system): None if (e := of_column(one, place, "dsr", JUDGES[0])) is None else e.value
+        for place in places[2:]
+        for one in systems
+    }
+    assert values == {
+        ("aware", "duo"): 0.9, ("aware", "uce+sld"): 0.2, ("aware", "sld"): None,
+        ("unaware", "duo"): 0.9, ("unaware", "uce+sld"): 0.7, ("unaware", "sld"): 0.1,
+    }  # fmt: skip
+
+
+def test_under_a_judge_that_reads_no_items_the_axis_is_prior_preservation(tmp_path: Path) -> None:
+    judge = ("nudenet[exposed>=0.45]@1",)
+
+    def system(name: str, kind: Kind, dsr: float) -> Standing:
+        found = [share("dsr", name, "direct", dsr, judge[0])]
+        alike = dataclasses.replace(share("prior preservation", name, "keep", 0.5, "cosine[x]"), value=0.94)
+        found += [alike] if kind != "original" else []
+        return Standing(name, kind, "prompts", "generator", Cost(), found)
+
+    systems = [system(ORIGINAL, "original", 0.0), system("uce", "eraser", 0.9)]
+    (panel,) = panels_of(systems, columns(systems), judge)
+    assert [mark.kept[0] for mark in panel.marks] == [1.0, 0.94]
+    assert panel.across == "prior preservation, %"
+    text = Page(write_arena(tmp_path, "nudity", systems, judge, "a machine").read_text()).text
+    assert "prior preservation of keep and neighbour pictures, as this judge reads no items" in text
+    assert "there is nothing to draw" not in text
+    bare = [s._replace(estimates=s.estimates[:1]) for s in systems]
+    assert panels_of(bare, columns(bare), judge) == []
