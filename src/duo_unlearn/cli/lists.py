@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -92,10 +93,13 @@ def attacks(as_json: AsJson = False) -> None:
 
 
 def erasers(as_json: AsJson = False) -> None:
-    """The erasers, what they read of the pairs, the level that each acts at, the families that have them, and options.
+    """The erasers: what they read, where they act, what they cost, the families that have them, options and defaults.
+
+    A closed form takes seconds and no pass of the denoiser. docs/arena.md has what each training costs on one model.
 
     duo erasers
     """
+    from ..edits.interface import KINDS
     from ..erasers.registry import ERASERS
     from ..settings.tree import place_of
 
@@ -105,9 +109,10 @@ def erasers(as_json: AsJson = False) -> None:
         families = [family.name for family in every_family() if eraser.why_not(family) is None]
         rows.append(
             {"name": name, "title": eraser.title, "reads": eraser.reads, "level": eraser.level, "families": families}
-            | {"options": _options(place_of(name), eraser.settings)}
+            | {"makes": KINDS[eraser.makes], "by": "training" if eraser.course is not None else "a closed form"}
+            | _options(place_of(name), eraser.settings)
         )
-    _print_rows(rows, as_json, lambda row: f"reads the pairs' {row['reads']}, acts on the {row['level']}")
+    _print_rows(rows, as_json, _eraser_line)
 
 
 def wraps(as_json: AsJson = False) -> None:
@@ -126,7 +131,7 @@ def wraps(as_json: AsJson = False) -> None:
     for name in WRAPS.names():
         wrap = WRAPS.get(name)
         described = {"name": name, "title": wrap.title, "erasers": able, "families": families}
-        rows.append(described | {"options": _options(f"wraps.{name}", wrap.settings)})
+        rows.append(described | _options(f"wraps.{name}", wrap.settings))
     _print_rows(rows, as_json, lambda row: f"wraps {', '.join(row['erasers'])}")
 
 
@@ -144,7 +149,7 @@ def guards(as_json: AsJson = False) -> None:
         rows.append(
             {"name": name, "title": guard.title, "acts_on": guard.acts_on, "level": guard.level, "cost": guard.cost}
             | {"replaces": guard.replaces, "seen": guard.seen, "families": families}
-            | {"options": _options(f"guards.{name}", guard.settings)}
+            | _options(f"guards.{name}", guard.settings)
         )
     _print_rows(rows, as_json, _guard_line)
 
@@ -154,10 +159,20 @@ def _guard_line(row: dict[str, Any]) -> str:
     return f"acts on the {row['acts_on']} ({row['level']}), {seen}, costs {row['cost']}"
 
 
-def _options(prefix: str, settings: Any) -> dict[str, str]:
+def _options(prefix: str, settings: Any) -> dict[str, dict[str, Any]]:
+    """What each option means, and what it is where nobody sets it, by its dotted key."""
     from ..settings.tree import setting_keys
 
-    return setting_keys(settings, f"{prefix}.")
+    meanings, tree = setting_keys(settings), settings().model_dump(mode="json")
+    defaults = {key: functools.reduce(lambda part, name: part[name], key.split("."), tree) for key in meanings}
+    return {
+        name: {f"{prefix}.{key}": value for key, value in found.items()}
+        for name, found in (("options", meanings), ("defaults", defaults))
+    }
+
+
+def _eraser_line(row: dict[str, Any]) -> str:
+    return f"reads the pairs' {row['reads']}, acts on the {row['level']}, makes {row['makes']} by {row['by']}"
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
@@ -167,4 +182,4 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[
     for row in rows:
         print(f"{row['name']:<20}{row['title']}: {line(row)}; {', '.join(row['families'])}")
         for key, text in row["options"].items():
-            print(f"{'':<20}  --set {key}: {text}")
+            print(f"{'':<20}  --set {key}={json.dumps(row['defaults'][key], ensure_ascii=False)}: {text}")

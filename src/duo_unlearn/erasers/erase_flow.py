@@ -184,7 +184,7 @@ def _course(context: EraserContext) -> Iterator[Course]:
 
 
 def _why_not(family: Family) -> str | None:
-    flow = f"{family.title} is a rectified flow: its sampler draws no noise, so a step of its path has no density"
+    flow = f"{family.title} is a rectified flow, whose sampler here draws no noise: a step of its path has no density"
     return None if family.denoiser == "unet" else flow
 
 
