@@ -201,6 +201,26 @@ def test_a_guard_says_whether_a_search_that_is_aware_sees_it(model: Model, name:
     assert torch.equal(seen, plain) == (guard.seen == "nothing")
 
 
+def test_an_aware_search_is_held_against_the_original_guided_only_where_the_system_is(model: Model) -> None:
+    noisy, t = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    asked, empty, negative = (model.condition([text]) for text in ("a knight", "", "a sword"))
+    of_prompt, of_empty = (model.predict(noisy, t, one) for one in (asked, empty))
+    hooks = {
+        "negative": lambda _requests, guidance: guidance._replace(negative=negative),
+        "positive": lambda _requests, guidance: guidance._replace(positive=negative),
+    }
+    found = {}
+    for side, hook in hooks.items():
+        model.hooks = [Hooks(conditioning=hook)]
+        try:
+            found[side] = GuardedReader(model, 5.0).reference(noisy, t, asked)
+        finally:
+            model.hooks = []
+    # Never with the guard's own change: that is the system's.
+    torch.testing.assert_close(found["negative"], of_empty + 5.0 * (of_prompt - of_empty), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found["positive"], of_prompt)
+
+
 def test_a_search_that_is_aware_sees_guidance_as_the_family_mixes_it(tmp_path: Path) -> None:
     model = load_model(str(LLMS["qwen-image"](tmp_path)), torch.device("cpu"), resolution=small.RESOLUTION)
     noise, t = noise_of(model, [3]), torch.tensor([500])

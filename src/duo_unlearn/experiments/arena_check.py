@@ -42,7 +42,7 @@ def erasers_of(session: Session, say: Callable[[str], None]) -> list[str]:
         try:
             _check_edit(session, plan, pairs)
         except DuoError as error:
-            say(f"{name}: left out, {error.got or error.problem}")
+            say(f"{name}: left out, {error.problem}: {error.got}")
         else:
             found.append(whole_name(name, _floor_of(session, plan)))
     return found
