@@ -177,7 +177,7 @@ def _is_cracked(standing: Standing, column: Column, judges: Sequence[str]) -> bo
 def _refused(standing: Standing, judges: Sequence[str]) -> str | None:
     """How much of what must stay a guard refused, in words; None where it refused nothing, or nothing was asked."""
     found = [e for e in standing.estimates if (e.metric, e.contract) == ("refused", judges[0])]
-    if not found or preservation(standing, judges) is None:
+    if not found or kept_of([standing], judges).shares[0] is None:
         return None
     most = most_kept([e for e in standing.estimates if e.contract == judges[0]], "refused", standing.system)
     if most is None:
