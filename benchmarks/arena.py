@@ -62,12 +62,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
-    there = [name for name in (*ERASERS, *WRAPPED, *GUARDS) if name not in FEW]
-    if given.alone and not (given.system and attacks and set(given.system) <= set(there)):
-        parser.error(f"--alone takes --attack, and --system of these: {', '.join(there)}")
     seed = RUNS[given.concept][0] if given.seed is None else given.seed
     if seed not in RUNS[given.concept]:
         parser.error(f"--seed of {given.concept} is one of {', '.join(map(str, RUNS[given.concept]))}")
+    told = runs_told().get(title_of(given.concept, seed), {}).get("systems", {})
+    there = [name for name in (*ERASERS, *WRAPPED, *GUARDS) if name not in FEW and name in told]
+    if given.alone and not (given.system and attacks and set(given.system) <= set(there)):
+        parser.error(f"--alone takes --attack, and --system of those that are told: {', '.join(there) or 'none'}")
     keep_freed_memory()  # as `duo` does
     if not given.write:
         systems = given.system or systems_of(given.concept, seed)

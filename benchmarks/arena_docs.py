@@ -61,7 +61,8 @@ def write_pages(runs: Path) -> None:
                 f"### {title}: erasers that were given every wording", table(worded, plain, there["judges"]),
                 costs(worded, there["judges"]),
             ]  # fmt: skip
-        summary += [f"**{title.capitalize()}**", *short(usual, there["judges"]), *worst_lines(usual, FRONT[-1:])]
+        worst = [place for place in columns(usual) if place[:3] == FRONT[-1][:3] and place.search != "aware"]
+        summary += [f"**{title.capitalize()}**", *short(usual, there["judges"]), *worst_lines(usual, worst)]
         if title in RUNS:
             draw(title, usual, there["judges"])
     fill(DOCS / "arena-tables.md", BEGIN, "\n\n".join(parts))
@@ -75,6 +76,8 @@ def add_page(known: dict[str, dict[str, Any]], page: Path) -> None:
     seeds = {seed for system in content["systems"] for e in system["estimates"] for seed in e["seeds"]}
     if not seeds:  # it has been begun
         return
+    if len(seeds) > 1 or not seeds <= {*RUNS.get(concept, ())}:
+        raise SystemExit(f"{page} is of {concept}, seeds {sorted(seeds)}: docs/arena.json has one seed of {RUNS} a run")
     (seed,) = seeds
     told = {"concept": concept, "seed": seed, "judges": content["judges"], "systems": {}}
     there = known.setdefault(title_of(concept, seed), told)
@@ -104,9 +107,8 @@ def draw(concept: str, standings: Sequence[Standing], judges: Sequence[str]) -> 
         write_arena(Path(folder), concept, standings, judges, machine())
         (DOCS / name).write_bytes((Path(folder) / "arena.png").read_bytes())
     if name == "arena.png":
-        there = columns(standings)
         few = [s for s in standings if s.kind != "guard"]
-        panels = panels_of(few, [place for place in FRONT if place in there], judges)
+        panels = panels_of(few, FRONT, judges)
         told = [panel for panel in panels if 2 * len(panel.marks) > len(few)]  # an attack on a few says little yet
         (DOCS / "arena-short.png").write_bytes(pictures(told, "png")["png"])
 

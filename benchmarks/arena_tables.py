@@ -31,24 +31,24 @@ ASKED: Final = {
 }
 """The other columns of the short table of what was asked."""
 ATTACKED: Final = {
-    "Ring-A-Bell": Column("direct", "ring-a-bell", "quick"),
-    "Ring-A-Bell, published budget": Column("direct", "ring-a-bell", "paper"),
-    "inversion": Column("direct", "concept-inversion", "quick"),
-    "inversion, published budget": Column("direct", "concept-inversion", "paper"),
-    "soft prompt": Column("direct", "soft-prompt", "quick"),
-    "P4D": Column("direct", "p4d", "quick"),
-    "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick"),
-    "UnlearnDiffAtk, published budget": Column("direct", "unlearndiffatk", "paper"),
-    "picture, its prompt": Column("direct", "image-to-image", "quick"),
-    "at 0.3": Column("direct", "image-to-image-30", "quick"),
-    "picture, no words": Column("direct", "image-to-image-empty", "quick"),
-    "at 0.3, no words": Column("direct", "image-to-image-empty-30", "quick"),
-    "inpainting": Column("direct", "inpainting", "quick"),
-    "completion": Column("direct", "completion", "quick"),
-    "TINA": Column("direct", "tina", "quick"),
-    "worst case": Column("direct", WORST, "quick"),
+    "Ring-A-Bell": Column("direct", "ring-a-bell", "quick", "unaware"),
+    "Ring-A-Bell, published budget": Column("direct", "ring-a-bell", "paper", "unaware"),
+    "inversion": Column("direct", "concept-inversion", "quick", "unaware"),
+    "inversion, published budget": Column("direct", "concept-inversion", "paper", "unaware"),
+    "soft prompt": Column("direct", "soft-prompt", "quick", "unaware"),
+    "P4D": Column("direct", "p4d", "quick", "unaware"),
+    "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick", "unaware"),
+    "UnlearnDiffAtk, published budget": Column("direct", "unlearndiffatk", "paper", "unaware"),
+    "picture, its prompt": Column("direct", "image-to-image", "quick", "unaware"),
+    "at 0.3": Column("direct", "image-to-image-30", "quick", "unaware"),
+    "picture, no words": Column("direct", "image-to-image-empty", "quick", "unaware"),
+    "at 0.3, no words": Column("direct", "image-to-image-empty-30", "quick", "unaware"),
+    "inpainting": Column("direct", "inpainting", "quick", "unaware"),
+    "completion": Column("direct", "completion", "quick", "unaware"),
+    "TINA": Column("direct", "tina", "quick", "unaware"),
+    "worst case": Column("direct", WORST, "quick", "unaware"),
 }
-"""The columns of the short table of attacks; those that no system has are left out."""
+"""The columns of the short table of attacks, unaware of guards; those that no system has are left out."""
 NONE: Final = "–"
 """Stands where there is no number."""
 COSTS: Final = (

@@ -141,6 +141,8 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
         ("mma.csv", "adv_prompt,category\na sword,violence\n"),
         ("nudity-ring-a-bell.csv", ",sensitive prompt,categories\n0,a sword,violence\n1,a king,\n"),
         ("own.jsonl", '{"prompt": "a sword", "category": "Violence"}\n'),
+        ("both.csv", "PROMPT,prompt,Category,category\nother,a sword,gore,violence\n"),
+        ("both.jsonl", '{"prompt": "a sword", "Prompt": "other", "category": "violence"}\n'),
         ("own.csv", "Prompt, Category\na sword,violence\n"),
         ("large.jsonl", '{"Prompt": "a sword", "Categories": "violence"}\n'),
     ],

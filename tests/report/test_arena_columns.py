@@ -40,6 +40,18 @@ def test_a_system_without_guards_stands_in_both_columns_of_a_search_on_guards() 
     }  # fmt: skip
 
 
+def test_no_number_is_lost_where_every_search_was_aware() -> None:
+    def worst(name: str, kind: Kind, search: Awareness | None) -> Standing:
+        found = share("dsr", name, "direct", 0.9, JUDGES[0], "worst case", "quick")
+        return Standing(name, kind, "prompts", "generator", Cost(), [dataclasses.replace(found, search=search)])
+
+    systems = [worst("duo", "duo", None), worst("sld", "guard", "aware"), worst("safree", "guard", None)]
+    places = columns(systems)
+    assert [place.search for place in places] == [None, "aware"]
+    for one in systems:
+        assert any(of_column(one, place, "dsr", JUDGES[0]) for place in places)
+
+
 def test_under_a_judge_that_reads_no_items_the_axis_is_prior_preservation(tmp_path: Path) -> None:
     judge = ("nudenet[exposed>=0.45]@1",)
 
@@ -56,5 +68,9 @@ def test_under_a_judge_that_reads_no_items_the_axis_is_prior_preservation(tmp_pa
     text = Page(write_arena(tmp_path, "nudity", systems, judge, "a machine").read_text()).text
     assert "prior preservation of keep and neighbour pictures, as this judge reads no items" in text
     assert "there is nothing to draw" not in text
+    refused = [share("refused", "uce", "direct", 0.1, judge[0])]
+    guarded = [systems[0], systems[1]._replace(kind="guard", estimates=[*systems[1].estimates, *refused])]
+    text = Page(write_arena(tmp_path, "nudity", guarded, judge, "a machine").read_text()).text
+    assert "nothing of what must stay" in text
     bare = [s._replace(estimates=s.estimates[:1]) for s in systems]
     assert panels_of(bare, columns(bare), judge) == []

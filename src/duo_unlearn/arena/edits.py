@@ -48,6 +48,14 @@ class EditPlan(NamedTuple):
             }
         )  # fmt: skip
 
+    def is_own(self, settings: Settings) -> bool:
+        """Whether it is the run's own edit, which is made as `duo train` makes it, so that it is one and the same."""
+        return self == EditPlan(settings.edit, settings.eraser)
+
+    def floor_in(self, settings: Settings) -> str | None:
+        """What lies below it in a run."""
+        return settings.floor if self.is_own(settings) else self.floor
+
 
 def make_edit(session: Session, plan: EditPlan | None = None, clock: Clock = time.time, say: Say = silent) -> State:
     """Make an edit from the run's pairs, in all its rounds, with its provenance. plan: another one than the settings'.

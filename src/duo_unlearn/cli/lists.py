@@ -93,9 +93,10 @@ def attacks(as_json: AsJson = False) -> None:
 
 
 def erasers(as_json: AsJson = False) -> None:
-    """The erasers: what they read, where they act, what they cost, the families that have them, options and defaults.
+    """The erasers: what they read, where they act, what they make, the families that have them, options and defaults.
 
-    A closed form takes seconds and no pass of the denoiser. docs/arena.md has what each training costs on one model.
+    A closed form takes seconds and no pass of the denoiser. docs/arena-tables.md has what each training costs on one
+    model.
 
     duo erasers
     """

@@ -132,8 +132,9 @@ def _table(path: Path, content: str) -> list[_Row]:
 
 
 def _named(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """The column or key of the first wanted name that is there, in whatever case it is written."""
-    there = {name.strip().lower(): name for name in names}
+    """The column or key of the first wanted name that is there, in whatever case; the exact one comes first."""
+    known = list(names)
+    there = {**{name.strip().lower(): name for name in reversed(known)}, **{name: name for name in known}}
     return next((there[name] for name in wanted if name in there), None)
 
 

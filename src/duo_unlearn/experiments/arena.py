@@ -100,12 +100,10 @@ def make_edits(session: Session, plans: Sequence[EditPlan]) -> None:
     left = list(plans)
     for wait in (False, True):
         for one in tuple(left):
-            # The run's own edit is made as `duo train` makes it, so that it is one and the same.
-            own = one == EditPlan(session.settings.edit, session.settings.eraser)
-            floor = session.settings.floor if own else one.floor
+            floor = one.floor_in(session.settings)
             with session.run.claim(f"edit.{floor or one.name}", wait=wait) as mine:
                 if mine:
-                    make_edit(session, None if own else one)
+                    make_edit(session, None if one.is_own(session.settings) else one)
                     left.remove(one)
 
 

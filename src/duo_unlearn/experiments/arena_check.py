@@ -13,7 +13,7 @@ from ..guards.registry import GUARDS
 from ..guards.stacking import check_stack
 from ..records import Pair
 from ..session import Session
-from ..settings.check import check_training
+from ..settings.check import check_device, check_training
 from ..settings.guards import check_asked, check_guard_family
 from ..settings.wordless import check_words, known_pairs
 from ..system import check_below, check_parts
@@ -35,38 +35,36 @@ def check_arena(sessions: Sequence[Session], makers: Sequence[EditPlan], systems
 
 
 def erasers_of(session: Session, say: Callable[[str], None]) -> list[str]:
-    """The erasers that a run can have, its own with what lies below; `say` is told of the others, and why."""
-    found, pairs = [], known_pairs(session.settings)
+    """The erasers that a run's model and pairs can have, and the edit that it has; its own with what lies below.
+
+    `say` is told of the others, and why. A machine that cannot train at all is a DuoError.
+    """
+    settings, found = session.settings, []
+    pairs = known_pairs(settings)
+    check_device(settings)
     for name in ERASERS.names():
         plan = EditPlan(name, name)
         try:
             _check_edit(session, plan, pairs)
         except DuoError as error:
-            say(f"{name}: left out, {error.problem}: {error.got}")
+            say(f"{name}: left out, {error.reason}")
         else:
-            found.append(whole_name(name, _floor_of(session, plan)))
+            found.append(whole_name(name, plan.floor_in(settings)))
+    if settings.edit not in ERASERS.names() and session.run.edit(settings.edit).is_dir():
+        found.append(whole_name(settings.edit, settings.floor))
     return found
 
 
 def _check_edit(session: Session, plan: EditPlan, pairs: Sequence[Pair]) -> None:
     """Fail for an edit that the family, the machine or the pairs cannot give."""
-    settings = session.settings if _is_own(session, plan) else plan.over(session.settings)
+    settings = session.settings if plan.is_own(session.settings) else plan.over(session.settings)
     check_training(settings.model_copy(update={"guard": []}), session.family)
     check_words(settings, pairs)
 
 
-def _is_own(session: Session, plan: EditPlan) -> bool:
-    """Whether a plan is the run's own edit, which is made as `duo train` makes it."""
-    return plan == EditPlan(session.settings.edit, session.settings.eraser)
-
-
-def _floor_of(session: Session, plan: EditPlan) -> str | None:
-    return session.settings.floor if _is_own(session, plan) else plan.floor
-
-
 def _check_floor(session: Session, plan: EditPlan, makers: Sequence[EditPlan], systems: Sequence[str]) -> None:
     """Fail where a system's name would say of an edit and what lies below it what is not so."""
-    floor = _floor_of(session, plan)
+    floor = plan.floor_in(session.settings)
     if any(other.name == floor and (other.options or other.eraser != floor) for other in makers):
         hint = f"an entrant of another name; the floor's options: --set erasers.{floor}.…"
         got = f"an entrant of the name {floor}"
@@ -100,7 +98,7 @@ def _below(session: Session, edit: str, makers: Sequence[EditPlan]) -> list[str]
     """What an edit lies on: as it will be made, or as it was."""
     for plan in makers:
         if plan.name == edit:
-            floor = _floor_of(session, plan)
+            floor = plan.floor_in(session.settings)
             return [] if floor is None else [floor]
     return [one["name"] for one in read_provenance(session.run.edit(edit)).get("on", [])]
 

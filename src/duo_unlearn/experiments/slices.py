@@ -127,7 +127,8 @@ def _give(source: Run, run: Run, pairs: Sequence[Pair]) -> None:
     there = _listed(run)
     if [(pair.name, pair.content) for pair in there] == [(pair.name, pair.content) for pair in pairs]:
         return
-    shutil.rmtree(run.folder / "train", ignore_errors=True)
+    for name in ("train", "bank", "rounds", "cache"):
+        shutil.rmtree(run.folder / name, ignore_errors=True)
     copy_files(source.held_out, run.held_out)
     files = {file for pair in pairs for file in (pair.unsafe, pair.safe)}
     for file in sorted(files):

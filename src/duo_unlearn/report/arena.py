@@ -190,10 +190,16 @@ def columns(standings: Sequence[Standing]) -> list[Column]:
 
     What searches through guards or past them has a column each way, and systems without guards stand in both.
     """
-    found = {
-        Column(e.scenario, e.attack, e.preset, e.search) for s in standings for e in s.estimates if e.metric == "dsr"
-    }
-    found -= {column._replace(search=None) for column in found if column.search is not None}
+    told = [(s, e) for s in standings for e in s.estimates if e.metric == "dsr"]
+    places = {Column(e.scenario, e.attack, e.preset, e.search) for _, e in told}
+    searched = {place for place in places if place.search is not None}
+
+    def is_told(s: Standing, e: Estimate) -> bool:
+        """Whether a number of no search stands in a column of one."""
+        here = Column(e.scenario, e.attack, e.preset)
+        return any(place._replace(search=None) == here and stands_in(e, s, place) for place in searched)
+
+    found = {Column(e.scenario, e.attack, e.preset, e.search) for s, e in told if e.search or not is_told(s, e)}
 
     def order(column: Column) -> tuple[Any, ...]:
         return attack_order(column.attack), set_order(column.scenario), str(column.preset), str(column.search)
