@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 from duo_unlearn.records import ORIGINAL, Awareness, Kind
 from duo_unlearn.report.arena import Cost, Standing, columns, of_column, panels_of, write_arena
+from duo_unlearn.report.read import Absent
 
 from .html_page import Page
 from .test_arena_page import JUDGES, share
@@ -74,3 +76,17 @@ def test_under_a_judge_that_reads_no_items_the_axis_is_prior_preservation(tmp_pa
     assert "nothing of what must stay" in text
     bare = [s._replace(estimates=s.estimates[:1]) for s in systems]
     assert panels_of(bare, columns(bare), judge) == []
+
+
+def test_what_has_no_number_is_told_with_the_reason(tmp_path: Path) -> None:
+    judge = JUDGES[:1]
+    one = Standing("duo", "duo", "images", "generator", Cost(), [share("dsr", "duo", "direct", 1.0, judge[0])])
+    lacking = [
+        Absent("dsr", name, "direct", "p4d", "quick", "the family reads <T5> too") for name in ("original", "duo")
+    ]
+    page = Page(write_arena(tmp_path, "gun", [one], judge, "a machine", lacking).read_text())
+    assert "p4d (quick budget), on direct wording (original, duo): the family reads <T5> too" in page.text
+    assert "the family reads <T5>" not in page.source  # escaped
+    content = json.loads((tmp_path / "arena.json").read_text())
+    assert [(entry["system"], entry["attack"]) for entry in content["absent"]] == [("original", "p4d"), ("duo", "p4d")]
+    assert "What has no number" not in write_arena(tmp_path, "gun", [one], judge, "a machine").read_text()

@@ -17,7 +17,7 @@ from ..metrics.estimate import Outcome, agreement, defence, false_positives, wor
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
 from ..records import CONTROL, CORRECTED, ORIGINAL, PRESERVED, Attempt, Awareness, Estimate, Source
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
-from ..runs.results import STALE, WORST, Results, estimate_of, write_results
+from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
 from ..storage.files import digest
@@ -60,7 +60,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
     absent += [entry for _, lacking in judged for entry in lacking]
     kept, lacking = _preserved(session, groups)
     lacking += [
-        {"metric": "dsr", "system": "every system", "scenario": "every set", "attack": None, "preset": None,
+        {"metric": "dsr", "system": EVERY_SYSTEM, "scenario": "every set", "attack": None, "preset": None,
          "reason": f"the judge {name} cannot be had: {reason}"}
         for name, reason in session.judges.absent.items()
     ]  # fmt: skip

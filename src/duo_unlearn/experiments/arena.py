@@ -16,9 +16,10 @@ from ..erasers.registry import ERASERS
 from ..erasers.wraps import WRAPS
 from ..errors import DuoError
 from ..guards.registry import GUARDS
-from ..records import ORIGINAL, Kind, Level
+from ..records import CORRECTED, ORIGINAL, Kind, Level
 from ..report.arena import Part, Standing, write_arena
-from ..runs.results import Results
+from ..report.read import absences
+from ..runs.results import EVERY_SYSTEM, Results
 from ..session import Session, machine
 from ..settings.tree import parse_assignments
 from ..system import EditFile, GuardChoice, System
@@ -88,7 +89,10 @@ def arena(
         say(f"{session.run.folder}: {len(found[-1].estimates)} estimates of {len(chosen)} systems")
     standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *names)]
     judges = [str(judge.contract) for judge in sessions[0].judges.there]
-    return write_arena(folder, sessions[0].concept.name, standings, judges, machine(sessions[0].model.device.type))
+    told = (one for results in found for one in absences(results) if one.system in (ORIGINAL, *names, EVERY_SYSTEM))
+    absent = list(dict.fromkeys(one for one in told if one.metric != CORRECTED))
+    where = machine(sessions[0].model.device.type)
+    return write_arena(folder, sessions[0].concept.name, standings, judges, where, absent)
 
 
 def _without_original(systems: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from ..records import CORRECTED, PRESERVED, Attempt, Estimate, Verdict
 from ..runs.attempts import Group, GroupRecord, attempts_of, read_groups
 from ..runs.folder import Run
 from ..runs.labels import Label, read_labels
-from ..runs.results import Results
+from ..runs.results import EVERY_SYSTEM, Results
 from ..runs.verdicts import Reading, Verdicts, every_verdicts
 from ..system import System
 from .forms import Asked, AttemptOf, Evidence, GroupOf, JudgeOf, LabelOf, Missing, ReadingOf, SystemOf
@@ -63,7 +63,7 @@ def measurement_of(run: Run, results: Results, systems: Sequence[System]) -> Mea
         labels=_labels(labels),
         pool=pool,
         kept=[e for e in results.estimates if hashes.get(e.system) == e.sha256 and not is_judged(e.metric)],
-        absent=[_missing(entry) for entry in results.absent if entry["system"] in (*hashes, "every system")],
+        absent=[_missing(entry) for entry in results.absent if entry["system"] in (*hashes, EVERY_SYSTEM)],
     )
 
 

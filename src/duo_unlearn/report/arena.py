@@ -14,8 +14,9 @@ from .arena_figure import Mark, Panel, figures, pictures
 from .arena_kept import Share, detector_of, kept_of, preservation, prior_preservation
 from .arena_worst import stands_in, worst_words
 from .page import environment
+from .read import Absent
 from .selection import most_kept
-from .tables import unseen_words
+from .tables import gaps, unseen_words
 from .words import attack_order, set_name, set_order
 
 TEMPLATE: Final = "arena.html.j2"
@@ -102,13 +103,21 @@ class Column(NamedTuple):
         return f"{self.attack}{place} ({details})" if details else f"{self.attack}{place}"
 
 
-def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judges: Sequence[str], machine: str) -> Path:
+def write_arena(
+    folder: Path,
+    concept: str,
+    standings: Sequence[Standing],
+    judges: Sequence[str],
+    machine: str,
+    absent: Sequence[Absent] = (),
+) -> Path:
     """Write arena.html, arena.json, arena.svg and arena.png; gives the page. judges: contracts; the first one heads.
 
-    The same numbers give the same bytes.
+    absent: what has no number, and why. The same numbers give the same bytes.
     """
     head = {"version": 1, "concept": concept, "judges": list(judges), "machine": machine}
-    write_json(folder / "arena.json", {**head, "systems": [standing.as_json() for standing in standings]})
+    systems, lacking = [standing.as_json() for standing in standings], [one._asdict() for one in absent]
+    write_json(folder / "arena.json", {**head, "systems": systems, "absent": lacking})
     places = columns(standings)
     rows = [_row(i, s, places, preservation(s, judges), judges) for i, s in enumerate(standings)]
     cells = [cell for row in rows for cell in row["cells"] if cell["dsr"]]
@@ -121,7 +130,7 @@ def write_arena(folder: Path, concept: str, standings: Sequence[Standing], judge
         "most": max((cell["dsr"].n for cell in cells), default=0),
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
         "controls": any(control_of(s, column, judges) for s in standings for column in places),
-        "worst": worst_words(standings, places), "costs": COST_TITLES,
+        "worst": worst_words(standings, places), "costs": COST_TITLES, "gaps": gaps(absent),
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
     for suffix, content in pictures(panels, "svg", "png").items():

@@ -198,9 +198,14 @@ def _system_of(name: str) -> SystemEntry:
     return SystemEntry(name, None, tuple(part for part in parts if part not in guards), tuple(guards))
 
 
+def absences(results: Results) -> list[Absent]:
+    """What results.json says that there is no number of."""
+    return [Absent(*(entry[name] for name in Absent._fields)) for entry in results.absent]
+
+
 def _absent(results: Results | None, stale: Sequence[Estimate]) -> list[Absent]:
     """What results.json says, and the numbers that belong to another edit than the one of now."""
-    entries = [Absent(*(entry[name] for name in Absent._fields)) for entry in (results.absent if results else [])]
+    entries = absences(results) if results else []
     entries += [Absent(e.metric, e.system, e.scenario, e.attack, e.preset, STALE) for e in stale]
     return list(dict.fromkeys(entries))
 

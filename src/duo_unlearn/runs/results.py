@@ -15,6 +15,8 @@ VERSION: Final = 2
 STALE: Final = "its attempts are of another edit than the one that is there: `duo evaluate` or `duo attack` again"
 WORST: Final = "worst case"
 """The attack's name in estimates over all attacks of a preset."""
+EVERY_SYSTEM: Final = "every system"
+"""In the place of a system's name, of what no system has a number of."""
 
 
 class Results(NamedTuple):
