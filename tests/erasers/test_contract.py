@@ -51,7 +51,8 @@ def test_the_list_of_erasers_has_the_level_of_each() -> None:
     assert {name for name, level in levels.items() if level == "encoder"} == {"hirm", "advunlearn"}
     shown = CliRunner().invoke(app, ["erasers"], catch_exceptions=False).stdout
     assert shown.count("acts on the ") == len(levels)
-    assert "--set erasers.robust-duo.captions.search: " in shown  # nested options too
+    assert "--set erasers.robust-duo.captions.search=0.4: " in shown  # nested options too, each with its default
+    assert shown.count(" by a closed form; ") == 2
 
 
 @pytest.mark.parametrize("name", slow_but(ERASERS.names(), (*LIGHT, "duo", "uce")))
