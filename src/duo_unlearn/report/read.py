@@ -158,7 +158,7 @@ def read_contents(run: Run) -> Contents:
         quick=results is not None and bool(results.quick),
         systems=systems,
         estimates=estimates,
-        absent=_absent(results, [e for e in (results.estimates if results else []) if e not in estimates]),
+        absent=absences(results, [e for e in (results.estimates if results else []) if e not in estimates]),
         contract=contract,
         verdicts=verdicts,
         groups=[_attempts(run, r) for r in records if is_current(r.group.system, r.sha256)],
@@ -198,14 +198,9 @@ def _system_of(name: str) -> SystemEntry:
     return SystemEntry(name, None, tuple(part for part in parts if part not in guards), tuple(guards))
 
 
-def absences(results: Results) -> list[Absent]:
-    """What results.json says that there is no number of."""
-    return [Absent(*(entry[name] for name in Absent._fields)) for entry in results.absent]
-
-
-def _absent(results: Results | None, stale: Sequence[Estimate]) -> list[Absent]:
-    """What results.json says, and the numbers that belong to another edit than the one of now."""
-    entries = absences(results) if results else []
+def absences(results: Results | None, stale: Sequence[Estimate] = ()) -> list[Absent]:
+    """What results.json says that there is no number of; and numbers of another edit than the one of now."""
+    entries = [Absent(*(entry[name] for name in Absent._fields)) for entry in (results.absent if results else [])]
     entries += [Absent(e.metric, e.system, e.scenario, e.attack, e.preset, STALE) for e in stale]
     return list(dict.fromkeys(entries))
 
