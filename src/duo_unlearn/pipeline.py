@@ -204,7 +204,10 @@ def _chosen_systems(
     from .guards.registry import GUARDS
     from .pairs.manifest import MANIFEST
 
-    systems = [run.system(name) for name in names] if names else run.systems()
+    def chosen() -> list[System]:
+        return [run.system(name) for name in names] if names else run.systems()
+
+    systems = chosen()
     run.check_change(systems)
     check(systems)
     needed = any("pairs" in ATTACKS.get(name).needs for name in attacks)
@@ -212,7 +215,7 @@ def _chosen_systems(
     if (run.run.pairs / MANIFEST).exists() or not (needed or learned):
         return systems
     make_pairs(run, say)
-    return _chosen_systems(run, names, attacks, check, say)  # a guard that learns from the pairs has another hash now
+    return chosen()  # a guard that learns from the pairs has another hash now
 
 
 def add_edit(

@@ -38,7 +38,7 @@ def trained(folder: Path, eraser: str, **options: Any) -> Session:
     return run
 
 
-def kept(run: Path) -> list[Pair]:
+def pairs_of(run: Path) -> list[Pair]:
     return [pair for pair in read_entries(run / "pairs").pairs if pair.keep]
 
 
@@ -57,7 +57,7 @@ def test_a_closed_form_forgets_a_pair_whose_prompts_another_one_has(
     assert (edit_hash(edit), read_provenance(edit)) == before
     set_keep(folder / "pairs", [twin.name], keep=False)
     trained(folder, eraser)
-    told = [[pair.unsafe_sha256, pair.safe_sha256] for pair in kept(folder)]
+    told = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs_of(folder)]
     assert read_provenance(edit)["pairs"] == told
     # The file itself says the same, where provenance.json is not beside it.
     assert twin.unsafe_sha256.encode() not in next(edit.glob("*.safetensors")).read_bytes()
@@ -71,7 +71,7 @@ def test_a_bank_from_attacks_on_another_runs_edit_makes_a_chain(run_folder: Path
     bank = duo.fill_bank(
         trained(attacked, "uce"), tmp_path / "bank.safetensors", ["unlearndiffatk"], prompts=1, budgets=SMALLER
     )
-    only = kept(reader)[0]
+    only = pairs_of(reader)[0]
     set_keep(reader / "pairs", [only.name], keep=False)
     trained(reader, "robust-duo", bank=str(bank), captions=MIXED, max_train_steps=1)
     below, above = read_ledger([attacked, reader])

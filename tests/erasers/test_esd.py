@@ -65,11 +65,11 @@ def test_latents_lie_on_the_frozen_models_path(model: Model, tmp_path: Path, mon
         assert isinstance(loss, EsdLoss)
         real, found = loss._latents, []
 
-        def kept(*given: Any) -> tuple[Tensor, Tensor]:
+        def note(*given: Any) -> tuple[Tensor, Tensor]:
             found.append((given, real(*given)))
             return found[-1][1]
 
-        monkeypatch.setattr(loss, "_latents", kept)
+        monkeypatch.setattr(loss, "_latents", note)
         loss(0)
         for tensor in course.descent.tensors.values():
             tensor.mul_(2)

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 import duo_unlearn as duo
 from duo_unlearn.cli.main import app
-from duo_unlearn.edits.files import read_edit
-from duo_unlearn.edits.provenance import PROVENANCE
+from duo_unlearn.edits.provenance import PROVENANCE, edit_file
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.ledger import (
     Entry,
@@ -27,21 +26,13 @@ from duo_unlearn.experiments.ledger import (
 )
 from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
-from .small_run import new_run
-
-PAIRS, SLICES = 24, 3
-"""So many pairs that no slice is empty but once in five thousand: a picture's bytes differ between versions of PIL."""
-FEW: dict[str, Any] = {
-    "train__max_train_steps": 1, "train__train_batch_size": 1, "train__rank": 2, "train__preview_steps": 0,
-    "pairs__held_out": 0.0,
-}  # fmt: skip
+from .small_run import PAIRS, sliced_run, slices_of
 
 
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The slices of a run, one step each."""
-    run = new_run(tmp_path_factory.mktemp("ledger"), PAIRS, **FEW)
-    return duo.slice_run(run.run.folder, SLICES)
+    return slices_of(sliced_run(tmp_path_factory.mktemp("ledger")))
 
 
 def test_every_pair_is_in_one_slice_and_names_its_edit(slices: list[Path]) -> None:
@@ -58,8 +49,8 @@ def test_leaving_one_out_is_bit_equal_to_the_sum_of_the_others(slices: list[Path
     left = duo.sum_of_rest(slices, [slices[1]], tmp_path / "rest")
     assert [entry.source for entry in left] == [slices[0], slices[2]]
     duo.compose([slices[0], slices[2]], tmp_path / "others", prompts=None)
-    rest, others = (read_edit(tmp_path / name / "edits" / "composed", "composed") for name in ("rest", "others"))
-    tensors, expected = read_tensors(rest.path)[0], read_tensors(others.path)[0]  # type: ignore[attr-defined]
+    files = [edit_file(tmp_path / name / "edits" / "composed") for name in ("rest", "others")]
+    tensors, expected = (read_tensors(file)[0] for file in files)
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[key], expected[key]) for key in expected)
     one = duo.sum_of_rest(slices, slices[1:], tmp_path / "one", weights=[1.0, 1.0, 1.0])

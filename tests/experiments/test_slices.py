@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,22 +25,13 @@ from duo_unlearn.session import Session
 from duo_unlearn.settings.tree import Settings, write_settings
 from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
-from .small_run import new_run
-
-PAIRS, SLICES = 24, 3
-"""So many pairs that no slice is empty but once in five thousand: a picture's bytes differ between versions of PIL."""
-FEW: dict[str, Any] = {
-    "train__max_train_steps": 1, "train__train_batch_size": 1, "train__rank": 2, "train__preview_steps": 0,
-    "pairs__held_out": 0.0,
-}  # fmt: skip
+from .small_run import FEW, PAIRS, SLICES, new_run, sliced_run, slices_of
 
 
 @pytest.fixture(scope="module")
 def sliced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of drawn pairs with its slices, one step each."""
-    run = new_run(tmp_path_factory.mktemp("slices"), PAIRS, **FEW)
-    duo.slice_run(run.run.folder, SLICES)
-    return run.run.folder
+    return sliced_run(tmp_path_factory.mktemp("slices"))
 
 
 @pytest.fixture
@@ -93,13 +83,13 @@ def test_a_pairs_slice_is_its_own_and_slices_are_of_about_one_size() -> None:
 
 def test_what_is_done_is_not_trained_again(run: Run) -> None:
     before, said = files_of(run.slices), list[str]()
-    assert duo.slice_run(run.folder, SLICES, said.append) == [run.slices / str(i + 1) for i in range(SLICES)]
+    assert duo.slice_run(run.folder, SLICES, said.append) == slices_of(run.folder)
     assert all("already done" in line for line in said)
     assert files_of(run.slices) == before
 
 
 def test_a_pair_that_is_deleted_costs_its_own_slice_alone(run: Run, tmp_path: Path) -> None:
-    slices = [run.slices / str(i + 1) for i in range(SLICES)]
+    slices = slices_of(run.folder)
     mine, gone = with_one_to_lose(run)
     others = [folder for folder in slices if folder != mine]
     before, untouched = edit_of(mine), [files_of(folder) for folder in others]
@@ -168,7 +158,7 @@ def images(folder: Path, source: Path, pairs: list[Pair]) -> Path:
 
 @pytest.mark.slow
 def test_what_is_left_is_bit_equal_to_a_ledger_that_never_had_the_pair(run: Run, tmp_path: Path) -> None:
-    slices = [run.slices / str(i + 1) for i in range(SLICES)]
+    slices = slices_of(run.folder)
     _, gone = with_one_to_lose(run)
     set_keep(run.pairs, [gone.name], keep=False)
     duo.slice_run(run.folder, SLICES)

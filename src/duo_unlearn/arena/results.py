@@ -15,7 +15,7 @@ from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives, worst_case
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
-from ..records import CONTROL, CORRECTED, ORIGINAL, PRESERVED, Attempt, Awareness, Estimate, Source
+from ..records import CONTROL, CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
 from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
@@ -187,17 +187,16 @@ def _by_place(groups: Sequence[Asked], verdicts: Verdicts) -> dict[tuple[str, st
         and ATTACKS.get(asked.record.group.attack).counts_in_worst_case
     ]
     places: dict[tuple[str, str, str, Any], list[Asked]] = {}
-    attacked = [(asked, asked.record.group) for asked in counted if asked.record.group.preset is not None]
-    searches: dict[tuple[str, str, str], set[Awareness]] = {}
-    for _, group in attacked:
-        there = searches.setdefault((group.system, group.scenario, str(group.preset)), set())
-        there |= set() if group.search is None else {group.search}
-    for asked, group in attacked:
-        # A search that sees no guard counts in both cases.
-        seen: list[Awareness | None] = [*sorted(searches[group.system, group.scenario, str(group.preset)])]
-        for search in seen or [None]:
-            if group.search in (None, search):
-                places.setdefault((group.system, group.scenario, str(group.preset), search), []).append(asked)
+    for asked in counted:
+        group = asked.record.group
+        if group.preset is not None:
+            place = (group.system, group.scenario, group.preset)
+            others = (other.record.group for other in counted)
+            searches = {other.search for other in others if (other.system, other.scenario, other.preset) == place}
+            # A search that sees no guard counts in both cases.
+            for search in sorted(searches - {None}, key=str) or [None]:
+                if group.search in (None, search):
+                    places.setdefault((*place, search), []).append(asked)
     for (system, scenario, _, _), members in places.items():
         members[:0] = [
             asked
