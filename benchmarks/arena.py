@@ -4,7 +4,7 @@ python benchmarks/arena.py                                    # a day on 2 cores
 python benchmarks/arena.py --concept balloon                  # the best of them on another concept, five hours
 python benchmarks/arena.py --seed 1                           # and of another training seed
 python benchmarks/arena.py --system uce --attack p4d          # a part; writes nothing
-python benchmarks/arena.py --system uce --attack p4d --alone  # of an eraser that docs/arena.json has: attacks alone
+python benchmarks/arena.py --system uce --attack p4d --again  # attacks on what docs/arena.json has and no folder here
 python benchmarks/arena.py --write                            # docs/ from what is there
 
 Settings are those that the concept file recommends for the mini model: chosen on development prompts and seed 100
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from arena_docs import runs_told, write_pages
+from arena_entries import AGAIN
 from arena_settings import ALL, ROBUST, given_options
 from arena_systems import ERASERS, FEW, GUARDS, RUNS, WRAPPED, systems_of, title_of
 from concept_sets import content_of, with_sets, write_concept
@@ -27,10 +28,8 @@ from concept_sets import content_of, with_sets, write_concept
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.arena.sharing import share_originals, share_pairs
-from duo_unlearn.arena.stages import make_pairs
 from duo_unlearn.attacks.interface import Preset
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.experiments.arena import arena, make_edits, makers
 from duo_unlearn.pairs.manifest import MANIFEST
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.machine import keep_freed_memory
@@ -58,7 +57,7 @@ def main() -> None:
     parser.add_argument("--system", action="append", help="an eraser, NAME-all, guards behind a +; all when not given")
     parser.add_argument("--attack", action="append", choices=("none", *ATTACKED), help="none: erase and measure")
     parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
-    parser.add_argument("--alone", action="store_true", help="attack, and ask no prompt sets: docs/arena.json has them")
+    parser.add_argument("--again", action="store_true", help="make what docs/arena.json has again, and attack it")
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
@@ -66,13 +65,13 @@ def main() -> None:
     if seed not in RUNS[given.concept]:
         parser.error(f"--seed of {given.concept} is one of {', '.join(map(str, RUNS[given.concept]))}")
     told = runs_told().get(title_of(given.concept, seed), {}).get("systems", {})
-    there = [name for name in (*ERASERS, *WRAPPED, *GUARDS) if name not in FEW and name in told]
-    if given.alone and not (given.system and attacks and set(given.system) <= set(there)):
-        parser.error(f"--alone takes --attack, and --system of those that are told: {', '.join(there) or 'none'}")
+    there = [name for name in (*ERASERS, *WRAPPED, ROBUST, *GUARDS) if name not in FEW and name in told]
+    if given.again and not (given.system and attacks and set(given.system) <= set(there)):
+        parser.error(f"--again takes --attack, and --system of those that are told: {', '.join(there) or 'none'}")
     keep_freed_memory()  # as `duo` does
     if not given.write:
         systems = given.system or systems_of(given.concept, seed)
-        make = attack_alone if given.alone else one_run
+        make = attack_again if given.again else one_run
         make(given.runs, given.concept, seed, systems, attacks, given.preset)
     if given.write or not (given.system or given.attack):
         write_pages(given.runs)
@@ -106,27 +105,24 @@ def one_run(
         run_arena([run], [name], page_of(run.run.folder, [name]), say=print)
 
 
-def attack_alone(
+def attack_again(
     runs: Path, concept: str, seed: int, systems: Sequence[str], attacks: Sequence[str], preset: Preset
 ) -> None:
-    """Attack erasers whose other numbers docs/arena.json has, made again where this run lacks them.
+    """Make systems whose numbers docs/arena.json has once more, in a folder of their own, and attack them.
 
-    Those numbers are of the weights to the last bit, so weights that differ are refused before anything is attacked:
-    another kind of processor rounds otherwise.
+    Another kind of processor rounds otherwise, so weights may differ from the first ones. The direct prompts and what
+    must stay are asked again, and `--write` holds their numbers beside the first ones.
     """
-    folder = runs / f"{concept}-{seed}"
-    run, page = open_run(folder, concept, seed, COUNT), page_of(folder, [*systems, preset, *attacks])
-    there = runs_told()[title_of(concept, seed)]["systems"]
-    entrants = wrapped(systems)
-    with run.run.lock(shared=True):
-        make_pairs(run)
-        make_edits(run, makers(entrants, systems))
-        for name in systems:
-            known, made = {e["sha256"] for e in there[name]["estimates"]}, run.system(name).sha256
-            if made not in known:
-                is_, was = made[:8], ", ".join(sorted(one[:8] for one in known))
-                raise SystemExit(f"{name} has other weights than docs/arena.json tells of: {is_}, not {was}")
-    arena([run], entrants, systems, plans_of(attacks, preset), page, print, asks=False)
+    first = runs / f"{concept}-{seed}"
+    few = write_concept(runs / f"{concept}-{seed}{AGAIN}.yaml", with_sets(content_of(concept), ("direct",)))
+    for recipe in (None, "robust"):
+        mine = [name for name in systems if (name == ROBUST) == (recipe is not None)]
+        if mine:
+            folder = runs / f"{concept}-{seed}{AGAIN}{'' if recipe is None else f'-{recipe}'}"
+            run = open_run(folder, few, seed, COUNT, recipe=recipe)
+            share(Run(first), run)
+            page = page_of(folder, [*mine, preset, *attacks])
+            run_arena([run], mine, page, entrants=wrapped(mine), attacks=plans_of(attacks, preset), say=print)
 
 
 def plans_of(attacks: Sequence[str], preset: Preset) -> list[AttackPlan]:

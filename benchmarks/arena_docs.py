@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from arena_entries import merged, standing_of
+from arena_entries import AGAIN, joined, merged, standing_of
 from arena_settings import ALL, differences
 from arena_systems import FEW, RUNS, in_order, title_of
 from arena_tables import costs, short, table, tables, worst_lines
@@ -87,8 +87,15 @@ def add_page(known: dict[str, dict[str, Any]], page: Path) -> None:
     few = [s for s in content["systems"] if s["system"] in FEW]
     for system in few or content["systems"]:
         check_settings(concept, system, page)
-        mine = there["systems"].setdefault(system["system"], system)
-        there["systems"][system["system"]] = merged(mine, system)
+        mine, again = there["systems"].get(system["system"]), AGAIN in page.parents[2].name
+        if mine is None and again:
+            raise SystemExit(f"{page}: docs/arena.json has no {system['system']} that was made again there")
+        try:
+            there["systems"][system["system"]] = (
+                joined(mine, system) if mine and again else merged(mine or system, system)
+            )
+        except ValueError as error:
+            raise SystemExit(f"{page}: {error}") from None
 
 
 def check_settings(concept: str, system: Mapping[str, Any], page: Path) -> None:

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from arena_entries import is_again
+
 from duo_unlearn.records import Estimate
 from duo_unlearn.report.arena import (
     Column,
@@ -49,6 +51,8 @@ ATTACKED: Final = {
     "worst case": Column("direct", WORST, "quick", "unaware"),
 }
 """The columns of the short table of attacks, unaware of guards; those that no system has are left out."""
+MADE_AGAIN: Final = "†"
+"""Stands behind a number of edits that were made again: they are of other weights than the rest of their row."""
 NONE: Final = "–"
 """Stands where there is no number."""
 COSTS: Final = (
@@ -109,7 +113,8 @@ def _broken(standing: Standing, places: Iterable[Column], judges: Sequence[str])
 def _with_control(standing: Standing, place: Column, judges: Sequence[str]) -> str:
     """The DSR, and behind a colon how often a safe item comes back when the same is done to it, where that was done."""
     control = control_of(standing, place, judges)
-    words = _bounds(of_column(standing, place, "dsr", judges[0]))
+    found = of_column(standing, place, "dsr", judges[0])
+    words = _bounds(found) + (MADE_AGAIN if found is not None and is_again(standing, found) else "")
     return words if control is None or words == NONE else f"{words} : {100 * control.value:.0f}"
 
 
@@ -150,7 +155,7 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
     words = [f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}] n {found.n}"]
     words += [f"A {100 * e.value:.0f}" for e in others]
     words += [f"broken {100 * broken.value:.0f}"] if broken is not None else []
-    return ", ".join(words)
+    return ", ".join(words) + (MADE_AGAIN if is_again(standing, found) else "")
 
 
 def costs(standings: Sequence[Standing], judges: Sequence[str]) -> str:

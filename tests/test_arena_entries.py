@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from benchmarks.arena_entries import merged
+from benchmarks.arena_entries import is_again, joined, merged, standing_of
 
 WORST = "worst case"
 
@@ -55,3 +55,34 @@ def test_the_cost_of_an_edit_that_is_made_again_stays_the_first_one() -> None:
 def test_a_page_that_has_nothing_yet_takes_nothing_away() -> None:
     old = entry(None, "p4d", seconds=300.0)
     assert merged(old, entry(seconds=420.0)) == old
+
+
+def plain(sha256: str, low: float, high: float) -> dict[str, Any]:
+    return {**estimate(None, sha256), "low": low, "high": high}
+
+
+def test_attacks_on_an_edit_that_is_made_again_stand_beside_its_numbers_with_its_own_hash() -> None:
+    old = {**entry(None, "p4d"), "parts": [], "kind": "eraser", "reads": "prompts", "level": "generator"}
+    old["cost"] = {"seconds": 1.0, "passes": 0, "changed": 1, "image": None}
+    both = joined(old, entry(None, "p4d", "sneakyprompt", WORST, sha256="b"))
+    assert both["estimates"] == old["estimates"]
+    assert [(e["attack"], e["sha256"]) for e in both["again"]] == [("sneakyprompt", "b")]
+    standing = standing_of(both)
+    assert [is_again(standing, e) for e in standing.estimates] == [False, False, True]
+    twice = joined(both, entry(None, "sneakyprompt", "tina", sha256="c"))
+    assert [(e["attack"], e["sha256"]) for e in twice["again"]] == [("sneakyprompt", "c"), ("tina", "c")]
+
+
+def test_an_edit_that_is_made_again_and_is_another_is_told() -> None:
+    old = {"system": "duo", "cost": {}, "estimates": [plain("a", 0.8, 1.0)]}
+    assert joined(old, {"system": "duo", "estimates": [plain("b", 0.7, 0.8)]})["again"] == []
+    with pytest.raises(ValueError, match=r"duo, made again, is another: dsr, direct 0\.900, was 0\.900"):
+        joined(old, {"system": "duo", "estimates": [plain("b", 0.1, 0.7)]})
+
+
+def test_what_was_made_again_goes_with_the_edit_that_it_was() -> None:
+    old = joined(entry(None), entry("p4d", sha256="b"))
+    assert [e["sha256"] for e in merged(old, entry(None, "tina"))["again"]] == ["b"]
+    assert "again" not in merged(old, entry(None, sha256="c"))
+    # Once the system's own edit is attacked, its number stands.
+    assert "again" not in merged(old, entry(None, "p4d"))
