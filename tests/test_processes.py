@@ -150,10 +150,8 @@ def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
     one, two = train(runs[0], 1, 4), train(runs[1], 2, 2)
     assert set(one) == set(two)
     assert any(value.abs().max() > 1e-4 for name, value in one.items() if "lora_B" in name)
-    for (
-        name,
-        value,
-    ) in one.items():  # by norm: AdamW gives an entry whose gradient is all rounding a step as large as any
+    # By norm: AdamW gives an entry whose gradient is all rounding a step as large as any other's.
+    for name, value in one.items():
         assert (two[name] - value).norm() < 0.01 * value.norm(), name
     lines = [json.loads(line) for line in runs[1].metrics("duo").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
