@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from benchmarks.commands import PAGE
 
 import duo_unlearn as duo
 from duo_unlearn.arena.bank import _captions, _findings
@@ -16,6 +17,7 @@ from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.concepts.prompt_sets import Counts, PromptSet, prompt_sets
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.erasers.robust.bank import read_bank
+from duo_unlearn.erasers.robust.settings import RobustSettings
 from duo_unlearn.errors import DuoError
 from duo_unlearn.runs.attempts import GroupRecord, write_group
 from duo_unlearn.runs.folder import Run
@@ -109,3 +111,9 @@ def test_a_run_without_an_edit_fills_no_bank(tmp_path: Path) -> None:
     (run := duo.open_run(tmp_path / "run", quiet=True)).run.edit("duo").mkdir(parents=True)
     with pytest.raises(DuoError, match="nothing was erased from what is named"):
         duo.fill_bank(run, tmp_path / "bank.safetensors", ["p4d"], system="original")
+
+
+def test_the_help_names_the_attacks_that_fill_a_bank_by_default() -> None:
+    told = PAGE.read_text(encoding="utf-8").split("\n## duo bank\n")[1].splitlines()
+    row = next(line for line in told if "`--attack`" in line)
+    assert all(name in row for name in RobustSettings().round_attacks)

@@ -217,7 +217,12 @@ def bank(
     run: RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     names: Annotated[
-        list[str] | None, typer.Option("--attack", help="A search of `duo attacks`, with its quick budget. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            help="A search of `duo attacks`, with its quick budget; without any, unlearndiffatk, p4d and "
+            "concept-inversion. Repeatable.",
+        ),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="The system that is attacked; the run's own.")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many training prompts are attacked.")] = 16,
