@@ -4,8 +4,9 @@ Some prompts with free tokens are kept, each beside a pair. When one is drawn, a
 
     J(δ) = mean (θ(x⁻_t, t, c ⊕ δ) − a)²,      a = ε, or φ(x⁻_t, t, c⁻)
 
-on the step's own noised unsafe latents x⁻_t: the loss of UnlearnDiffAtk and of inversions, or that of P4D. Hard forms
-go forward through the token nearest to each free vector by cosine, and the gradient at the tokens moves the vectors
+on the step's own noised unsafe latents x⁻_t: the loss of UnlearnDiffAtk and of inversions, or that of P4D, but at the
+levels that the preference trains, t < `max_timestep`, where the attacks search the whole schedule. Hard forms go
+forward through the token nearest to each free vector by cosine, and the gradient at the tokens moves the vectors
 (Wen et al. 2023). Gradients go through the text encoders and the denoiser, and none reaches the adapter.
 """
 
