@@ -22,7 +22,7 @@ from typing import Final
 from arena_docs import runs_told, write_pages
 from arena_entries import AGAIN
 from arena_settings import ALL, ROBUST, given_options
-from arena_systems import ERASERS, FEW, GUARDS, RUNS, WRAPPED, systems_of, title_of
+from arena_systems import ERASERS, FEW, GUARDS, RUNS, VARIANTS, systems_of, title_of
 from concept_sets import content_of, with_sets, write_concept
 
 import duo_unlearn as duo
@@ -65,7 +65,7 @@ def main() -> None:
     if seed not in RUNS[given.concept]:
         parser.error(f"--seed of {given.concept} is one of {', '.join(map(str, RUNS[given.concept]))}")
     told = runs_told().get(title_of(given.concept, seed), {}).get("systems", {})
-    there = [name for name in (*ERASERS, *WRAPPED, ROBUST, *GUARDS) if name not in FEW and name in told]
+    there = [name for name in (*ERASERS, *VARIANTS, ROBUST, *GUARDS) if name not in FEW and name in told]
     if given.again and not (given.system and attacks and set(given.system) <= set(there)):
         parser.error(f"--again takes --attack, and --system of those that are told: {', '.join(there) or 'none'}")
     keep_freed_memory()  # as `duo` does
@@ -86,7 +86,7 @@ def one_run(
     usual = [name for name in systems if name not in (*FEW, ROBUST, *worded)]
     if usual:
         run = open_run(folder, concept, seed, COUNT)
-        entrants = wrapped(usual)
+        entrants = variants(usual)
         run_arena([run], usual, page_of(folder, usual), entrants=entrants, attacks=plans_of(attacks, preset), say=print)
     if ROBUST in systems:  # its floor is another UCE than the arena's own, so it has a folder of its own
         run = open_run(folder.with_name(f"{folder.name}-robust"), concept, seed, COUNT, recipe="robust")
@@ -122,7 +122,7 @@ def attack_again(
             run = open_run(folder, few, seed, COUNT, recipe=recipe)
             share(Run(first), run)
             page = page_of(folder, [*mine, preset, *attacks])
-            run_arena([run], mine, page, entrants=wrapped(mine), attacks=plans_of(attacks, preset), say=print)
+            run_arena([run], mine, page, entrants=variants(mine), attacks=plans_of(attacks, preset), say=print)
 
 
 def plans_of(attacks: Sequence[str], preset: Preset) -> list[AttackPlan]:
@@ -134,9 +134,9 @@ def plans_of(attacks: Sequence[str], preset: Preset) -> list[AttackPlan]:
     ]
 
 
-def wrapped(systems: Sequence[str]) -> list[str]:
-    """The entrants of those systems that are erasers in a wrap."""
-    return [f"{name}={WRAPPED[name]}" for name in systems if name in WRAPPED]
+def variants(systems: Sequence[str]) -> list[str]:
+    """The entrants of those systems that are variants of an eraser."""
+    return [f"{name}={VARIANTS[name]}" for name in systems if name in VARIANTS]
 
 
 def share(source: Run, target: Session) -> None:

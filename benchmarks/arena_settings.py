@@ -15,6 +15,10 @@ from duo_unlearn.settings.tree import merge
 
 ROBUST: Final = "uce+robust-duo"
 """The system of the recipe `robust`, whose floor has options of its own."""
+DUO_PAPER: Final = "duo-paper"
+"""DUO in the paper's own form: it reads images and no word."""
+PAPER_FORM: Final[Mapping[str, Any]] = {"pairing": "paired", "captions": "none", "caption_dropout": 0.0, "beta": 100.0}
+"""Its options where they are not the recommended ones; β is the one that does best in docs/notes/mini-sweep.md."""
 ALL: Final = "-all"
 """The end of the name of an eraser that is given prompts of every wording."""
 KINDS: Final[dict[str, Registry[Any]]] = {"erasers": ERASERS, "wraps": WRAPS, "guards": GUARDS}
@@ -47,7 +51,8 @@ def given_options(concept: str) -> dict[str, Any]:
 
 def differences(concept: str, system: Mapping[str, Any]) -> list[str]:
     """Every option that a system of arena.json was made with and would not be made with now: "esd-x: eta 3, now 1"."""
-    words = {"wordings": "all"} if system["system"].endswith(ALL) else {}
+    words: Mapping[str, Any] = {"wordings": "all"} if system["system"].endswith(ALL) else {}
+    words = PAPER_FORM if system["system"] == DUO_PAPER else words
     found = []
     for part in system["parts"]:
         kind, name = ("erasers", part["eraser"]) if part["kind"] == "edit" else ("guards", part["name"])

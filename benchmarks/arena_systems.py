@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from arena_settings import ALL, ROBUST
+from arena_settings import ALL, DUO_PAPER, PAPER_FORM, ROBUST
 
 from duo_unlearn.records import ORIGINAL
 
@@ -13,8 +13,11 @@ ERASERS: Final = (
     "duo", "uce", "rece", "hirm", "esd-x", "esd-u", "spm", "eraseflow", "advunlearn", "stereo", "salun",
     "diffusion-dpo", "dcpo",
 )  # fmt: skip
-WRAPPED: Final = {"meta-unlearning-esd-x": "esd-x,wrap=meta-unlearning"}
-"""Erasers in a wrap, and what follows NAME= of their entrant."""
+VARIANTS: Final = {
+    DUO_PAPER: ",".join(["duo", *(f"{key}={value}" for key, value in PAPER_FORM.items())]),
+    "meta-unlearning-esd-x": "esd-x,wrap=meta-unlearning",
+}
+"""Erasers with other options than the recommended ones, or in a wrap: what follows NAME= of their entrant."""
 GUARDS: Final = (
     "negative-prompt",
     "inverted-negative",
@@ -50,7 +53,7 @@ def title_of(concept: str, seed: int) -> str:
 
 def every_system() -> list[str]:
     """The systems of the arena in order: erasers, guards, and erasers that are given every wording."""
-    return [*ERASERS, *WRAPPED, ROBUST, *GUARDS, *(name + ALL for name in WORDED)]
+    return [*ERASERS, *VARIANTS, ROBUST, *GUARDS, *(name + ALL for name in WORDED)]
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from arena_settings import PAPER_FORM
 from pages import fill
 
 import duo_unlearn as duo
@@ -35,7 +36,7 @@ from duo_unlearn.storage.files import write_text
 SEEDS: Final = (0, 1, 2)
 FORMS: Final[dict[str, dict[str, Any]]] = {
     "recommended": {},
-    "paper": {"train.pairing": "paired", "train.captions": "none", "train.caption_dropout": 0, "train.beta": 100},
+    "paper": {f"train.{key}": value for key, value in PAPER_FORM.items()},
 }
 """What a run sets beside what the concept file recommends.
 
