@@ -11,9 +11,11 @@ from typing import get_args
 
 import diffusers
 import pytest
+import torch
 from benchmarks.published import PUBLISHED
 
 from duo_unlearn.families.family import Family
+from duo_unlearn.families.interface import Conditioning
 from duo_unlearn.families.registry import FAMILIES, every_family
 from duo_unlearn.features.registry import CLIPS, EXTRACTORS
 from duo_unlearn.records import Targets
@@ -22,6 +24,9 @@ from duo_unlearn.records import Targets
 @pytest.fixture(params=FAMILIES.names())
 def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES.get(request.param)
+
+
+SCALES = ("guidance_scale", "true_cfg_scale")
 
 
 def parameters(pipeline: str) -> set[str]:
@@ -42,6 +47,12 @@ def test_its_classes_are_those_of_diffusers(family: Family) -> None:
     assert set(family.optional) <= {*family.text, *family.tokenizers}
     assert set(family.load_options) <= parameters(family.pipeline)
     assert family.parts[:2] == (family.denoiser, "vae")
+
+
+def test_its_guidance_is_the_default_of_its_pipeline(family: Family) -> None:
+    text = Conditioning(torch.ones(1, 2, 4), torch.ones(1, 4))
+    ((name, scale),) = [(k, v) for k, v in family.call(text, text, family.guidance).items() if k in SCALES]
+    assert scale == inspect.signature(getattr(diffusers, family.pipeline).__call__).parameters[name].default
 
 
 def test_its_facts_are_whole(family: Family) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from duo_unlearn.errors import DuoError
+from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import (
     Settings,
@@ -264,3 +265,15 @@ def test_no_is_a_word_where_it_is_a_choice() -> None:
     assert (settings.train.mixed_precision, settings.quantize) == ("no", "no")
     with pytest.raises(DuoError, match="faults"):
         resolve(parse_assignments(["train.mixed_precision=yes"]))
+
+
+@pytest.mark.parametrize(
+    ("model", "scale"), [("runwayml/stable-diffusion-v1-5", 7.5), ("black-forest-labs/FLUX.1-dev", 3.5)]
+)
+def test_where_no_guidance_is_given_it_is_the_familys(tmp_path: Path, model: str, scale: float) -> None:
+    given = {"concept": "nudity", "model": model, "output": str(tmp_path)}
+    settings = resolve_settings(given)
+    assert (settings.pairs.guidance, settings.evaluate.guidance) == (scale, scale)
+    write_settings(Run(tmp_path).settings, settings)
+    mine = resolve_settings({**given, "evaluate": {"guidance": 2}})
+    assert (mine.pairs.guidance, mine.evaluate.guidance) == (scale, 2)

@@ -108,6 +108,7 @@ FLUX: Final = Family(
     checkpoint_names=(_FIRST_BLOCK, f"model.diffusion_model.{_FIRST_BLOCK}"),
     guidance_is_input=True,
     quantizable=True,
+    guidance=3.5,
     size=Size(11901.4, 4969, (14.94, 52.3), 1024, (24.24, 1.551), (0.459, 1.611, 1.342), 69.5),
     noise=_noise,
     encode=_encode,

@@ -148,6 +148,7 @@ KLEIN: Final = Family(
     targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_SHARED}|{_TEXT_STREAM}"},
     hub_words=("flux.2-klein", "flux2-klein"),
     reader="Qwen3",
+    guidance=4.0,
     size=Size(
         3875.5, 4107, (3.93, 27.53), 1024, (15.05, 0.736), (0.607, 1.612, 1.342), 34.8
     ),  # klein-4B; klein-9B has about twice that

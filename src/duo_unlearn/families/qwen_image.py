@@ -111,6 +111,7 @@ QWEN_IMAGE: Final = Family(
     hub_words=("qwen-image",),
     reader="Qwen2.5-VL",
     padded=True,
+    guidance=4.0,
     size=Size(20430.4, 8419, (47.19, 94.37), 1024, (39.43, 1.724), (0.397, 3.627, 2.022), 78.3),
     noise=_noise,
     encode=_encode,

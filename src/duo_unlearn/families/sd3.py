@@ -84,6 +84,7 @@ SD3: Final = Family(
     hub_words=("stable-diffusion-3",),
     checkpoint_names=(_FIRST_BLOCK, f"model.diffusion_model.{_FIRST_BLOCK}"),
     quantizable=True,
+    guidance=7.0,
     size=Size(2028.3, 5664, (9.44, 18.78), 1024, (5.73, 0.339), (0.167, 1.611, 1.342), 8.90),
     noise=_noise,
     encode=_encode,

@@ -70,6 +70,7 @@ SDXL: Final = Family(
     hub_words=("stable-diffusion-xl", "sdxl", "-xl"),
     checkpoint_names=("conditioner.embedders.1.model.ln_final.weight",),
     token_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+    guidance=5.0,
     size=Size(2567.5, 902, (21.3, 46.4), 1024, (6.88, 0.488), (0.165, 1.611, 1.342), 6.76),
     noise=unet_noise,
     encode=_encode,

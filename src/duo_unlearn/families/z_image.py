@@ -81,6 +81,7 @@ Z_IMAGE: Final = Family(
     checkpoint_names=("cap_pad_token", "model.diffusion_model.cap_pad_token"),
     reader="Qwen3",
     padded=True,
+    guidance=6.0,
     size=Size(6154.9, 4106, (31.46, 33.42), 1024, (42.79, 1.173), (0.56, 1.611, 1.342), 62.5),
     noise=_noise,
     encode=_encode,

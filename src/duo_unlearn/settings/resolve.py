@@ -23,8 +23,9 @@ SHARED_BY_ALL: Final = ("mixed_precision", "gradient_checkpointing", "captions")
 def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
     """The settings of a run. Every command that takes settings calls it.
 
-    The layers, weakest first: the defaults, what the concept recommends for the model's family, what the run folder
-    says, the file, what is given. A run folder keeps its settings, so a later stage needs the folder alone.
+    The layers, weakest first: the defaults, the family's guidance, what the concept recommends for the model's family,
+    what the run folder says, the file, what is given. A run folder keeps its settings, so a later stage needs the
+    folder alone.
     """
     run, *new = settings_layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
     wanted = merge(*new)
@@ -49,7 +50,9 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
         said = said_of_duo(train, wanted.get("train", {}), scaled=family not in concept.robust)
     # Pairs that a user brings need no words, so captions are the user's own choice there.
     wordless = {"train": {"captions": "none"}} if settings.pairs.folder is not None else {}
-    resolved = resolve(base, wordless, run, said, *new)
+    guidance = FAMILIES.get(family).guidance
+    usual = {"pairs": {"guidance": guidance}, "evaluate": {"guidance": guidance}}
+    resolved = resolve(usual, base, wordless, run, said, *new)
     if _is_robust(resolved):
         check_said(wanted.get("train", {}), resolved.train, resolve(base, wordless, run).train)
     return resolved

@@ -13,7 +13,9 @@ class PairSettings(Strict):
 
     folder: PathName | None = Field(None, description="Your own pairs: a folder with unsafe/ and safe/, or a manifest.")
     scale: float = Field(1.0, gt=0, description="Multiplies every count of the concept file.")
-    guidance: float = Field(7.5, ge=0, description="Guidance scale for both images (authors: 7.5).")
+    guidance: float = Field(
+        7.5, ge=0, description="Guidance scale for both images; unless given, the family's (authors: 7.5)."
+    )
     steps: int = Field(50, ge=2, description="Sampling steps.")
     strength: float | None = Field(None, gt=0, le=1, description="SDEdit strength; None: the concept's.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
@@ -36,7 +38,7 @@ class EvaluateSettings(Strict):
     inversion_prompts: int = Field(100, ge=0, description="Prompts under the inverted token; 0 skips the inversion.")
     inversion_steps: int = Field(300, ge=1, description="Steps of the quick textual inversion.")
     inversion_batch: int = Field(8, ge=1, description="Images a step of the textual inversion.")
-    guidance: float = Field(7.5, ge=0, description="Guidance scale.")
+    guidance: float = Field(7.5, ge=0, description="Guidance scale; unless given, the family's.")
     steps: int = Field(25, ge=2, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
     fuse_adapters: bool = Field(
