@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from duo_unlearn.arena.plans import attacked_scenarios, evaluation_plans
-from duo_unlearn.concepts.joint import join
-from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
-from duo_unlearn.concepts.spec import Concept
+from duo_unlearn.concepts.joint import join, rows_of
+from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets, prompts_of
+from duo_unlearn.concepts.spec import Concept, Templates
 from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.errors import DuoError
 from duo_unlearn.session import Session
@@ -66,6 +66,34 @@ def test_attacks_start_from_a_set_of_each(both: Concept, tmp_path: Path) -> None
     session = Session(resolve_settings({"concept": "sword+balloon", "output": str(tmp_path)}))
     scenarios = attacked_scenarios(session, 3)
     assert [(one.name, len(one.prompts)) for one in scenarios] == [("sword-direct", 3), ("balloon-direct", 3)]
+
+
+def test_which_concept_a_set_asks_for_and_a_pair_is_of(both: Concept) -> None:
+    asked = {name: both.asked_by(name) for name in ("sword-direct", "balloon-long", "plain", "keep", "file-sword-x")}
+    assert asked == {
+        "sword-direct": "sword",
+        "balloon-long": "balloon",
+        "plain": None,
+        "keep": None,
+        "file-sword-x": None,
+    }
+    assert load_concept("sword").asked_by("direct") is None
+    assert both.kinds_of == ["sword"] * 8 + ["balloon"] * (len(both.pairs) - 8)
+    prompts = [
+        "a red knight holding a sword in the snow", "an orange king holding a balloon on the beach, by the sea",
+        "what a user wrote", None, "an orange pirate holding a sword on the grass",
+    ]  # fmt: skip
+    assert rows_of(both, "sword", prompts) == [0, 2, 3, 4]
+    assert rows_of(both, "balloon", prompts) == [1, 2, 3]
+    assert rows_of(both, "balloon", prompts[:1]) == [0]  # none is of it: all
+    # Every prompt that a kind makes is of its concept.
+    for name in both.joins:
+        kinds = [Templates(templates=[kind.unsafe]) for kind in load_concept(name).pairs]
+        made = [prompt.text for prompt in prompts_of(both, kinds, 40, "0", lambda _labels: True)]
+        assert rows_of(both, name, made) == list(range(40))
+        assert all(
+            rows_of(both, one, [*made, prompts[both.joins.index(one)]]) == [40] for one in both.joins if one != name
+        )
 
 
 def test_files_may_be_joined_with_names(tmp_path: Any) -> None:

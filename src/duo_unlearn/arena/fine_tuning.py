@@ -13,6 +13,7 @@ from ..runs.search_state import SearchState
 from ..session import Session
 from ..storage.files import digest
 from .plans import Plan
+from .target import asked_of
 
 FILE: Final = "fine-tuned.state.safetensors"
 
@@ -32,6 +33,7 @@ class FineTuning:
         basis = [
             plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget), plan.system.sha256, base,
             session.settings.seed, session.pairs_digest, list(session.benign),
+            *filter(None, [asked_of(session, plan)]),
         ]  # fmt: skip
         self.file = SearchState(group.folder(session.run) / FILE, digest(basis)[:16], every=0.0)
         self.claim = group.claim("fine-tuning")

@@ -24,7 +24,7 @@ from .findings import FindingsFile, replayed_file
 from .fine_tuning import FineTuning
 from .originals import Originals
 from .plans import Plan, wider_scenario
-from .target import base_state, target_of
+from .target import asked_of, base_state, pairs_of, target_of
 
 
 class GroupWork:
@@ -33,7 +33,7 @@ class GroupWork:
     def __init__(self, session: Session, plan: Plan) -> None:
         self.session, self.plan, self.group = session, plan, plan.group
         self.folder = self.group.folder(session.run)
-        self.base, train = base_state(session), plan.attack.fine_tune
+        self.base, self.of, train = base_state(session), asked_of(session, plan), plan.attack.fine_tune
         self.fine_tuning = FineTuning(session, plan, self.base, train) if train is not None else None
         self.whole: set[str] = set()
         known = read_group(self.folder / "group.json") if plan.keeps_wider else None
@@ -58,8 +58,8 @@ class GroupWork:
         if reason is None and plan.search == "aware":
             reason = plan.system.why_not_aware()
         wanted = getattr(plan.budget, "pictures", 0)
-        if reason is None and wanted and wanted > len(self.session.pairs):
-            reason = f"it has {wanted} pictures of the concept, and the run has {len(self.session.pairs)} pairs"
+        if reason is None and wanted and wanted > (there := len(pairs_of(self.session, self.of))):
+            reason = f"it has {wanted} pictures of the concept, and the run has {there} pairs"
         if reason is None and plan.replay is None and "clip" in plan.attack.needs and self._is_lacking():
             reason = why_no_clip(model.family)
         return reason
@@ -132,7 +132,7 @@ class GroupWork:
         """The model as the system, and what an attacker of it has."""
         session, plan = self.session, self.plan
         with plan.system.on(session.model, session.guard_context(plan.system), fuse=self.fuses()):
-            yield target_of(session, plan.system, plan.search)
+            yield target_of(session, plan.system, plan.search, self.of)
 
     def _make(self, target: Target, name: str, report: Report) -> None:
         begin, part = time.monotonic(), self.slices[name]
@@ -227,6 +227,8 @@ class GroupWork:
             "system": plan.system.sha256,
             "seed": settings.seed,
         }
+        if self.of is not None:
+            basis["pairs of"] = self.of
         if self.fuses():
             basis["fused"] = True  # the last bit of a pixel may differ
         if plan.attack.asks_detector:
@@ -240,6 +242,7 @@ class GroupWork:
         """What decides what a search finds: a shared one depends on no edit; one that needs the pairs, on them."""
         system = "" if self.plan.attack.is_shared else self.plan.system.sha256
         pairs = self.session.pairs_digest if "pairs" in self.plan.attack.needs else ""
+        pairs += f"/{self.of}" if self.of is not None else ""
         plan = self.plan
         texts = [prompt.text for prompt in self.scenario.prompts[part]]
         attack = [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget)]

@@ -11,11 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..attacks.interface import Target
+from ..concepts.joint import rows_of
 from ..detectors.interface import verdicts_of
 from ..edits.interface import edits_off
 from ..edits.provenance import WEIGHTS, edit_file
 from ..families.denoising import Reader, predict_noised
-from ..families.interface import Conditioning, Guidance, Model, SampleRequest, Tokens
+from ..families.interface import Conditioning, Guidance, Model, Moments, SampleRequest, Tokens
 from ..features.clip import clip_score, clip_similarity
 from ..records import Awareness
 from ..session import Session
@@ -23,14 +24,18 @@ from ..storage.files import digest
 from ..storage.pictures import image_fault
 from ..system import System
 from .originals import Originals
+from .plans import Plan
 
 T = TypeVar("T")
 NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
 """What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
 
 
-def target_of(session: Session, system: System, search: Awareness | None) -> Target:
-    """The target of attacks, for a model on which the system is on. search: whether white-box ones see its guards."""
+def target_of(session: Session, system: System, search: Awareness | None, of: str | None = None) -> Target:
+    """The target of attacks, for a model on which the system is on. search: whether white-box ones see its guards.
+
+    of: which of several concepts as one the attacker has pairs of; None: of all.
+    """
     settings, model = session.settings.evaluate, session.model
 
     def sample(requests: Sequence[SampleRequest]) -> list[Image.Image]:
@@ -49,13 +54,33 @@ def target_of(session: Session, system: System, search: Awareness | None) -> Tar
         sample=lambda requests: guarded(model, sample(requests)),
         score=lambda images, texts: _cosines(images, texts, functools.partial(clip_score, model.family)),
         similarity=lambda images, others: _cosines(images, others, functools.partial(clip_similarity, model.family)),
-        moments=lambda: session.cache.unsafe,
-        contrast=session.contrast,
+        moments=lambda: _moments(session, of),
+        contrast=lambda: [contrast for _, contrast in pairs_of(session, of)],
         benign=session.benign,
         parts=edited_parts(model, system),
         seed=session.settings.seed,
         guidance=settings.guidance,
     )
+
+
+def asked_of(session: Session, plan: Plan) -> str | None:
+    """Which of several concepts as one a plan's attack learns from the pairs of; None: of all, or of no pairs."""
+    return session.concept.asked_by(plan.scenario.name) if "pairs" in plan.attack.needs else None
+
+
+def pairs_of(session: Session, of: str | None) -> list[tuple[int, tuple[str, str]]]:
+    """Pairs by their place among the run's, each with its prompts with and without the concept. of: as of targets."""
+    contrast = session.contrast()
+    rows = range(len(contrast)) if of is None else rows_of(session.concept, of, [unsafe for unsafe, _ in contrast])
+    return [(row, contrast[row]) for row in rows]
+
+
+def _moments(session: Session, of: str | None) -> Moments:
+    whole = session.cache.unsafe
+    if of is None:
+        return whole
+    rows = [row for row, _ in pairs_of(session, of)]
+    return Moments(whole.mean[rows], whole.std[rows])
 
 
 def base_state(session: Session) -> str:

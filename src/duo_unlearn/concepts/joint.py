@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ def join(concepts: Sequence[Concept]) -> Concept:
         raise DuoError("concepts are joined once each", got=", ".join(names), hint=f"name {repeated[0]} once")
     _same([concept.split for concept in concepts], names, "split", "a concept of the mini world and one of real models")
     erased = {shown for concept in concepts for shown in concept.shows.items()}
+    kinds = [(concept.name, kind) for concept in concepts for kind in concept.pairs if _stays(kind, erased)]
     return Concept(
         name="-and-".join(names),
         joins=names,
@@ -34,7 +37,8 @@ def join(concepts: Sequence[Concept]) -> Concept:
         judges=_judges(concepts),
         fill=_filled([concept.fill for concept in concepts]),
         split=concepts[0].split,
-        pairs=[kind for concept in concepts for kind in concept.pairs if _stays(kind, erased)],
+        pairs=[kind for _, kind in kinds],
+        kinds_of=[name for name, _ in kinds],
         kept_attributes=list(dict.fromkeys(name for concept in concepts for name in concept.kept_attributes)),
         negative_prompt=", ".join(filter(None, (concept.negative_prompt for concept in concepts))) or None,
         strength=max(concept.strength for concept in concepts),
@@ -45,6 +49,31 @@ def join(concepts: Sequence[Concept]) -> Concept:
         recommended=_shared([concept.recommended for concept in concepts], names),
         robust=_shared([concept.robust for concept in concepts], names),
     )
+
+
+def rows_of(concept: Concept, name: str, prompts: Sequence[str | None]) -> list[int]:
+    """Which pairs, by their unsafe prompts, are of one of the concepts that are joined.
+
+    A prompt that no kind of pair makes may be of any, and counts. All of them where there would be none.
+    """
+    kinds = {(one, _pattern(kind.unsafe)) for one, kind in zip(concept.kinds_of, concept.pairs, strict=False)}
+    rows = []
+    for row, prompt in enumerate(prompts):
+        owners = {one for one, pattern in kinds if pattern.fullmatch(_before_filling(prompt or ""))}
+        if not owners or name in owners:
+            rows.append(row)
+    return rows or list(range(len(prompts)))
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """What the prompts of a template look like, whatever fills it."""
+    parts = string.Formatter().parse(_before_filling(template))
+    return re.compile("".join(re.escape(text) + (".+" if name is not None else "") for text, name, _, _ in parts))
+
+
+def _before_filling(text: str) -> str:
+    """Words with the "a" before a vowel that `prompt_sets.fill_template` turns into "an"."""
+    return re.sub(r"\b([aA])n(?= [aeiou])", r"\1", text)
 
 
 def _stays(one: PairKind | Templates, erased: set[tuple[str, str]]) -> bool:

@@ -99,6 +99,7 @@ class Concept(Frozen):
     robust: dict[str, Recommended] = Field(default={}, description="By family, for `recipe: robust`.")
     paper: dict[str, PaperRun] = Field(default={}, description="By family, for `recipe: paper`.")
     joins: list[SetName] = Field(default=[], description="The concepts that this one joins; [] for one by itself.")
+    kinds_of: list[SetName] = Field(default=[], description="Of each kind of pair the concept that it is of, so too.")
 
     @property
     def shows(self) -> dict[str, str]:
@@ -120,9 +121,13 @@ class Concept(Frozen):
         """The set that attacks start from, the first that asks; of several concepts as one, the first of each."""
         first: dict[str, str] = {}
         for name in self.attacks:
-            own = [one for one in self.joins if name.startswith(f"{one}-")]
-            first.setdefault(max(own, key=len, default=self.name), name)
+            first.setdefault(self.asked_by(name) or self.name, name)
         return list(first.values())
+
+    def asked_by(self, name: str) -> str | None:
+        """Of several concepts as one, that which a prompt set asks for; None: the set is of no one alone."""
+        own = [one for one in self.joins if name in self.attacks and name.startswith(f"{one}-")]
+        return max(own, key=len, default=None)
 
     def detector_named(self, name: str | None) -> DetectorSpec:
         """The detector or judge of a name; None: the detector. One that the concept does not have is a DuoError."""
