@@ -15,9 +15,11 @@ from duo_unlearn.edits.weights import Replacement, WeightEdit
 from duo_unlearn.erasers import descent
 from duo_unlearn.erasers.descent import generator_of
 from duo_unlearn.erasers.interface import EraserContext
+from duo_unlearn.erasers.robust.bank import Caption, captions_read, read_bank, write_bank
 from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
 from duo_unlearn.erasers.robust.loss import RobustLoss
 from duo_unlearn.erasers.trained_adapter import trained_adapter
+from duo_unlearn.errors import DuoError
 from duo_unlearn.families.denoising import Noised, predict_noised
 from duo_unlearn.families.interface import Model
 from duo_unlearn.storage.files import read_tensors, write_tensors
@@ -118,3 +120,27 @@ def test_what_was_searched_for_outlives_a_kill(
 
     assert is_same("killed", forgets=False)
     assert not is_same("other", forgets=True)
+
+
+def test_a_bank_of_another_base_is_read_and_told(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bank.safetensors"
+    options = {"captions": {**NOTHING, "bank": 1.0}, "bank": str(path)}
+    context = context_on(model, tmp_path / "run", "robust-duo", **options)
+    here = model.fingerprint()
+    for told, base in enumerate(({"base": here}, {}, {"base": "of another"})):
+        write_bank(path, [Caption("sneakyprompt", "a red king")], base)
+        for quiet in (True, False):
+            read = captions_read(context._replace(quiet=quiet))
+            torch.testing.assert_close(read.text, model.condition(["a red king"]).text)
+            said = capsys.readouterr().err
+            assert ("another base model" in said) == (told == 2 and not quiet)
+    assert f"another base model (of another; this one is {here})" in said
+
+
+def test_a_bank_whose_origin_is_no_mapping_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    write_tensors(path, {"a": torch.zeros(1)}, {"captions": '[{"attack": "a", "text": "b"}]', "provenance": "[1]"})
+    with pytest.raises(DuoError, match="is no bank of captions"):
+        read_bank(path)

@@ -7,6 +7,7 @@ the encoders of the model that is trained. What an attack found behind the encod
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ def read_bank(path: Path) -> tuple[list[Caption], dict[str, Any]]:
     try:
         told, provenance = json.loads(metadata["captions"]), json.loads(metadata["provenance"])
         captions = [_caption(one, tensors, str(i)) for i, one in enumerate(told)]
+        provenance = dict(provenance)
     except (KeyError, ValueError, TypeError) as error:
         raise DuoError(f"{path} is no bank of captions", got=str(error)[:100], hint="duo bank writes one") from error
     if not captions:
@@ -136,6 +138,19 @@ def _bank(path: Path) -> Bank:
 def bank_read(context: EraserContext) -> Bank:
     """The bank that a training reads: what earlier rounds left, or the file of its options."""
     return bank_of(context.run, context.options) if context.bank is None else _bank(context.bank)
+
+
+def captions_read(context: EraserContext) -> Conditioning:
+    """What the denoiser reads of the captions of a training's bank; told where they were found on another base.
+
+    Token ids are words there too. What was found as vectors, or behind the encoders, may mean nothing on this one.
+    """
+    bank, base = bank_read(context), context.model.fingerprint()
+    there = bank.provenance.get("base", base)
+    if there != base and not context.quiet:
+        told = f"the bank was filled on another base model ({there}; this one is {base}): what it holds may not fit"
+        print(f"warning: {told}", file=sys.stderr, flush=True)
+    return read_captions(context.model, bank.captions)
 
 
 def bank_facts(context: EraserContext) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..duo.objective import Terms
 from ..duo.step import batch_of, draw, noised_members, pair_at, terms_of
 from ..interface import EraserContext
 from ..latents import pair_latents
-from .bank import bank_read, read_captions
+from .bank import captions_read
 from .free import Conditionings
 from .holding import Holding
 from .search import Aim, Prompts
@@ -47,12 +47,9 @@ class RobustLoss:
         self.holding = Holding(context, self.cache.safe, self.texts) if self.settings.hold_weight else None
         self.memory: dict[str, Tensor] = {}
         self.notes: dict[str, float] = {}
-        self.bank = self._bank() if self.settings.captions.bank else None
+        self.bank = captions_read(context) if self.settings.captions.bank else None
         self.prompts = self._prompts() if self.settings.captions.search else None
         self.behind = self._behind() if self.settings.captions.free else None
-
-    def _bank(self) -> Conditioning:
-        return read_captions(self.model, bank_read(self.context).captions)
 
     def _prompts(self) -> Prompts:
         settings = self.settings.search
