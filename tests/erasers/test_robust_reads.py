@@ -13,11 +13,12 @@ from torch import Tensor
 from duo_unlearn.edits.lora import adapters_off
 from duo_unlearn.edits.weights import Replacement, WeightEdit
 from duo_unlearn.erasers import descent
-from duo_unlearn.erasers.descent import generator_of
+from duo_unlearn.erasers.descent import counted, generator_of
 from duo_unlearn.erasers.interface import EraserContext
 from duo_unlearn.erasers.robust.bank import Caption, captions_read, read_bank, write_bank
 from duo_unlearn.erasers.robust.eraser import ROBUST_DUO
 from duo_unlearn.erasers.robust.loss import RobustLoss
+from duo_unlearn.erasers.robust.passes import passes_of
 from duo_unlearn.erasers.trained_adapter import trained_adapter
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.denoising import Noised, predict_noised
@@ -144,3 +145,15 @@ def test_a_bank_whose_origin_is_no_mapping_is_none(tmp_path: Path) -> None:
     write_tensors(path, {"a": torch.zeros(1)}, {"captions": '[{"attack": "a", "text": "b"}]', "provenance": "[1]"})
     with pytest.raises(DuoError, match="is no bank of captions"):
         read_bank(path)
+
+
+@pytest.mark.parametrize("kind", ["search", "free"])
+def test_the_rows_of_a_step_are_those_that_duo_check_counts(model: Model, tmp_path: Path, kind: str) -> None:
+    options = {"captions": {**NOTHING, kind: 1.0}, "search": {"imitate": 1.0, "prompts": 4}, "train_batch_size": 2}
+    context = context_on(model, tmp_path, "robust-duo", max_train_steps=2, rank=2, **options)
+    with trained_adapter(model, rank=2, seed=0):
+        loss = RobustLoss(context)
+        with counted(model.denoiser) as rows:
+            for step in range(2):
+                loss(step)
+    assert rows[0] == passes_of(context.options).forward

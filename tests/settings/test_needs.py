@@ -16,6 +16,7 @@ from duo_unlearn.families.registry import FAMILIES, every_family
 from duo_unlearn.records import Quantize, Targets
 from duo_unlearn.settings.needs import Needs, as_json, as_text, estimate
 from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import Settings
 
 from ..families import small_models as small
 
@@ -192,14 +193,46 @@ def test_of_another_eraser_no_figure_of_duos_training_is_told(tmp_path: Path, gi
     assert found.sampling == duos.sampling
     assert found.disk < duos.disk
     said = as_text(found, settings.model, settings.eraser)
-    assert f"not counted: memory and time that {settings.eraser} takes" in said
+    timed = settings.eraser == "robust-duo"
+    assert f"not counted: memory {'' if timed else 'and time '}that {settings.eraser} takes" in said
+    assert ("TFLOP/s: training" in said) == timed
     assert "in training" not in said
     told = as_json(found, settings.eraser)
     assert told is not None
-    assert [name for name, value in told.items() if value is None] == [
-        "adapter", "activations", "training", "checkpointed", "training_hours",
-    ]  # fmt: skip
+    lacking = ["adapter", "activations", "training", "checkpointed", *([] if timed else ["training_hours"])]
+    assert [name for name, value in told.items() if value is None] == lacking
     assert as_json(duos) == duos._asdict()
+
+
+def test_the_time_of_robust_duo_has_its_searches_and_what_it_holds(tmp_path: Path) -> None:
+    def hours(wrap: str | None = None, **options: object) -> tuple[float, Settings]:
+        own = {
+            "max_train_steps": 100,
+            "captions": {"unsafe": 0.0, "empty": 0.0, "random": 0.0, "search": 1.0},
+            **options,
+        }
+        given = {
+            "model": HUB["sd1"], "concept": "nudity", "output": str(tmp_path / "run"), "eraser": "robust-duo",
+            "erasers": {"robust-duo": own}, "wrap": wrap,
+        }  # fmt: skip
+        settings = resolve_settings(given)
+        found = estimate(settings, load_concept("nudity"))
+        assert found is not None
+        return found.training_hours * 100 * 3600 / 0.80 / 100, settings  # passes of a row a step
+
+    # Four pairs of three rows, by both models and back; two steps of four searches and back, once by the original; four
+    # pictures that are held, by both models and back.
+    assert hours()[0] == pytest.approx(12 * 3 + 4 * 2 * 2 + 4 * (1 - 0.5**4) + 4 * 3)
+    assert hours(hold_weight=0, prior_weight=0, search={"steps": 0})[0] == pytest.approx(8 * 3)
+    assert hours(gradient_checkpointing=True)[0] == pytest.approx(hours()[0] + 12 + 8 + 4)
+    assert hours(rounds=2)[0] == pytest.approx(2 * hours()[0])
+    kept = hours(keep=3, neighbours=2, keep_steps=10)[0] - hours()[0]
+    assert kept == pytest.approx(2 * 10 * 5 / 100)
+    # Wrapped it is another training.
+    _, settings = hours("meta-unlearning")
+    assert "not counted: memory and time that meta-unlearning-robust-duo" in as_text(
+        estimate(settings, load_concept("nudity")), settings.model, settings.edit
+    )
 
 
 def test_the_mini_model_needs_nothing_to_speak_of(tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ class Rounds(NamedTuple):
     bank: Path | None = None
 
 
+class Passes(NamedTuple):
+    """Rows of a training through the denoiser, and back through it to what is trained or searched for."""
+
+    forward: float
+    back: float
+
+
 Facts = Callable[[EraserContext], Mapping[str, Any]]
 
 
@@ -100,7 +107,7 @@ class Eraser(NamedTuple):
     rounds(options): the rounds that it trains in, or None for one training. for_wordless(options, pairs): options that
     must be otherwise because pairs have no prompts, dotted → a value that they can have; without it an eraser that
     reads prompts needs one pair that has both. check_files(run, options): a DuoError for a file of its options that
-    cannot be read.
+    cannot be read. passes(options): about how many rows its training takes; None: not known beforehand.
     """
 
     name: str
@@ -120,6 +127,7 @@ class Eraser(NamedTuple):
     rounds: Callable[[Any], Rounds | None] = _one_training
     for_wordless: Callable[[Any, Sequence[Pair]], Mapping[str, Any]] | None = None
     check_files: Callable[[Run, Any], None] = _no_files
+    passes: Callable[[Any], Passes] | None = None
 
 
 def why_no_floor(floor: Eraser, eraser: Eraser) -> str | None:

@@ -1,16 +1,19 @@
 """What a run will need, said before it starts: device memory, time and disk. From file headers and the family's facts.
 
-Nothing is loaded, and nothing is fetched. `duo check` prints the result. Of trainings DUO's is counted; what is told of
-another eraser's run is the rest.
+Nothing is loaded, and nothing is fetched. `duo check` prints the result. Of trainings DUO's is counted, and the time of
+an eraser that tells its passes; what is told of another eraser's run is the rest.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..concepts.spec import Concept
+from ..erasers.interface import Passes, checked_options
+from ..erasers.registry import ERASERS
 from ..families.family import ONE_BY_ONE, Family, Size
 from ..families.identify import family_of
 from ..families.parts import variant_of, weight_files
@@ -93,13 +96,8 @@ def _at_once(settings: Settings, family: Family, size: Size, side: int) -> float
 def _hours(settings: Settings, concept: Concept, family: Family, size: Size, side: int) -> dict[str, float]:
     train, counts = settings.train, settings.evaluate
     a_pass = size.flops * (side / size.resolution) ** 2
-    # Reference and policy forward, and back to the adapter without gradients of weights; once more when recomputed.
     passes = 3 + train.gradient_checkpointing
-    samples = train.max_train_steps * train.gradient_accumulation_steps * train.train_batch_size
-    rows = samples * (2 + (1 / train.prior_every if train.prior_weight else 0))
-    # Of a bank the reference is asked once a draw, and the policy as ever.
-    kept = min(samples, train.reference_bank * _pairs(settings, concept)) * (3 if train.prior_weight else 2)
-    training = (rows * (passes - 1) + (kept if train.reference_bank else rows)) * a_pass
+    training = a_pass * _training(settings, concept)
     guided = 1 if family.guidance_is_input else 2
     pairs = _pairs(settings, concept) * (1 + concept.strength)
     made = pairs * settings.pairs.steps if settings.pairs.folder is None else 0.0
@@ -107,6 +105,28 @@ def _hours(settings: Settings, concept: Concept, family: Family, size: Size, sid
     images = 2 * _images(settings, concept, family)
     sampling = a_pass * (guided * (made + images * counts.steps) + inverted)
     return {"training_hours": training / RATE / 3600, "sampling_hours": sampling / RATE / 3600}
+
+
+def _training(settings: Settings, concept: Concept) -> float:
+    """Passes of a row in a training: of the eraser's where it tells them, else of DUO's.
+
+    A way back to an adapter, without gradients of weights, counts as one, and as two where the way there is recomputed.
+    """
+    train = settings.train
+    if (told := _passes(settings.edit)) is not None:
+        options: Any = checked_options(ERASERS.get(settings.edit), settings.own)
+        found, recomputed = told(options), bool(options.gradient_checkpointing)
+        return found.forward + found.back * (1 + recomputed)
+    samples = train.max_train_steps * train.gradient_accumulation_steps * train.train_batch_size
+    rows = samples * (2 + (1 / train.prior_every if train.prior_weight else 0))
+    # Of a bank the reference is asked once a draw, and the policy as ever.
+    kept = min(samples, train.reference_bank * _pairs(settings, concept)) * (3 if train.prior_weight else 2)
+    return rows * (2 + train.gradient_checkpointing) + (kept if train.reference_bank else rows)
+
+
+def _passes(edit: str) -> Callable[[Any], Passes] | None:
+    """How an edit's eraser tells its passes; None where it does not, and where it is wrapped."""
+    return ERASERS.get(edit).passes if edit in ERASERS.names() else None
 
 
 def _pairs(settings: Settings, concept: Concept) -> float:
@@ -184,7 +204,10 @@ def as_json(needs: Needs | None, eraser: str = COUNTED) -> dict[str, Any] | None
     """The needs for machines; None in the place of each that is not counted for an eraser."""
     if needs is None:
         return None
-    lacking = () if eraser == COUNTED else ("adapter", "activations", "training", "checkpointed", "training_hours")
+    lacking: list[str] = []
+    if eraser != COUNTED:
+        lacking += ["adapter", "activations", "training", "checkpointed"]
+        lacking += ["training_hours"] if _passes(eraser) is None else []
     return {**needs._asdict(), **dict.fromkeys(lacking)}
 
 
@@ -194,11 +217,15 @@ def as_text(needs: Needs | None, source: str = "", eraser: str = COUNTED) -> str
         return "needs: less than 2 GB of memory and of disk"
     known = "" if Path(source).is_dir() else " (sizes of the family's published model)"
     if eraser != COUNTED:
+        training, lacking = "", f"memory and time that {eraser} takes to make the edit, and what is searched for it"
+        if _passes(eraser) is not None:
+            training = f"training {_duration(needs.training_hours)}, "
+            lacking = f"memory that {eraser} takes, and time of what lies below it and of attacks between rounds"
         return (
             f"needs{known}: about {needs.sampling:.1f} GB of device memory in sampling and more under attack, "
             f"{needs.disk:.1f} GB of disk for images\n"
-            f"time at {RATE:g} TFLOP/s: pairs and evaluation {_duration(needs.sampling_hours)}\n"
-            f"not counted: memory and time that {eraser} takes to make the edit, and what is searched for it"
+            f"time at {RATE:g} TFLOP/s: {training}pairs and evaluation {_duration(needs.sampling_hours)}\n"
+            f"not counted: {lacking}"
         )
     lines = (
         f"needs{known}: about {needs.training:.1f} GB of device memory in training (weights {needs.weights:.1f}, "

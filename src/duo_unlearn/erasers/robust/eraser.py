@@ -18,6 +18,7 @@ from ..course import Course, course_eraser
 from ..interface import EraserContext
 from .bank import bank_facts, check_bank
 from .holding import other_prompts
+from .passes import passes_of
 from .rounds import rounds_of, why_no_rounds
 from .settings import RobustSettings
 from .wordless import for_wordless
@@ -76,4 +77,5 @@ ROBUST_DUO: Final = course_eraser(
     rounds=rounds_of,
     for_wordless=for_wordless,
     check_files=check_bank,
+    passes=passes_of,
 )
