@@ -1,18 +1,22 @@
-"""Meta-Unlearning: which set each γ weighs, before or after the attack, and with which sign."""
+"""Meta-Unlearning: which set each γ weighs, before or after the attack, with which sign; and an attack's rate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from duo_unlearn.attacks.fine_tuning import Lesson
+from duo_unlearn.erasers import meta_unlearning
 from duo_unlearn.erasers.captioned import Captioned
 from duo_unlearn.erasers.descent import Descent
-from duo_unlearn.erasers.meta_unlearning import MetaLoss, MetaUnlearningSettings
-from duo_unlearn.families.interface import Moments
+from duo_unlearn.erasers.meta_unlearning import META_UNLEARNING, MetaLoss, MetaUnlearningSettings
+from duo_unlearn.families.interface import Model, Moments
 from duo_unlearn.families.load import load_model
 
 from .small import CPU
@@ -52,3 +56,26 @@ def test_each_gamma_weighs_its_set_before_or_after_the_attack(tmp_path: Path, mo
         assert added(**none | {name: GAMMAS[name]}) == pytest.approx(expected, abs=5e-3)
     assert added(**GAMMAS) == pytest.approx(3.0, abs=1e-2)
     assert theta.item() == 2.0
+
+
+@pytest.mark.parametrize(("given", "rate"), [({}, 1e-3), ({"attack_lr": 2e-4}, 2e-4), ({"attack_on": "weights"}, 1e-4)])
+def test_a_new_adapter_learns_at_ten_times_the_rate_of_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], rate: float
+) -> None:
+    lessons: list[Lesson] = []
+
+    def seen(_model: Model, _what: object, lesson: Lesson, *_: object) -> AbstractContextManager[None]:
+        lessons.append(lesson)
+        return nullcontext()
+
+    monkeypatch.setattr(meta_unlearning, "newly_adapted", seen)
+    monkeypatch.setattr(meta_unlearning, "relearned", seen)
+    theta = torch.tensor([2.0], requires_grad=True)
+    context = context_of("esd-x", load_model("mini", CPU), tmp_path, {})
+    settings = MetaUnlearningSettings.model_validate({"attack_on": "adapter", **given})
+    sets = {"unsafe": Captioned(Moments(*torch.zeros(2, 1, 4, 1, 1)), [""])}
+    descent = Descent({"unet.weight": theta}, lambda _: theta.sum(), 1, 1.0)
+    with MetaLoss(context, settings, sets, descent).attacked(0):
+        assert [lesson.rate for lesson in lessons] == [pytest.approx(rate)]
+    # An edit that was made at another rate is told apart.
+    assert META_UNLEARNING.facts(settings) == ({} if given else {"rate": "10 × relearning's"})

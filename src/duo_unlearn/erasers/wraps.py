@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from ..storage.forms import Strict
 
 
+def _no_facts(_options: Any) -> Mapping[str, Any]:
+    return {}
+
+
 class Wrap(NamedTuple):
     """One wrap, as data and a function. settings: the class of its options.
 
     course(make, context, options): the wrapped course. make sets the eraser's own up, on the same context.
     needs_float32(options): whether it moves the model's own weights, which in half precision would hardly move.
+    facts(options): what beside them decides its course, for the provenance.
     """
 
     name: str
@@ -29,6 +34,7 @@ class Wrap(NamedTuple):
     settings: type[Strict]
     course: Callable[[MakeCourse, EraserContext, Any], AbstractContextManager[Course]]
     needs_float32: Callable[[Any], bool]
+    facts: Callable[[Any], Mapping[str, Any]] = _no_facts
 
 
 WRAPS: Final[Registry[Wrap]] = Registry("wrap", {"meta-unlearning": "erasers.meta_unlearning:META_UNLEARNING"})
@@ -71,7 +77,7 @@ def wrapped(eraser: Eraser, name: str, options: Mapping[str, Any]) -> Eraser:
     def erase(context: EraserContext, edit: str) -> State:
         from ..storage.forms import deciding
 
-        described = {"name": name, "settings": deciding(settings)}
+        described = {"name": name, "settings": deciding(settings), **wrap.facts(settings)}
         known = context._replace(provenance={**context.provenance, "wrap": described})
         return erase_by(make, keeps=True, facts=eraser.facts)(known, edit)
 
