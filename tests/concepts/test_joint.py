@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from duo_unlearn.arena.plans import attacked_scenarios, evaluation_plans
-from duo_unlearn.concepts.joint import join, rows_of
+from duo_unlearn.concepts.joint import at_odds, join, near_several, rows_of
 from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets, prompts_of
 from duo_unlearn.concepts.spec import Concept, Templates
 from duo_unlearn.concepts.store import load_concept
@@ -94,6 +94,15 @@ def test_which_concept_a_set_asks_for_and_a_pair_is_of(both: Concept) -> None:
         assert all(
             rows_of(both, one, [*made, prompts[both.joins.index(one)]]) == [40] for one in both.joins if one != name
         )
+
+
+def test_what_a_sum_of_adapters_trained_apart_may_cost() -> None:
+    several = [load_concept("sword"), load_concept("balloon")]
+    assert {"wand", "flower", "umbrella"} <= set(near_several(several))
+    assert not {"sword", "balloon"} & set(near_several(several))
+    assert at_odds(several) == [("sword", "balloon"), ("balloon", "sword")]
+    assert (near_several(several[:1]), at_odds(several[:1])) == ([], [])
+    assert at_odds([load_concept("nudity"), load_concept("gun")]) == []
 
 
 def test_files_may_be_joined_with_names(tmp_path: Any) -> None:

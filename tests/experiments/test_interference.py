@@ -81,13 +81,18 @@ def test_what_composing_refuses(tmp_path: Path) -> None:
 def test_the_command_names_the_concepts_of_what_it_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(run) for run in two_runs(tmp_path, "sword", "balloon")]
     run_command(["compose", *runs, "-o", str(tmp_path / "both"), "--no-measure"])
-    assert "duo erase --concept sword --concept balloon" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "duo erase --concept sword --concept balloon" in said
+    assert "expect to lose some of what lies near their concepts, most of all wand, " in said
+    assert "; pairs of sword keep what balloon erases; pairs of balloon keep what sword erases\n" in said
     unknown = tmp_path / "unknown"
     write_changes(unknown, {f"unet.{KEY}": LowRank(torch.ones(128, 1), torch.ones(1, 128))}, {
         "base": read_edit(Run(Path(runs[0])).edit("duo")).provenance["base"],
     })  # fmt: skip
     run_command(["compose", runs[0], str(unknown), "-o", str(tmp_path / "other"), "--no-measure"])
-    assert "duo erase" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "duo erase" not in said
+    assert "expect to lose some of what lies near their concepts\n" in said
 
 
 def test_which_kinds_can_be_added_up(tmp_path: Path) -> None:

@@ -192,13 +192,29 @@ def compose(
 
     rows = add_up(sources, output, weights=weight or [], prompts=prompts if measure else None)
     say(f"compose: {len(sources)} adapters → {output}")
-    say("adapters that were trained apart disturb one another: expect to lose some of what lies near their concepts")
     names = str(read_provenance(Run(output).edit(COMPOSED))["concept"]).split(" + ")
+    say(f"adapters that were trained apart disturb one another: expect to lose some of {_at_risk(names)}")
     if _can_be_joined(names):
         say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
     if measure:
         interference_table(rows)
         say(f"measured → {output / 'interference.json'}")
+
+
+def _at_risk(names: list[str]) -> str:
+    """What a sum of adapters of some concepts is expected to cost, in words."""
+    from ..concepts.joint import at_odds, near_several
+    from ..concepts.store import load_concept
+    from ..errors import DuoError
+
+    try:
+        concepts = [load_concept(name) for name in dict.fromkeys(names)]
+    except DuoError:
+        concepts = []
+    words = "what lies near their concepts"
+    if near := near_several(concepts):
+        words += f", most of all {', '.join(near)}"
+    return words + "".join(f"; pairs of {one} keep what {other} erases" for one, other in at_odds(concepts))
 
 
 def _can_be_joined(names: list[str]) -> bool:

@@ -51,6 +51,23 @@ def join(concepts: Sequence[Concept]) -> Concept:
     )
 
 
+def near_several(concepts: Sequence[Concept]) -> list[str]:
+    """The neighbours that several concepts have, and none of them is: what adapters trained apart may cost twice."""
+    erased = {shown for concept in concepts for shown in concept.shows.items()}
+    names = [name for concept in concepts for name in _neighbours([concept], erased)]
+    return list(dict.fromkeys(name for name in names if names.count(name) > 1))
+
+
+def at_odds(concepts: Sequence[Concept]) -> list[tuple[str, str]]:
+    """Concepts of which the first has pairs whose safe picture shows the second: one adapter keeps what one erases."""
+    return [
+        (one.name, other.name)
+        for one in concepts
+        for other in concepts
+        if one is not other and any(not _stays(kind, set(other.shows.items())) for kind in one.pairs)
+    ]
+
+
 def rows_of(concept: Concept, name: str, prompts: Sequence[str | None]) -> list[int]:
     """Which pairs, by their unsafe prompts, are of one of the concepts that are joined.
 
