@@ -70,6 +70,9 @@ def test_what_composing_refuses(tmp_path: Path) -> None:
             compose_runs(sources, [], tmp_path / "both")
     with pytest.raises(DuoError, match="one weight an adapter"):
         compose_runs(runs, [1.0], tmp_path / "both")
+    for odd in (float("nan"), float("-inf")):
+        with pytest.raises(DuoError, match="finite number"):
+            compose_runs(runs, [1.0, odd], tmp_path / "both")
     provenance = Run(runs[1]).edit("duo") / "provenance.json"
     write_json(provenance, read_json(provenance) | {"base": "0123456789abcdef"})
     with pytest.raises(DuoError, match="different base models"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,8 @@ def add_up(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> l
     if weights and len(weights) != len(sources):
         got = f"{len(weights)} for {len(sources)}"
         raise DuoError("there must be one weight an adapter", got=got, hint="repeat --weight")
+    if odd := [weight for weight in weights if not math.isfinite(weight)]:
+        raise DuoError("a weight must be a finite number", got=f"{odd[0]:g}", hint="for example --weight 0.8")
     parts = [_part(edit_source(source)) for source in sources]
     target = Run(folder).edit(COMPOSED)
     _check_target(Run(folder), [part.sha256 for part in parts])
