@@ -98,6 +98,27 @@ def test_each_system_has_its_own_curve(run: Run) -> None:
     assert f"DSR of “{GUARDED}” after it is fine-tuned" in page.text
 
 
+def test_systems_stand_beside_one_another_by_how_many_pictures_relearning_had(run: Run) -> None:
+    """Of two prompt sets that with more points; without few pictures there is no such figure."""
+    hundred = "relearning-concept-100"
+    names = (None, f"{hundred}-of-20", f"{hundred}-of-50", hundred, "relearning-benign-300")
+    estimates = [
+        attack_estimate(name, system, 18 - 2 * i - 4 * (system == GUARDED))
+        for i, name in enumerate(names)
+        for system in (ORIGINAL, "duo", GUARDED)
+    ]
+    write(run, [*estimates, attack_estimate(f"{hundred}-of-20", "duo", 1, scenario="file-a")], THREE)
+    page = page_of(run).source
+    figure = page[page.index('aria-label="DSR of each system after it is fine-tuned for 100 steps') :]
+    words = figure[: figure.index('">')]
+    wanted = "as it was 90.0 %, 20 pictures 80.0 %, 50 pictures 70.0 %, all pictures 60.0 %, benign 50.0 %"
+    assert f"duo: {wanted}; {GUARDED}: as it was 70.0 %" in words
+    assert "Direct wording, quick budget, n = 20" in words
+    assert "original" not in words
+    write(run, [e for e in estimates if "-of-" not in str(e.attack)], THREE)
+    assert "fine-tuned for 100 steps on 20" not in page_of(run).source
+
+
 @pytest.mark.parametrize(("asked", "says"), [(JUDGE, True), ("another@00000000", False), (None, False)])
 def test_the_headline_says_that_a_search_asked_the_judge_that_scores_it(
     tmp_path: Path, asked: str | None, *, says: bool

@@ -23,6 +23,7 @@ from .html import environment_of
 from .labels import label_table
 from .pictures import LIMIT, Grid, grids, pair_cells
 from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
+from .relearned_few import few_pictures_plot
 from .relearning import relearning_plots
 from .rounds import rounds_tables
 from .tables import Table, blind_spots, gaps, table
@@ -111,6 +112,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     # What people labelled too little of is told in one sentence.
     lacking = [absent for absent in contents.absent if absent.metric != CORRECTED]
     attacks = [absent for absent in lacking if absent.attack is not None]
+    relearned = relearning_plots(contents)
     return {
         "contents": contents,
         "images": images,
@@ -129,7 +131,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "labels": label_table(contents),
         "gaps": gaps([absent for absent in lacking if absent.attack is None]),
         "attack_tables": tables,
-        "attack_plots": _inline([attack_plot(contents, tables), *relearning_plots(contents)]),
+        "attack_plots": _inline([attack_plot(contents, tables), *relearned, few_pictures_plot(contents)]),
         "attack_gaps": gaps(attacks),
         "attack_pictures": attack_pictures(run, contents, ATTACK_LIMIT if images else 0),
         "frontiers": _inline(frontier_plots(contents.sweeps)),
