@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from duo_unlearn.attacks import relearning, ring_a_bell, sneaky_prompt, unlearn_diff
+from duo_unlearn.attacks.fine_tuning import Lesson, attention_weights
 from duo_unlearn.attacks.interface import Finding, Findings, Preset, Target, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.search import concept_vector
 from duo_unlearn.edits.lora import attach, detach
-from duo_unlearn.families.interface import Inverted, Model, SampleRequest, Tokens
+from duo_unlearn.erasers.simulated_attack import newly_adapted
+from duo_unlearn.families.denoising import predict_noised
+from duo_unlearn.families.interface import Inverted, Model, SampleRequest, Tokens, joined
 from duo_unlearn.families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from duo_unlearn.records import Prompt
 from duo_unlearn.runs.search_state import NO_STATE, SearchState
@@ -207,6 +210,35 @@ def test_relearning_changes_the_model_inside_alone(whole: Target) -> None:
         assert all(".attn" in name and "lora_" not in name for name in moved)
     assert all(torch.equal(value, before[name]) for name, value in model.denoiser.state_dict().items())
     assert {id(p) for p in model.denoiser.parameters() if p.requires_grad} == {id(p) for p in parameters}
+    detach(model)
+
+
+def test_relearning_by_a_new_adapter_is_its_change_in_the_weights_of_the_system(whole: Target) -> None:
+    model = whole.model
+    attach(model, rank=2, seed=0)
+    before = {name: value.clone() for name, value in model.denoiser.state_dict().items()}
+    budget = relearning.AdapterBudget(2, "concept", batch=2, rank=3)
+    weights = relearning.fine_tune(whole, budget)
+    assert all(torch.equal(value, before[name]) for name, value in model.denoiser.state_dict().items())
+    own = attention_weights(model)
+    assert own.keys() == weights.keys()
+    adapted = {f"unet.{layer}.weight" for layer in model.adapted_layers("all-attention")}
+    assert {name for name in own if not torch.equal(own[name], weights[name])} == adapted
+    for name in adapted:
+        assert torch.linalg.matrix_rank(weights[name] - own[name].detach(), rtol=1e-2) <= 3
+    # The same steps as those of the simulated attack, under the same draws.
+    generator = torch.Generator().manual_seed(whole.seed)
+    texts = [unsafe for unsafe, _ in whole.contrast()]
+    read = joined([model.condition([text]) for text in texts])
+    lesson = Lesson(whole.moments(), read.rows, 2, 10 * model.kind.relearning_rate)
+    noisy, t = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(3)), torch.tensor([100, 700])
+    with newly_adapted(model, 3, lesson, 2, generator), torch.no_grad():
+        beside = predict_noised(model, noisy, t, read.rows([0, 1]))
+    with relearning.fine_tuned(whole, budget, weights), torch.no_grad():
+        merged = predict_noised(model, noisy, t, read.rows([0, 1]))
+    torch.testing.assert_close(beside, merged, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert not torch.allclose(merged, predict_noised(model, noisy, t, read.rows([0, 1])), rtol=0, atol=1e-4)
     detach(model)
 
 

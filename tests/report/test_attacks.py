@@ -101,7 +101,7 @@ def test_each_system_has_its_own_curve(run: Run) -> None:
 def test_systems_stand_beside_one_another_by_how_many_pictures_relearning_had(run: Run) -> None:
     """Of two prompt sets that with more points; without few pictures there is no such figure."""
     hundred = "relearning-concept-100"
-    names = (None, f"{hundred}-of-20", f"{hundred}-of-50", hundred, "relearning-benign-300")
+    names = (None, f"{hundred}-of-20", f"{hundred}-of-50", hundred, "relearning-adapter-100", "relearning-benign-300")
     estimates = [
         attack_estimate(name, system, 18 - 2 * i - 4 * (system == GUARDED))
         for i, name in enumerate(names)
@@ -111,7 +111,9 @@ def test_systems_stand_beside_one_another_by_how_many_pictures_relearning_had(ru
     page = page_of(run).source
     figure = page[page.index('aria-label="DSR of each system after it is fine-tuned for 100 steps') :]
     words = figure[: figure.index('">')]
-    wanted = "as it was 90.0 %, 20 pictures 80.0 %, 50 pictures 70.0 %, all pictures 60.0 %, benign 50.0 %"
+    wanted = (
+        "as it was 90.0 %, 20 pictures 80.0 %, 50 pictures 70.0 %, all pictures 60.0 %, adapter 50.0 %, benign 40.0 %"
+    )
     assert f"duo: {wanted}; {GUARDED}: as it was 70.0 %" in words
     assert "Direct wording, quick budget, n = 20" in words
     assert "original" not in words

@@ -35,6 +35,7 @@ ATTACKS: Final[Registry[Attack]] = Registry(
         "relearning-concept-100-of-20": "attacks.relearning:CONCEPT_100_OF_20",
         "relearning-concept-100-of-50": "attacks.relearning:CONCEPT_100_OF_50",
         "relearning-concept-300": "attacks.relearning:CONCEPT_300",
+        "relearning-adapter-100": "attacks.relearning:ADAPTER_100",
         "relearning-benign-300": "attacks.relearning:BENIGN_300",
         "edit-removal": "attacks.edit_removal:EDIT_REMOVAL",
     },

@@ -1,19 +1,23 @@
-"""Relearning: the defended model is fine-tuned for some steps, on the concept or on benign images, and asked again."""
+"""Relearning: the defended model is fine-tuned for some steps, on the concept or on benign images, and asked again.
+
+Its attention weights are, or a new adapter on the denoiser's that is put into them afterwards.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..families.interface import Conditioning, Moments, joined
 from ..progress import progress
 from ..storage.files import seed_of
-from .fine_tuning import Lesson, changed, learn, read_anew
+from .fine_tuning import Lesson, attention_weights, changed, learn, read_anew
+from .fresh_adapter import FASTER, fresh_adapter, learnt_changes
 from .interface import Attack, Target, plain_findings
 
 
@@ -37,14 +41,28 @@ class FewBudget(Budget):
     pictures: int = 20
 
 
+@dataclasses.dataclass(frozen=True)
+class AdapterBudget(Budget):
+    """rank: of a new adapter, which learns in place of the weights."""
+
+    rank: int = 8
+
+
 def fine_tune(target: Target, budget: Budget) -> dict[str, Tensor]:
     """The weights that the system has after its fine-tuning, by name; the model itself stays as it was.
 
     All attention projections of the denoiser learn; where the system's edits change a text encoder, that one's too.
     """
+    model, generator = target.model, torch.Generator().manual_seed(target.seed)
     moments, text = _data(target, budget)
-    with changed(target.model, target.parts) as weights:
-        _fine_tune(target, list(weights.values()), moments, text, budget)
+    if isinstance(budget, AdapterBudget):
+        with fresh_adapter(model, budget.rank, generator) as tensors:
+            _fine_tune(target, tensors, moments, text, budget, generator)
+            learnt = learnt_changes(model, tensors)
+        own = attention_weights(model, target.parts)
+        return {name: weight.detach().cpu() + learnt.get(name, torch.zeros(())) for name, weight in own.items()}
+    with changed(model, target.parts) as weights:
+        _fine_tune(target, list(weights.values()), moments, text, budget, generator)
         return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
 
@@ -73,18 +91,26 @@ def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
     return Moments(torch.cat([p.mean for p in parts]), torch.cat([p.std for p in parts])), texts
 
 
-def _fine_tune(target: Target, weights: list[nn.Parameter], moments: Moments, texts: list[str], budget: Budget) -> None:
+def _fine_tune(
+    target: Target,
+    tensors: Sequence[Tensor],
+    moments: Moments,
+    texts: list[str],
+    budget: Budget,
+    generator: torch.Generator,
+) -> None:
     """Steps on the images under their prompts, at the family's rate. A text encoder that learns reads them anew."""
-    model, generator = target.model, torch.Generator().manual_seed(target.seed)
+    model, on_adapter = target.model, isinstance(budget, AdapterBudget)
     read = joined([model.condition([text]) for text in texts])
-    learns_text = any(part in model.kind.text for part in target.parts)
+    learns_text = not on_adapter and any(part in model.kind.text for part in target.parts)
 
     def conditioning(rows: list[int]) -> Conditioning:
         return read_anew(model, [texts[row] for row in rows]) if learns_text else read.rows(rows)
 
-    lesson = Lesson(moments, conditioning, budget.batch, model.kind.relearning_rate)
+    rate = model.kind.relearning_rate * (FASTER if on_adapter else 1)
+    lesson = Lesson(moments, conditioning, budget.batch, rate)
     with progress(f"relearning, {budget.images} images, {budget.steps} steps", budget.steps) as report:
-        learn(model, weights, lesson, budget.steps, generator, lambda done, loss: report(done, f"loss {loss:.4f}"))
+        learn(model, tensors, lesson, budget.steps, generator, lambda done, loss: report(done, f"loss {loss:.4f}"))
 
 
 def _relearning(images: Literal["concept", "benign"], steps: int, pictures: int | None = None) -> Attack:
@@ -92,13 +118,18 @@ def _relearning(images: Literal["concept", "benign"], steps: int, pictures: int 
     if pictures is not None:
         budget = FewBudget(steps, images, pictures=pictures)
     many = "" if pictures is None else f"{pictures} "
+    name = f"relearning-{images}-{steps}" + ("" if pictures is None else f"-of-{pictures}")
+    return _attack(name, f"Relearning, {steps} steps on {many}{images} images", budget)
+
+
+def _attack(name: str, title: str, budget: Budget) -> Attack:
     return Attack(
-        f"relearning-{images}-{steps}" + ("" if pictures is None else f"-of-{pictures}"),
-        f"Relearning, {steps} steps on {many}{images} images",
+        name,
+        title,
         {"quick": budget, "paper": budget},
         plain_findings,
         prompts_at_once=None,
-        needs=frozenset({"float32", "pairs"} if images == "concept" else {"float32"}),
+        needs=frozenset({"float32", "pairs"} if budget.images == "concept" else {"float32"}),
         fine_tune=fine_tune,
         during=fine_tuned,
         level="generator",
@@ -111,3 +142,8 @@ CONCEPT_300: Final = _relearning("concept", 300)
 BENIGN_300: Final = _relearning("benign", 300)
 CONCEPT_100_OF_20: Final = _relearning("concept", 100, 20)
 CONCEPT_100_OF_50: Final = _relearning("concept", 100, 50)
+ADAPTER_100: Final = _attack(
+    "relearning-adapter-100",
+    "Relearning, 100 steps of a new adapter on concept images",
+    AdapterBudget(100, "concept"),
+)

@@ -17,7 +17,7 @@ script's fine-tunes the whole network. Who has a merged model fine-tunes other t
 weights: those below an adapter, as the attack *relearning* does, by the same code. They are the attention of the
 denoiser, and of a text encoder that the eraser, or an edit below it, changes; captions are then read anew, in the
 attack and after it.
-adapter: a new low-rank adapter on the denoiser's attention.
+adapter: a new low-rank adapter on the denoiser's attention, as the attack *relearning-adapter* does, by the same code.
 
 Both have AdamW's own decay and no clipping; the first takes the family's rate of relearning, and the second ten times
 that, as adapters are trained: at the same rate one learns next to nothing. What the eraser trains stays, and the
@@ -44,6 +44,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..attacks.fine_tuning import Lesson, gradients, read_anew
+from ..attacks.fresh_adapter import FASTER
 from ..attacks.relearning import Budget
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
@@ -65,8 +66,6 @@ RATE: Final = 1e-5
 """Of the attacker's AdamW where it fine-tunes what the eraser trains (published)."""
 RANK: Final = 8
 """Of an attacker's new adapter."""
-FASTER: Final = 10
-"""How many times the rate of weights that of a new adapter is: on Stable Diffusion diffusers' scripts have 1e-4."""
 RED_TEAM_BATCH: Final = Budget.batch
 """Pictures of a step of the attack *relearning*."""
 BATCH: Final = 64

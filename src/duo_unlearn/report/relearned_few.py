@@ -16,14 +16,15 @@ from .words import counts, set_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BENIGN: Final = "relearning-benign-300"
+_APART: Final = ("relearning-adapter-100", "relearning-benign-300")
 _FEW: Final = ("relearning-concept-100-of-20", "relearning-concept-100-of-50")
 _CASES: Final[Mapping[str | None, str]] = {
     None: "as it was",
     _FEW[0]: "20 pictures",
     _FEW[1]: "50 pictures",
     "relearning-concept-100": "all pictures",
-    _BENIGN: "benign",
+    _APART[0]: "adapter",
+    _APART[1]: "benign",
 }
 """Attack → what stands below it, in order."""
 _Lines = dict[str, dict[str | None, Estimate]]
@@ -33,8 +34,8 @@ _Lines = dict[str, dict[str | None, Estimate]]
 def few_pictures_plot(contents: Contents) -> Plot | None:
     """A line a system but the original: DSR after 100 steps on few pictures of the concept and on all of them.
 
-    After 300 benign steps a mark stands apart. Of several prompt sets, budgets or contracts the one with most points is
-    drawn, the first of equals; None where no system was fine-tuned on few.
+    After 100 steps of a new adapter, and after 300 benign ones, a mark stands apart. Of several prompt sets, budgets or
+    contracts the one with most points is drawn, the first of equals; None where no system was fine-tuned on few.
     """
     places: dict[tuple[str, str | None, str], _Lines] = {}
     scores = [e for e in contents.estimates if e.metric == "dsr" and e.attack in _CASES and e.system != ORIGINAL]
@@ -59,7 +60,8 @@ def _drawing(place: tuple[str, str | None, str], lines: _Lines, shown: Mapping[s
     scenario, preset, contract = place
     caption = (
         "DSR of each system after it is fine-tuned for 100 steps on 20 or 50 pictures of the concept or on all that "
-        "the pairs have, and for 300 steps on benign ones, with 95 % intervals. Whoever has the weights can do this. "
+        "the pairs have, after 100 steps of a new adapter on all, and after 300 steps on benign ones, with 95 % "
+        "intervals. Whoever has the weights can do this. "
         f"{set_name(scenario)}, {preset} budget, n = {counts([e for line in lines.values() for e in line.values()])}, "
         f"{contract}."
     )
@@ -70,9 +72,11 @@ def _drawing(place: tuple[str, str | None, str], lines: _Lines, shown: Mapping[s
         axes = open_axes(figure, "y")
         for i, (name, line) in enumerate(lines.items()):
             aside = 0.08 * (i - (len(lines) - 1) / 2)  # so that no interval hides another
-            _points(axes, {cases.index(a) + aside: e for a, e in line.items() if a != _BENIGN}, shown[name], "-", name)
-            if _BENIGN in line:
-                _points(axes, {cases.index(_BENIGN) + aside: line[_BENIGN]}, shown[name], "", None)
+            _points(
+                axes, {cases.index(a) + aside: e for a, e in line.items() if a not in _APART}, shown[name], "-", name
+            )
+            for one in (one for one in _APART if one in line):
+                _points(axes, {cases.index(one) + aside: line[one]}, shown[name], "", None)
             told = ", ".join(f"{_CASES[a]} {100 * line[a].value:.1f} %" for a in cases if a in line)
             words.append(f"{name}: {told}")
         axes.set_xticks(range(len(cases)), [_CASES[attack] for attack in cases])
