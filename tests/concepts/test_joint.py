@@ -134,6 +134,23 @@ def test_what_cannot_be_joined_is_told(names: list[str], said: str) -> None:
         join([load_concept(name) for name in names])
 
 
+def test_a_concept_that_keeps_no_pairs_is_told() -> None:
+    sword, balloon = load_concept("sword"), load_concept("balloon")
+    alone = [kind for kind in sword.pairs if kind.shows == {"item": "balloon"}]
+    with pytest.raises(DuoError, match="one has no pairs left") as raised:
+        join([sword.model_copy(update={"pairs": alone}), balloon])
+    assert raised.value.got == "every safe picture of sword shows another of them"
+
+
+def test_a_negative_prompt_is_joined_where_every_concept_has_one() -> None:
+    sword, balloon = load_concept("sword"), load_concept("balloon")
+    both = [one.model_copy(update={"negative_prompt": f"a {one.name}"}) for one in (sword, balloon)]
+    assert join(both).negative_prompt == "a sword, a balloon"
+    assert join([sword, balloon]).negative_prompt is None
+    # A pair of the sword has its own unsafe prompt then, and not words for a balloon.
+    assert join([sword, both[1]]).negative_prompt is None
+
+
 def test_an_unknown_part_is_told() -> None:
     with pytest.raises(DuoError, match="unknown concept"):
         load_concept("sword+nothing")

@@ -28,6 +28,12 @@ def join(concepts: Sequence[Concept]) -> Concept:
     _same([concept.split for concept in concepts], names, "split", "a concept of the mini world and one of real models")
     erased = {shown for concept in concepts for shown in concept.shows.items()}
     kinds = [(concept.name, kind) for concept in concepts for kind in concept.pairs if _stays(kind, erased)]
+    if bare := [name for name in names if name not in dict(kinds)]:
+        got = f"every safe picture of {bare[0]} shows another of them"
+        raise DuoError(
+            "the concepts cannot be joined: one has no pairs left", got=got, hint="other safe prompts for it"
+        )
+    negatives = [concept.negative_prompt for concept in concepts]
     return Concept(
         name="-and-".join(names),
         joins=names,
@@ -40,7 +46,8 @@ def join(concepts: Sequence[Concept]) -> Concept:
         pairs=[kind for _, kind in kinds],
         kinds_of=[name for name, _ in kinds],
         kept_attributes=list(dict.fromkeys(name for concept in concepts for name in concept.kept_attributes)),
-        negative_prompt=", ".join(filter(None, (concept.negative_prompt for concept in concepts))) or None,
+        # Without one a pair has its unsafe prompt: another concept's words are no stand-in for that.
+        negative_prompt=None if None in negatives else ", ".join(filter(None, negatives)),
         strength=max(concept.strength for concept in concepts),
         attacks={f"{c.name}-{name}": templates for c in concepts for name, templates in c.attacks.items()},
         plain=next((concept.plain for concept in concepts if concept.plain is not None), None),
