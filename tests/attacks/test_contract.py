@@ -8,9 +8,11 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from duo_unlearn.attacks.interface import Target, requests_for, why_not
 from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.cli.main import app
 from duo_unlearn.records import Level
 from duo_unlearn.runs.search_state import NO_STATE
 
@@ -126,3 +128,9 @@ def test_what_cannot_run_says_why(whole: Target) -> None:
         assert "float32" in str(why_not(ATTACKS.get("relearning-concept-20"), whole.model, has_edits=True))
     finally:
         whole.model.denoiser.to(torch.float32)
+
+
+def test_the_list_of_attacks_has_a_gap_behind_every_name() -> None:
+    shown = CliRunner().invoke(app, ["attacks"], catch_exceptions=False).stdout
+    for name in ATTACKS.names():
+        assert f"\n{name}  " in f"\n{shown}"

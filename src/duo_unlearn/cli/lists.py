@@ -84,12 +84,13 @@ def attacks(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    wide = 2 + max(len(row["attack"]) for row in rows)
     for row in rows:
-        print(f"{row['attack']:<24}{row['title']} (level: {row['level']})")
+        print(f"{row['attack']:<{wide}}{row['title']} (level: {row['level']})")
         for preset in ("quick", "paper"):
             budget = {key: value for key, value in row[preset].items() if value is not None}
             if budget:
-                print(f"{'':<24}  {preset}: " + ", ".join(f"{key} {value}" for key, value in budget.items()))
+                print(f"{'':<{wide}}  {preset}: " + ", ".join(f"{key} {value}" for key, value in budget.items()))
 
 
 def erasers(as_json: AsJson = False) -> None:
@@ -180,7 +181,8 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool, line: Callable[[dict[
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    wide = 2 + max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:<20}{row['title']}: {line(row)}; {', '.join(row['families'])}")
+        print(f"{row['name']:<{wide}}{row['title']}: {line(row)}; {', '.join(row['families'])}")
         for key, text in row["options"].items():
-            print(f"{'':<20}  --set {key}={json.dumps(row['defaults'][key], ensure_ascii=False)}: {text}")
+            print(f"{'':<{wide}}  --set {key}={json.dumps(row['defaults'][key], ensure_ascii=False)}: {text}")
