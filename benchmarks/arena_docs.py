@@ -87,13 +87,12 @@ def add_page(known: dict[str, dict[str, Any]], page: Path) -> None:
     few = [s for s in content["systems"] if s["system"] in FEW]
     for system in few or content["systems"]:
         check_settings(concept, system, page)
-        mine, again = there["systems"].get(system["system"]), AGAIN in page.parents[2].name
-        if mine is None and again:
-            raise SystemExit(f"{page}: docs/arena.json has no {system['system']} that was made again there")
+        name, again = system["system"], AGAIN in page.parents[2].name
+        if again and name not in there["systems"]:
+            raise SystemExit(f"{page}: docs/arena.json has no {name} that was made again there")
+        join = joined if again else merged
         try:
-            there["systems"][system["system"]] = (
-                joined(mine, system) if mine and again else merged(mine or system, system)
-            )
+            there["systems"][name] = join(there["systems"].get(name, system), system)
         except ValueError as error:
             raise SystemExit(f"{page}: {error}") from None
 

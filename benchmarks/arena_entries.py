@@ -37,7 +37,8 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     cost = {**new["cost"], **{key: value for key, value in old["cost"].items() if same and value is not None}}
     again = [e for e in old.get("again", []) if same and estimate_of(e).of_what not in found]
     whole = {**old, **new, "cost": cost, "estimates": [*found.values(), *worst.values()]}
-    return {**whole, "again": again} if again else {name: value for name, value in whole.items() if name != "again"}
+    whole.pop("again", None)
+    return whole | ({"again": again} if again else {})
 
 
 def joined(old: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:

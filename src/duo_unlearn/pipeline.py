@@ -204,10 +204,10 @@ def _chosen_systems(
     from .guards.registry import GUARDS
     from .pairs.manifest import MANIFEST
 
-    def chosen() -> list[System]:
+    def find() -> list[System]:
         return [run.system(name) for name in names] if names else run.systems()
 
-    systems = chosen()
+    systems = find()
     run.check_change(systems)
     check(systems)
     needed = any("pairs" in ATTACKS.get(name).needs for name in attacks)
@@ -215,7 +215,7 @@ def _chosen_systems(
     if (run.run.pairs / MANIFEST).exists() or not (needed or learned):
         return systems
     make_pairs(run, say)
-    return chosen()  # a guard that learns from the pairs has another hash now
+    return find()  # a guard that learns from the pairs has another hash now
 
 
 def add_edit(

@@ -15,6 +15,11 @@ FASTER: Final = 10
 """How many times the rate of weights that of a new adapter is: on Stable Diffusion diffusers' scripts have 1e-4."""
 
 
+def adapter_rate(model: Model) -> float:
+    """The learning rate of a new adapter that fine-tunes the denoiser."""
+    return FASTER * model.kind.relearning_rate
+
+
 @contextlib.contextmanager
 def fresh_adapter(model: Model, rank: int, generator: torch.Generator) -> Iterator[list[Tensor]]:
     """The tensors of an adapter that acts inside the block, float32, with gradients. Nothing is left after it.

@@ -17,7 +17,7 @@ from ..families.interface import Conditioning, Moments, joined
 from ..progress import progress
 from ..storage.files import seed_of
 from .fine_tuning import Lesson, attention_weights, changed, learn, read_anew
-from .fresh_adapter import FASTER, fresh_adapter, learnt_changes
+from .fresh_adapter import adapter_rate, fresh_adapter, learnt_changes
 from .interface import Attack, Target, plain_findings
 
 
@@ -107,7 +107,7 @@ def _fine_tune(
     def conditioning(rows: list[int]) -> Conditioning:
         return read_anew(model, [texts[row] for row in rows]) if learns_text else read.rows(rows)
 
-    rate = model.kind.relearning_rate * (FASTER if on_adapter else 1)
+    rate = adapter_rate(model) if on_adapter else model.kind.relearning_rate
     lesson = Lesson(moments, conditioning, budget.batch, rate)
     with progress(f"relearning, {budget.images} images, {budget.steps} steps", budget.steps) as report:
         learn(model, tensors, lesson, budget.steps, generator, lambda done, loss: report(done, f"loss {loss:.4f}"))

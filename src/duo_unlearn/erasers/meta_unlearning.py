@@ -44,7 +44,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..attacks.fine_tuning import Lesson, gradients, read_anew
-from ..attacks.fresh_adapter import FASTER
+from ..attacks.fresh_adapter import FASTER, adapter_rate
 from ..attacks.relearning import Budget
 from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, joined
@@ -203,7 +203,7 @@ class MetaLoss:
         if s.attack_on == "trained":
             return self._trained_attacked(step)
         pictures, generator = self.sets["unsafe"].moments, generator_of(self.seed, NAME, "attack", step)
-        usual = self.model.kind.relearning_rate * (FASTER if s.attack_on == "adapter" else 1)
+        usual = adapter_rate(self.model) if s.attack_on == "adapter" else self.model.kind.relearning_rate
         lesson = Lesson(pictures, self._read_unsafe, self.attack_batch, s.attack_lr or usual)
         if s.attack_on == "weights":
             return relearned(self.model, self.parts, lesson, self.attack_steps, generator)
