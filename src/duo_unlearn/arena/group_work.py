@@ -220,7 +220,7 @@ class GroupWork:
     def _key(self, part: slice) -> str:
         plan, settings = self.plan, self.session.settings
         basis: dict[str, Any] = {
-            "attack": [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget), plan.search],
+            "attack": [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget), self._search()],
             "prompts": [[p.text, dict(p.shows)] for p in self.scenario.prompts[part]],
             "seeds": self.scenario.seeds[part],
             "base": self.base,
@@ -238,6 +238,11 @@ class GroupWork:
             basis["replay"] = replayed_file(self.session, plan, f"{part.start:04}", texts).sha256()
         return digest(basis)[:16]
 
+    def _search(self) -> str | None:
+        """Whether the search sees the guards; where one that does so finds something else than before, its version."""
+        plan, version = self.plan, self.plan.attack.aware_version
+        return f"aware {version}" if plan.search == "aware" and version > 1 else plan.search
+
     def _search_key(self, part: slice) -> str:
         """What decides what a search finds: a shared one depends on no edit; one that needs the pairs, on them."""
         system = "" if self.plan.attack.is_shared else self.plan.system.sha256
@@ -247,6 +252,6 @@ class GroupWork:
         texts = [prompt.text for prompt in self.scenario.prompts[part]]
         attack = [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget)]
         asks = str(self.session.detector.contract) if plan.attack.asks_detector else ""
-        search = None if plan.attack.is_shared else plan.search
+        search = None if plan.attack.is_shared else self._search()
         seeds = [self.scenario.seeds[part], self.session.settings.seed]
         return digest([attack, search, asks, texts, seeds, self.base, system, pairs])[:16]

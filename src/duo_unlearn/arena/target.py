@@ -144,8 +144,9 @@ class GuardedReader(Reader):
     """A search that is aware of guards: their hook on the conditioning is inside what it differentiates.
 
     Where a guard changes the negative branch or adds a term, the search sees the prediction as the family guides it,
-    with that term, and is held against the original's guided one; else the prediction under the conditioning as the
-    guards change it.
+    with that term, and is held against the original's guided one; else, and where there is no negative branch, the
+    prediction under the conditioning as the guards change it. On pictures of the concept the original's guided one is
+    ε_∅ + s (ε − ε_∅), ε the noise that they have: held against ε alone the search would learn to undo the guidance.
     """
 
     def __init__(self, model: Model, guidance: float) -> None:
@@ -155,7 +156,8 @@ class GuardedReader(Reader):
             hook.conditioning for hook in model.hooks if hook.conditioning is not None
         ]
         found = self._guidance(model.condition([""]))
-        self.guided = found.negative is not self._empty or found.away is not None
+        has_branches = guidance > 1 and not model.kind.guidance_is_input
+        self.guided = has_branches and (found.negative is not self._empty or found.away is not None)
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The guarded prediction."""
@@ -172,6 +174,23 @@ class GuardedReader(Reader):
     def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The original's prediction, guided by the empty prompt where the system's is guided."""
         return self._contrast(noisy, t, Guidance(conditioning, self.model.condition([""]).repeat(len(noisy))))
+
+    def wanted(self, noisy: Tensor, t: Tensor, target: Tensor) -> Tensor:
+        """The target, guided by the original's prediction under the empty prompt where the system's is guided."""
+        wanted = super().wanted(noisy, t, target)
+        if not self.guided:
+            return wanted
+        with torch.no_grad(), edits_off(self.model):
+            empty = predict_noised(self.model, noisy, t, self.model.condition([""]).repeat(len(noisy)))
+        return self.model.kind.guide(wanted, empty.float(), self.guidance)
+
+    def residual(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, wanted: Tensor) -> Tensor:
+        """Prediction minus what is wanted, in units of the scale of guidance: as large as that of a plain prediction.
+
+        UnlearnDiffAtk bounds the gradient of its square.
+        """
+        residual = super().residual(noisy, t, conditioning, wanted)
+        return residual / self.guidance if self.guided else residual
 
     def _contrast(self, noisy: Tensor, t: Tensor, guidance: Guidance) -> Tensor:
         positive = predict_noised(self.model, noisy, t, guidance.positive)

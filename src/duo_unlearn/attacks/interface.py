@@ -109,7 +109,8 @@ class Attack(NamedTuple):
     guards or not. level: where it acts. has_control: whether the same is done to prompts without the concept, whose
     agreement tells a model that gives back whatever it is led to from one that knows the concept.
     prompts_at_once: how many prompts a call of `find` takes; None: as many as are sampled at once. version: raised when
-    the same budget and seed find something else than before. asks_detector: the search stops at what the detector says.
+    the same budget and seed find something else than before; aware_version: when they do so where the search is aware
+    of guards. asks_detector: the search stops at what the detector says.
     fine_tune(target, budget): weights of the system that the attacker trains, by name, made once for all prompts.
     during(target, budget, weights): a context that changes the model while images are sampled; weights: those, or
     none. counts_in_worst_case: whether the worst case has it. cost(budget, prompts, steps): about how many passes of
@@ -123,6 +124,7 @@ class Attack(NamedTuple):
     found_on: Literal["nothing", "text", "original", "images", "model"] = "nothing"
     prompts_at_once: int | None = 1 << 30
     version: int = 1
+    aware_version: int = 1
     asks_detector: bool = False
     needs: frozenset[Need] = frozenset()
     fine_tune: Callable[[Target, Any], dict[str, Tensor]] | None = None

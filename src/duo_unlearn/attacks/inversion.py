@@ -47,6 +47,7 @@ CONCEPT_INVERSION: Final = Attack(
     {"quick": Budget(300, 16), "paper": Budget(3000, 4)},
     _find,
     found_on="model",
+    aware_version=2,
     needs=frozenset({"tokens", "pairs"}),
     level="encoder",
     cost=lambda budget, _prompts, _steps: 3 * budget.steps * budget.batch,

@@ -73,9 +73,10 @@ class Soft:
 
     def error(self, generator: torch.Generator, batch: int) -> Tensor:
         """The mean of (target − prediction)² on some images of the concept, a scalar."""
-        drawn = noised_batch(self.target.model.noise, self.moments, batch, generator)
-        predicted = self.target.reader.predict(drawn.noisy, drawn.t, self.conditioning().repeat(batch))
-        return (predicted.float() - drawn.target.to(predicted.device)).square().mean()
+        noisy, t, target = noised_batch(self.target.model.noise, self.moments, batch, generator)
+        wanted = self.target.reader.wanted(noisy, t, target)
+        residual = self.target.reader.residual(noisy, t, self.conditioning().repeat(batch), wanted)
+        return residual.square().mean()
 
 
 def _tensors(moved: Tensor, optimizer: torch.optim.Optimizer, loss: float) -> dict[str, Tensor]:
@@ -101,6 +102,7 @@ SOFT_PROMPT: Final = Attack(
     {"quick": Budget(300, 16), "paper": Budget(3000, 4)},
     _find,
     found_on="model",
+    aware_version=2,
     needs=frozenset({"pairs"}),
     level="encoder",
     cost=lambda budget, _prompts, _steps: 3 * budget.steps * budget.batch,

@@ -16,7 +16,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ..families.interface import Conditioning, Tokens
+from ..families.interface import Tokens
 from ..families.inversion import gradient
 from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
@@ -85,10 +85,9 @@ class _Search(SideBySide):
 
     def step(self, t: int) -> None:
         """One gradient step, at a noise level, of the prompts that have not won."""
-        model, open_ = self.target.model, self.open()
+        open_ = self.open()
         hard = self.draw(open_).requires_grad_(True)
-        conditioning = model.condition(Tokens(self.ids[open_], hard @ self.embeddings))
-        error = self._error(self.latents[open_], t, conditioning)
+        error = self._error(self.latents[open_], t, Tokens(self.ids[open_], hard @ self.embeddings))
         self.loss[open_] = error.detach().cpu()
         self.weights.grad = torch.zeros_like(self.weights)
         self.weights.grad[open_] = gradient(error.sum(), hard, "a step of UnlearnDiffAtk").clamp(-1, 1)
@@ -101,13 +100,15 @@ class _Search(SideBySide):
         chosen = torch.multinomial(rows.flatten(0, 1).cpu(), 1, generator=self.generator).view(rows.shape[:-1])
         return torch.nn.functional.one_hot(chosen, rows.shape[-1]).to(rows)
 
-    def _error(self, latents: Tensor, t: int, conditioning: Conditioning) -> Tensor:
-        """Mean of (target − prediction)² of each latent under its conditioning at a noise level, (image,)."""
-        noise = self.target.model.noise
+    def _error(self, latents: Tensor, t: int, tokens: Tokens) -> Tensor:
+        """Mean of (target − prediction)² of each latent under its tokens at a noise level, (image,)."""
+        model, reader = self.target.model, self.target.reader
         eps = torch.randn(latents.shape, generator=self.generator).to(latents)
         levels = torch.full((len(latents),), t, device=latents.device)
-        predicted = self.target.reader.predict(noise.add_noise(latents, eps, levels), levels, conditioning)
-        return (predicted.float() - noise.target(latents, eps, levels)).square().flatten(1).mean(dim=1)
+        noisy = model.noise.add_noise(latents, eps, levels)
+        wanted = reader.wanted(noisy, levels, model.noise.target(latents, eps, levels))
+        residual = reader.residual(noisy, levels, model.condition(tokens), wanted)
+        return residual.square().flatten(1).mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """What the search goes on from."""
@@ -134,6 +135,7 @@ UNLEARN_DIFF_ATK: Final = Attack(
     found_on="model",
     prompts_at_once=16,
     version=2,
+    aware_version=2,
     asks_detector=True,
     needs=frozenset({"tokens"}),
     cost=lambda budget, prompts, _steps: 3 * prompts * budget.timesteps * budget.steps,

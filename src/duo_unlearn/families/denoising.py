@@ -65,7 +65,9 @@ def guided(
 class Reader:
     """How a search predicts: what it differentiates, and what it holds that against.
 
-    This one is unaware of guards: both are the denoiser's plain predictions.
+    This one is unaware of guards: both are the denoiser's plain predictions. A search on pictures of the concept asks
+    for what is `wanted` first, then reads its prompts, and lowers the square of the `residual`: edits may be switched
+    off and on for the first, which must not lie between a forward pass and its gradient.
     """
 
     def __init__(self, model: Model) -> None:
@@ -78,3 +80,11 @@ class Reader:
     def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The prediction of the original model, (b, c, h, w); the caller has switched the edits off."""
         return predict_noised(self.model, noisy, t, conditioning)
+
+    def wanted(self, _noisy: Tensor, _t: Tensor, target: Tensor) -> Tensor:
+        """What a prediction of pictures is held against, (b, c, h, w). target: what their noise asks for."""
+        return target.to(self.model.device)
+
+    def residual(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, wanted: Tensor) -> Tensor:
+        """The prediction minus what is wanted of it, (b, c, h, w), float32."""
+        return self.predict(noisy, t, conditioning).float() - wanted

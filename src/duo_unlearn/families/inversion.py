@@ -58,21 +58,22 @@ def invert(
     """The vector, (width,), that minimises the mean of (target − prediction)² on images of the concept.
 
     moments: of those images, (image, c, h, w). The model is taken as it stands, with the edits that are on. AdamW
-    at 5e-3 as published; the published budget is 3000 to 5000 steps, so a shorter one is a *quick* run.
+    at 5e-3 as published; the published budget is 3000 to 5000 steps, so a shorter one is a *quick* run. reader: how
+    the prediction and what it is held against are read; None: plainly.
     state: where the search is kept, so that a killed one goes on, bit for bit.
     """
     generator = torch.Generator().manual_seed(seed)
     vector = initial_vector(model, "picture").requires_grad_(True)
     optimizer = torch.optim.AdamW([vector], lr=lr, weight_decay=0.0)
     start = _restored(state, vector, optimizer, generator)
-    predict = (reader or Reader(model)).predict
+    reader = reader or Reader(model)
     with progress("invert a token", steps, done=start, quiet=quiet) as report:
         for step in range(start, steps):
             noisy, t, target = noised_batch(model.noise, moments, batch, generator)
             template = TEMPLATES[int(torch.randint(0, len(TEMPLATES), (1,), generator=generator))]
+            wanted = reader.wanted(noisy, t, target)
             conditioning = model.condition(Inverted([template], vector.to(model.device))).repeat(batch)
-            predicted = predict(noisy, t, conditioning)
-            loss = (predicted.float() - target.to(model.device)).square().mean()
+            loss = reader.residual(noisy, t, conditioning, wanted).square().mean()
             optimizer.zero_grad()
             vector.grad = gradient(loss, vector, f"step {step + 1} of the inversion")
             optimizer.step()
