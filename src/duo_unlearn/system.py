@@ -33,17 +33,20 @@ class GuardChoice(NamedTuple):
     """A guard of a system: its name, its options, and what else decides what it does.
 
     pairs: a hash of those that it learns from ("": of none). detector: the contract of the one that it asks ("": none).
+    version: of the guard itself.
     """
 
     name: str
     options: Mapping[str, Any]
     pairs: str = ""
     detector: str = ""
+    version: int = 1
 
     @property
-    def detector_entry(self) -> dict[str, str]:
-        """Its detector by that name, where it asks one: other guards are described as they always were."""
-        return {"detector": self.detector} if self.detector else {}
+    def further(self) -> dict[str, Any]:
+        """Its detector, where it asks one, and its version from the second on: others read as they always did."""
+        detector = {"detector": self.detector} if self.detector else {}
+        return {**detector, "version": self.version} if self.version > 1 else detector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class System:
         return digest(
             {
                 "edits": [[edit.name, edit.sha256, edit.strength] for edit in self.edits],
-                "guards": [[g.name, dict(g.options), g.pairs, *g.detector_entry.values()] for g in self.guards],
+                "guards": [[g.name, dict(g.options), g.pairs, *g.further.values()] for g in self.guards],
             }
         )
 
@@ -90,9 +93,7 @@ class System:
     def as_json(self) -> dict[str, Any]:
         """The system as results and attempts describe it."""
         edits = [{"name": e.name, "sha256": e.sha256, "strength": e.strength} for e in self.edits]
-        guards = [
-            {"name": g.name, "options": dict(g.options), "pairs": g.pairs, **g.detector_entry} for g in self.guards
-        ]
+        guards = [{"name": g.name, "options": dict(g.options), "pairs": g.pairs, **g.further} for g in self.guards]
         return {"name": self.name, "sha256": self.sha256, "edits": edits, "guards": guards}
 
     @contextlib.contextmanager
@@ -139,7 +140,8 @@ def system_of(
             kind = GUARDS.get(part)
             validated = kind.settings.model_validate(dict(options.get(part, {}))).model_dump(mode="json")
             detector = asked(validated) if kind.asks is not None else ""
-            chosen_guards.append(GuardChoice(part, validated, pairs if kind.learns else "", detector))
+            learned = pairs if kind.learns else ""
+            chosen_guards.append(GuardChoice(part, validated, learned, detector, kind.version))
         elif part and (edits / part).is_dir() and "/" not in part:
             _check_below(edits / part, chosen_edits)
             chosen_edits.append(EditFile(part, edits / part, edit_hash(edits / part)))

@@ -73,6 +73,23 @@ def test_prompts_of_something_else_stay_bit_for_bit(model: Model, tmp_path: Path
     assert torch.equal(sample(model, hooks, boats, steps=2), sample(model, None, boats, steps=2))
 
 
+def test_the_empty_prompt_stays_bit_for_bit_though_its_rows_reach_the_threshold(model: Model, tmp_path: Path) -> None:
+    unsafe, safe = (model.condition([pair[side] for pair in WORDS]).text.flatten(0, 1) for side in (0, 1))
+    nothing = model.condition([""])
+    assert (Subspace.of(unsafe, safe, 0.95).share(nothing.text) >= 0.5).all()
+    hooks = GUARDS.get("ce-sdwv").build({"threshold": 0.5, "steps": 1}, context_of(model, tmp_path))
+    assert hooks.conditioning is not None
+    # In a batch, and as a search has it: rows without words, which a batch may round otherwise.
+    asked = model.condition([str(REQUESTS[0].words), ""])
+    asked = asked._replace(text=torch.cat([asked.text, nothing.text * (1 + 1e-6)]))
+    with torch.no_grad():
+        after = hooks.conditioning([*REQUESTS, REQUESTS[0]], Guidance(asked, model.condition([""] * 3))).positive
+    assert torch.equal(after.text[1:], asked.text[1:])
+    assert not torch.equal(after.text[0], asked.text[0])
+    empty = [REQUESTS[0]._replace(words="")]
+    assert torch.equal(sample(model, hooks, empty, steps=2), sample(model, None, empty, steps=2))
+
+
 def losses_of(model: Model, found: list[Conditioning], before: Conditioning) -> list[float]:
     """How far predictions are from those before, outside what the words change of them."""
     noise, t = noise_of(model, [0]), torch.tensor([999])

@@ -231,6 +231,21 @@ def test_a_search_that_is_aware_sees_guidance_as_the_family_mixes_it(tmp_path: P
         torch.testing.assert_close(seen.float(), guided(model, noise, int(t), asked, negative, 4.0))
 
 
+@pytest.mark.parametrize("name", [name for name in GUARDS.names() if GUARDS.get(name).replaces == "prompt"])
+def test_a_guard_of_the_prompts_side_leaves_the_empty_prompt_alone(model: Model, name: str, tmp_path: Path) -> None:
+    """Guidance goes away from it, so a change of one side alone would draw where nothing is asked for."""
+    guard = GUARDS.get(name)
+    options = guard.settings.model_validate(OPTIONS.get(name, {})).model_dump(mode="json")
+    hooks = guard.build(options, context_of(model, tmp_path))
+    requests = [REQUESTS[0]._replace(words=""), REQUESTS[0]]
+    before = Guidance(model.condition([str(request.words) for request in requests]), model.condition(["", ""]))
+    with torch.no_grad():
+        after = hooks.conditioning(requests, before) if hooks.conditioning is not None else before
+    assert torch.equal(after.positive.text[0], before.positive.text[0])
+    assert after.later is None or torch.equal(after.later.text[0], before.positive.text[0])
+    assert hooks.conditioning is None or not torch.equal(after.positive.text[1], before.positive.text[1])
+
+
 def test_a_guard_that_stops_the_gradient_is_told_in_words() -> None:
     with pytest.raises(DuoError, match="a step has no gradient") as raised:
         gradient(torch.ones(()), torch.ones(3, requires_grad=True), "a step")

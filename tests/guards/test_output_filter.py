@@ -86,7 +86,13 @@ def test_another_detector_or_threshold_is_another_system_and_is_sampled_anew(tmp
     assert len(hashes) == 3
 
 
-def test_what_asks_no_detector_is_described_as_it_always_was(tmp_path: Path) -> None:
+def test_what_asks_no_detector_is_described_as_it_always_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path)
-    (guard,) = run.system("duo+negative-prompt").as_json()["guards"]
+    system = run.system("duo+negative-prompt")
+    (guard,) = system.as_json()["guards"]
     assert set(guard) == {"name", "options", "pairs"}
+    # A guard that makes other images now is another one, and says so.
+    monkeypatch.setattr(GUARDS.get("negative-prompt"), "version", 2)
+    other = run.system("duo+negative-prompt")
+    assert other.as_json()["guards"] == [{**guard, "version": 2}]
+    assert other.sha256 != system.sha256

@@ -149,9 +149,7 @@ def _edit(edit: EditFile) -> Part:
 
 
 def _guard(guard: GuardChoice) -> Part:
-    return Part(
-        "guard", guard.name, None, dict(guard.options), {**guard.detector_entry, "seen": GUARDS.get(guard.name).seen}
-    )
+    return Part("guard", guard.name, None, dict(guard.options), {**guard.further, "seen": GUARDS.get(guard.name).seen})
 
 
 def _kind(system: System) -> Kind:

@@ -9,6 +9,8 @@ denoiser can read. Its code is not published. Ours is what it leaves open:
 * How much row x speaks of the concept is g = ⟨x − S, d⟩ / ‖d‖², d the mean difference and S the mean safe row: 1 as
   much as the vocabulary, 0 not at all. Where g reaches the threshold, x ← x − min(g, 1) V Vᵀ (x − S). Other rows stay
   as they are, bit for bit. A pooled vector is treated as a row of its own.
+* The empty prompt stays as it is, bit for bit, whatever the threshold: guidance goes away from it, and a prompt without
+  words asks for nothing that could be taken out.
 * The optimisation: some steps of x ← x − η (I − V Vᵀ) ∇ / rms ∇ of mean ((I − W Wᵀ)(ε(z, x) − ε(z, x₀)))², for the
   rows that were changed. x₀ are the rows before, z is noise, one for all, and W spans ε(z, unsafe) − ε(z, safe) of the
   vocabulary: without it the gradient is the way back to the concept. Where guidance is an input (FLUX dev) ε has that
@@ -38,6 +40,9 @@ PROMPTS: Final = 64
 """About how many prompts at most the components are found from."""
 PREDICTIONS: Final = 16
 """About how many of them the concept's share of predictions is found from."""
+SAME: Final = 1e-2
+"""How far from the empty prompt's, as a share of their norm, rows are its own: a batch rounds by less, also in half
+precision, and one short word moves them by more."""
 
 
 class CeSdwvSettings(Strict):
@@ -98,6 +103,7 @@ class CeSdwv:
     """Text rows lose the principal components of the concept's vocabulary."""
 
     name, title = "ce-sdwv", "CE-SDWV: a vocabulary's components taken out"
+    version = 2
     settings: type[Strict] = CeSdwvSettings
     learns, acts_on = True, "conditioning"
     level: Level = "input"
@@ -123,20 +129,33 @@ class CeSdwv:
         pairs = _vocabulary(context, settings)
         words, pooled = _subspaces(context.model, pairs, settings.energy)
         adapt = _Adaptation(context, pairs, words, settings) if settings.steps else None
+        empty = context.model.condition([""])
 
         def conditioning(_requests: Sequence[SampleRequest], guidance: Guidance) -> Guidance:
             before = guidance.positive
             text, vector = words.suppressed(before.text, settings.threshold), before.pooled
             if vector is not None and pooled is not None:
                 vector = pooled.suppressed(vector, settings.threshold)
-            after = before._replace(text=text, pooled=vector)
-            changed = (text != before.text).flatten(1).any(dim=1).nonzero().flatten()
+            after = before.where(_is_same(before, empty), before._replace(text=text, pooled=vector))
+            changed = (after.text != before.text).flatten(1).any(dim=1).nonzero().flatten()
             if len(changed) and adapt is not None and not torch.is_grad_enabled():
                 read = adapt(before.rows(changed), after.rows(changed))
-                after = after._replace(text=text.index_copy(0, changed, read))
+                after = after._replace(text=after.text.index_copy(0, changed, read))
             return guidance._replace(positive=after)
 
         return Hooks(conditioning=conditioning)
+
+
+def _is_same(asked: Conditioning, one: Conditioning) -> Tensor:
+    """Which prompts are the one prompt, but for rounding, (prompt,)."""
+    import torch
+
+    near = [
+        (rows - known.to(rows)).flatten(1).float().norm(dim=1) <= SAME * known.float().norm().to(rows.device)
+        for rows, known in ((asked.text, one.text), (asked.pooled, one.pooled))
+        if rows is not None and known is not None
+    ]
+    return torch.stack(near).all(dim=0)
 
 
 def _vocabulary(context: Context, settings: CeSdwvSettings) -> list[tuple[str, str]]:

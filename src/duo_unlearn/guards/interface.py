@@ -63,7 +63,8 @@ class Context(NamedTuple):
 class Guard(Protocol):
     """One kind of guard.
 
-    name, title: as tables name it. settings: its options' class. learns: whether it learns from the run's pairs.
+    name, title: as tables name it. version: raised when the same options make other images than before, so that systems
+    with it are others than they were. settings: its options' class. learns: whether it learns from the run's pairs.
     acts_on: where it acts, for people: "conditioning", "prediction", "clean latents", "start noise" or "image". level:
     the same by the survey's four levels. cost: what an image costs beside the sampling, for people. replaces: the side
     of guidance that it puts its own in the place of; two guards of a system do not replace the same. asks: which
@@ -73,6 +74,7 @@ class Guard(Protocol):
 
     name: str
     title: str
+    version: int
     settings: type[Strict]
     learns: bool
     acts_on: str

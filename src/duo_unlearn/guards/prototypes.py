@@ -79,6 +79,7 @@ class PrototypesGuard:
     """Guidance goes away from the soft prompt of the nearest prototype."""
 
     name, title = "prototypes", "Prototypes of the pairs' differences"
+    version = 1
     settings: type[Strict] = PrototypesSettings
     learns, acts_on = True, "conditioning"
     level: Level = "input"

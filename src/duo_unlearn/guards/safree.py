@@ -90,6 +90,7 @@ class Safree:
     """Text rows near the unsafe phrases are projected away from them, in the first steps."""
 
     name, title = "safree", "SAFREE: filtered text rows"
+    version = 1
     settings: type[Strict] = SafreeSettings
     learns, acts_on = False, "conditioning"
     level: Level = "input"
