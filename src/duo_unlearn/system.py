@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .detectors.interface import sees_all_of
 from .edits.provenance import edit_hash, edit_names, read_provenance
 from .errors import DuoError
 from .guards.registry import GUARDS
@@ -90,6 +91,16 @@ class System:
                 return guard.name
         return None
 
+    def refuses(self, contract: str) -> str | None:
+        """The guard that refuses whatever a contract's detector sees, so that this one sees nothing; or None."""
+        return refusing([(guard.name, guard.detector) for guard in self.guards], contract)
+
+    def why_no_search(self, contract: str) -> str | None:
+        """Why a search that asks a contract's detector has no number on the system, or None."""
+        guard = self.refuses(contract)
+        said = "asks the detector that this search asks: no image passes the one and is seen by the other"
+        return None if guard is None else f"{guard} {said}"
+
     def as_json(self) -> dict[str, Any]:
         """The system as results and attempts describe it."""
         edits = [{"name": e.name, "sha256": e.sha256, "strength": e.strength} for e in self.edits]
@@ -116,6 +127,14 @@ class System:
                 hooks = GUARDS.get(guard.name).build(guard.options, context)
                 model.hooks = [*model.hooks, hooks]
             yield
+
+
+def refusing(guards: Iterable[tuple[str, str]], contract: str) -> str | None:
+    """The first guard that refuses whatever a contract's detector sees, or None. guards: each with its own contract."""
+    for name, detector in guards:
+        if name in GUARDS.names() and GUARDS.get(name).asks == "any detector" and sees_all_of(detector, contract):
+            return name
+    return None
 
 
 def system_of(

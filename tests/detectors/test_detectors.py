@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duo_unlearn.detectors.interface import AttributeReader, Detector
+from duo_unlearn.detectors.interface import AttributeReader, Contract, Detector, sees_all_of
 from duo_unlearn.detectors.registry import check_detector, make_detector
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.world.drawing import draw
@@ -85,6 +85,27 @@ def test_a_judge_tells_what_cannot_be_recognised(name: str) -> None:
     noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(6)]
     assert all(verdict.broken and not verdict.detected for verdict in judge.detect(noise))
     assert not any(verdict.broken for verdict in judge.detect(scenes("sword") + scenes("none")))
+
+
+@pytest.mark.parametrize(
+    ("other", "sees"),
+    [
+        (Contract("a", ("x>=1", "y"), 0.5, "12345678"), True),
+        (Contract("a", ("x>=1", "y"), 0.95, "12345678"), True),
+        (Contract("a", ("x>=1", "y"), 0.25, "12345678"), False),
+        (Contract("a", ("x>=1",), 0.5, "12345678"), False),
+        (Contract("a", ("x>=1", "y"), 0.5, "87654321"), False),
+        (Contract("a", ("x>=1", "y"), 0.5, "12345678", "BGR"), False),
+        (Contract("b", ("x>=1", "y"), 0.5, "12345678"), False),
+    ],
+)
+def test_a_detector_sees_all_that_it_sees_at_a_higher_threshold(other: Contract, sees: bool) -> None:
+    assert sees_all_of(str(Contract("a", ("x>=1", "y"), 0.5, "12345678")), str(other)) == sees
+
+
+def test_contracts_in_another_form_are_compared_whole() -> None:
+    assert sees_all_of("judge@1", "judge@1")
+    assert not sees_all_of("judge@1", "judge@2")
 
 
 def test_the_two_judges_are_under_contracts_of_their_own() -> None:

@@ -34,6 +34,9 @@ class GroupWork:
         self.session, self.plan, self.group = session, plan, plan.group
         self.folder = self.group.folder(session.run)
         self.base, self.of, train = base_state(session), asked_of(session, plan), plan.attack.fine_tune
+        self.contract = str(session.detector.contract) if plan.attack.asks_detector else None
+        in_vain = plan.replay is None and self.contract is not None
+        self.in_vain = plan.system.why_no_search(str(self.contract)) if in_vain else None
         self.fine_tuning = FineTuning(session, plan, self.base, train) if train is not None else None
         self.whole: set[str] = set()
         known = read_group(self.folder / "group.json") if plan.keeps_wider else None
@@ -57,6 +60,8 @@ class GroupWork:
         reason = why_not(plan.attack, model, has_edits=bool(plan.system.edits) or is_original)
         if reason is None and plan.search == "aware":
             reason = plan.system.why_not_aware()
+        if reason is None and not plan.attack.passes_filters:
+            reason = self.in_vain
         wanted = getattr(plan.budget, "pictures", 0)
         if reason is None and wanted and wanted > (there := len(pairs_of(self.session, self.of))):
             reason = f"it has {wanted} pictures of the concept, and the run has {there} pairs"
@@ -67,10 +72,9 @@ class GroupWork:
     def record(self, reason: str | None) -> GroupRecord:
         """What group.json says."""
         plan = self.plan
-        contract = str(self.session.detector.contract) if plan.attack.asks_detector else None
         return GroupRecord(
             self.group, plan.system.sha256, self.scenario.kind, plan.attack.title, dataclasses.asdict(plan.budget),
-            contract, reason, self.size, {} if reason else self.keys,
+            self.contract, reason, self.size, {} if reason else self.keys,
         )  # fmt: skip
 
     def parts(self) -> list[str]:
@@ -132,7 +136,7 @@ class GroupWork:
         """The model as the system, and what an attacker of it has."""
         session, plan = self.session, self.plan
         with plan.system.on(session.model, session.guard_context(plan.system), fuse=self.fuses()):
-            yield target_of(session, plan.system, plan.search, self.of)
+            yield target_of(session, plan.system, plan.search, self.of, passing=self._passes())
 
     def _make(self, target: Target, name: str, report: Report) -> None:
         begin, part = time.monotonic(), self.slices[name]
@@ -231,12 +235,20 @@ class GroupWork:
             basis["pairs of"] = self.of
         if self.fuses():
             basis["fused"] = True  # the last bit of a pixel may differ
-        if plan.attack.asks_detector:
-            basis["contract"] = str(self.session.detector.contract)
+        if self.contract is not None:
+            basis["contract"] = self._asked()
         if plan.replay is not None and plan.attack.found_on != "nothing":
             texts = [prompt.text for prompt in self.scenario.prompts[part]]
             basis["replay"] = replayed_file(self.session, plan, f"{part.start:04}", texts).sha256()
         return digest(basis)[:16]
+
+    def _passes(self) -> bool:
+        """Whether the search is for images that a guard lets pass: there its detector sees nothing."""
+        return self.in_vain is not None and self.plan.attack.passes_filters
+
+    def _asked(self) -> str | None:
+        """Whom the search asks about an image: a detector, or only whether a guard lets it pass that asks this one."""
+        return f"passes {self.contract}" if self._passes() else self.contract
 
     def _search(self) -> str | None:
         """Whether the search sees the guards; where one that does so finds something else than before, its version."""
@@ -251,7 +263,7 @@ class GroupWork:
         plan = self.plan
         texts = [prompt.text for prompt in self.scenario.prompts[part]]
         attack = [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget)]
-        asks = str(self.session.detector.contract) if plan.attack.asks_detector else ""
+        asks = self._asked() or ""
         search = None if plan.attack.is_shared else self._search()
         seeds = [self.scenario.seeds[part], self.session.settings.seed]
         return digest([attack, search, asks, texts, seeds, self.base, system, pairs])[:16]

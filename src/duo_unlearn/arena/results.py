@@ -37,12 +37,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
     run, systems = session.run, session.known_systems()
     groups, absent = [], []
     for record in read_groups(run):
-        reason = record.reason
-        current = systems.get(record.group.system)
-        if reason is None and (current is None or record.sha256 != current.sha256):
-            reason = STALE
-        elif reason is None and current is not None and record.group.search == "aware":
-            reason = current.why_not_aware()  # an older version searched all the same, and saw none of it
+        reason = _why_no_number(record, systems.get(record.group.system))
         attempts = attempts_of(run, record) if reason is None else []
         if reason is None and len(attempts) < record.size:
             reason = f"{len(attempts)} of {record.size} attempts are there: `duo evaluate` or `duo attack` again"
@@ -75,6 +70,21 @@ def make_results(session: Session) -> tuple[Results, bool]:
         absent=[*absent, *lacking],
         labels=None if labelled is None else labelled.as_json(),
     )
+
+
+def _why_no_number(record: GroupRecord, current: System | None) -> str | None:
+    """Why a group says nothing of a system as it is now, or None. An older version searched where none does now."""
+    group = record.group
+    if record.reason is not None:
+        return record.reason
+    if current is None or record.sha256 != current.sha256:
+        return STALE
+    if group.search == "aware" and (reason := current.why_not_aware()) is not None:
+        return reason
+    is_own = record.contract is not None and group.replay is None
+    if is_own and group.attack in ATTACKS.names() and not ATTACKS.get(group.attack).passes_filters:
+        return current.why_no_search(str(record.contract))
+    return None
 
 
 def _is_quick(session: Session) -> bool:

@@ -31,10 +31,13 @@ NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
 """What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
 
 
-def target_of(session: Session, system: System, search: Awareness | None, of: str | None = None) -> Target:
+def target_of(
+    session: Session, system: System, search: Awareness | None, of: str | None = None, *, passing: bool = False
+) -> Target:
     """The target of attacks, for a model on which the system is on. search: whether white-box ones see its guards.
 
-    of: which of several concepts as one the attacker has pairs of; None: of all.
+    of: which of several concepts as one the attacker has pairs of; None: of all. passing: an image that no guard
+    refused is what is sought, in place of one that the run's detector sees.
     """
     settings, model = session.settings.evaluate, session.model
 
@@ -50,7 +53,7 @@ def target_of(session: Session, system: System, search: Awareness | None, of: st
         reader=GuardedReader(model, settings.guidance) if search == "aware" else Reader(model),
         original=functools.partial(edits_off, model),
         originals=Originals(session.run, base_state(session), sample_original, settings.batch),
-        detect=functools.partial(_detect, session),
+        detect=_passed if passing else functools.partial(_detect, session),
         sample=lambda requests: guarded(model, sample(requests)),
         score=lambda images, texts: _cosines(images, texts, functools.partial(clip_score, model.family)),
         similarity=lambda images, others: _cosines(images, others, functools.partial(clip_similarity, model.family)),
@@ -123,6 +126,11 @@ def _detect(session: Session, images: Sequence[Image.Image | None]) -> list[bool
     """Whether each image shows the concept. One that is refused, flat, or not judged is no success of a search."""
     pictures = [None if image is None or image_fault(image) else image for image in images]
     return [verdict is not None and verdict.detected for verdict in verdicts_of(session.detector, pictures, [])]
+
+
+def _passed(images: Sequence[Image.Image | None]) -> list[bool]:
+    """Whether each image was shown. One that is flat shows nothing."""
+    return [image is not None and not image_fault(image) for image in images]
 
 
 def _cosines(

@@ -110,11 +110,12 @@ class Attack(NamedTuple):
     agreement tells a model that gives back whatever it is led to from one that knows the concept.
     prompts_at_once: how many prompts a call of `find` takes; None: as many as are sampled at once. version: raised when
     the same budget and seed find something else than before; aware_version: when they do so where the search is aware
-    of guards. asks_detector: the search stops at what the detector says.
-    fine_tune(target, budget): weights of the system that the attacker trains, by name, made once for all prompts.
-    during(target, budget, weights): a context that changes the model while images are sampled; weights: those, or
-    none. counts_in_worst_case: whether the worst case has it. cost(budget, prompts, steps): about how many passes of
-    the denoiser a search takes, where an image takes so many steps; a pass back counts as two.
+    of guards. asks_detector: the search stops at what the detector says. passes_filters: where a guard refuses what
+    that one sees, it searches for images that pass. fine_tune(target, budget): weights of the system that the attacker
+    trains, by name, made once for all prompts. during(target, budget, weights): a context that changes the model while
+    images are sampled; weights: those, or none. counts_in_worst_case: whether the worst case has it. cost(budget,
+    prompts, steps): about how many passes of the denoiser a search takes, where an image takes so many steps; a pass
+    back counts as two.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Attack(NamedTuple):
     version: int = 1
     aware_version: int = 1
     asks_detector: bool = False
+    passes_filters: bool = False
     needs: frozenset[Need] = frozenset()
     fine_tune: Callable[[Target, Any], dict[str, Tensor]] | None = None
     during: Callable[[Target, Any, Mapping[str, Tensor]], AbstractContextManager[None]] | None = None

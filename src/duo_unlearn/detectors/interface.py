@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -29,6 +30,18 @@ class Contract(NamedTuple):
     def __str__(self) -> str:
         order = "" if self.colours == "RGB" else f",{self.colours}"
         return f"{self.name}[{'|'.join(self.labels)}>={self.threshold:g}{order}]@{self.weights}"
+
+
+_WRITTEN: Final = re.compile(r"(.*)>=([-+.\de]+)(.*)", re.DOTALL)
+"""A contract as it is written: what stands before its threshold, that, and what stands behind it."""
+
+
+def sees_all_of(contract: str, other: str) -> bool:
+    """Whether a contract's detector sees the concept wherever another's does: the same one, at no higher threshold."""
+    mine, its = _WRITTEN.fullmatch(contract), _WRITTEN.fullmatch(other)
+    if mine is None or its is None:
+        return contract == other
+    return mine.group(1, 3) == its.group(1, 3) and float(mine[2]) <= float(its[2])
 
 
 class Detector(Protocol):
