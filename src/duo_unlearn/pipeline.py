@@ -253,7 +253,8 @@ def judge(
     """Judge every attempt under a detector, the concept's when None; nothing is sampled.
 
     The estimates under each contract stand side by side in results.json. What was derived and is broken is made again.
-    A system whose guard works towards a detector has no number under that one, and `say` is told so.
+    A system whose guard works towards a detector, or refuses what it sees, has no number under that one, and `say` is
+    told so. Under the judge that heads the tables a filter's number stands; the report says what it is.
     """
     from .arena.stages import judge as stage
     from .arena.stages import other_detector
@@ -266,11 +267,11 @@ def judge(
     with run.run.lock():
         measured = stage(run, used)
     say(f"judge: {measured.state} → {run.run.results}")
-    for judge in [used] if used is not None else run.judges.there:
-        contract = str(judge.contract)
-        names = {name: guard for name, one in run.known_systems().items() if (guard := one.works_towards(contract))}
-        for name, guard in names.items():
-            say(f"judge: {name} has no number under {contract}: {guard} works towards it")
+    head = str(run.judges.there[0].contract)
+    for contract in [str(judge.contract) for judge in ([used] if used is not None else run.judges.there)]:
+        for name, one in run.known_systems().items():
+            if (reason := one.why_no_measure(contract, head)) is not None:
+                say(f"judge: {name} has no number under {contract}: {reason} it")
     say(f"report: done → {report(run.run.folder)}")
     return measured.results
 

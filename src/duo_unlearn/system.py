@@ -91,6 +91,17 @@ class System:
                 return guard.name
         return None
 
+    def why_no_measure(self, contract: str, head: str | None) -> str | None:
+        """What a guard does with a contract's detector, which says nothing of the system then: "pno works towards".
+
+        None: nothing. Where it refuses what the detector sees that heads the tables, the numbers stand, and the report
+        says that they are 100 by construction. head: the contract of that one; None: this one.
+        """
+        if (guard := self.works_towards(contract)) is not None:
+            return f"{guard} works towards"
+        refuses = None if head in (None, contract) else self.refuses(contract)
+        return None if refuses is None else f"{refuses} refuses what is seen by"
+
     def refuses(self, contract: str) -> str | None:
         """The guard that refuses whatever a contract's detector sees, so that this one sees nothing; or None."""
         return refusing([(guard.name, guard.detector) for guard in self.guards], contract)

@@ -138,8 +138,9 @@ def test_what_it_worked_towards_is_no_measure_of_it_afterwards_either(tmp_path: 
     assert [line for line in said if "works towards" in line] == [
         f"judge: duo+pno has no number under {asked}: pno works towards it"
     ]
-    # An output filter asks a detector and changes nothing for it: its numbers stand.
+    # An output filter asks a detector and changes nothing for it: under another threshold its numbers stand.
     assert run.system("duo+output-filter").works_towards(asked) is None
+    assert run.system("duo+output-filter").why_no_measure(asked.replace(">=0.5", ">=0.25"), head="") is None
 
 
 def test_a_detector_that_there_is_not_is_told(tmp_path: Path) -> None:

@@ -63,6 +63,15 @@ def twenty() -> list[Standing]:
     return [standing(ORIGINAL, 0, "original"), *(standing(f"system-{i}+<guard>", i) for i in range(1, 20))]
 
 
+def test_a_filter_that_asks_the_first_judge_is_told(tmp_path: Path) -> None:
+    plain, places = standing(ORIGINAL, 0, "original", PLACES[:1]), PLACES[:1]
+    for asks, is_certain in ((JUDGES[0], True), (JUDGES[1], False)):
+        part = Part("guard", "output-filter", None, {}, {"detector": asks, "seen": "nothing"})
+        filtered = standing("output-filter", 1, "guard", places)._replace(parts=[part])
+        text = write_arena(tmp_path, "sword", [plain, filtered], JUDGES, "a machine").read_text()
+        assert ("Each DSR of “output-filter” by judge-b is 100" in text) == is_certain
+
+
 @pytest.mark.slow
 def test_the_page_has_a_row_a_system_and_escapes_names(twenty: list[Standing], tmp_path: Path) -> None:
     page = write_arena(tmp_path, "<sword>", twenty, JUDGES, "a machine")

@@ -10,6 +10,7 @@ from PIL import Image
 from duo_unlearn.records import ORIGINAL, Awareness
 from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.system import GuardChoice, System
 
 from .html_page import Page, assert_inert, page_of
 from .make_run import (
@@ -61,6 +62,22 @@ def test_the_verdict_is_about_the_edit_and_each_further_system_has_a_sentence(pa
     assert "“duo” shows no sword in 96.3 % of 300 images" in head
     assert "weakest of 6 measurements is “relearning-concept-300” (quick budget): DSR 15.0 % of 20 images" in head
     assert f"“{GUARDED}”: its worst prompt set is “indirect wording” with a DSR of 97.7 % of 300 images" in head
+
+
+@pytest.mark.parametrize(("threshold", "is_certain"), [(0.5, True), (0.25, True), (0.95, False)])
+def test_what_a_filter_does_to_its_own_judge_is_told(tmp_path: Path, threshold: float, is_certain: bool) -> None:
+    asks = JUDGE.replace(">=0.5", f">={threshold}")
+    system = System(guards=(GuardChoice("output-filter", {}, "", asks),))
+    estimates = [
+        share("dsr", source_of("output-filter", "direct", sha256=system.sha256), 300, 300),
+        share("dsr", source_of(ORIGINAL, "direct"), 12, 300),
+    ]
+    run = Run(tmp_path)
+    write(run, estimates, entries=[System().as_json(), system.as_json()])
+    page = page_of(run)
+    said = "Each DSR of “output-filter” by mini-judge is 100 % by construction"
+    assert (said in page.text.replace("\u00a0", " ").partition("Estimates")[0]) == is_certain
+    assert "100.0 %" in page.rows("DSR: concept not seen")[0][1]  # the number stands
 
 
 def test_a_search_is_unaware_or_aware_of_the_guard_in_its_row(page: Page) -> None:

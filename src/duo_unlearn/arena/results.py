@@ -49,7 +49,8 @@ def make_results(session: Session) -> tuple[Results, bool]:
     labelled = read_labelled(run, (sha256 for sha256 in asked_for if sha256 is not None))
     first = [str(judge.contract) for judge in session.judges.there]
     seed = session.settings.seed
-    judged = [judged_under(seed, groups, verdicts, systems, labelled) for verdicts in every_verdicts(run, first)]
+    every, head = every_verdicts(run, first), next(iter(first), None)
+    judged = [judged_under(seed, groups, verdicts, systems, labelled, head) for verdicts in every]
     # What a judge reads of a picture is the same under each of its thresholds, and told once.
     estimates = list(dict.fromkeys(estimate for found, _ in judged for estimate in found))
     absent += [entry for _, lacking in judged for entry in lacking]
@@ -127,17 +128,21 @@ def judged_under(
     verdicts: Verdicts,
     systems: Mapping[str, System],
     labelled: Labelled | None,
+    head: str | None = None,
 ) -> tuple[list[Estimate], list[dict[str, Any]]]:
-    """The estimates of all groups under one contract, and what it gives no number for. seed: of the run."""
+    """The estimates of all groups under one contract, and what it gives no number for. seed: of the run.
+
+    head: the contract that heads its tables; None: this one.
+    """
     estimates: list[Estimate] = []
     absent: list[dict[str, Any]] = []
     measured: list[Asked] = []
     for asked in groups:
-        guard = systems[asked.record.group.system].works_towards(verdicts.contract)
-        if guard is None:
+        reason = systems[asked.record.group.system].why_no_measure(verdicts.contract, head)
+        if reason is None:
             measured.append(asked)
         elif verdicts.covers(asked.attempts):
-            absent.append(_absence(asked.record, "dsr", f"{guard} works towards {verdicts.contract}: no measure of it"))
+            absent.append(_absence(asked.record, "dsr", f"{reason} {verdicts.contract}: no measure of it"))
     for record, attempts in measured:
         if not verdicts.covers(attempts):
             absent.append(_absence(record, "dsr", f"not judged under {verdicts.contract}: duo judge RUN"))

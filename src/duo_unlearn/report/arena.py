@@ -13,6 +13,7 @@ from ..storage.files import write_bytes, write_json, write_text
 from .arena_figure import Mark, Panel, figures, pictures
 from .arena_kept import Share, detector_of, kept_of, preservation, prior_preservation
 from .arena_worst import stands_in, worst_words
+from .certain import certain_standings
 from .page import environment
 from .read import Absent
 from .selection import most_kept
@@ -130,7 +131,8 @@ def write_arena(
         "most": max((cell["dsr"].n for cell in cells), default=0),
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
         "controls": any(control_of(s, column, judges) for s in standings for column in places),
-        "worst": worst_words(standings, places), "costs": COST_TITLES, "gaps": gaps(absent),
+        "worst": [*certain_standings(standings, judges[0]), *worst_words(standings, places)],
+        "costs": COST_TITLES, "gaps": gaps(absent),
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
     for suffix, content in pictures(panels, "svg", "png").items():

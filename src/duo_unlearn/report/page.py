@@ -15,6 +15,7 @@ from ..records import CORRECTED
 from ..runs.folder import Run
 from ..storage.files import write_json, write_text
 from .attacks import ATTACK_LIMIT, attack_pictures, attack_tables
+from .certain import certain_words
 from .curves import BUCKETS, curve_plots, held_out_note
 from .dots import agreement_plots, attack_plot, defence_plot
 from .figures import Plot
@@ -69,7 +70,8 @@ def write_report(run: Run, *, images: bool = True) -> Path:
 
 def _data(contents: Contents, values: dict[str, Any]) -> dict[str, Any]:
     """The page's words and numbers, for machines."""
-    words = {name: values[name] for name in ("verdict", "attack_verdict", "further_verdicts", "machine_time")}
+    sentences = ("verdict", "attack_verdict", "further_verdicts", "certain", "machine_time")
+    words = {name: values[name] for name in sentences}
     plain = ("concept", "model", "seed", "quick", "contract", "record", "sweeps", "labels")
     return {
         "version": 2,
@@ -121,6 +123,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         "verdict": verdict(contents),
         "attack_verdict": attack_verdict(contents),
         "further_verdicts": further_verdicts(contents),
+        "certain": certain_words(contents),
         "table": estimates,
         "folded": _folded(contents, estimates),
         "references": REFERENCES,

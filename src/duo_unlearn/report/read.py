@@ -39,12 +39,16 @@ class Absent(NamedTuple):
 
 
 class SystemEntry(NamedTuple):
-    """A system, which is a column of the page. sha256: of its edits and guards; None: not recorded."""
+    """A system, which is a column of the page. sha256: of its edits and guards; None: not recorded.
+
+    asked: guard → the contract of the detector that it asks.
+    """
 
     name: str
     sha256: str | None
     edits: tuple[str, ...]
     guards: tuple[str, ...]
+    asked: tuple[tuple[str, str], ...] = ()
 
 
 Key = tuple[str, int]
@@ -184,6 +188,7 @@ def _systems(results: Results | None, records: Sequence[GroupRecord]) -> list[Sy
                 str(entry["sha256"]),
                 tuple(str(edit["name"]) for edit in entry["edits"]),
                 tuple(str(guard["name"]) for guard in entry["guards"]),
+                tuple((str(guard["name"]), str(guard["detector"])) for guard in entry["guards"] if "detector" in guard),
             )
             for entry in results.systems
         ]
