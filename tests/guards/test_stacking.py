@@ -34,6 +34,12 @@ def test_two_that_replace_the_same_are_refused(first: str, second: str, side: st
 def test_others_stand_together(tmp_path: Path) -> None:
     check_stack(["negative-prompt", "sld", "safree", "spell", "output-filter"])
     assert len(system_of("sld+safree+prototypes", tmp_path, {}, "").guards) == 3
+    # As the script of SAFREE's authors has it, with the phrases as the negative prompt.
+    phrases = {"text": "sword, blade"}
+    found = system_of("safree+negative-prompt", tmp_path, {"negative-prompt": phrases}, "").guards
+    assert [(guard.name, guard.options.get("text")) for guard in found] == [
+        ("safree", None), ("negative-prompt", "sword, blade"),
+    ]  # fmt: skip
 
 
 def test_the_command_line_says_it_in_three_lines(tmp_path: Path) -> None:

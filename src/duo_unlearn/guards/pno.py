@@ -9,6 +9,10 @@ It is an attack on the detector: what it makes says nothing under that detector,
 the loss −log(1 − score), which does not vanish where the score is near 1; and where a detector has no gradient, other
 start noises are all there is. Gradients do not go through other guards, images do. Images that start from a picture or
 along a given path are left alone.
+
+Left out of the published code: its regularisation of the noise's mean and covariance (weight 1 by default, of shuffled
+noise too), so that here a noise may leave what the model was trained on; steps of the negative branch's rows as well,
+here the prompt's alone move; AdamW's decay of 0.01, here 0; its scale of guidance, 10, here the evaluation's own.
 """
 
 from __future__ import annotations

@@ -11,6 +11,10 @@ a run of 50, and is scaled to those that there are. i counts from the first step
 so that an image which starts from a picture is filtered too: by its place on the schedule, a path that begins half way
 would never be.
 
+The authors' script also makes all phrases, joined, the negative prompt. Here that is a guard of its own, and both are
+the stack `safree+negative-prompt`, where the option `guards.negative-prompt.text` has the phrases. SAFREE alone leaves
+the negative branch as it is.
+
 `mode: all-rows` is ours: all rows from the first trigger on, end token and padding too. Left out: re-attention in the
 latents' frequencies, which the code sets to a constant where it means to scale them. The pooled embedding is read off
 the row of the end token: of one text encoder the same; of SDXL's two, both side by side. The pooled vector that SDXL
