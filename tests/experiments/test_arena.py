@@ -15,7 +15,7 @@ from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.erasers.pictures import Origin
 from duo_unlearn.erasers.registry import ERASERS
 from duo_unlearn.errors import DuoError
-from duo_unlearn.experiments.arena import arena, entrant, makers, read_together, reads_of
+from duo_unlearn.experiments.arena import entrant, makers, read_together, reads_of
 from duo_unlearn.experiments.arena_check import check_arena, erasers_of
 from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
@@ -108,13 +108,6 @@ def test_runs_of_several_seeds_are_pooled_and_others_refused(arena_run: tuple[Pa
     weaker = new_run(tmp_path / "weaker", train__max_train_steps=2, train__rank=2, seed=2, **same)
     with pytest.raises(DuoError, match="more than the seed"):
         duo.run_arena([first, weaker], ["duo"], tmp_path / "both")
-
-
-@pytest.mark.slow
-def test_attacks_can_be_made_alone(tmp_path: Path) -> None:
-    run = new_run(tmp_path, train__max_train_steps=1, train__rank=2)
-    page = arena([run], [], ["duo"], ATTACKS, tmp_path / "page", asks=False)
-    assert [{e["attack"] for e in row["estimates"]} for row in content(page)["systems"]] == [{"edit-removal"}] * 2
 
 
 @pytest.mark.parametrize(

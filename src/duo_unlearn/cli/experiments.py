@@ -194,7 +194,7 @@ def compose(
     say(f"compose: {len(sources)} adapters → {output}")
     names = str(read_provenance(Run(output).edit(COMPOSED))["concept"]).split(" + ")
     say(f"adapters that were trained apart disturb one another: expect to lose some of {_at_risk(names)}")
-    if _can_be_joined(names):
+    if len(names) > 1 and _is_concept("+".join(names)):
         say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
     if measure:
         interference_table(rows)
@@ -205,28 +205,24 @@ def _at_risk(names: list[str]) -> str:
     """What a sum of adapters of some concepts is expected to cost, in words."""
     from ..concepts.joint import at_odds, near_several
     from ..concepts.store import load_concept
-    from ..errors import DuoError
 
-    try:
-        concepts = [load_concept(name) for name in dict.fromkeys(names)]
-    except DuoError:
-        concepts = []
+    concepts = [load_concept(name) for name in dict.fromkeys(names) if _is_concept(name)]
     words = "what lies near their concepts"
     if near := near_several(concepts):
         words += f", most of all {', '.join(near)}"
     return words + "".join(f"; pairs of {one} keep what {other} erases" for one, other in at_odds(concepts))
 
 
-def _can_be_joined(names: list[str]) -> bool:
-    """Whether one training can have all of these concepts. An edit of others may not say what it is of."""
+def _is_concept(name: str) -> bool:
+    """Whether a concept, or several as NAME+NAME, is at hand. An edit of others may not say what it is of."""
     from ..concepts.store import load_concept
     from ..errors import DuoError
 
     try:
-        load_concept("+".join(names))
+        load_concept(name)
     except DuoError:
         return False
-    return len(names) > 1
+    return True
 
 
 def bank(

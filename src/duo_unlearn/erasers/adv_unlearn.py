@@ -12,13 +12,18 @@ What departs from the released script. The search's gradients do not add up over
 It always starts at random tokens, where the script goes on from the last search unless it is told otherwise. A prompt's
 length is counted in tokens. x_t are noised latents of the pairs' pictures, not samples: both members of a pair for c,
 safe ones for r. r are the pairs' safe prompts and the concept's `keep` prompts, not names of COCO's objects.
+
+Three options are ours. `form: pair` has the pair's safe prompt in the place of ∅, so that the scene is no part of what
+is erased. As published every c has a δ before it after the warm-up and no r has one, so "something stands in front" can
+be learnt in the concept's place, all the more where c and r are alike but for a word. `plain_share` and `retain_behind`
+are against that.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import torch
 from pydantic import Field
@@ -29,7 +34,7 @@ from ..families.denoising import predict_noised
 from ..families.interface import Conditioning, Model, Tokens, joined
 from ..families.inversion import gradient
 from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
-from ..storage.forms import Strict
+from ..storage.forms import LATER, Strict
 from .course import Course, course_eraser
 from .descent import Descent, generator_of
 from .interface import EraserContext
@@ -65,6 +70,20 @@ class AdvUnlearnSettings(Strict):
     retain_batch: int = Field(5, ge=1, description="Prompts a step that are kept (published: 5).")
     retain_weight: float = Field(0.3, ge=0, description="w, of the term that keeps (published: 0.3).")
     wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
+    form: Annotated[Literal["empty", "pair"], LATER] = Field(
+        "empty",
+        description="What the target leads to, away from c: the empty prompt (published), or a pair's safe one (ours).",
+    )
+    plain_share: Annotated[float, LATER] = Field(
+        0.0, ge=0, le=1, description="Share of c that has no δ after the warm-up either (published: 0)."
+    )
+    retain_behind: Annotated[float, LATER] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the prompts that are kept which stand behind k random tokens, and are held to what the "
+        "original predicts without these (published: 0).",
+    )
 
 
 def encoder_names(model: Model) -> list[str]:
@@ -96,6 +115,7 @@ class AdvUnlearnLoss:
         self.settings: AdvUnlearnSettings = context.options
         found = contrasts(context, self.settings.wordings)
         self.texts = sorted({contrast.unsafe for contrast in found})
+        self.safe = {contrast.unsafe: contrast.safe for contrast in found}
         self.kept = kept_prompts(context)
         self.pictures = Pictures(context.model, pair_latents(context), context.pairs)
         self.empty = self.model.condition([""])
@@ -115,16 +135,19 @@ class AdvUnlearnLoss:
         safe, u = self.pictures.noised(kept, "safe", generator)
         n, m = len(prompts), len(kept)
         with self.weights.original():
-            given = joined([self.read(prompts), self.empty.repeat(n), self.read(kept)])
+            pair = settings.form == "pair"
+            base = self.read([self.safe[prompt] for prompt in prompts]) if pair else self.empty.repeat(n)
+            given = joined([self.read(prompts), base, self.read(kept)])
             found = self._predict(torch.cat([noisy, noisy, safe]), torch.cat([t, t, u]), given)
-            concept, empty, wanted = torch.split(found, [n, n, m])
-        given = joined([self.read(prompts, rows), self.read(kept)])
+            concept, without, wanted = torch.split(found, [n, n, m])
+        behind = round(settings.retain_behind * m)
+        given = joined([self.behind(prompts, rows), self.behind(kept, self._tokens(behind, generator))])
         erased, now = torch.split(self._predict(torch.cat([noisy, safe]), torch.cat([t, u]), given), [n, m])
-        target = empty - settings.eta * (concept - empty)
+        target = without - settings.eta * (concept - without)
         return (erased - target).square().mean(), (now - wanted).square().mean()
 
     def adversarial(self, step: int) -> tuple[list[str], Tensor | None]:
-        """The concept's prompts of a step, and δ, (prompt, k, width): None while the warm-up lasts.
+        """The concept's prompts of a step, and δ of the last ones, (prompt, k, width): None while the warm-up lasts.
 
         Steps that share a search share its prompts, which δ was found for.
         """
@@ -132,18 +155,17 @@ class AdvUnlearnLoss:
         since = after % self.settings.renew_every if after >= 0 else 0
         generator = generator_of(self.seed, "advunlearn", "search", step - since)
         prompts = _draw(self.texts, self.settings.batch, generator)
-        if after < 0:
+        plain = round(self.settings.plain_share * len(prompts))
+        if after < 0 or plain == len(prompts):
             return prompts, None
         if since == 0:
-            self.memory["rows"] = self.search(prompts, generator)
+            self.memory["rows"] = self.search(prompts[plain:], generator)
         return prompts, self.memory["rows"].to(self.model.device)
 
     def search(self, prompts: Sequence[str], generator: torch.Generator) -> Tensor:
         """δ of each prompt, (prompt, k, width), as the last step of its search left it."""
-        settings, plain = self.settings, plain_tokens(self.model)
-        first = torch.randint(0, len(plain), (len(prompts), settings.attack_tokens), generator=generator)
-        start = vocabulary(self.model)[plain[first].to(self.model.device)]
-        rows = start.float().clone().requires_grad_(True)
+        settings = self.settings
+        rows = self._tokens(len(prompts), generator).requires_grad_(True)
         optimizer = torch.optim.Adam([rows], lr=settings.attack_lr)
         for step in range(settings.attack_steps):
             noisy, t = self.pictures.noised(prompts, "both", generator)
@@ -165,6 +187,18 @@ class AdvUnlearnLoss:
         free = [] if rows is None else [self.model.pipe.tokenizer.bos_token_id] * rows.shape[1]
         ids = [sequence(self.model, [*free, *word_ids(self.model, prompt)]) for prompt in prompts]
         return self.model.condition(Tokens(torch.tensor(ids), rows))
+
+    def behind(self, prompts: Sequence[str], rows: Tensor | None) -> Conditioning:
+        """Prompts as `read` has them, the last of which stand behind rows: as many as there are."""
+        count = len(prompts) - (0 if rows is None else len(rows))
+        parts = [(prompts[:count], None), (prompts[count:], rows)]
+        return joined([self.read(some, before) for some, before in parts if some])
+
+    def _tokens(self, count: int, generator: torch.Generator) -> Tensor:
+        """The input rows of k random tokens for each of some prompts, (prompt, k, width)."""
+        plain = plain_tokens(self.model)
+        chosen = torch.randint(0, len(plain), (count, self.settings.attack_tokens), generator=generator)
+        return vocabulary(self.model)[plain[chosen].to(self.model.device)].float().clone()
 
     def _predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         return predict_noised(self.model, noisy, t, conditioning).float()

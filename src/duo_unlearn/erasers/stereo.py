@@ -18,6 +18,7 @@ language model's sentences. A token's inversion begins at the word "picture".
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -68,11 +69,12 @@ class StereoSettings(Strict):
     batch: int = Field(1, ge=1, description="Latents a step (published: 1).")
     anchor_weight: float = Field(1.0, description="w₊ (meant and published: 1).")
     concept_weight: float = Field(-1.0, description="w₋ (meant: −1; the published script computes −3).")
-    prompts: Literal["word", "scenes"] = Field(
+    prompts: Literal["word", "scenes", "places"] = Field(
         "word",
         description="word: a phrase stands alone (published) or in the inversion's templates, and the anchors are the "
         "pairs' unsafe prompts. scenes: the word is in a pair's unsafe prompt, a token before its safe one, and that "
-        "one stands for ε_∅ and for the anchors.",
+        "one stands for ε_∅ and for the anchors. places: the same, and a token stands in the word's place in the "
+        "unsafe prompt, where that has the word.",
     )
     word: str | None = Field(None, min_length=1, description="The concept's word; None: its name.")
     latents: Origin = Field(
@@ -154,8 +156,16 @@ class StereoLoss:
         if phrase is None:
             filled = [template.replace(PLACEHOLDER, self.word) for template in templates]
             return self.model.condition(filled if alone else [scene.unsafe for scene in scenes])
-        before = [f"{PLACEHOLDER} {scene.safe}" for scene in scenes]
-        return self.model.condition(Inverted(list(templates) if alone else before, phrase))
+        filled = list(templates) if alone else [self._filled(scene) for scene in scenes]
+        return self.model.condition(Inverted(filled, phrase))
+
+    def _filled(self, scene: Contrast) -> str:
+        """A scene's prompt with the placeholder: in the word's place, or before what has no concept."""
+        if self.settings.prompts == "places":
+            put, count = re.subn(rf"\b{re.escape(self.word)}\b", PLACEHOLDER, scene.unsafe)
+            if count:
+                return put
+        return f"{PLACEHOLDER} {scene.safe}"
 
     def anchor(self, scenes: Sequence[Contrast]) -> Conditioning:
         """The anchors of scenes: with the concept where phrases stand alone, else without it."""

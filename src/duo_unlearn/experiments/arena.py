@@ -64,16 +64,12 @@ def arena(
     attacks: Sequence[AttackPlan],
     folder: Path,
     say: Callable[[str], None] = lambda _text: None,
-    *,
-    asks: bool = True,
 ) -> Path:
     """Make what is missing, measure and attack every system of every run, and write the arena's page; gives it.
 
     sessions: runs that differ by their seed alone; their counts are added up. Pairs, the original's images and what is
     found on its text encoder are made once a run. What is done is skipped, so the same command goes on after a kill,
     and any number of processes may run it together. What cannot be done is told before anything is made.
-
-    asks: whether the run's prompt sets are asked too; else attacks are made alone, of which there must be some.
     """
     names, plans = _without_original(systems), makers(entrants, systems)
     check_arena(sessions, plans, names)
@@ -83,9 +79,9 @@ def arena(
             make_pairs(session)
             make_edits(session, plans)
             chosen = [session.system(name) for name in names]
-            results = [evaluate(session, chosen).results] if asks else []
-            results += [attack(session, chosen, plan).results for plan in attacks]
-        found.append(results[-1])
+            found.append(evaluate(session, chosen).results)
+            for plan in attacks:
+                found[-1] = attack(session, chosen, plan).results
         say(f"{session.run.folder}: {len(found[-1].estimates)} estimates of {len(chosen)} systems")
     standings = [_standing(sessions, found, name, folder) for name in (ORIGINAL, *names)]
     judges = [str(judge.contract) for judge in sessions[0].judges.there]
