@@ -156,6 +156,48 @@ def test_the_target_is_of_the_prompt_without_what_is_put_in_front(model: Model, 
         assert float(loss.terms(0)[0].detach()) == pytest.approx(apart, rel=1e-3)
 
 
+def test_with_pairs_the_target_leads_from_the_safe_prompt(model: Model, tmp_path: Path) -> None:
+    """An untouched encoder then has the loss (1 + η)² · mean (ε_c − ε_safe)²."""
+    context = context_on(model, tmp_path, "advunlearn", warm_up=1, eta=2.0, form="pair")
+    with begun(context) as (loss, _):
+        prompts, _ = loss.adversarial(0)
+        generator = generator_of(0, "advunlearn", 0)
+        adv_unlearn._draw(loss.kept, 5, generator)
+        noisy, t = loss.pictures.noised(prompts, "both", generator)
+        safe = {pair.unsafe_prompt: pair.safe_prompt for pair in context.pairs}
+        with torch.no_grad():
+            given = (loss.read(prompts), loss.read([str(safe[prompt]) for prompt in prompts]))
+            concept, without = (loss._predict(noisy, t, one) for one in given)
+            expected = 9 * float((concept - without).square().mean())
+            assert float(loss.terms(0)[0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_share_of_prompts_stays_plain_and_is_erased_all_the_same(model: Model, tmp_path: Path) -> None:
+    options = {"warm_up": 0, "batch": 4, "attack_steps": 1, "attack_tokens": 2}
+    with begun(context_on(model, tmp_path, "advunlearn", **options, plain_share=0.5)) as (loss, _):
+        prompts, rows = loss.adversarial(0)
+        assert rows is not None
+        assert rows.shape[:2] == (2, 2)
+        with torch.no_grad():
+            whole = loss.behind(prompts, rows).text
+            torch.testing.assert_close(whole[:2], loss.read(prompts[:2]).text)
+            torch.testing.assert_close(whole[2:], loss.read(prompts[2:], rows).text)
+    with begun(context_on(model, tmp_path / "all", "advunlearn", **options, plain_share=1.0)) as (loss, _):
+        assert loss.adversarial(0)[1] is None
+        assert not loss.memory
+
+
+def test_what_is_kept_behind_tokens_is_held_to_itself_without_them(model: Model, tmp_path: Path) -> None:
+    """So an untouched encoder has something to learn, where nothing stands in front it has not."""
+    losses = {}
+    for share in (0.0, 0.5, 1.0):
+        context = context_on(model, tmp_path / str(share), "advunlearn", retain_batch=2, retain_behind=share)
+        with begun(context) as (loss, _), torch.no_grad():
+            losses[share] = float(loss.terms(0)[1])
+    assert losses[0.0] == pytest.approx(0, abs=1e-10)
+    assert losses[1.0] > losses[0.5] > 1e-7
+
+
 def test_no_step_leaves_the_encoders_bit_equal(model: Model, tmp_path: Path) -> None:
     before = encoders(model)
     with begun(context_on(model, tmp_path, "advunlearn")) as (_, weights):

@@ -16,9 +16,11 @@ from duo_unlearn.erasers.interface import EraserContext
 from duo_unlearn.erasers.layers import trained_names
 from duo_unlearn.erasers.stereo import STEREO, StereoLoss, _search_key, target
 from duo_unlearn.erasers.trained import trained_weights
+from duo_unlearn.erasers.words import Contrast
 from duo_unlearn.families.interface import Model
+from duo_unlearn.families.inversion import TEMPLATES
 from duo_unlearn.families.registry import FAMILIES
-from duo_unlearn.families.tokens import initial_vector
+from duo_unlearn.families.tokens import PLACEHOLDER, initial_vector
 from duo_unlearn.runs.search_state import SearchState
 from duo_unlearn.storage.files import read_tensors
 
@@ -106,6 +108,27 @@ def test_the_phrases_come_in_equal_shares(model: Model, tmp_path: Path, monkeypa
         there = concepts[3 * step : 3 * step + 3]
         turns += [next(k for k in range(3) if torch.equal(there[k][i], given[i])) for i in range(2)]
     assert turns == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("prompts", ["scenes", "places"])
+def test_a_token_that_reads_as_the_word_is_that_word_in_its_place(model: Model, tmp_path: Path, prompts: str) -> None:
+    context = context_on(model, tmp_path, "stereo", latents="pairs", prompts=prompts, batch=2)
+    with trained_weights(model, trained_names(model, "u")) as weights:
+        loss = StereoLoss(context, weights, [None], (1.0, -1.0), "once")
+        scenes = [scene for scene in loss.texts if loss.word in scene.unsafe]
+        assert scenes
+        token = loss.read(initial_vector(model, loss.word), scenes, TEMPLATES)
+        word = loss.read(None, scenes, TEMPLATES)
+    assert torch.allclose(token.text, word.text, atol=1e-5) == (prompts == "places")
+
+
+def test_a_token_stands_before_a_scene_whose_prompt_has_not_the_word(model: Model, tmp_path: Path) -> None:
+    context = context_on(model, tmp_path, "stereo", latents="pairs", prompts="places")
+    with trained_weights(model, trained_names(model, "u")) as weights:
+        loss = StereoLoss(context, weights, [None], (1.0, -1.0), "once")
+    # A longer word that has it inside is another word.
+    assert loss._filled(Contrast("a knight with a swordfish", "a knight")) == f"{PLACEHOLDER} a knight"
+    assert loss._filled(Contrast("a sword, held high", "a hand")) == f"a {PLACEHOLDER}, held high"
 
 
 def test_all_but_cross_attention_is_trained(model: Model) -> None:
