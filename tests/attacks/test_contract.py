@@ -71,6 +71,7 @@ VARIANTS = (
     "sneakyprompt",
     "p4d",
     "unlearndiffatk",
+    "random-prefix",
     "noise-search",
 )
 """Forms of an attack whose code another form runs too, and the slowest ones: found in the slow tests."""

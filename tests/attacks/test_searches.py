@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "p4d-detector": {"tokens": 4, "steps": 3, "check_every": 2},
     "p4d-k-detector": {"steps": 3, "check_every": 2},
     "sneakyprompt": {"queries": 2, "hidden": 8},
+    "random-prefix": {"looks": 2},
     "ring-a-bell": {"population": 12, "generations": 4, "tokens": 6},
     "concept-inversion": {"steps": 4, "batch": 2},
 }

@@ -18,6 +18,7 @@ ATTACKS: Final[Registry[Attack]] = Registry(
         "concept-inversion": "attacks.inversion:CONCEPT_INVERSION",
         "soft-prompt": "attacks.soft_prompt:SOFT_PROMPT",
         "unlearndiffatk": "attacks.unlearn_diff:UNLEARN_DIFF_ATK",
+        "random-prefix": "attacks.random_prefix:RANDOM_PREFIX",
         "p4d": "attacks.p4d:P4D_N",
         "p4d-k": "attacks.p4d:P4D_K",
         "p4d-detector": "attacks.p4d:P4D_N_DETECTOR",
