@@ -14,7 +14,7 @@ from duo_unlearn.session import Session
 from .small_run import make_run
 
 SMALL = {"p4d": {"steps": 1, "check_every": 1, "tokens": 2}}
-SYSTEM = "duo+sld"
+SYSTEM = "duo+safree"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_an_aware_number_is_not_given_where_no_search_sees_the_guard(run: Sessio
     states, results = duo.attack(run, ["p4d"], systems=[SYSTEM], prompts=1, aware=True, budgets=SMALL)
     said = next(state.reason for state in states if state.group.system == SYSTEM)
     assert said is not None
-    assert "aware of sld" in said
+    assert "aware of safree" in said
     told = {e.search for e in results.estimates if (e.attack, e.system) == ("p4d", SYSTEM)}
     assert told == {"unaware"}
     assert said in {entry["reason"] for entry in results.absent if entry["system"] == SYSTEM}
@@ -54,7 +54,7 @@ def test_numbers_of_before_that_were_called_aware_are_told_no_more(run: Session)
     write_group(run.run, unaware._replace(group=aware.group))
     results = duo.judge(run)
     assert not [e for e in results.estimates if e.search == "aware"]
-    assert [entry for entry in results.absent if entry["system"] == SYSTEM and "aware of sld" in entry["reason"]]
+    assert [entry for entry in results.absent if entry["system"] == SYSTEM and "aware of safree" in entry["reason"]]
     write_group(run.run, aware)
 
 
@@ -76,7 +76,14 @@ def test_a_search_is_aware_of_a_guard_or_says_that_it_is_not(run: Session) -> No
 
 @pytest.mark.parametrize(
     ("name", "hidden"),
-    [("sld", "sld"), ("output-filter+spell", "output-filter or spell"), ("negative-prompt+sld", None), ("duo", None)],
+    [
+        ("safree", "safree"),
+        ("output-filter+safree", "output-filter or safree"),
+        ("negative-prompt+output-filter", None),
+        ("sld", None),
+        ("spell", None),
+        ("duo", None),
+    ],
 )
 def test_a_system_says_whether_a_search_can_be_aware_of_it(whole: Session, name: str, hidden: str | None) -> None:
     system = whole.system(name)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from duo_unlearn.arena.group_work import GroupWork
+from duo_unlearn.arena.guarded_reader import GuardedReader
 from duo_unlearn.arena.plans import Plan, attacked_scenarios
-from duo_unlearn.arena.target import GuardedReader
 from duo_unlearn.attacks import soft_prompt, unlearn_diff
 from duo_unlearn.attacks.interface import Target
 from duo_unlearn.attacks.registry import ATTACKS

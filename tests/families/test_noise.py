@@ -55,6 +55,18 @@ def test_x_and_eps_come_back_from_the_noisy_latents_and_v() -> None:
     torch.testing.assert_close(noise * noisy + signal * v, eps)
 
 
+@pytest.mark.parametrize(
+    "process", [Diffusion(ALPHAS, "epsilon"), Diffusion(ALPHAS, "v_prediction"), Flow(torch.tensor([0.25, 1.0]))]
+)
+def test_the_right_prediction_stands_for_the_clean_latents(process: Diffusion | Flow) -> None:
+    x, eps, t = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([0, 1])
+    noisy = process.add_noise(x, eps, t)
+    kept, slope = process.clean_line(t, noisy)
+    torch.testing.assert_close(kept * noisy + slope * process.target(x, eps, t), x)
+    packed = noisy.flatten(2).transpose(1, 2)  # as some pipelines lay latents out
+    assert process.clean_line(t, packed)[1].flatten().tolist() == slope.flatten().tolist()
+
+
 @pytest.mark.parametrize(("t", "factor"), [(999, 14.65), (749, 4.2), (500, 1.9)])
 def test_how_far_an_error_in_eps_moves_the_first_guess(t: int, factor: float) -> None:
     """1/√ᾱ of SD1.4, as the authors' choice of T rests on it (method.md §2)."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from duo_unlearn.arena.target import GuardedReader
+from duo_unlearn.arena.guarded_reader import GuardedReader
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.denoising import guided
 from duo_unlearn.families.interface import Guidance, Hooks, Inverted, Model, SampleRequest, Step

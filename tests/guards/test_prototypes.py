@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from duo_unlearn.arena.target import GuardedReader
+from duo_unlearn.arena.guarded_reader import GuardedReader
 from duo_unlearn.families.interface import Away, Branches, Conditioning, Guidance, Hooks, Model, Step
 from duo_unlearn.families.inversion import gradient
 from duo_unlearn.families.load import load_model

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from ..attacks.interface import Target
 from ..concepts.joint import rows_of
 from ..detectors.interface import verdicts_of
 from ..edits.interface import edits_off
 from ..edits.provenance import WEIGHTS, edit_file
-from ..families.denoising import Reader, predict_noised
-from ..families.interface import Conditioning, Guidance, Model, Moments, SampleRequest, Tokens
+from ..families.denoising import Reader
+from ..families.interface import Model, Moments, SampleRequest
 from ..features.clip import clip_score, clip_similarity
 from ..records import Awareness
 from ..session import Session
 from ..storage.files import digest
 from ..storage.pictures import image_fault
 from ..system import System
+from .guarded_reader import GuardedReader
 from .originals import Originals
 from .plans import Plan
 
 T = TypeVar("T")
-NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
-"""What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
 
 
 def target_of(
@@ -146,67 +143,3 @@ def _cosines(
         for i, cosine in zip(there, compare(shown, [others[i] for i in there]), strict=True):
             cosines[i] = cosine
     return cosines
-
-
-class GuardedReader(Reader):
-    """A search that is aware of guards: their hook on the conditioning is inside what it differentiates.
-
-    Where a guard changes the negative branch or adds a term, the search sees the prediction as the family guides it,
-    with that term, and is held against the original's guided one; else, and where there is no negative branch, the
-    prediction under the conditioning as the guards change it. On pictures of the concept the original's guided one is
-    ε_∅ + s (ε − ε_∅), ε the noise that they have: held against ε alone the search would learn to undo the guidance.
-    """
-
-    def __init__(self, model: Model, guidance: float) -> None:
-        super().__init__(model)
-        self.guidance = guidance
-        self.hooks: list[Callable[[Sequence[SampleRequest], Guidance], Guidance]] = [
-            hook.conditioning for hook in model.hooks if hook.conditioning is not None
-        ]
-        found = self._guidance(model.condition([""]))
-        has_branches = guidance > 1 and not model.kind.guidance_is_input
-        self.guided = has_branches and (found.negative is not self._empty or found.away is not None)
-
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The guarded prediction."""
-        return self._contrast(noisy, t, self._guidance(conditioning))
-
-    def _guidance(self, conditioning: Conditioning) -> Guidance:
-        rows = len(conditioning.text)
-        self._empty = self.model.condition([""]).repeat(rows)
-        guidance = Guidance(conditioning, self._empty)
-        for hook in self.hooks:
-            guidance = hook([NO_TEXT] * rows, guidance)
-        return guidance
-
-    def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The original's prediction, guided by the empty prompt where the system's is guided."""
-        return self._contrast(noisy, t, Guidance(conditioning, self.model.condition([""]).repeat(len(noisy))))
-
-    def wanted(self, noisy: Tensor, t: Tensor, target: Tensor) -> Tensor:
-        """The target, guided by the original's prediction under the empty prompt where the system's is guided."""
-        wanted = super().wanted(noisy, t, target)
-        if not self.guided:
-            return wanted
-        with torch.no_grad(), edits_off(self.model):
-            empty = predict_noised(self.model, noisy, t, self.model.condition([""]).repeat(len(noisy)))
-        return self.model.kind.guide(wanted, empty.float(), self.guidance)
-
-    def residual(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, wanted: Tensor) -> Tensor:
-        """Prediction minus what is wanted, in units of the scale of guidance: as large as that of a plain prediction.
-
-        UnlearnDiffAtk bounds the gradient of its square.
-        """
-        residual = super().residual(noisy, t, conditioning, wanted)
-        return residual / self.guidance if self.guided else residual
-
-    def _contrast(self, noisy: Tensor, t: Tensor, guidance: Guidance) -> Tensor:
-        positive = predict_noised(self.model, noisy, t, guidance.positive)
-        if not self.guided:
-            return positive
-        negative = predict_noised(self.model, noisy, t, guidance.negative)
-        guided = self.model.kind.guide(positive, negative, self.guidance)
-        if guidance.away is None:
-            return guided
-        difference = predict_noised(self.model, noisy, t, guidance.away.conditioning) - negative
-        return guided - self.guidance * guidance.away.weight.to(difference).view(-1, 1, 1, 1) * difference

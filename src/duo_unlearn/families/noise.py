@@ -31,6 +31,13 @@ class NoiseProcess(Protocol):
         """What the network should give on x_t."""
         ...
 
+    def clean_line(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b of the clean latents that a prediction stands for, x̂ = a x_t + b · prediction.
+
+        Each is shaped to multiply `like`, (b, …).
+        """
+        ...
+
     def network_time(self, t: Tensor) -> Tensor:
         """What the network reads as its time, (b,)."""
         ...
@@ -72,6 +79,11 @@ class Diffusion(NamedTuple):
         signal, noise = self._rates(t, x)
         return signal * eps - noise * x
 
+    def clean_line(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """x̂ = (x_t − √(1−ᾱ_t) ε) / √ᾱ_t, or √ᾱ_t x_t − √(1−ᾱ_t) v."""
+        signal, noise = self._rates(t, like)
+        return (1 / signal, -noise / signal) if self.prediction == "epsilon" else (signal, -noise)
+
     def network_time(self, t: Tensor) -> Tensor:
         """t itself."""
         return t
@@ -98,6 +110,11 @@ class Flow(NamedTuple):
     def target(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:  # noqa: ARG002 the same at every σ
         """ε − x: the raw velocity, weighted by no power of σ."""
         return eps - x
+
+    def clean_line(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """x̂ = x_σ − σ v."""
+        sigma = _column(self.sigmas, t, like).to(like.dtype)
+        return torch.ones_like(sigma), -sigma
 
     def network_time(self, t: Tensor) -> Tensor:
         """1000 σ."""

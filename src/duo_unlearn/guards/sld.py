@@ -84,7 +84,7 @@ class Sld:
     cost = "a denoiser row a step (3 in place of 2)"
     replaces: Branch | None = None
     asks: Asks | None = None
-    seen: Seen = "nothing"
+    seen: Seen = "part"
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no guidance to change."""

@@ -86,7 +86,7 @@ class Spell:
     cost = "no denoiser row: a distance to each pair a step"
     replaces: Branch | None = None
     asks: Asks | None = None
-    seen: Seen = "nothing"
+    seen: Seen = "whole"
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family estimates clean latents."""

@@ -1,0 +1,132 @@
+"""How a search that is aware of guards predicts: what they do at one step of a sampling is inside what it lowers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..edits.interface import edits_off
+from ..families.denoising import Reader, predict_noised
+from ..families.interface import Branches, Conditioning, Guidance, Hooks, Model, SampleRequest, Step, Tokens
+from ..families.sampling import term_of
+
+NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
+"""What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
+STEPS: Final = 50
+"""Of the sampling whose step a noise level stands for, where a guard counts them."""
+
+
+class GuardedReader(Reader):
+    """A search that is aware of guards: their hooks on conditioning, prediction and clean latents are inside it.
+
+    Where one changes the negative branch, adds a term, or acts behind guidance, the search sees the prediction as the
+    family guides it and as guards change it, and is held against the original's guided one; else, and where there is
+    no negative branch, the prediction under the conditioning as the guards change it. On pictures of the concept the
+    original's guided one is ε_∅ + s (ε − ε_∅), ε the noise that they have: held against ε alone the search would learn
+    to undo the guidance. A noise level stands by itself: what a guard keeps from step to step (SLD's momentum) is 0.
+    """
+
+    def __init__(self, model: Model, guidance: float) -> None:
+        super().__init__(model)
+        self.guidance, self.hooks = guidance, list(model.hooks)
+        self.acting = [hook for hook in self.hooks if hook.prediction is not None or hook.clean is not None]
+        found = self._guidance(model.condition([""]))
+        has_branches = guidance > 1 and not model.kind.guidance_is_input
+        changed = found.negative is not self._empty or found.away is not None or bool(self.acting)
+        self.guided = has_branches and changed
+
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The guarded prediction."""
+        guidance = self._guidance(conditioning)
+        seen = self._contrast(noisy, t, guidance)
+        if guidance.away is not None:
+            seen = seen._replace(predicted=self._after([term_of(guidance.away)], 0, seen))
+        if not self.acting:
+            return seen.predicted
+        # A guard may count steps, so rows of one step go through it together.
+        numbers = (STEPS - 1 - t.cpu() * STEPS // (self.model.noise.last_timestep + 1)).tolist()
+        there = sorted(set(numbers))
+        rows = [torch.tensor([i for i, one in enumerate(numbers) if one == number]) for number in there]
+        parts = [self._after(self.acting, number, seen.rows(some)) for number, some in zip(there, rows, strict=True)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
+
+    def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The original's prediction, guided by the empty prompt where the system's is guided."""
+        empty = self.model.condition([""]).repeat(len(noisy))
+        return self._contrast(noisy, t, Guidance(conditioning, empty)).predicted
+
+    def wanted(self, noisy: Tensor, t: Tensor, target: Tensor) -> Tensor:
+        """The target, guided by the original's prediction under the empty prompt where the system's is guided."""
+        wanted = super().wanted(noisy, t, target)
+        if not self.guided:
+            return wanted
+        with torch.no_grad(), edits_off(self.model):
+            empty = predict_noised(self.model, noisy, t, self.model.condition([""]).repeat(len(noisy)))
+        return self.model.kind.guide(wanted, empty.float(), self.guidance)
+
+    def residual(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, wanted: Tensor) -> Tensor:
+        """Prediction minus what is wanted, in units of the scale of guidance: as large as that of a plain prediction.
+
+        UnlearnDiffAtk bounds the gradient of its square.
+        """
+        residual = super().residual(noisy, t, conditioning, wanted)
+        return residual / self.guidance if self.guided else residual
+
+    def _guidance(self, conditioning: Conditioning) -> Guidance:
+        """What guidance contrasts, as guards change it."""
+        rows = len(conditioning.text)
+        self._empty = self.model.condition([""]).repeat(rows)
+        guidance = Guidance(conditioning, self._empty)
+        for hook in self.hooks:
+            if hook.conditioning is not None:
+                guidance = hook.conditioning([NO_TEXT] * rows, guidance)
+        return guidance
+
+    def _contrast(self, noisy: Tensor, t: Tensor, guidance: Guidance) -> _Seen:
+        """The prediction, guided where guards change what guidance gives."""
+        positive = predict_noised(self.model, noisy, t, guidance.positive)
+        if not self.guided:
+            return _Seen(noisy, t, positive)
+        negative = predict_noised(self.model, noisy, t, guidance.negative)
+        return _Seen(noisy, t, self.model.kind.guide(positive, negative, self.guidance), positive, negative)
+
+    def _after(self, hooks: Sequence[Hooks], number: int, seen: _Seen) -> Tensor:
+        """The prediction after guards at a step of `STEPS`. They see it as the pipeline lays latents out."""
+        space = self.model.kind.latents
+
+        def predict(conditioning: Conditioning) -> Tensor:
+            return space.pack(predict_noised(self.model, seen.noisy, seen.t, conditioning))
+
+        branches, predicted = None, space.pack(seen.predicted)
+        if seen.positive is not None and seen.negative is not None:
+            branches = Branches(space.pack(seen.positive), space.pack(seen.negative), self.guidance, predict)
+        step = Step(space.pack(seen.noisy.to(predicted)), number, STEPS, branches, {})
+        for hook in hooks:
+            if hook.prediction is not None:
+                predicted = hook.prediction(step, predicted)
+            if hook.clean is not None:
+                latents = step.latents.float()
+                kept, slope = self.model.noise.clean_line(seen.t, latents)
+                before = kept * latents + slope * predicted.float()
+                after = hook.clean(step, before)
+                # A hook that gives its argument back leaves the prediction as it is, without rounding.
+                predicted = predicted if after is before else predicted + ((after - before) / slope).to(predicted)
+        return space.unpack(predicted)
+
+
+class _Seen(NamedTuple):
+    """What guards act on: noised latents, their noise levels, the prediction, and the branches of guidance, if any."""
+
+    noisy: Tensor
+    t: Tensor
+    predicted: Tensor
+    positive: Tensor | None = None
+    negative: Tensor | None = None
+
+    def rows(self, chosen: Tensor) -> _Seen:
+        """Some of the rows, by number."""
+        positive, negative = (None if part is None else part[chosen] for part in (self.positive, self.negative))
+        return _Seen(self.noisy[chosen], self.t[chosen], self.predicted[chosen], positive, negative)
