@@ -84,11 +84,12 @@ def short(standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
         for title, place in ATTACKED.items()
         if any(of_column(s, place, "dsr", judges[0]) for s in standings)
     }
+    attacks = [place for place in there.values() if place.attack != WORST]  # what is broken there are prompts
     second = [[*there, "most broken"]]
     for s in standings:
         cells = [_with_control(s, place, judges) for place in there.values()]
         if any(cell != NONE for cell in cells):
-            second.append([s.system, *cells, _broken(s, there.values(), judges)])
+            second.append([s.system, *cells, _broken(s, attacks, judges)])
     return [_markdown(first), *([_markdown(second)] if there else [])]
 
 
