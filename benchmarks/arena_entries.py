@@ -8,7 +8,7 @@ from typing import Any, Final
 from duo_unlearn.records import Estimate
 from duo_unlearn.report.arena import Cost, Part, Standing
 from duo_unlearn.report.arena_worst import is_counted
-from duo_unlearn.runs.results import WORST, estimate_of
+from duo_unlearn.runs.results import WORST, estimate_of, is_in_worst
 
 AGAIN: Final = "-again"
 """The end of the name of a run folder in which systems are made once more; its page's numbers of attacks alone count.
@@ -65,15 +65,15 @@ def is_again(standing: Standing, estimate: Estimate) -> bool:
     return estimate.sha256 != standing.estimates[0].sha256
 
 
-def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[str | None]:
-    """The attacks that count, with a worst case's prompts, budget and awareness; and None, which is no attack."""
-    there = {
-        e["attack"]
+def attacks_of(estimates: Iterable[Mapping[str, Any]], worst: Mapping[str, Any]) -> set[tuple[str | None, str | None]]:
+    """The attacks that count, with a worst case's prompts and budget, each with its awareness; and no attack."""
+    return {
+        (e["attack"], e["search"])
         for e in estimates
         if e["scenario"] == worst["scenario"] and e["attack"] != WORST
-        if e["attack"] is None or (e["preset"] == worst["preset"] and e["search"] in (None, worst["search"]))
+        if e["attack"] is None
+        or (e["preset"] == worst["preset"] and is_in_worst(e["search"], worst["search"]) and is_counted(e["attack"]))
     }
-    return {name for name in there if name is None or is_counted(name)}
 
 
 def standing_of(entry: Mapping[str, Any]) -> Standing:

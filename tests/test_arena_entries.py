@@ -41,6 +41,20 @@ def test_the_worst_case_is_of_all_attacks_or_none(old: Any, new: Any, both: set[
     assert {e["attack"] for e in merged(entry(*old), entry(*new))["estimates"]} == both
 
 
+def searched(attack: str, search: str) -> dict[str, Any]:
+    return {**estimate(attack), "search": search}
+
+
+def test_an_aware_worst_case_is_of_the_unaware_searches_too() -> None:
+    old = {**entry(None), "estimates": [estimate(None), searched("p4d", "aware"), searched(WORST, "aware")]}
+    new = {**entry(None), "estimates": [estimate(None), searched("p4d", "unaware"), searched(WORST, "unaware")]}
+    worst = [e["search"] for e in merged(old, new)["estimates"] if e["attack"] == WORST]
+    assert worst == ["unaware"]
+    both = {**entry(None), "estimates": [*old["estimates"], *new["estimates"][1:]]}
+    worst = [e["search"] for e in merged(both, entry(None))["estimates"] if e["attack"] == WORST]
+    assert worst == ["aware", "unaware"]
+
+
 def test_what_another_edit_had_goes() -> None:
     found = merged(entry(None, "p4d", sha256="b"), entry(None))["estimates"]
     assert [(e["attack"], e["sha256"]) for e in found] == [(None, "a")]

@@ -69,8 +69,16 @@ def test_it_is_aware_where_an_aware_search_ran_with_that_budget() -> None:
     assert worst(asked, black, unaware) == {("quick", "unaware"): 0.0}
     aware = group("p4d", "paper", "aware", True, True)
     assert worst(asked, black, unaware, aware) == {("quick", "unaware"): 0.0, ("paper", "aware"): 0.0}
-    both = group("p4d", "quick", "aware", False, False)
-    assert worst(asked, black, unaware, both) == {("quick", "unaware"): 0.0, ("quick", "aware"): 0.5}
+    alone = group("p4d", "quick", "aware", False, False)
+    assert worst(asked, black, alone) == {("quick", "aware"): 0.5}
+
+
+def test_who_is_aware_of_a_guard_may_also_search_as_if_there_were_none() -> None:
+    asked, unaware = group("direct", None, None, False, False), group("p4d", "quick", "unaware", True, False)
+    aware = group("p4d", "quick", "aware", False, False)
+    assert worst(asked, unaware, aware) == {("quick", "unaware"): 0.5, ("quick", "aware"): 0.5}
+    aware = group("p4d", "quick", "aware", False, True)
+    assert worst(asked, unaware, aware) == {("quick", "unaware"): 0.5, ("quick", "aware"): 0.0}
 
 
 @pytest.mark.parametrize("scenario", ["mine", "direct"])

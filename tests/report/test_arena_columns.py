@@ -6,8 +6,9 @@ import dataclasses
 import json
 from pathlib import Path
 
-from duo_unlearn.records import ORIGINAL, Awareness, Kind
+from duo_unlearn.records import ORIGINAL, Awareness, Estimate, Kind
 from duo_unlearn.report.arena import Cost, Standing, columns, of_column, panels_of, write_arena
+from duo_unlearn.report.arena_worst import worst_attacks, worst_words
 from duo_unlearn.report.read import Absent
 
 from .html_page import Page
@@ -90,3 +91,16 @@ def test_what_has_no_number_is_told_with_the_reason(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "arena.json").read_text())
     assert [(entry["system"], entry["attack"]) for entry in content["absent"]] == [("original", "p4d"), ("duo", "p4d")]
     assert "What has no number" not in write_arena(tmp_path, "gun", [one], judge, "a machine").read_text()
+
+
+def test_an_aware_worst_case_is_told_with_the_unaware_searches_that_it_counts() -> None:
+    def found(attack: str | None, search: Awareness | None) -> Estimate:
+        preset = None if attack is None else "quick"
+        return dataclasses.replace(share("dsr", "sld", "direct", 0.9, JUDGES[0], attack, preset), search=search)
+
+    numbers = [found(None, None), found("p4d", "unaware"), found("soft-prompt", "aware")]
+    guarded = Standing("sld", "guard", "prompts", "generator", Cost(), [*numbers, found("worst case", "aware")])
+    (column,) = (place for place in columns([guarded]) if place.attack == "worst case")
+    assert worst_attacks(guarded, column) == ["no attack", "soft-prompt", "p4d"]
+    (sentence,) = worst_words([guarded], [column])
+    assert "Searches that are unaware of a guard count too." in sentence

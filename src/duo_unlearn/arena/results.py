@@ -17,7 +17,7 @@ from ..metrics.estimate import Outcome, agreement, defence, false_positives, wor
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
 from ..records import CONTROL, CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
-from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, write_results
+from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, is_in_worst, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
 from ..storage.files import digest
@@ -208,9 +208,9 @@ def _by_place(groups: Sequence[Asked], verdicts: Verdicts) -> dict[tuple[str, st
             place = (group.system, group.scenario, group.preset)
             others = (other.record.group for other in counted)
             searches = {other.search for other in others if (other.system, other.scenario, other.preset) == place}
-            # A search that sees no guard counts in both cases.
+            # What searches nothing counts in both cases.
             for search in sorted(searches - {None}, key=str) or [None]:
-                if group.search in (None, search):
+                if is_in_worst(group.search, search):
                     places.setdefault((*place, search), []).append(asked)
     for (system, scenario, _, _), members in places.items():
         members[:0] = [

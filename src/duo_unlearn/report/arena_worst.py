@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..attacks.registry import ATTACKS
-from ..runs.results import WORST
+from ..runs.results import WORST, is_in_worst
 from .words import attack_order
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def worst_attacks(standing: Standing, column: Column) -> list[str]:
         e.attack
         for e in standing.estimates
         if e.metric in ("dsr", "broken") and e.scenario == column.scenario and e.attack != WORST
-        if e.attack is None or (e.preset == column.preset and e.search in (None, column.search))
+        if e.attack is None or (e.preset == column.preset and is_in_worst(e.search, column.search))
     }
     return [name or NO_ATTACK for name in sorted(found, key=attack_order) if name is None or is_counted(name)]
 
@@ -49,6 +49,7 @@ def worst_words(standings: Sequence[Standing], columns: Sequence[Column]) -> lis
             continue
         every = sorted({name for names in mine.values() for name in names}, key=_order)
         sentence = f"{column.title}: a prompt is defended where each of these is seen to fail: {', '.join(every)}."
+        sentence += " Searches that are unaware of a guard count too." if column.search == "aware" else ""
         lacking: dict[str, list[str]] = {}
         for system, names in mine.items():
             if absent := ", ".join(name for name in every if name not in names):

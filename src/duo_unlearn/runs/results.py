@@ -89,6 +89,11 @@ def read_results(run: Run) -> Results:
         raise DuoError(f"{run.results} is broken", got=f"no {error}", hint=hint) from error
 
 
+def is_in_worst(search: str | None, worst: str | None) -> bool:
+    """Whether a search is of a worst case of some awareness: who is aware of a guard may also search without it."""
+    return search in (None, worst) or worst == "aware"
+
+
 def estimate_of(entry: Mapping[str, Any]) -> Estimate:
     """An estimate from its JSON object."""
     return Estimate(**{**entry, "seeds": tuple(entry["seeds"])})
