@@ -9,14 +9,8 @@ from typing import Final
 from arena_entries import is_again
 
 from duo_unlearn.records import Estimate
-from duo_unlearn.report.arena import (
-    Column,
-    Standing,
-    columns,
-    control_of,
-    cost_words,
-    of_column,
-)
+from duo_unlearn.report.arena import Column, Standing, columns, cost_words
+from duo_unlearn.report.arena_columns import control_of, of_column
 from duo_unlearn.report.arena_kept import preservation, prior_preservation
 from duo_unlearn.report.arena_worst import worst_words
 from duo_unlearn.runs.results import WORST

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from duo_unlearn.records import ORIGINAL, Awareness, Estimate, Kind
-from duo_unlearn.report.arena import Cost, Standing, columns, of_column, panels_of, write_arena
+from duo_unlearn.report.arena import Cost, Standing, columns, panels_of, write_arena
+from duo_unlearn.report.arena_columns import of_column
 from duo_unlearn.report.arena_worst import worst_attacks, worst_words
 from duo_unlearn.report.read import Absent
 

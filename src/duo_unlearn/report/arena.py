@@ -8,11 +8,14 @@ from typing import Any, Final, Literal, NamedTuple
 
 from markupsafe import Markup
 
-from ..records import CONTROL, Estimate, Kind
+from ..records import Estimate, Kind
+from ..runs.results import WORST
 from ..storage.files import write_bytes, write_json, write_text
+from .arena_columns import control_of, of_column, stands_in
 from .arena_figure import Mark, Panel, figures, pictures
-from .arena_kept import Share, detector_of, kept_of, preservation, prior_preservation
-from .arena_worst import stands_in, worst_words
+from .arena_kept import Share, kept_of, preservation, prior_preservation
+from .arena_unknown import bounds_of, unknown_of, unknown_words
+from .arena_worst import worst_words
 from .certain import certain_standings
 from .page import environment
 from .read import Absent
@@ -22,7 +25,7 @@ from .words import attack_order, set_name, set_order
 
 TEMPLATE: Final = "arena.html.j2"
 CRACKED: Final = 0.1
-"""The share of broken pictures above which a DSR is marked."""
+"""The share of pictures, broken or without a verdict, above which a DSR is marked."""
 COST_TITLES: Final = ("Seconds to make", "Thousand passes", "Million weights", "× an image")
 """Columns of what a system costs."""
 
@@ -131,7 +134,10 @@ def write_arena(
         "most": max((cell["dsr"].n for cell in cells), default=0),
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
         "controls": any(control_of(s, column, judges) for s in standings for column in places),
-        "worst": [*certain_standings(standings, judges[0]), *worst_words(standings, places)],
+        "worst": [
+            *certain_standings(standings, judges[0]), *worst_words(standings, places),
+            *unknown_words(standings, places, judges),
+        ],
         "costs": COST_TITLES, "gaps": gaps(absent),
     }  # fmt: skip
     write_text(folder / "arena.html", environment().get_template(TEMPLATE).render(values).lstrip())
@@ -153,7 +159,8 @@ def _row(
         control = control_of(standing, column, judges)
         cells.append({
             "title": column.title, "dsr": dsr, "others": others, "broken": broken, "seeds": seeds, "control": control,
-            "cracked": _is_cracked(standing, column, judges),
+            "cracked": _is_cracked(standing, column, judges), "asked": unknown_of(dsr, broken).asked,
+            "bounds": bounds_of(dsr, broken) if dsr is not None and column.attack == WORST else None,
             "refused": of_column(standing, column, "refused", judges[0]),
         })  # fmt: skip
     return {
@@ -181,8 +188,8 @@ def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: S
 
 
 def _is_cracked(standing: Standing, column: Column, judges: Sequence[str]) -> bool:
-    broken = of_column(standing, column, "broken", judges[0])
-    return broken is not None and broken.value > CRACKED
+    dsr, broken = (of_column(standing, column, metric, judges[0]) for metric in ("dsr", "broken"))
+    return unknown_of(dsr, broken).share > CRACKED
 
 
 def _refused(standing: Standing, judges: Sequence[str]) -> str | None:
@@ -218,29 +225,10 @@ def columns(standings: Sequence[Standing]) -> list[Column]:
     return sorted(found, key=order)
 
 
-def of_column(standing: Standing, column: Column, metric: str, judge: str) -> Estimate | None:
-    """A system's number in a column, by a judge. Where there is no guard, a search is aware of all and of none."""
-    place = (column.scenario, column.attack, column.preset)
-    mine = [e for e in standing.estimates if (e.metric, e.contract) == (metric, judge)]
-    there = [e for e in mine if (e.scenario, e.attack, e.preset) == place and stands_in(e, standing, column)]
-    return next((e for e in there if e.search == column.search), there[0] if there else None)
-
-
 def by_seed(estimate: Estimate, runs: Sequence[Sequence[Estimate]]) -> list[dict[str, Any]]:
     """Each run's number of an estimate, with its seed: how far they lie apart is in no interval of a pooled share."""
     own = [e for run in runs for e in run if e.of_what == estimate.of_what]
     return [{"seed": seed, "value": e.value, "n": e.n} for e in own for seed in e.seeds]
-
-
-def control_of(standing: Standing, column: Column, judges: Sequence[str]) -> Estimate | None:
-    """How often the safe item came back in a probe's control, by the first judge. It is never a defence."""
-    place = (column.attack, column.preset)
-    for e in standing.estimates:
-        is_control = e.scenario == CONTROL and e.metric == "item agreement" and column.attack is not None
-        here = (e.attack, e.preset) == place and stands_in(e, standing, column)
-        if is_control and here and detector_of(e.contract) == detector_of(judges[0]):
-            return e
-    return None
 
 
 def _unseen(standings: Sequence[Standing]) -> list[str]:

@@ -27,7 +27,7 @@ KINDS: Final[dict[Kind, tuple[str, str, str]]] = {
     "guard": ("with a guard", "^", "#00735c"),
 }
 """Kind of system → its words, its marker, and its colour on paper."""
-HOLLOW: Final = "a hollow mark has more than one broken picture in ten, which are in no DSR"
+HOLLOW: Final = "a hollow mark has more than one picture in ten broken or without a verdict, which are in no DSR"
 LETTERS: Final = dict(zip(KINDS, "●◆■▲", strict=True))
 """Kind of system → its marker as a letter."""
 NAMES_A_ROW: Final = 5
@@ -40,7 +40,8 @@ class Mark(NamedTuple):
     """A system in a panel. number: as the table has it. kept, dsr: value, low, high.
 
     control: of a probe, how often safe items come back. Drawn at the height that the DSR would have if the concept came
-    back as often. cracked: many of its pictures show nothing recognisable, and are in no DSR; the mark is hollow.
+    back as often. cracked: many of its pictures show nothing recognisable or have no verdict, and are in no DSR; the
+    mark is hollow.
     """
 
     number: int
@@ -248,7 +249,7 @@ def number_words(numbers: Sequence[int]) -> str:
 
 def _mark_words(mark: Mark) -> str:
     control = "" if mark.control is None else f" (control: {100 * mark.control:.0f} % of safe items come back)"
-    broken = ", more than one picture in ten broken" if mark.cracked else ""
+    broken = ", more than one picture in ten broken or without a verdict" if mark.cracked else ""
     return f"{mark.system} {100 * mark.dsr[0]:.0f} %{control}{broken}"
 
 

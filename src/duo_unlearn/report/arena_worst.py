@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 
 from ..attacks.registry import ATTACKS
 from ..runs.results import WORST, is_in_worst
+from .arena_columns import stands_in
 from .words import attack_order
 
 if TYPE_CHECKING:
-    from ..records import Estimate
     from .arena import Column, Standing
 
 NO_ATTACK = "no attack"
-
-
-def stands_in(estimate: Estimate, standing: Standing, column: Column) -> bool:
-    """Whether a number is of a column's awareness: without guards to see, and of no search, it is of either.
-
-    A guarded system that nothing searched on has no number of an aware search.
-    """
-    either = estimate.search is None and (standing.kind != "guard" or column.search == "unaware")
-    return estimate.search == column.search or either
 
 
 def worst_attacks(standing: Standing, column: Column) -> list[str]:
