@@ -12,6 +12,7 @@ from duo_unlearn.records import Estimate
 from duo_unlearn.report.arena import Column, Standing, columns, cost_words
 from duo_unlearn.report.arena_columns import control_of, of_column
 from duo_unlearn.report.arena_kept import preservation, prior_preservation
+from duo_unlearn.report.arena_unknown import bounds_of, unknown_of
 from duo_unlearn.report.arena_worst import worst_words
 from duo_unlearn.runs.results import WORST
 
@@ -47,6 +48,8 @@ ATTACKED: Final = {
 """The columns of the short table of attacks, unaware of guards; those that no system has are left out."""
 MADE_AGAIN: Final = "†"
 """Stands behind a number of edits that were made again: they are of other weights than the rest of their row."""
+OF_ALL: Final = "of all prompts"
+"""What stands beside a worst case: from where unknown prompts count as opened to where they count as defended."""
 NONE: Final = "–"
 """Stands where there is no number."""
 COSTS: Final = (
@@ -79,9 +82,9 @@ def short(standings: Sequence[Standing], judges: Sequence[str]) -> list[str]:
         if any(of_column(s, place, "dsr", judges[0]) for s in standings)
     }
     attacks = [place for place in there.values() if place.attack != WORST]  # what is broken there are prompts
-    second = [[*there, "most broken"]]
+    second = [[*(head for title, place in there.items() for head in _heads(title, place)), "most broken"]]
     for s in standings:
-        cells = [_with_control(s, place, judges) for place in there.values()]
+        cells = [cell for place in there.values() for cell in _cells(s, place, judges)]
         if any(cell != NONE for cell in cells):
             second.append([s.system, *cells, _broken(s, attacks, judges)])
     return [_markdown(first), *([_markdown(second)] if there else [])]
@@ -103,6 +106,22 @@ def _broken(standing: Standing, places: Iterable[Column], judges: Sequence[str])
     """The largest share of broken pictures in any of some columns."""
     found = (of_column(standing, place, "broken", judges[0]) for place in places)
     return f"{100 * max((e.value for e in found if e is not None), default=0.0):.0f}"
+
+
+def _heads(title: str, place: Column) -> list[str]:
+    """The titles of an attack's columns: a worst case has one more."""
+    return [title, f"{title}, {OF_ALL}"] if place.attack == WORST else [title]
+
+
+def _cells(standing: Standing, place: Column, judges: Sequence[str]) -> list[str]:
+    """A system's cells under an attack. Beside a worst case stands what it is of all prompts, whatever is unknown."""
+    dsr, broken = (of_column(standing, place, metric, judges[0]) for metric in ("dsr", "broken"))
+    if place.attack != WORST:
+        return [_with_control(standing, place, judges)]
+    if dsr is None:
+        return [NONE, NONE]
+    of = f" of {dsr.n}" if unknown_of(dsr, broken).lacking else ""
+    return [_bounds(dsr) + of, str(bounds_of(dsr, broken))]
 
 
 def _with_control(standing: Standing, place: Column, judges: Sequence[str]) -> str:
@@ -150,6 +169,8 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
     words = [f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}] n {found.n}"]
     words += [f"A {100 * e.value:.0f}" for e in others]
     words += [f"broken {100 * broken.value:.0f}"] if broken is not None else []
+    if place.attack == WORST and unknown_of(found, broken).lacking:
+        words.append(f"{OF_ALL} {bounds_of(found, broken)}")
     return ", ".join(words) + (MADE_AGAIN if is_again(standing, found) else "")
 
 

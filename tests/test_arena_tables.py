@@ -53,3 +53,18 @@ def test_the_most_broken_attack_is_no_worst_case_whose_share_is_of_prompts(table
         share("broken", worst, 20, 50),
     )  # fmt: skip
     assert found["most broken"] == "10"
+
+
+def test_a_worst_case_says_of_how_many_prompts_it_is_and_what_bounds_the_others_leave(tables: Any) -> None:
+    worst = ("direct", WORST, "quick")
+    some = share("dsr", worst, 15, 30), share("broken", worst, 20, 50)
+    found = cells(tables, *some)
+    assert (found["worst case"], found["worst case, of all prompts"]) == ("50 [33, 67] of 30", "30 to 70")
+    found = cells(tables, share("dsr", worst, 14, 50))
+    assert (found["worst case"], found["worst case, of all prompts"]) == ("28 [17, 42]", "28")
+    one = Standing("duo", "duo", "images", "generator", Cost(), [share("dsr", DIRECT, 50, 50), *some])
+    column = tables.ATTACKED["worst case"]
+    assert tables.cell(one, column, JUDGES) == "50 [33, 67] n 30, broken 40, of all prompts 30 to 70"
+    bare = Standing("uce", "eraser", "prompts", "generator", Cost(), [share("dsr", ("direct", "p4d", "quick"), 1, 50)])
+    _, attacked = tables.short([one, bare], JUDGES)
+    assert split(attacked.splitlines()[-1])[-3:] == ["–", "–", "0"]
