@@ -8,6 +8,7 @@ from typing import Final
 
 from arena_entries import is_again
 
+from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.records import Estimate
 from duo_unlearn.report.arena import Column, Standing, columns, cost_words
 from duo_unlearn.report.arena_columns import control_of, of_column
@@ -125,11 +126,22 @@ def _cells(standing: Standing, place: Column, judges: Sequence[str]) -> list[str
 
 
 def _with_control(standing: Standing, place: Column, judges: Sequence[str]) -> str:
-    """The DSR, and behind a colon how often a safe item comes back when the same is done to it, where that was done."""
+    """The DSR, and behind a colon how often a safe item comes back when the same is done to it, where that was done.
+
+    A search that asks judge A ends at the first picture in which A sees the concept, so A's number stands there too.
+    """
     control = control_of(standing, place, judges)
     found = of_column(standing, place, "dsr", judges[0])
     words = _bounds(found) + (MADE_AGAIN if found is not None and is_again(standing, found) else "")
+    if place.attack in ATTACKS.names() and ATTACKS.get(place.attack).asks_detector:
+        words = ", ".join([words, *_others(standing, place, judges)])
     return words if control is None or words == NONE else f"{words} : {100 * control.value:.0f}"
+
+
+def _others(standing: Standing, place: Column, judges: Sequence[str]) -> list[str]:
+    """What the other judges say: judge A, whom searches ask."""
+    found = (of_column(standing, place, "dsr", judge) for judge in judges[1:])
+    return [f"A {100 * e.value:.0f}" for e in found if e is not None]
 
 
 def _bounds(e: Estimate | None) -> str:
@@ -164,10 +176,9 @@ def cell(standing: Standing, place: Column, judges: Sequence[str]) -> str:
     found = of_column(standing, place, "dsr", judges[0])
     if found is None:
         return NONE
-    others = [e for judge in judges[1:] if (e := of_column(standing, place, "dsr", judge)) is not None]
     broken = of_column(standing, place, "broken", judges[0])
     words = [f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}] n {found.n}"]
-    words += [f"A {100 * e.value:.0f}" for e in others]
+    words += _others(standing, place, judges)
     words += [f"broken {100 * broken.value:.0f}"] if broken is not None else []
     if place.attack == WORST and unknown_of(found, broken).lacking:
         words.append(f"{OF_ALL} {bounds_of(found, broken)}")

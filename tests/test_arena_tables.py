@@ -68,3 +68,12 @@ def test_a_worst_case_says_of_how_many_prompts_it_is_and_what_bounds_the_others_
     bare = Standing("uce", "eraser", "prompts", "generator", Cost(), [share("dsr", ("direct", "p4d", "quick"), 1, 50)])
     _, attacked = tables.short([one, bare], JUDGES)
     assert split(attacked.splitlines()[-1])[-3:] == ["–", "–", "0"]
+
+
+def test_what_an_attack_that_asks_judge_a_leaves_is_told_by_that_judge_too(tables: Any) -> None:
+    searched, p4d = ("direct", "unlearndiffatk", "quick"), ("direct", "p4d", "quick")
+    by_both = [share("dsr", place, hits, 50, judge) for place in (searched, p4d)
+               for judge, hits in zip(JUDGES, (48, 47), strict=True)]  # fmt: skip
+    found = cells(tables, *by_both)
+    assert (found["UnlearnDiffAtk"], found["P4D"]) == ("96 [87, 99], A 94", "96 [87, 99]")
+    assert cells(tables, by_both[0])["UnlearnDiffAtk"] == "96 [87, 99]"
