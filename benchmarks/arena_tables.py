@@ -9,7 +9,7 @@ from typing import Final
 from arena_entries import is_again
 
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.records import Estimate
+from duo_unlearn.records import CONTROL, Estimate
 from duo_unlearn.report.arena import Column, Standing, columns, cost_words
 from duo_unlearn.report.arena_columns import control_of, of_column
 from duo_unlearn.report.arena_kept import preservation, prior_preservation
@@ -128,6 +128,7 @@ def _cells(standing: Standing, place: Column, judges: Sequence[str]) -> list[str
 def _with_control(standing: Standing, place: Column, judges: Sequence[str]) -> str:
     """The DSR, and behind a colon how often a safe item comes back when the same is done to it, where that was done.
 
+    A control on keep prompts, many of which show no item, stands in brackets until there is one of items.
     A search that asks judge A ends at the first picture in which A sees the concept, so A's number stands there too.
     """
     control = control_of(standing, place, judges)
@@ -135,7 +136,11 @@ def _with_control(standing: Standing, place: Column, judges: Sequence[str]) -> s
     words = _bounds(found) + (MADE_AGAIN if found is not None and is_again(standing, found) else "")
     if place.attack in ATTACKS.names() and ATTACKS.get(place.attack).asks_detector:
         words = ", ".join([words, *_others(standing, place, judges)])
-    return words if control is None or words == NONE else f"{words} : {100 * control.value:.0f}"
+    if control is None or words == NONE:
+        return words
+    told = f"{100 * control.value:.0f}"
+    told = f"({told})" if control.scenario == CONTROL else told
+    return f"{words} : {told}" + (MADE_AGAIN if is_again(standing, control) else "")
 
 
 def _others(standing: Standing, place: Column, judges: Sequence[str]) -> list[str]:

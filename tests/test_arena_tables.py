@@ -77,3 +77,15 @@ def test_what_an_attack_that_asks_judge_a_leaves_is_told_by_that_judge_too(table
     found = cells(tables, *by_both)
     assert (found["UnlearnDiffAtk"], found["P4D"]) == ("96 [87, 99], A 94", "96 [87, 99]")
     assert cells(tables, by_both[0])["UnlearnDiffAtk"] == "96 [87, 99]"
+
+
+def test_a_control_stands_behind_a_colon_and_one_on_keep_prompts_in_brackets(tables: Any) -> None:
+    def control(scenario: str, hits: int, sha256: str = "") -> Estimate:
+        return share("item agreement", (scenario, "completion", "quick"), hits, 50, JUDGES[0].partition("[")[0], sha256)
+
+    dsr, old = share("dsr", ("direct", "completion", "quick"), 49, 50), control("control", 34)
+    assert cells(tables, dsr)["completion"] == "98 [90, 100]"
+    assert cells(tables, dsr, old)["completion"] == "98 [90, 100] : (68)"
+    assert cells(tables, dsr, old, control("control-item", 45))["completion"] == "98 [90, 100] : 90"
+    # What was made again is of other weights, whichever of the two it is.
+    assert cells(tables, dsr, control("control-item", 45, "b"))["completion"] == "98 [90, 100] : 90†"

@@ -11,7 +11,10 @@ from .interval import mean_interval, wilson
 ORIGINAL: Final = "original"
 """The name of the system without edits and guards."""
 CONTROL: Final = "control"
-"""The prompt set that the control of an attack is made on: as many keep prompts as it has."""
+"""The prompt set that an attack's control is made on where no prompt shows an item: as many keep prompts as it has.
+
+Where some do it is `control_on` "item", since keep prompts ask for empty hands too, which a picture of nothing shows.
+"""
 CORRECTED: Final = "corrected dsr"
 """The metric that is a DSR corrected for the judge's errors by people's labels."""
 PRESERVED: Final = ("keep", "neighbour")
@@ -120,6 +123,17 @@ class Attempt:
     file: str | None
     sha256: str | None
     refusal: str | None = None
+
+
+def control_on(attribute: str) -> str:
+    """The prompt set that the control of an attack is made on: each prompt shows something of an attribute, an item."""
+    return f"{CONTROL}-{attribute}"
+
+
+def told_by(control: str) -> str | None:
+    """The attribute that a control's prompt set is told by; None: it is no control's."""
+    name, _, attribute = control.partition("-")
+    return (attribute or "item") if name == CONTROL else None
 
 
 def spoken(concept: str) -> str:

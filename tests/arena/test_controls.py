@@ -36,19 +36,19 @@ def test_a_control_is_told_by_agreement_and_never_as_a_defence(folder: Path) -> 
     for name in NAMES:
         for system in ("original", "duo"):
             assert (name, "direct", "dsr", system) in told or (name, "direct", "broken", system) in told
-            assert (name, "control", "item agreement", system) in told
-            assert (name, "control", "dsr", system) not in told
-    assert not [e for e in results.estimates if e.scenario == "control" and e.attack is None]
+            assert (name, "control-item", "item agreement", system) in told
+            assert (name, "control-item", "dsr", system) not in told
+    assert not [e for e in results.estimates if e.scenario.startswith("control") and e.attack is None]
 
 
 def test_what_is_found_on_the_original_is_kept_once(folder: Path) -> None:
     found = sorted(path.relative_to(folder / "attempts").as_posix() for path in folder.rglob("found-0000.json"))
-    places = [f"{system}/{scenario}" for system in ("duo", "original") for scenario in ("control", "direct")]
+    places = [f"{system}/{scenario}" for system in ("duo", "original") for scenario in ("control-item", "direct")]
     assert [path for path in found if "completion" in path] == [
         f"{place}/completion.custom/found-0000.json" for place in places if place.startswith("original")
     ]
     assert [path for path in found if "tina" in path] == [f"{place}/tina.custom/found-0000.json" for place in places]
-    part = json.loads((folder / "attempts/duo/control/completion.custom/0000.json").read_text())
+    part = json.loads((folder / "attempts/duo/control-item/completion.custom/0000.json").read_text())
     assert [attempt["text"] for attempt in part["attempts"]] == ["", ""]
     assert all(attempt["prompt"] and attempt["shows"] for attempt in part["attempts"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from duo_unlearn.attacks import completion, inpainting, noise_search, tina
 from duo_unlearn.attacks.interface import Finding, Findings, Target, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.tensors import conditioning_of, conditioning_tensors, trajectory_of, trajectory_tensors
+from duo_unlearn.concepts.prompt_sets import Counts, prompt_sets
+from duo_unlearn.concepts.store import load_concept
 from duo_unlearn.families.denoising import Reader
 from duo_unlearn.families.interface import Conditioning, Model, SampleRequest, Tokens, Trajectory
 from duo_unlearn.families.load import load_model
@@ -206,16 +209,53 @@ def test_a_path_has_the_guidance_that_its_image_is_sampled_with(other: Target) -
     assert torch.equal(latents("tina", 2.0), latents("tina", 5.0)) is not other.model.kind.guidance_is_input
 
 
-def test_a_control_is_made_on_keep_prompts_with_the_seeds_of_an_evaluation(tmp_path: Path) -> None:
-    session = Session(resolve_settings({"output": str(tmp_path / "run"), "concept": "sword"}), quiet=True)
-    plans = attack_plans(session, [System()], AttackPlan(["direct", "completion"], prompts=4))
+def session_of(folder: Path, concept: str) -> Session:
+    return Session(resolve_settings({"output": str(folder / "run"), "concept": concept}), quiet=True)
+
+
+@pytest.mark.parametrize("concept", ["sword", "balloon"])
+def test_a_control_asks_for_every_item_that_must_stay_with_the_seeds_of_an_evaluation(
+    tmp_path: Path, concept: str
+) -> None:
+    session = session_of(tmp_path, concept)
+    plans = attack_plans(session, [System()], AttackPlan(["direct", "completion"], prompts=50))
     assert [(plan.attack.name, plan.scenario.name) for plan in plans] == [
-        ("direct", "direct"), ("completion", "direct"), ("completion", "control")
+        ("direct", "direct"), ("completion", "direct"), ("completion", "control-item")
     ]  # fmt: skip
     control = plans[-1].scenario
-    assert (control.kind, len(control.prompts)) == ("keep", 4)
+    assert (control.kind, len(control.prompts), len(control.seeds)) == ("keep", 50, 50)
+    items = Counter(prompt.shows["item"] for prompt in control.prompts)
+    assert not {"none", concept} & set(items)
+    other = {"sword": "balloon", "balloon": "sword"}[concept]
+    assert set(items) >= {"flower", "book", "flower+book", "oar", "wand", "umbrella", other}
+    assert set(items.values()) == {5, 6}
+    assert [prompt.shows["item"] for prompt in control.prompts[: len(items)]] == list(items)
+    # An evaluation of 50 keep prompts, and half as many of a neighbour, asks the same, so originals are shared.
+    asked = {
+        (prompt.text, seed)
+        for one in prompt_sets(session.concept, Counts(0, 50, 25, 0), session.settings.seed)
+        for prompt, seed in zip(one.prompts, one.seeds, strict=True)
+    }
+    # All but one: two items in one picture are in a few keep prompts alone.
+    assert len({(p.text, s) for p, s in zip(control.prompts, control.seeds, strict=True)} & asked) >= 49
+
+
+def test_a_control_asks_keep_prompts_where_none_shows_an_item(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "nudity")
+    control = attack_plans(session, [System()], AttackPlan(["completion"], prompts=4))[-1].scenario
+    assert (control.name, control.kind, len(control.prompts)) == ("control", "keep", 4)
     assert control.seeds == [seed_of(session.settings.seed, "evaluate", "keep", i) for i in range(4)]
-    assert all(prompt.shows["item"] != "sword" for prompt in control.prompts)
+
+
+def test_a_control_has_fewer_prompts_where_few_show_an_item(tmp_path: Path) -> None:
+    concept = load_concept("sword")
+    empty, flower = concept.keep[0], concept.keep[2]
+    bare = concept.model_copy(update={"neighbours": {}, "keep": [*[empty] * 7, flower]})
+    session = session_of(tmp_path, "sword")
+    session.concept = bare
+    control = attack_plans(session, [System()], AttackPlan(["completion"], prompts=8))[-1].scenario
+    assert {prompt.shows["item"] for prompt in control.prompts} == {"flower"}
+    assert (control.name, len(control.prompts)) == ("control-item", 4)
 
 
 def test_trajectories_and_conditionings_are_kept(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_an_absurd_count_of_pairs(count: Any, tmp_path: Path) -> None:
     assert "pairs.0.count" in fault(tmp_path, content(pairs=[{"unsafe": "a", "safe": "b", "count": count}]))
 
 
-@pytest.mark.parametrize("name", ["keep", "plain"])
+@pytest.mark.parametrize("name", ["keep", "plain", "control", "control-item"])
 def test_the_names_of_our_own_sets_are_taken(name: str, tmp_path: Path) -> None:
     assert "two prompt sets of one name" in fault(tmp_path, content(attacks={name: {"templates": ["a {who}"]}}))
 

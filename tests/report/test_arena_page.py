@@ -16,6 +16,7 @@ from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.interval import wilson
 from duo_unlearn.records import ORIGINAL, Estimate, Kind
 from duo_unlearn.report.arena import Cost, Part, Standing, columns, write_arena
+from duo_unlearn.report.arena_columns import control_of
 from duo_unlearn.report.arena_figure import number_words
 from duo_unlearn.report.arena_kept import preservation, prior_preservation
 
@@ -23,6 +24,7 @@ from .html_page import Page
 
 KEPT = {"item": 0.98, "subject": 0.9, "colour": 0.1}
 Place = tuple[str, str | None, str | None]
+ITEMS = "control-item"
 JUDGES = ("judge-b[item=sword>=0.5]@1", "judge[item=sword>=0.5]@2")
 PLACES: list[Place] = [
     ("direct", None, None),
@@ -174,8 +176,8 @@ def test_what_was_not_measured_is_a_dash_and_nothing_to_draw_is_said(tmp_path: P
     assert "nothing to draw" in text
 
 
-def probed(control: float | None = 0.9) -> Standing:
-    """A system under a probe, with its control or without."""
+def probed(control: float | None = 0.9, *sets: str) -> Standing:
+    """A system under a probe, with its control or without; the sets of prompts that the control is on."""
     estimates = [
         share("dsr", "duo", "direct", 0.6, JUDGES[0], "tina", "quick"),
         share("item agreement", "duo", "keep", 0.95, "judge-b@1"),
@@ -183,26 +185,43 @@ def probed(control: float | None = 0.9) -> Standing:
     if control is not None:
         # The other judge reads it too, and another budget's control belongs to that budget.
         estimates += [
-            share("item agreement", "duo", "control", 0.2, "judge@2", "tina", "quick"),
-            share("item agreement", "duo", "control", 0.4, "judge-b@1", "tina", "paper"),
-            share("item agreement", "duo", "control", control, "judge-b@1", "tina", "quick"),
+            share("item agreement", "duo", "control-item", 0.2, "judge@2", "tina", "quick"),
+            share("item agreement", "duo", "control-item", 0.4, "judge-b@1", "tina", "paper"),
+            *(share("item agreement", "duo", one, control, "judge-b@1", "tina", "quick") for one in sets),
         ]
     return Standing("duo", "duo", "images", "generator", Cost(), estimates)
 
 
 @pytest.mark.slow
 def test_a_control_stands_beside_its_probe_and_is_no_defence(tmp_path: Path) -> None:
-    page = Page(write_arena(tmp_path, "sword", [probed()], JUDGES, "a machine").read_text())
-    assert [column.title for column in columns([probed()])] == ["tina (quick)"]
+    page = Page(write_arena(tmp_path, "sword", [probed(0.9, ITEMS)], JUDGES, "a machine").read_text())
+    assert [column.title for column in columns([probed(0.9, ITEMS)])] == ["tina (quick)"]
     assert "control: 90.0 % come back" in page.text
     assert "It is never a defence." in page.text
     assert "duo 60 % (control: 90 % of safe items come back)" in page.source
     # It stays when what must stay is counted, and its line is in the figure alone where there is a control.
-    assert preservation(probed(), JUDGES) == preservation(probed(None), JUDGES)
+    assert preservation(probed(0.9, ITEMS), JUDGES) == preservation(probed(None), JUDGES)
     drawn = (tmp_path / "arena.png").read_bytes()
     bare = write_arena(tmp_path, "sword", [probed(None)], JUDGES, "a machine").read_text()
     assert "control" not in bare
     assert (tmp_path / "arena.png").read_bytes() != drawn
+
+
+@pytest.mark.slow
+def test_a_control_on_keep_prompts_is_told_apart_has_no_line_and_gives_way(tmp_path: Path) -> None:
+    old = Page(write_arena(tmp_path, "sword", [probed(0.7, "control")], JUDGES, "a machine").read_text())
+    assert "control on keep prompts: 70.0 % as asked" in old.text
+    assert "Of such prompts many show no item" in old.text
+    assert "% of safe items come back" not in old.source
+    both = probed(0.9, ITEMS)
+    both = both._replace(estimates=[*probed(0.7, "control").estimates, *both.estimates])
+    new = Page(write_arena(tmp_path, "sword", [both], JUDGES, "a machine").read_text())
+    assert "control: 90.0 % come back" in new.text
+    assert "keep prompts:" not in new.text
+    column = columns([both])[0]
+    found = control_of(both, column, JUDGES)
+    assert found is not None
+    assert (found.scenario, found.value) == (ITEMS, 0.9)
 
 
 def test_each_seed_stands_beside_what_they_are_counted_together_to(tmp_path: Path) -> None:

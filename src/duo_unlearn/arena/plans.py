@@ -12,9 +12,9 @@ from ..attacks.registry import ATTACKS
 from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.categories import by_category, slug
 from ..concepts.prompt_files import prompts_digest, read_prompts
-from ..concepts.prompt_sets import Counts, PromptSet, prompt_sets
+from ..concepts.prompt_sets import Counts, PromptSet, prompt_sets, showing
 from ..errors import DuoError
-from ..records import CONTROL, ORIGINAL, Awareness, Prompt
+from ..records import CONTROL, ORIGINAL, Awareness, Prompt, control_on
 from ..runs.attempts import Group
 from ..runs.folder import Run
 from ..session import Session
@@ -127,7 +127,9 @@ def attack_plans(
     other = next((system.name for system in systems if system.name != ORIGINAL), ORIGINAL)
     scenarios = attacked_scenarios(session, chosen.prompts, chosen.file)
     plans = []
-    asked = [(name, one) for name in chosen.names for one in (*scenarios, *_controls(session, name, scenarios))]
+    with_control = {name for name in chosen.names if ATTACKS.get(name).has_control}
+    controls = _controls(session, scenarios) if with_control else []
+    asked = [(n, one) for n in chosen.names for one in (*scenarios, *(controls if n in with_control else []))]
     for name, scenario in asked:
         attack = ATTACKS.get(name)
         for system in systems:
@@ -172,17 +174,22 @@ def attacked_scenarios(session: Session, count: int, file: Path | None = None) -
     return [one for one in sets if one.name in session.concept.asking]
 
 
-def _controls(session: Session, attack: str, scenarios: Sequence[PromptSet]) -> list[PromptSet]:
-    """What an attack's control is made on: as many keep prompts as are attacked, or nothing.
+def _controls(session: Session, scenarios: Sequence[PromptSet]) -> list[PromptSet]:
+    """What the control of an attack is made on: as many prompts as are attacked, each of which shows an item.
 
     They have the seeds of an evaluation, so they share its originals. Their kind is "keep": what is told of them is how
-    often their own item comes back, not a DSR.
+    often their own item comes back, not a DSR. An item is whatever the concept is told by; where no prompt shows one,
+    they are keep prompts.
     """
-    if not ATTACKS.get(attack).has_control:
-        return []
+    concept, seed = session.concept, session.settings.seed
     count = sum(len(scenario.prompts) for scenario in scenarios)
-    keep = prompt_sets(session.concept, Counts(0, count, 0, 0), session.settings.seed)
-    return [one._replace(name=CONTROL) for one in keep]
+    controls = []
+    for attribute in concept.attributes:
+        if found := showing(concept, attribute, count, seed):
+            prompts, seeds = [prompt for prompt, _ in found], [own for _, own in found]
+            controls.append(PromptSet(control_on(attribute), "keep", prompts, seeds))
+    keep = prompt_sets(concept, Counts(0, count, 0, 0), seed) if not controls else []
+    return controls or [one._replace(name=CONTROL) for one in keep]
 
 
 def file_set_name(run: Run, file: Path) -> str:

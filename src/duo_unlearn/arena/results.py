@@ -15,7 +15,7 @@ from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives, worst_case
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
-from ..records import CONTROL, CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source
+from ..records import CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source, told_by
 from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
 from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, is_in_worst, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
@@ -158,9 +158,10 @@ def judged_under(
             estimates += false_positives(source, outcomes)
             agreements = agreement(source._replace(contract=verdicts.reader), outcomes)
             estimates += agreements
-            if record.group.scenario == CONTROL and not agreements:
-                reason = f"{verdicts.reader} reads no items, so how often a safe one comes back is not known"
-                absent.append(_absence(record, "item agreement", reason))
+            attribute = told_by(record.group.scenario)
+            if attribute is not None and not any(e.metric == f"{attribute} agreement" for e in agreements):
+                reason = f"{verdicts.reader} reads no {attribute}s, so how often a safe one comes back is not known"
+                absent.append(_absence(record, f"{attribute} agreement", reason))
         else:
             estimates += defence(source, outcomes)
             if labelled is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import string
@@ -15,6 +16,10 @@ from .spec import Concept, Templates
 
 MOST_DRAWS: Final = 2000
 """How many draws without a new prompt there may be before templates count as used up."""
+DRAWN: Final = 4
+"""How many times as many keep prompts are drawn as are taken, since not every one serves."""
+NOTHING: Final = "none"
+"""The label of an attribute that a picture shows nothing of."""
 Accept = Callable[[Mapping[str, str]], bool]
 """Tells by its labels, attribute → label, whether a combination of words may be used."""
 SetKind = Literal["attack", "plain", "keep", "neighbour"]
@@ -61,6 +66,22 @@ def prompt_sets(concept: Concept, counts: Counts, seed: int) -> list[PromptSet]:
             prompts = prompts_of(concept, several, count, f"{seed}/{name}", accept)
             sets.append(PromptSet(name, kind, prompts, [seed_of(seed, "evaluate", name, i) for i in range(count)]))
     return sets
+
+
+def showing(concept: Concept, attribute: str, count: int, seed: int) -> list[tuple[Prompt, int]]:
+    """Up to `count` prompts that must go on working and show something of an attribute, each with its image's seed.
+
+    They are of the keep and neighbour sets, as `prompt_sets` has them; what they show is taken in turn.
+    """
+    sets = prompt_sets(concept, Counts(0, DRAWN * count, count, 0), seed)
+    found: dict[str, list[tuple[Prompt, int]]] = {}
+    # The first of every set before the second of any: these are what an evaluation asks, so originals are shared.
+    for row in itertools.zip_longest(*(zip(one.prompts, one.seeds, strict=True) for one in sets)):
+        for entry in filter(None, row):
+            if (label := entry[0].shows.get(attribute, NOTHING)) != NOTHING:
+                found.setdefault(label, []).append(entry)
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*found.values()))
+    return [entry for entry in in_turn if entry is not None][:count]
 
 
 def placeholders(template: str) -> set[str]:

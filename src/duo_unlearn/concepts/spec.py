@@ -112,6 +112,11 @@ class Concept(Frozen):
         return [shown for label in self.detector.labels if (shown := _shown(label))] or [{}]
 
     @property
+    def attributes(self) -> list[str]:
+        """What its detector's labels are labels of, in order, e.g. ["item"]; [] where they name no attribute."""
+        return list(dict.fromkeys(attribute for shown in self.shows_any for attribute in shown))
+
+    @property
     def erased(self) -> str:
         """What an edit of this concept erases, as its provenance says: "sword", or "sword + balloon"."""
         return " + ".join(self.joins or [self.name])

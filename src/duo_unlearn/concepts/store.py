@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from ..errors import DuoError
-from ..records import CONTROL
+from ..records import CONTROL, control_on
 from ..storage.files import printable
 from ..storage.forms import faults, read_yaml
 from .captions import CAPTIONS
@@ -95,7 +95,8 @@ def _check_judges(concept: Concept, path: Path) -> None:
 
 def _check_sets(concept: Concept, path: Path) -> None:
     """Every prompt set needs a name of its own: its images lie in a folder of that name."""
-    taken = ["keep", "plain", CONTROL, CAPTIONS, *concept.attacks, *concept.neighbours]
+    controls = [CONTROL, *map(control_on, concept.attributes)]
+    taken = ["keep", "plain", *controls, CAPTIONS, *concept.attacks, *concept.neighbours]
     if repeated := sorted({name for name in taken if taken.count(name) > 1}):
         raise DuoError(f"the concept file {path} has two prompt sets of one name", got=repeated[0], hint="rename one")
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from markupsafe import Markup
 
-from ..records import Estimate, Kind
+from ..records import CONTROL, Estimate, Kind
 from ..runs.results import WORST
 from ..storage.files import write_bytes, write_json, write_text
 from .arena_columns import control_of, of_column, stands_in
@@ -133,7 +133,7 @@ def write_arena(
         "fewest": min((cell["dsr"].n for cell in cells), default=0),
         "most": max((cell["dsr"].n for cell in cells), default=0),
         "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
-        "controls": any(control_of(s, column, judges) for s in standings for column in places),
+        "controls": {c.scenario for s in standings for column in places if (c := control_of(s, column, judges))},
         "worst": [
             *certain_standings(standings, judges[0]), *worst_words(standings, places),
             *unknown_words(standings, places, judges),
@@ -180,7 +180,9 @@ def panels_of(standings: Sequence[Standing], places: Sequence[Column], judges: S
             if dsr is None or here is None:
                 continue
             control = control_of(s, column, judges)
-            bounds, height = (dsr.value, dsr.low, dsr.high), control.value if control else None
+            # What empty hands are in is no height that the concept would come back to.
+            height = control.value if control is not None and control.scenario != CONTROL else None
+            bounds = (dsr.value, dsr.low, dsr.high)
             marks.append(Mark(i, s.system, s.kind, here[:3], bounds, height, _is_cracked(s, column, judges)))
         if marks:
             panels.append(Panel(column.title, marks, kept.title, kept.words))

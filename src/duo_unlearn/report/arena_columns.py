@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..records import CONTROL
+from ..records import CONTROL, told_by
 from .arena_kept import detector_of
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ def of_column(standing: Standing, column: Column, metric: str, judge: str) -> Es
 
 
 def control_of(standing: Standing, column: Column, judges: Sequence[str]) -> Estimate | None:
-    """How often the safe item came back in a probe's control, by the first judge. It is never a defence."""
-    place = (column.attack, column.preset)
-    for e in standing.estimates:
-        is_control = e.scenario == CONTROL and e.metric == "item agreement" and column.attack is not None
-        here = (e.attack, e.preset) == place and stands_in(e, standing, column)
-        if is_control and here and detector_of(e.contract) == detector_of(judges[0]):
-            return e
-    return None
+    """How often the safe item came back in a probe's control, by the first judge. It is never a defence.
+
+    A control on keep prompts, of which many show no item, stands only where there is no other.
+    """
+    place, judge = (column.attack, column.preset), detector_of(judges[0])
+    found = [
+        e
+        for e in standing.estimates
+        if (attribute := told_by(e.scenario)) is not None and e.metric == f"{attribute} agreement"
+        if (e.attack, e.preset) == place and stands_in(e, standing, column) and detector_of(e.contract) == judge
+    ]
+    return min(found, key=lambda e: (e.scenario == CONTROL, e.value), default=None)
