@@ -247,16 +247,16 @@ def test_each_seed_stands_beside_what_they_are_counted_together_to(tmp_path: Pat
 
 def test_the_parts_of_a_system_are_told_with_their_settings_and_what_a_search_sees(tmp_path: Path) -> None:
     edit = Part("edit", "soft", "duo", {"beta": 5}, {"strength": 1.0})
-    guards = [Part("guard", name, None, {}, {"seen": "nothing"}) for name in ("sld", "negative-prompt")]
-    guarded = standing("duo+sld", 1, "guard", PLACES[:1])._replace(parts=[edit, *guards])
+    guards = [Part("guard", name, None, {}, {"seen": "nothing"}) for name in ("safree", "negative-prompt")]
+    guarded = standing("duo+safree", 1, "guard", PLACES[:1])._replace(parts=[edit, *guards])
     page = Page(write_arena(tmp_path, "sword", [guarded], JUDGES, "a machine").read_text())
     (system,) = json.loads((tmp_path / "arena.json").read_text())["systems"]
     assert system["parts"] == [
         {"kind": "edit", "name": "soft", "eraser": "duo", "settings": {"beta": 5}, "strength": 1.0},
-        {"kind": "guard", "name": "sld", "settings": {}, "seen": "nothing"},
+        {"kind": "guard", "name": "safree", "settings": {}, "seen": "nothing"},
         {"kind": "guard", "name": "negative-prompt", "settings": {}, "seen": "nothing"},
     ]
-    assert "It sees nothing of sld. Where" in page.text
+    assert "It sees nothing of safree. Where" in page.text
 
 
 @pytest.mark.parametrize(
