@@ -39,10 +39,7 @@ class Absent(NamedTuple):
 
 
 class SystemEntry(NamedTuple):
-    """A system, which is a column of the page. sha256: of its edits and guards; None: not recorded.
-
-    asked: guard → the contract of the detector that it asks.
-    """
+    """A system: a column of the page. sha256: None where not recorded. asked: guard → its detector's contract."""
 
     name: str
     sha256: str | None
