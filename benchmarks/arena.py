@@ -38,8 +38,8 @@ from duo_unlearn.several import run_arena
 from duo_unlearn.storage.files import digest
 
 ATTACKED: Final = (
-    "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "unlearndiffatk", "p4d", "p4d-k",
-    "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
+    "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "random-prefix", "unlearndiffatk", "p4d",
+    "p4d-k", "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
     "completion", "noise-search",
 )  # fmt: skip
 """Attacks in the order that they are made in: what costs least and tells most comes first."""

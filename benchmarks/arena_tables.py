@@ -35,6 +35,7 @@ ATTACKED: Final = {
     "inversion, published budget": Column("direct", "concept-inversion", "paper", "unaware"),
     "soft prompt": Column("direct", "soft-prompt", "quick", "unaware"),
     "P4D": Column("direct", "p4d", "quick", "unaware"),
+    "random prefixes": Column("direct", "random-prefix", "quick", "unaware"),
     "UnlearnDiffAtk": Column("direct", "unlearndiffatk", "quick", "unaware"),
     "UnlearnDiffAtk, published budget": Column("direct", "unlearndiffatk", "paper", "unaware"),
     "picture, its prompt": Column("direct", "image-to-image", "quick", "unaware"),
