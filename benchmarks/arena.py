@@ -39,8 +39,8 @@ from duo_unlearn.storage.files import digest
 
 ATTACKED: Final = (
     "ring-a-bell", "sneakyprompt", "concept-inversion", "soft-prompt", "random-prefix", "unlearndiffatk", "p4d",
-    "p4d-k", "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina", "inpainting",
-    "completion", "noise-search",
+    "p4d-k", "image-to-image", "image-to-image-empty", "image-to-image-30", "image-to-image-empty-30", "tina",
+    "inpainting", "completion", "noise-search",
 )  # fmt: skip
 """Attacks in the order that they are made in: what costs least and tells most comes first."""
 COUNT: Final = 50

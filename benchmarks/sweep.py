@@ -28,10 +28,12 @@ import yaml
 from concept_sets import content_of, with_sets, write_concept
 
 from duo_unlearn import pipeline
+from duo_unlearn.arena.plans import DIRECT
 from duo_unlearn.arena.sharing import share_originals, share_pairs
+from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.records import Estimate
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.runs.results import read_results
+from duo_unlearn.runs.results import WORST, read_results
 from duo_unlearn.session import Session, machine
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, parse_assignments
@@ -186,9 +188,12 @@ def score(found: Mapping[str, Any]) -> float:
     """What a setting is chosen by: DSR over all sets that ask, and what stays of keep and neighbours, less what broke.
 
     Each is a mean of shares in per cent, and all weigh the same. What stays is that of item, subject and colour which
-    suffers most: an eraser that breaks what it should keep gains nothing.
+    suffers most: an eraser that breaks what it should keep gains nothing. DSR under attacks is told and not counted,
+    as some rows were not attacked.
     """
-    defended, kept = list(found["dsr"].values()), list(found["kept"].values())
+    attacked = {*ATTACKS.names(), WORST} - {DIRECT}  # which is also the name of a prompt set
+    defended = [share for name, share in found["dsr"].items() if name not in attacked]
+    kept = list(found["kept"].values())
     stays = min(sum(shares[i] for shares in kept) / len(kept) for i in range(3))
     return float(sum(defended) / len(defended) + stays - found["broken"])
 
