@@ -19,7 +19,7 @@ def certain_words(contents: Contents) -> list[str]:
     return [
         _sentence(name, contract, guard)
         for name, contract in scored
-        if (guard := refusing(asked[name], contract)) is not None
+        if (guard := refusing(asked.get(name, ()), contract)) is not None
     ]
 
 
