@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from duo_unlearn.arena.stages import evaluate
-from duo_unlearn.cli.experiments import _is_concept
+from duo_unlearn.cli.experiments import _concept_of
 from duo_unlearn.cli.main import run_command
 from duo_unlearn.edits.files import read_edit, write_changes
 from duo_unlearn.edits.weights import LowRank, Replacement
@@ -133,6 +133,6 @@ def test_composing_leaves_another_edit_alone(tmp_path: Path) -> None:
 
 
 def test_one_training_is_offered_where_it_can_be_had() -> None:
-    assert _is_concept("sword+balloon")
+    assert _concept_of("sword+balloon")
     for names in ("blood+gun", "sword+sword", "sword+?"):
-        assert not _is_concept(names)
+        assert not _concept_of(names)

@@ -236,7 +236,7 @@ class GroupWork:
         if self.fuses():
             basis["fused"] = True  # the last bit of a pixel may differ
         if self.contract is not None:
-            basis["contract"] = self._asked()
+            basis["contract"] = self._oracle()
         if plan.replay is not None and plan.attack.found_on != "nothing":
             texts = [prompt.text for prompt in self.scenario.prompts[part]]
             basis["replay"] = replayed_file(self.session, plan, f"{part.start:04}", texts).sha256()
@@ -246,7 +246,7 @@ class GroupWork:
         """Whether the search is for images that a guard lets pass: there its detector sees nothing."""
         return self.in_vain is not None and self.plan.attack.passes_filters
 
-    def _asked(self) -> str | None:
+    def _oracle(self) -> str | None:
         """Whom the search asks about an image: a detector, or only whether a guard lets it pass that asks this one."""
         return f"passes {self.contract}" if self._passes() else self.contract
 
@@ -263,7 +263,7 @@ class GroupWork:
         plan = self.plan
         texts = [prompt.text for prompt in self.scenario.prompts[part]]
         attack = [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget)]
-        asks = self._asked() or ""
+        asks = self._oracle() or ""
         search = None if plan.attack.is_shared else self._search()
         seeds = [self.scenario.seeds[part], self.session.settings.seed]
         return digest([attack, search, asks, texts, seeds, self.base, system, pairs])[:16]

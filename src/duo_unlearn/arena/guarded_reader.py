@@ -11,7 +11,7 @@ from torch import Tensor
 from ..edits.interface import edits_off
 from ..families.denoising import Reader, predict_noised
 from ..families.interface import Branches, Conditioning, Guidance, Hooks, Model, SampleRequest, Step, Tokens
-from ..families.sampling import term_of
+from ..families.sampling import Line, after_guards, term_of
 
 NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
 """What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
@@ -100,21 +100,15 @@ class GuardedReader(Reader):
         def predict(conditioning: Conditioning) -> Tensor:
             return space.pack(predict_noised(self.model, seen.noisy, seen.t, conditioning))
 
+        def line_of() -> Line:
+            kept, slope = self.model.noise.clean_line(seen.t, step.latents.float())
+            return Line(kept * step.latents.float(), slope)
+
         branches, predicted = None, space.pack(seen.predicted)
         if seen.positive is not None and seen.negative is not None:
             branches = Branches(space.pack(seen.positive), space.pack(seen.negative), self.guidance, predict)
         step = Step(space.pack(seen.noisy.to(predicted)), number, STEPS, branches, {})
-        for hook in hooks:
-            if hook.prediction is not None:
-                predicted = hook.prediction(step, predicted)
-            if hook.clean is not None:
-                latents = step.latents.float()
-                kept, slope = self.model.noise.clean_line(seen.t, latents)
-                before = kept * latents + slope * predicted.float()
-                after = hook.clean(step, before)
-                # A hook that gives its argument back leaves the prediction as it is, without rounding.
-                predicted = predicted if after is before else predicted + ((after - before) / slope).to(predicted)
-        return space.unpack(predicted)
+        return space.unpack(after_guards(hooks, predicted, step, line_of))
 
 
 class _Seen(NamedTuple):

@@ -16,6 +16,7 @@ from .tables import comparison_tables, interference_table
 from .workers import share
 
 if TYPE_CHECKING:
+    from ..concepts.spec import Concept
     from ..records import Stage
     from ..report.frontier import Kind
 
@@ -194,7 +195,7 @@ def compose(
     say(f"compose: {len(sources)} adapters → {output}")
     names = str(read_provenance(Run(output).edit(COMPOSED))["concept"]).split(" + ")
     say(f"adapters that were trained apart disturb one another: expect to lose some of {_at_risk(names)}")
-    if len(names) > 1 and _is_concept("+".join(names)):
+    if len(names) > 1 and _concept_of("+".join(names)) is not None:
         say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
     if measure:
         interference_table(rows)
@@ -204,25 +205,23 @@ def compose(
 def _at_risk(names: list[str]) -> str:
     """What a sum of adapters of some concepts is expected to cost, in words."""
     from ..concepts.joint import at_odds, near_several
-    from ..concepts.store import load_concept
 
-    concepts = [load_concept(name) for name in dict.fromkeys(names) if _is_concept(name)]
+    concepts = [found for name in dict.fromkeys(names) if (found := _concept_of(name)) is not None]
     words = "what lies near their concepts"
     if near := near_several(concepts):
         words += f", most of all {', '.join(near)}"
     return words + "".join(f"; pairs of {one} keep what {other} erases" for one, other in at_odds(concepts))
 
 
-def _is_concept(name: str) -> bool:
-    """Whether a concept, or several as NAME+NAME, is at hand. An edit of others may not say what it is of."""
+def _concept_of(name: str) -> Concept | None:
+    """A concept, or several as NAME+NAME; None where it is not at hand: an edit of others may not say what it is of."""
     from ..concepts.store import load_concept
     from ..errors import DuoError
 
     try:
-        load_concept(name)
+        return load_concept(name)
     except DuoError:
-        return False
-    return True
+        return None
 
 
 def bank(

@@ -55,7 +55,9 @@ def watched(scheduler: Any, hooks: Sequence[Hooks], denoiser: Denoiser) -> Itera
     def step(output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **named: Any) -> Any:
         if any(hook.prediction or hook.clean for hook in hooks):
             branches = _branches(scheduler, denoiser, rows.all(), timestep, sample)
-            output = _guarded(scheduler, hooks, output, timestep, _step(scheduler, timestep, sample, branches, memory))
+            seen = _step(scheduler, timestep, sample, branches, memory)
+            line_of = functools.partial(_clean_line, scheduler, timestep, seen.number, sample)
+            output = after_guards(hooks, output, seen, line_of)
         rows.seen.clear()
         stepped = own(output, timestep, sample, *rest, **named)
         watch.latents = stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample
@@ -114,12 +116,13 @@ def _step(scheduler: Any, timestep: Any, sample: Tensor, branches: Branches | No
     return Step(sample, number, begun + len(scheduler.timesteps), branches, memory)
 
 
-def _guarded(scheduler: Any, hooks: Sequence[Hooks], output: Tensor, timestep: Any, step: Step) -> Tensor:
+def after_guards(hooks: Sequence[Hooks], output: Tensor, step: Step, line_of: Callable[[], Line]) -> Tensor:
+    """A step's prediction as guards change it, in the pipeline's layout. line_of(): what it says of clean latents."""
     for hook in hooks:
         if hook.prediction is not None:
             output = hook.prediction(step, output)
         if hook.clean is not None:
-            line = _clean_line(scheduler, timestep, step.number, step.latents)
+            line = line_of()
             before = line.at(output)
             after = hook.clean(step, before)
             # A hook that gives its argument back leaves the prediction as it is, without rounding.
@@ -153,30 +156,31 @@ def switched(later: Later, steps: int) -> dict[str, Any]:
     return {"callback_on_step_end": at_end, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
 
 
-class _Line(NamedTuple):
-    """x̂0 as a function of the prediction: offset + slope · prediction."""
+class Line(NamedTuple):
+    """x̂0 as a function of the prediction: offset + slope · prediction. slope: one for all rows, or one a row."""
 
     offset: Tensor
-    slope: float
+    slope: float | Tensor
 
     def at(self, prediction: Tensor) -> Tensor:
+        """x̂0 for a prediction, float32."""
         return self.offset + self.slope * prediction.float()
 
 
-def _clean_line(scheduler: Any, timestep: Any, number: int, sample: Tensor) -> _Line:
+def _clean_line(scheduler: Any, timestep: Any, number: int, sample: Tensor) -> Line:
     """How the clean latents follow from a prediction at a step, for each kind of scheduler.
 
     Rectified flow: x̂0 = x − σ v. Schedulers of unscaled latents (Euler): x = x0 + σ ε. Others: x = √ᾱ x0 + √(1−ᾱ) ε.
     """
     x, config = sample.float(), scheduler.config
     if not hasattr(scheduler, "alphas_cumprod"):
-        return _Line(x, -float(scheduler.sigmas[number]))
+        return Line(x, -float(scheduler.sigmas[number]))
     predicts_v = config.prediction_type == "v_prediction"
     if float(scheduler.init_noise_sigma) > 1.5:
         sigma = float(scheduler.sigmas[number])
         if predicts_v:
-            return _Line(x / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5)
-        return _Line(x, -sigma)
+            return Line(x / (sigma**2 + 1), -sigma / (sigma**2 + 1) ** 0.5)
+        return Line(x, -sigma)
     alpha = float(scheduler.alphas_cumprod[int(timestep)])
     signal, noise = alpha**0.5, (1 - alpha) ** 0.5
-    return _Line(signal * x, -noise) if predicts_v else _Line(x / signal, -noise / signal)
+    return Line(signal * x, -noise) if predicts_v else Line(x / signal, -noise / signal)
