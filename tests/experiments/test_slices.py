@@ -97,7 +97,7 @@ def test_a_pair_that_is_deleted_costs_its_own_slice_alone(run: Run, tmp_path: Pa
     # Rounds and caches leave copies in a slice.
     for name in ("bank", "cache"):
         shutil.copytree(mine / "pairs", mine / name / "pairs", dirs_exist_ok=True)
-    # As docs/arena.md says it.
+    # As docs/ledger.md says it.
     duo_command("drop", run.folder, gone.name)
     duo_command("ledger", run.folder, "--slices", SLICES)
     duo_command("compose", *slices, "-o", tmp_path / "sum", "--no-measure")
@@ -124,7 +124,7 @@ def test_the_pictures_of_a_pair_can_go_once_the_slices_are_trained(run: Run) -> 
     _, gone = with_one_to_lose(run)
     set_keep(run.pairs, [gone.name], keep=False)
     duo.slice_run(run.folder, SLICES)
-    # As docs/arena.md says it: both files, and the entry.
+    # As docs/ledger.md says it: both files, and the entry.
     for file in (gone.unsafe, gone.safe):
         (run.pairs / file).unlink()
     listed = read_json(run.pairs / "manifest.json")
