@@ -77,6 +77,11 @@ class System:
         """Guard → how much of it a search that is aware of guards differentiates through."""
         return {guard.name: GUARDS.get(guard.name).seen for guard in self.guards}
 
+    @property
+    def aware_versions(self) -> dict[str, int]:
+        """Guard → the version of what is seen so of it."""
+        return {guard.name: GUARDS.get(guard.name).aware_version for guard in self.guards}
+
     def why_not_aware(self) -> str | None:
         """Why no search can be aware of the guards, or None where it sees some part of one, and where there is none."""
         if not self.guards or any(seen != "nothing" for seen in self.seen.values()):

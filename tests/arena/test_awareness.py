@@ -14,7 +14,7 @@ from duo_unlearn.session import Session
 from .small_run import make_run
 
 SMALL = {"p4d": {"steps": 1, "check_every": 1, "tokens": 2}}
-SYSTEM = "duo+safree"
+SYSTEM = "duo+output-filter"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_an_aware_number_is_not_given_where_no_search_sees_the_guard(run: Sessio
     states, results = duo.attack(run, ["p4d"], systems=[SYSTEM], prompts=1, aware=True, budgets=SMALL)
     said = next(state.reason for state in states if state.group.system == SYSTEM)
     assert said is not None
-    assert "aware of safree" in said
+    assert "aware of output-filter" in said
     told = {e.search for e in results.estimates if (e.attack, e.system) == ("p4d", SYSTEM)}
     assert told == {"unaware"}
     assert said in {entry["reason"] for entry in results.absent if entry["system"] == SYSTEM}
@@ -54,7 +54,8 @@ def test_numbers_of_before_that_were_called_aware_are_told_no_more(run: Session)
     write_group(run.run, unaware._replace(group=aware.group))
     results = duo.judge(run)
     assert not [e for e in results.estimates if e.search == "aware"]
-    assert [entry for entry in results.absent if entry["system"] == SYSTEM and "aware of safree" in entry["reason"]]
+    told = [entry["reason"] for entry in results.absent if entry["system"] == SYSTEM]
+    assert any("aware of output-filter" in reason for reason in told)
     write_group(run.run, aware)
 
 
@@ -77,8 +78,9 @@ def test_a_search_is_aware_of_a_guard_or_says_that_it_is_not(run: Session) -> No
 @pytest.mark.parametrize(
     ("name", "hidden"),
     [
-        ("safree", "safree"),
-        ("output-filter+safree", "output-filter or safree"),
+        ("output-filter", "output-filter"),
+        ("output-filter+pno", "output-filter or pno"),
+        ("safree", None),
         ("negative-prompt+output-filter", None),
         ("sld", None),
         ("spell", None),

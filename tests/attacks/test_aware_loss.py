@@ -19,6 +19,7 @@ from duo_unlearn.families.denoising import Reader, noised_rows
 from duo_unlearn.families.interface import Guidance, Hooks, Inverted, SampleRequest, Tokens
 from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.tokens import initial_vector
+from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.mini.world.drawing import draw
 from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.records import Awareness
@@ -183,3 +184,20 @@ def test_what_was_found_otherwise_by_aware_searches_is_searched_for_anew(session
         changed[search] = [one != other for one, other in zip(*keys, strict=True)]
     is_other = name in ("unlearndiffatk", "concept-inversion", "soft-prompt")
     assert changed == {None: [False] * 2, "unaware": [False] * 2, "aware": [is_other] * 2}
+
+
+@pytest.mark.parametrize("name", ["safree", "sld"])
+def test_what_was_found_by_searches_that_saw_less_of_a_guard_is_searched_for_anew(
+    session: Session, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unaware searches on it are what they were, and so are aware ones on guards that are seen as before."""
+    attack, (scenario, *_), system = ATTACKS.get("p4d"), attacked_scenarios(session, 1), session.system(name)
+    keys: dict[Awareness, list[tuple[object, str]]] = {"unaware": [], "aware": []}
+    for is_before in (False, True):
+        if is_before:
+            monkeypatch.setattr(type(GUARDS.get(name)), "aware_version", 1)
+        for search, found in keys.items():
+            work = GroupWork(session, Plan(system, scenario, attack, "quick", attack.budgets["quick"], search))
+            found.append((work.keys, work._search_key(slice(0, 1))))
+    changed = {search: [one != other for one, other in zip(*found, strict=True)] for search, found in keys.items()}
+    assert changed == {"unaware": [False] * 2, "aware": [name == "safree"] * 2}

@@ -91,8 +91,7 @@ def test_more_passes_of_tina_leave_less_of_its_loss(whole: Target) -> None:
 
 def test_tina_is_exact_where_the_prediction_is_constant(whole: Target) -> None:
     class Constant(Reader):
-        def predict(self, noisy: torch.Tensor, t: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-            del t, conditioning
+        def predict(self, noisy: torch.Tensor, *_rest: Any, **_named: Any) -> torch.Tensor:
             return noisy * 0 + 0.3
 
     ode, after = Ode.of(whole.model.noise, 10), torch.full((1, 4, 16, 16), 0.5)

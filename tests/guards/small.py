@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -57,3 +59,32 @@ def sample(
     size = (model.resolution, model.resolution)
     images = [Image.new("RGB", size) if image is None else image for image in shown]
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).int()
+
+
+class Given(NamedTuple):
+    """What a scheduler is given at a step: the prediction, its timestep, and the latents."""
+
+    output: Tensor
+    timestep: Tensor
+    latents: Tensor
+
+    @property
+    def t(self) -> Tensor:
+        """The timestep as a search has it, (1,)."""
+        return self.timestep.view(1).long()
+
+
+def given_to_scheduler(model: Model, hooks: Hooks, request: SampleRequest, guidance: float, steps: int) -> list[Given]:
+    """What the scheduler is given at each step of an image's sampling behind one guard."""
+    given: list[Given] = []
+    kind = type(model.pipe.scheduler)
+    own = kind.step
+
+    def kept(scheduler: Any, output: Tensor, timestep: Tensor, sample: Tensor, **rest: Any) -> Any:
+        given.append(Given(output.clone(), timestep, sample.clone()))
+        return own(scheduler, output, timestep, sample, **rest)
+
+    with mock.patch.object(kind, "step", kept), mock.patch.object(model, "hooks", [hooks]):
+        model.sample([request], steps=steps, guidance=guidance, batch=1)
+    assert len(given) == steps
+    return given

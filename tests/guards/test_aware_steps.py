@@ -14,7 +14,7 @@ from duo_unlearn.families.interface import Hooks, Model, Step
 from duo_unlearn.families.load import load_model
 from duo_unlearn.guards.registry import GUARDS
 
-from .small import REQUESTS, context_of
+from .small import REQUESTS, context_of, given_to_scheduler
 
 SCALE = 5.0
 ACTING: dict[str, dict[str, Any]] = {
@@ -35,30 +35,20 @@ def model() -> Model:
 def test_the_prediction_is_what_the_scheduler_is_given(
     model: Model, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[tuple[Tensor, Tensor, Tensor]] = []
-    kind = type(model.pipe.scheduler)
-    own = kind.step
-
-    def kept(scheduler: Any, output: Tensor, timestep: Tensor, sample: Tensor, **rest: Any) -> Any:
-        given.append((output.clone(), timestep, sample.clone()))
-        return own(scheduler, output, timestep, sample, **rest)
-
     hooks = GUARDS.get(name).build(ACTING[name], context_of(model, tmp_path))
+    given = given_to_scheduler(model, hooks, REQUESTS[0], SCALE, 4)
     monkeypatch.setattr(model, "hooks", [hooks])
-    monkeypatch.setattr(kind, "step", kept)
-    model.sample(REQUESTS[:1], steps=4, guidance=SCALE, batch=1)
-    assert len(given) == 4
     reader, text = GuardedReader(model, SCALE), model.condition([str(REQUESTS[0].words)])
     monkeypatch.setattr(model, "hooks", [])
     plain = GuardedReader(model, SCALE)
     plain.guided = True
     apart: list[float] = []
     with torch.no_grad():
-        for output, timestep, sample in given:
-            t = timestep.view(1).long()
+        for one in given:
             # SLD's S is in the thousands, so rounding counts: two passes here, one of both branches there.
-            torch.testing.assert_close(reader.predict(sample, t, text), output, atol=2e-3, rtol=2e-3)
-            apart.append(float((plain.predict(sample, t, text) - output).abs().max()))
+            found = reader.predict(one.latents, one.t, text)
+            torch.testing.assert_close(found, one.output, atol=2e-3, rtol=2e-3)
+            apart.append(float((plain.predict(one.latents, one.t, text) - one.output).abs().max()))
     assert max(apart) > 0.05
 
 

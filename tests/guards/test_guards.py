@@ -190,12 +190,14 @@ def test_a_guard_says_whether_a_search_that_is_aware_sees_it(model: Model, name:
     """What a search differentiates is another prediction where the guard says so, and else the very same."""
     guard = GUARDS.get(name)
     options = guard.settings.model_validate(OPTIONS.get(name, {})).model_dump(mode="json")
-    noisy, t = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
-    words = model.condition(["a red knight with a sword"])
-    plain = GuardedReader(model, 5.0).predict(noisy, t, words)
+    # SAFREE acts in the first steps alone, and SLD after them.
+    noisy, t = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([990, 500])
+    texts = ["a red knight with a sword"] * 2
+    words = model.condition(texts)
+    plain = GuardedReader(model, 5.0).predict(noisy, t, words, texts)
     model.hooks = [guard.build(options, context_of(model, tmp_path))]
     try:
-        seen = GuardedReader(model, 5.0).predict(noisy, t, words)
+        seen = GuardedReader(model, 5.0).predict(noisy, t, words, texts)
     finally:
         model.hooks = []
     assert torch.equal(seen, plain) == (guard.seen == "nothing")

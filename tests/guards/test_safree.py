@@ -70,7 +70,9 @@ def test_a_triggers_row_is_put_into_the_prompts_span_and_out_of_the_phrases(
     rows = torch.full((24, 3), 7.0)  # of padding, which counts for nothing
     rows[:4] = torch.tensor([[4.0, 3.0, 0.0], [4.0, 3.0, 0.0], [3.0, 4.0, 0.0], [1.0, 0.0, 0.0]])
     away = torch.diag(torch.tensor([1.0, 0.0, 0.0])).double()
-    found = safree._filtered(model, tokens_of(model, "red sword"), rows, away, SafreeSettings())
+    found = safree._filtered(
+        safree._MaskedEmbeddings(model), tokens_of(model, "red sword"), rows, away, SafreeSettings()
+    )
     assert found is not None
     # Outside the phrases lies 2 of the first and 1 of the second: "red" is the trigger. Its row (4, 3, 0) has
     # (3.5, 3.5, 0) in the span of e₃ and e₁ + e₂, and (0, 3.5, 0) of that is not the phrases'.

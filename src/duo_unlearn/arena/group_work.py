@@ -251,9 +251,15 @@ class GroupWork:
         return f"passes {self.contract}" if self._passes() else self.contract
 
     def _search(self) -> str | None:
-        """Whether the search sees the guards; where one that does so finds something else than before, its version."""
-        plan, version = self.plan, self.plan.attack.aware_version
-        return f"aware {version}" if plan.search == "aware" and version > 1 else plan.search
+        """Whether the search sees the guards; where one that does so finds something else than before, its version.
+
+        So for the guards: what is seen of one may be more than before.
+        """
+        plan = self.plan
+        if plan.search != "aware":
+            return plan.search
+        versions = {"": plan.attack.aware_version, **plan.system.aware_versions}
+        return " ".join(["aware", *(f"{name} {version}".strip() for name, version in versions.items() if version > 1)])
 
     def _search_key(self, part: slice) -> str:
         """What decides what a search finds: a shared one depends on no edit; one that needs the pairs, on them."""

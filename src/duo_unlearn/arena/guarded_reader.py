@@ -10,11 +10,21 @@ from torch import Tensor
 
 from ..edits.interface import edits_off
 from ..families.denoising import Reader, predict_noised
-from ..families.interface import Branches, Conditioning, Guidance, Hooks, Model, SampleRequest, Step, Tokens
-from ..families.sampling import Line, after_guards, term_of
+from ..families.interface import (
+    Branches,
+    Conditioning,
+    Guidance,
+    Hooks,
+    Model,
+    PromptWords,
+    SampleRequest,
+    Step,
+    Tokens,
+)
+from ..families.sampling import Line, after_guards, reads_later, term_of
 
-NO_TEXT: Final = SampleRequest(Tokens(torch.zeros(1, 0, dtype=torch.long)), 0)
-"""What guards are told of a search's row: it is of tokens or vectors, which only its conditioning has."""
+NO_WORDS: Final = Tokens(torch.zeros(1, 0, dtype=torch.long))
+"""What guards are told of a row whose conditioning is free, in a search as in the sampling of what it found."""
 STEPS: Final = 50
 """Of the sampling whose step a noise level stands for, where a guard counts them."""
 
@@ -27,27 +37,32 @@ class GuardedReader(Reader):
     no negative branch, the prediction under the conditioning as the guards change it. On pictures of the concept the
     original's guided one is ε_∅ + s (ε − ε_∅), ε the noise that they have: held against ε alone the search would learn
     to undo the guidance. A noise level stands by itself: what a guard keeps from step to step (SLD's momentum) is 0.
+
+    Guards are told the words that a row has at that step of the search. What they choose by these has no gradient.
     """
 
     def __init__(self, model: Model, guidance: float) -> None:
         super().__init__(model)
         self.guidance, self.hooks = guidance, list(model.hooks)
         self.acting = [hook for hook in self.hooks if hook.prediction is not None or hook.clean is not None]
-        found = self._guidance(model.condition([""]))
+        found = self._guidance(model.condition([""]), None)
         has_branches = guidance > 1 and not model.kind.guidance_is_input
         changed = found.negative is not self._empty or found.away is not None or bool(self.acting)
         self.guided = has_branches and changed
 
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+    def predict(
+        self, noisy: Tensor, t: Tensor, conditioning: Conditioning, words: Sequence[PromptWords] | None = None
+    ) -> Tensor:
         """The guarded prediction."""
-        guidance = self._guidance(conditioning)
+        steps = STEPS - 1 - t.cpu() * STEPS // (self.model.noise.last_timestep + 1)
+        guidance = _at(self._guidance(conditioning, words), steps)
         seen = self._contrast(noisy, t, guidance)
         if guidance.away is not None:
             seen = seen._replace(predicted=self._after([term_of(guidance.away)], 0, seen))
         if not self.acting:
             return seen.predicted
         # A guard may count steps, so rows of one step go through it together.
-        numbers = (STEPS - 1 - t.cpu() * STEPS // (self.model.noise.last_timestep + 1)).tolist()
+        numbers = steps.tolist()
         there = sorted(set(numbers))
         rows = [torch.tensor([i for i, one in enumerate(numbers) if one == number]) for number in there]
         parts = [self._after(self.acting, number, seen.rows(some)) for number, some in zip(there, rows, strict=True)]
@@ -67,22 +82,30 @@ class GuardedReader(Reader):
             empty = predict_noised(self.model, noisy, t, self.model.condition([""]).repeat(len(noisy)))
         return self.model.kind.guide(wanted, empty.float(), self.guidance)
 
-    def residual(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, wanted: Tensor) -> Tensor:
+    def residual(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        wanted: Tensor,
+        words: Sequence[PromptWords] | None = None,
+    ) -> Tensor:
         """Prediction minus what is wanted, in units of the scale of guidance: as large as that of a plain prediction.
 
         UnlearnDiffAtk bounds the gradient of its square.
         """
-        residual = super().residual(noisy, t, conditioning, wanted)
+        residual = super().residual(noisy, t, conditioning, wanted, words)
         return residual / self.guidance if self.guided else residual
 
-    def _guidance(self, conditioning: Conditioning) -> Guidance:
+    def _guidance(self, conditioning: Conditioning, words: Sequence[PromptWords] | None) -> Guidance:
         """What guidance contrasts, as guards change it."""
         rows = len(conditioning.text)
+        requests = [SampleRequest(one, 0) for one in words or [NO_WORDS] * rows]
         self._empty = self.model.condition([""]).repeat(rows)
         guidance = Guidance(conditioning, self._empty)
         for hook in self.hooks:
             if hook.conditioning is not None:
-                guidance = hook.conditioning([NO_TEXT] * rows, guidance)
+                guidance = hook.conditioning(requests, guidance)
         return guidance
 
     def _contrast(self, noisy: Tensor, t: Tensor, guidance: Guidance) -> _Seen:
@@ -109,6 +132,15 @@ class GuardedReader(Reader):
             branches = Branches(space.pack(seen.positive), space.pack(seen.negative), self.guidance, predict)
         step = Step(space.pack(seen.noisy.to(predicted)), number, STEPS, branches, {})
         return space.unpack(after_guards(hooks, predicted, step, line_of))
+
+
+def _at(guidance: Guidance, steps: Tensor) -> Guidance:
+    """The guidance in which each row reads what it does at its own step of `STEPS`, (row,)."""
+    if guidance.later is None:
+        return guidance
+    before, after = guidance.positive, guidance.positive._replace(text=guidance.later.text)
+    due = reads_later(guidance.later, steps, STEPS).to(before.text.device)
+    return guidance._replace(positive=after.where(due, before), later=None)
 
 
 class _Seen(NamedTuple):

@@ -132,7 +132,8 @@ class _Search(SideBySide):
         noisy = model.noise.add_noise(latents, eps, levels)
         with torch.no_grad(), self.target.original():
             wanted = reader.reference(noisy, levels, self.wanted.rows(open_))
-        predicted = reader.predict(noisy, levels, model.condition(Tokens(ids, rows, first=0)))
+        words = [Tokens(one) for one in ids.unsqueeze(1)]
+        predicted = reader.predict(noisy, levels, model.condition(Tokens(ids, rows, first=0)), words)
         error = (predicted.float() - wanted.float()).square().flatten(1).mean(dim=1)
         everywhere = torch.zeros((*self.free.shape, rows.shape[-1]), device=model.device)
         everywhere[open_] = gradient(error.sum(), rows, "a step of P4D")

@@ -60,10 +60,10 @@ def step_back(target: Target, ode: Ode, step: int, following: Tensor, passes: in
     """The latents before a step of the path, and what is left of ‖…‖² a latent, (image,), from those after it."""
     # The scale that the image is then sampled with; only a family that has it as an input reads it.
     empty = target.model.condition([""]).repeat(len(following))._replace(guidance=target.guidance)
-    t = torch.full((len(following),), int(ode.timesteps[step]))
+    t, words = torch.full((len(following),), int(ode.timesteps[step])), [""] * len(following)
 
     def inverse(latents: Tensor) -> Tensor:
-        return ode.before(step, following, target.reader.predict(latents, t, empty).float())
+        return ode.before(step, following, target.reader.predict(latents, t, empty, words).float())
 
     with torch.no_grad():
         latents = best = inverse(following)

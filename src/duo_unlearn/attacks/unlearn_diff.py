@@ -80,14 +80,19 @@ class _Search(SideBySide):
 
     def whole(self) -> Tensor:
         """Every prompt's sequence behind the likeliest tokens of its prefix, (prompt, token)."""
-        chosen = self.plain[self.weights.argmax(dim=-1)]
-        return torch.cat([self.ids[:, :1], chosen, self.ids[:, 1 + self.tokens :]], dim=1)
+        return self._behind(self.plain[self.weights.argmax(dim=-1)], self.ids)
+
+    def _behind(self, prefix: Tensor, ids: Tensor) -> Tensor:
+        """Sequences of `ids`, (prompt, token), with other tokens in front."""
+        return torch.cat([ids[:, :1], prefix, ids[:, 1 + self.tokens :]], dim=1)
 
     def step(self, t: int) -> None:
         """One gradient step, at a noise level, of the prompts that have not won."""
         open_ = self.open()
         hard = self.draw(open_).requires_grad_(True)
-        error = self._error(self.latents[open_], t, Tokens(self.ids[open_], hard @ self.embeddings))
+        ids = self.ids[open_]
+        drawn = self._behind(self.plain[hard.argmax(dim=-1)], ids)
+        error = self._error(self.latents[open_], t, Tokens(ids, hard @ self.embeddings), drawn)
         self.loss[open_] = error.detach().cpu()
         self.weights.grad = torch.zeros_like(self.weights)
         self.weights.grad[open_] = gradient(error.sum(), hard, "a step of UnlearnDiffAtk").clamp(-1, 1)
@@ -100,14 +105,18 @@ class _Search(SideBySide):
         chosen = torch.multinomial(rows.flatten(0, 1).cpu(), 1, generator=self.generator).view(rows.shape[:-1])
         return torch.nn.functional.one_hot(chosen, rows.shape[-1]).to(rows)
 
-    def _error(self, latents: Tensor, t: int, tokens: Tokens) -> Tensor:
-        """Mean of (target − prediction)² of each latent under its tokens at a noise level, (image,)."""
+    def _error(self, latents: Tensor, t: int, tokens: Tokens, drawn: Tensor) -> Tensor:
+        """Mean of (target − prediction)² of each latent under its tokens at a noise level, (image,).
+
+        drawn: the sequences that they stand for, (image, token).
+        """
         model, reader = self.target.model, self.target.reader
         eps = torch.randn(latents.shape, generator=self.generator).to(latents)
         levels = torch.full((len(latents),), t, device=latents.device)
         noisy = model.noise.add_noise(latents, eps, levels)
         wanted = reader.wanted(noisy, levels, model.noise.target(latents, eps, levels))
-        residual = reader.residual(noisy, levels, model.condition(tokens), wanted)
+        words = [Tokens(one) for one in drawn.unsqueeze(1)]
+        residual = reader.residual(noisy, levels, model.condition(tokens), wanted, words)
         return residual.square().flatten(1).mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:

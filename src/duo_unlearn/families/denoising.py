@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .interface import Conditioning, Model, Moments, joined
+from .interface import Conditioning, Model, Moments, PromptWords, joined
 from .noise import NoiseProcess
 
 
@@ -68,12 +69,16 @@ class Reader:
     This one is unaware of guards: both are the denoiser's plain predictions. A search on pictures of the concept asks
     for what is `wanted` first, then reads its prompts, and lowers the square of the `residual`: edits may be switched
     off and on for the first, which must not lie between a forward pass and its gradient.
+
+    words: of each row, those that its conditioning was read from; None: the conditioning is free, and says no words.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+    def predict(
+        self, noisy: Tensor, t: Tensor, conditioning: Conditioning, _words: Sequence[PromptWords] | None = None
+    ) -> Tensor:
         """The prediction of the system under attack, (b, c, h, w)."""
         return predict_noised(self.model, noisy, t, conditioning)
 
@@ -85,6 +90,13 @@ class Reader:
         """What a prediction of pictures is held against, (b, c, h, w). target: what their noise asks for."""
         return target.to(self.model.device)
 
-    def residual(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, wanted: Tensor) -> Tensor:
+    def residual(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        wanted: Tensor,
+        words: Sequence[PromptWords] | None = None,
+    ) -> Tensor:
         """The prediction minus what is wanted of it, (b, c, h, w), float32."""
-        return self.predict(noisy, t, conditioning).float() - wanted
+        return self.predict(noisy, t, conditioning, words).float() - wanted

@@ -53,6 +53,8 @@ class Inverted(NamedTuple):
 
 Words = Sequence[str] | Tokens | Inverted
 """What a model can be asked with: texts, token ids, or texts with a free vector."""
+PromptWords = str | Tokens | Inverted
+"""The same of one prompt."""
 
 
 class Trajectory(NamedTuple):
@@ -78,7 +80,7 @@ class SampleRequest(NamedTuple):
     much of the noise schedule is run, 0 to 1. trajectory: a path to follow instead, in its own number of steps.
     """
 
-    words: str | Tokens | Inverted
+    words: PromptWords
     seed: int
     negative: str = ""
     conditioning: Conditioning | None = None

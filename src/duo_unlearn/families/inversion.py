@@ -72,8 +72,9 @@ def invert(
             noisy, t, target = noised_batch(model.noise, moments, batch, generator)
             template = TEMPLATES[int(torch.randint(0, len(TEMPLATES), (1,), generator=generator))]
             wanted = reader.wanted(noisy, t, target)
-            conditioning = model.condition(Inverted([template], vector.to(model.device))).repeat(batch)
-            loss = reader.residual(noisy, t, conditioning, wanted).square().mean()
+            words = Inverted([template], vector.to(model.device))
+            conditioning = model.condition(words).repeat(batch)
+            loss = reader.residual(noisy, t, conditioning, wanted, [words] * batch).square().mean()
             optimizer.zero_grad()
             vector.grad = gradient(loss, vector, f"step {step + 1} of the inversion")
             optimizer.step()

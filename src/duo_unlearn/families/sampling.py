@@ -143,13 +143,18 @@ def term_of(away: Away) -> Hooks:
     return Hooks(prediction=prediction)
 
 
+def reads_later(later: Later, number: int | Tensor, steps: int) -> Tensor:
+    """Which prompts read the later text at a step, (prompt,). number: of the step, from 0: one, or each prompt's."""
+    return number > later.share * steps
+
+
 def switched(later: Later, steps: int) -> dict[str, Any]:
     """Arguments of a pipeline's call by which the prompts' text changes on the way."""
     count = len(later.text)
 
     def at_end(_pipe: Any, done: int, _timestep: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         text = inputs["prompt_embeds"]  # where there is a negative branch, that one's comes first
-        due = (done + 1 > later.share * steps).to(text.device).view(-1, 1, 1)
+        due = reads_later(later, done + 1, steps).to(text.device).view(-1, 1, 1)
         positive = torch.where(due, later.text.to(text), text[-count:])
         return {"prompt_embeds": torch.cat([text[:-count], positive])}
 

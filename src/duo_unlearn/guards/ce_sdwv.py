@@ -103,7 +103,7 @@ class CeSdwv:
     """Text rows lose the principal components of the concept's vocabulary."""
 
     name, title = "ce-sdwv", "CE-SDWV: a vocabulary's components taken out"
-    version = 2
+    version, aware_version = 2, 1
     settings: type[Strict] = CeSdwvSettings
     learns, acts_on = True, "conditioning"
     level: Level = "input"

@@ -64,17 +64,19 @@ class Guard(Protocol):
     """One kind of guard.
 
     name, title: as tables name it. version: raised when the same options make other images than before, so that systems
-    with it are others than they were. settings: its options' class. learns: whether it learns from the run's pairs.
+    with it are others than they were; aware_version: when a search that is aware of guards sees otherwise what it does.
+    settings: its options' class. learns: whether it learns from the run's pairs.
     acts_on: where it acts, for people: "conditioning", "prediction", "clean latents", "start noise" or "image". level:
     the same by the survey's four levels. cost: what an image costs beside the sampling, for people. replaces: the side
     of guidance that it puts its own in the place of; two guards of a system do not replace the same. asks: which
     detector its option `detector` may name; None: it has no such option. seen: how much of it a search that is aware of
-    guards differentiates through: the hook on the conditioning alone, on a row that has no words.
+    guards differentiates through. What it chooses by a prompt's tokens has no gradient.
     """
 
     name: str
     title: str
     version: int
+    aware_version: int
     settings: type[Strict]
     learns: bool
     acts_on: str

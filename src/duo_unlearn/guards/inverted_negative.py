@@ -33,7 +33,7 @@ class InvertedNegative:
     """The inverted token as the negative prompt of every image, before a request's own negative prompt."""
 
     name, title = "inverted-negative", "Inverted negative"
-    version = 1
+    version, aware_version = 1, 1
     settings: type[Strict] = InvertedNegativeSettings
     learns, acts_on = True, "conditioning"
     level: Level = "input"

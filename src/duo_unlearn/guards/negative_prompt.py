@@ -29,7 +29,7 @@ class NegativePrompt:
     """A negative prompt on every image. A request's own negative prompt comes after it."""
 
     name, title = "negative-prompt", "Negative prompt"
-    version = 1
+    version, aware_version = 1, 1
     settings: type[Strict] = NegativePromptSettings
     learns, acts_on = False, "conditioning"
     level: Level = "input"

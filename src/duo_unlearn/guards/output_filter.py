@@ -38,7 +38,7 @@ class OutputFilter:
     """Images are refused in which a detector sees the concept."""
 
     name, title = "output-filter", "Output filter"
-    version = 1
+    version, aware_version = 1, 1
     settings: type[Strict] = OutputFilterSettings
     learns, acts_on = False, "image"
     level: Level = "output"

@@ -54,7 +54,7 @@ class Pno:
     """Start noise and text rows are changed until a detector passes the image."""
 
     name, title = "pno", "PNO: prompt and noise optimised"
-    version = 1
+    version, aware_version = 1, 1
     settings: type[Strict] = PnoSettings
     learns, acts_on = False, "start noise"
     level: Level = "output"

@@ -79,7 +79,7 @@ class PrototypesGuard:
     """Guidance goes away from the soft prompt of the nearest prototype."""
 
     name, title = "prototypes", "Prototypes of the pairs' differences"
-    version = 1
+    version, aware_version = 1, 2
     settings: type[Strict] = PrototypesSettings
     learns, acts_on = True, "conditioning"
     level: Level = "input"
@@ -99,7 +99,8 @@ class PrototypesGuard:
     def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
         """The hook on the conditioning; prototypes are learnt first, where the run does not have them.
 
-        A search's row without tokens gets the first prototype: what it says is not known.
+        A search sees that of its prompt's tokens; the choice has no gradient. A conditioning without tokens gets the
+        first prototype, in a search as in a sampling: what it says is not known.
         """
         import torch
 

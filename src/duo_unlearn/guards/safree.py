@@ -19,6 +19,9 @@ the negative branch as it is.
 latents' frequencies, which the code sets to a constant where it means to scale them. The pooled embedding is read off
 the row of the end token: of one text encoder the same; of SDXL's two, both side by side. The pooled vector that SDXL
 reads beside the rows stays as it is.
+
+A search that is aware of it sees x ↦ (I − P_C) P_M x in the steps i ≤ t. The triggers, P_M and t, which follow from the
+tokens that it has at that time, have no gradient.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 
 STEPS: Final = 50
 """Of the run whose steps t counts."""
+KEPT: Final = 64
+"""How many prompts' masked embeddings are kept: those of some steps of a search, which has 16 prompts side by side."""
 
 
 class SafreeSettings(Strict):
@@ -94,14 +99,14 @@ class Safree:
     """Text rows near the unsafe phrases are projected away from them, in the first steps."""
 
     name, title = "safree", "SAFREE: filtered text rows"
-    version = 1
+    version, aware_version = 1, 2
     settings: type[Strict] = SafreeSettings
     learns, acts_on = False, "conditioning"
     level: Level = "input"
     cost = "no denoiser row: a text encoder's row a token of the prompt"
     replaces: Branch | None = "prompt"
     asks: Asks | None = None
-    seen: Seen = "nothing"
+    seen: Seen = "part"
 
     def why_not(self, kind: Family) -> str | None:
         """It masks tokens and reads CLIP's end token."""
@@ -112,7 +117,7 @@ class Safree:
     def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
         """The hook on the conditioning. Prompts without a trigger stay as they are, bit for bit.
 
-        A search's row without tokens stays too: what is filtered is found by masking tokens.
+        A conditioning without tokens stays too: what is filtered is found by masking tokens.
         """
         import torch
 
@@ -121,13 +126,14 @@ class Safree:
 
         settings = SafreeSettings.model_validate(dict(options))
         model = context.model
+        masked = _MaskedEmbeddings(model)
         phrases = [tokens_of(model, phrase) for phrase in settings.phrases or [context.concept]]
         away = projector(torch.cat([_pooled(model, phrase) for phrase in phrases]))
 
         def conditioning(requests: Sequence[SampleRequest], guidance: Guidance) -> Guidance:
             before = guidance.positive.text
             found = [
-                _filtered(model, tokens_of(model, request.words), rows, away, settings)
+                _filtered(masked, tokens_of(model, request.words), rows, away, settings)
                 for request, rows in zip(requests, before, strict=True)
             ]
             if not any(found):
@@ -139,18 +145,44 @@ class Safree:
         return Hooks(conditioning=conditioning)
 
 
-def _filtered(model: Model, tokens: Tokens, rows: Tensor, away: Tensor, settings: SafreeSettings) -> Filtered | None:
+class _MaskedEmbeddings:
+    """The pooled embeddings of prompts without one token each; those of the last prompts are kept, for searches.
+
+    A prompt's own embedding belongs to its key, as another text encoder gives another one.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.kept: dict[tuple[bytes, ...], Tensor] = {}
+
+    def of(self, tokens: Tokens, rows: Tensor) -> Tensor:
+        """Those of one prompt, (token, width): none where it has less than two. rows: its text, (token, width)."""
+        from ..families.tokens import ends
+
+        count = int(ends(self.model, tokens.ids)) - 1 if tokens.ids.shape[1] else 0
+        if count < 2:
+            return rows[:0].detach()
+        parts = [tokens.ids, rows[count + 1], *([] if tokens.rows is None else [tokens.rows])]
+        key = tuple(part.detach().cpu().double().numpy().tobytes() for part in parts)
+        found = self.kept.pop(key, None)
+        if found is None:
+            found = _pooled(self.model, _masked(self.model, tokens, count))
+        self.kept[key] = found
+        if len(self.kept) > KEPT:
+            del self.kept[next(iter(self.kept))]
+        return found
+
+
+def _filtered(
+    embeddings: _MaskedEmbeddings, tokens: Tokens, rows: Tensor, away: Tensor, settings: SafreeSettings
+) -> Filtered | None:
     """The rows of one prompt after the filter; None where it has no trigger."""
     import torch
 
-    from ..families.tokens import ends
-
-    if tokens.ids.shape[1] == 0:
+    masked = embeddings.of(tokens, rows).double()
+    count = len(masked)
+    if count == 0:
         return None
-    count = int(ends(model, tokens.ids)) - 1
-    if count < 2:
-        return None
-    masked = _pooled(model, _masked(model, tokens, count)).double()
     keep = torch.eye(len(away), dtype=away.dtype, device=away.device) - away
     found = triggers((masked @ keep).norm(dim=1), settings.alpha)
     if not found.any():
@@ -159,7 +191,7 @@ def _filtered(model: Model, tokens: Tokens, rows: Tensor, away: Tensor, settings
     words = slice(0, count + 2)  # start and end token with them
     cosine = torch.nn.functional.cosine_similarity(projected[words], rows.double()[words])
     last = filtered_steps(
-        1 - float(cosine.mean()), most=settings.steps, slope=settings.slope, middle=settings.middle
+        1 - float(cosine.detach().mean()), most=settings.steps, slope=settings.slope, middle=settings.middle
     )  # fmt: skip
     change = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     change[1 : count + 1] = found

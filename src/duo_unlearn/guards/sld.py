@@ -77,7 +77,7 @@ class Sld:
     """Guidance away from the concept's words where the prompt's prediction comes near theirs."""
 
     name, title = "sld", "SLD: safe latent diffusion"
-    version = 1
+    version, aware_version = 1, 1
     settings: type[Strict] = SldSettings
     learns, acts_on = False, "prediction"
     level: Level = "generator"

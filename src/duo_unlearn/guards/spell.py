@@ -79,7 +79,7 @@ class Spell:
     """Clean latents that come near the unsafe images are pushed away."""
 
     name, title = "spell", "SPELL: sparse repellency"
-    version = 1
+    version, aware_version = 1, 1
     settings: type[Strict] = SpellSettings
     learns, acts_on = True, "clean latents"
     level: Level = "generator"
