@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.arena_settings import differences, given_options, options_of
+from benchmarks.arena_settings import FORMS, differences, given_options, options_of
 
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import merge, nest, write_settings
@@ -40,6 +40,14 @@ def test_an_option_that_the_concept_file_does_not_name_has_its_default() -> None
     }
     assert differences("sword", robust) == []
     assert differences("sword", system_of("esd-x", "esd-x", gone=1)) == ["esd-x: gone 1, now no option"]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_of_a_paper_is_held_against_its_own_options(name: str) -> None:
+    eraser, form = FORMS[name]
+    assert differences("sword", system_of(name, eraser, **form)) == []
+    told = differences("sword", system_of(name, eraser))
+    assert {line.split()[1] for line in told} == {*form}
 
 
 def test_the_options_of_a_wrap_count() -> None:

@@ -53,6 +53,10 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["the eraser uce reads no option of DUO's training", "train.rank", "an option of erasers.uce"],
         ),
         (
+            [*ERASE, "--guard", "output-filter", "--set", "guards.output-filter.threshold=2"],
+            ["the threshold of the detector cannot be used", "2", "e.g. 0.5 or 0.95"],
+        ),
+        (
             ["attack", "run", "--attack", "direct", "--system", "negative-prompt", "--prompts", "mine.csv"],
             ["mine.csv, line 2, names an unknown category", "cutlery", "one of: pornography"],
         ),
@@ -74,7 +78,7 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["the settings have faults", "evaluate.judges: mini-judge-b is named twice", "duo check --help"],
         ),
     ],
-    ids=["guards", "family", "wrap", "option", "category", "pairs", "replay", "arena", "judges"],
+    ids=["guards", "family", "wrap", "option", "threshold", "category", "pairs", "replay", "arena", "judges"],
 )
 def test_it_is_told_in_three_lines(
     words: list[str],

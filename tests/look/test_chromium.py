@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from duo_unlearn.pairs.manifest import load_pairs
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.labels import read_labels
 
+from ..chromium import browsing, needs_chromium
 from ..command import as_process
 from ..experiments.small_run import edited_run
 from ..report.make_run import add_curves, add_images, add_pairs, add_record
 from .test_pairs import HOSTILE
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this system")]
+pytestmark = needs_chromium
 
 
 @contextmanager
@@ -39,21 +34,11 @@ def served(run: Run) -> Iterator[str]:
 
 
 @contextmanager
-def browsing(url: str, **context: Any) -> Iterator[tuple[Any, list[str]]]:
-    """A page that has opened a run, and what went wrong in it: dialogs, errors, and what the policy refused."""
-    faults: list[str] = []
-    with playwright.sync_playwright() as kit:
-        # Chromium's own sandbox cannot be had by the superuser, as in many containers.
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = kit.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_context(**context).new_page()
-        page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
-        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-        page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-        page.goto(url)
+def opened(url: str, **context: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page that has opened a run, and what went wrong in it."""
+    with browsing(url, **context) as (page, faults):
         page.wait_for_url("**/")
         yield page, faults
-        browser.close()
 
 
 def at(page: Any, path: str) -> None:
@@ -64,7 +49,7 @@ def test_three_pairs_are_curated_and_ten_attempts_labelled_by_keyboard(run: Run)
     add_pairs(run, count=14)
     add_images(run, count=12)
     add_record(run, sensitive=False)
-    with served(run) as url, browsing(url) as (page, faults):
+    with served(run) as url, opened(url) as (page, faults):
         at(page, "/pairs")
         page.keyboard.press("Enter")
         page.wait_for_url("**/pairs/0000")
@@ -124,7 +109,7 @@ def test_hostile_words_run_nowhere_and_pictures_stay_blurred_until_they_are_aske
     hostile = "<img src=x onerror=alert(3)>"
     add_curves(run, steps=12, name=hostile)
     add_record(run)
-    with served(run) as url, browsing(url, viewport={"width": 390, "height": 844}) as (page, faults):
+    with served(run) as url, opened(url, viewport={"width": 390, "height": 844}) as (page, faults):
         paths = (
             "/",
             "/pairs",
@@ -156,7 +141,7 @@ def test_hostile_words_run_nowhere_and_pictures_stay_blurred_until_they_are_aske
 
 def test_a_comparison_is_blinked(tmp_path: Path) -> None:
     run = edited_run(tmp_path).run
-    with served(run) as url, browsing(url) as (page, faults):
+    with served(run) as url, opened(url) as (page, faults):
         at(page, "/compare")
         page.keyboard.press("p")
         page.keyboard.type("a red knight holding a sword")

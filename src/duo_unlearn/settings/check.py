@@ -157,6 +157,9 @@ def check_family(settings: Settings, family: str) -> None:
 def check_training(settings: Settings, family: str) -> None:
     """Fail for what a training would fail by, before the hours that pairs take."""
     check_family(settings, family)
+    concept = load_concept(settings.concept)
+    for name in settings.guard:
+        check_asked(concept, settings, name, settings.guards.get(name, {}), family)
     check_device(settings)
     check_files(settings)
 
