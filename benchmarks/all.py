@@ -19,7 +19,7 @@ from typing import Any, Final
 from duo_unlearn.session import machine
 
 ROOT: Final = Path(__file__).parents[1]
-NAMES: Final = ("step", "sampling", "red_team", "workers", "arena_time", "memory")
+NAMES: Final = ("step", "sampling", "red_team", "workers", "arena_time", "eraser_time", "memory")
 PAGE: Final = ROOT / "docs" / "benchmarks-table.md"
 HEAD: Final = "## "
 INTRODUCTION: Final = """# Benchmarks: the table of ratios

@@ -1,6 +1,7 @@
 """The arena on the mini model: every eraser and guard, one judge → arena.json, arena-tables.md, arena.png in docs/.
 
-python benchmarks/arena.py                                    # a day on 2 cores; what is done is skipped, so it resumes
+python benchmarks/arena.py --whole                            # all of docs/arena.*, on 2 cores a week
+python benchmarks/arena.py                                    # its first run, with quick budgets: a day
 python benchmarks/arena.py --concept balloon                  # the best of them on another concept, five hours
 python benchmarks/arena.py --seed 1                           # and of another training seed
 python benchmarks/arena.py --system uce --attack p4d          # a part; writes nothing
@@ -9,7 +10,8 @@ python benchmarks/arena.py --write                            # docs/ from what 
 
 Settings are those that the concept file recommends for the mini model: chosen on development prompts and seed 100
 (docs/notes/rivals-sweep.jsonl), which nothing here uses. Parts of one run may be made by several processes at once. Run
-folders need not be kept: `--write` puts what they hold beside what docs/arena.json has.
+folders need not be kept: `--write` puts what they hold beside what docs/arena.json has. What is done is skipped, so
+every command goes on where it was.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ ATTACKED: Final = (
     "inpainting", "completion", "noise-search",
 )  # fmt: skip
 """Attacks in the order that they are made in: what costs least and tells most comes first."""
+PUBLISHED: Final = ("ring-a-bell", "concept-inversion", "unlearndiffatk", "p4d")
+"""Those that are made with their published budgets too, on every eraser of the first run."""
 COUNT: Final = 50
 """Prompts of each set."""
 ATTACKED_PROMPTS: Final = {"quick": COUNT, "paper": 32}
@@ -58,6 +62,7 @@ def main() -> None:
     parser.add_argument("--attack", action="append", choices=("none", *ATTACKED), help="none: erase and measure")
     parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
     parser.add_argument("--again", action="store_true", help="make what docs/arena.json has again, and attack it")
+    parser.add_argument("--whole", action="store_true", help="every concept, training seed and budget")
     parser.add_argument("--write", action="store_true", help="docs/ from what is there, and run nothing")
     given = parser.parse_args()
     attacks = [name for name in given.attack or ATTACKED if name != "none"]
@@ -69,12 +74,23 @@ def main() -> None:
     if given.again and not (given.system and attacks and set(given.system) <= set(there)):
         parser.error(f"--again takes --attack, and --system of those that are told: {', '.join(there) or 'none'}")
     keep_freed_memory()  # as `duo` does
-    if not given.write:
+    if given.whole:
+        whole(given.runs)
+    elif not given.write:
         systems = given.system or systems_of(given.concept, seed)
         make = attack_again if given.again else one_run
         make(given.runs, given.concept, seed, systems, attacks, given.preset)
-    if given.write or not (given.system or given.attack):
+    if given.write or given.whole or not (given.system or given.attack):
         write_pages(given.runs)
+
+
+def whole(runs: Path) -> None:
+    """Every run with quick budgets, and the first one's erasers with published ones."""
+    for concept, seeds in RUNS.items():
+        for seed in seeds:
+            one_run(runs, concept, seed, systems_of(concept, seed), ATTACKED, "quick")
+    concept, seeds = next(iter(RUNS.items()))
+    one_run(runs, concept, seeds[0], ERASERS, PUBLISHED, "paper")
 
 
 def one_run(

@@ -14,6 +14,7 @@ from arena_systems import FEW, RUNS, in_order, title_of
 from arena_tables import costs, short, table, tables, worst_lines
 from pages import fill
 
+from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.report.arena import Column, Standing, columns, panels_of, write_arena
 from duo_unlearn.report.arena_figure import pictures
 from duo_unlearn.runs.results import WORST
@@ -47,6 +48,8 @@ def write_pages(runs: Path) -> None:
     titles = [title_of(concept, seed) for concept, seeds in RUNS.items() for seed in seeds]
     known = {title: known[title] for title in titles if title in known}
     for there in known.values():
+        for system in there["systems"].values():
+            tell_what_is_seen(system)
         there["systems"] = {name: there["systems"][name] for name in in_order(there["systems"])}
     content = {"version": 2, "model": "mini", "machine": machine(), "runs": known}
     write_text(DOCS / "arena.json", compact(content))
@@ -67,6 +70,15 @@ def write_pages(runs: Path) -> None:
             draw(title, usual, there["judges"])
     fill(DOCS / "arena-tables.md", BEGIN, "\n\n".join(parts))
     fill(DOCS / "arena.md", BEGIN, "\n\n".join(summary))
+
+
+def tell_what_is_seen(system: dict[str, Any]) -> None:
+    """Say of a system's guards what an aware search sees now, where none was made yet; else what it saw stands."""
+    if any(e["search"] == "aware" for e in [*system["estimates"], *system.get("again", [])]):
+        return
+    for part in system["parts"]:
+        if part["kind"] == "guard":
+            part["seen"] = GUARDS.get(part["name"]).seen
 
 
 def add_page(known: dict[str, dict[str, Any]], page: Path) -> None:
