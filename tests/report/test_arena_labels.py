@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 
-from duo_unlearn.report.arena_labels import LED, Place, Point, grouped, places
+from duo_unlearn.report.arena_labels import Place, Point, grouped, places
 
 BOUNDS = np.array([[0.0, 0.0, 200.0, 160.0]])
 SIZE = Point(14, 8)
@@ -41,10 +41,10 @@ def test_no_label_lies_on_another_or_outside_the_panel() -> None:
             assert 0 <= place.centre.y - SIZE.y / 2 <= place.centre.y + SIZE.y / 2 <= 160
 
 
-def test_a_label_by_its_mark_is_nearer_to_it_than_to_another() -> None:
-    points = [Point(100, 100), Point(100, 115), Point(85, 100), Point(115, 100)]
-    found = places([[0], [1], [2], [3]], [SIZE] * 4, points, BOUNDS)
-    for i, place in enumerate(found):
-        away = [float(np.hypot(*(np.array(place.centre) - point))) for point in points]
-        assert min(away) == away[i] or place.distance >= LED
-    assert places([[0]], [SIZE], points[:1], BOUNDS)[0].distance < LED
+def test_a_label_is_nearest_to_its_mark_or_led_to_it() -> None:
+    for points in ([Point(100, 100), Point(100, 115), Point(85, 100), Point(115, 100)], crowd(17, 30)):
+        found = places([[i] for i in range(len(points))], [SIZE] * len(points), points, BOUNDS)
+        for i, place in enumerate(found):
+            away = [float(np.hypot(*(np.array(place.centre) - point))) for point in points]
+            assert min(away) == away[i] or place.is_led
+    assert not places([[0]], [SIZE], points[:1], BOUNDS)[0].is_led

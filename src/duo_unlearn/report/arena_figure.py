@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..records import Kind
-from .arena_labels import FONT, LED, grouped, in_points, places, size_of
+from .arena_labels import FONT, grouped, in_points, places, size_of
 from .figures import COLOURS, STYLE, inline_svg
 
 COLUMNS: Final = 3
@@ -228,7 +228,7 @@ def _label(axes: Axes, marks: Sequence[Mark], colours: Mapping[Kind, str]) -> No
             text, data[group[0]], textcoords="offset points",
             xytext=(place.centre.x - anchor.x, place.centre.y - anchor.y), ha="center", va="center", fontsize=FONT,
             fontweight="bold" if marks[group[0]].kind == "duo" else "normal", annotation_clip=False,
-            arrowprops=led if place.distance >= LED else None,
+            arrowprops=led if place.is_led else None,
         )  # fmt: skip
         label.set_in_layout(False)
 

@@ -37,10 +37,10 @@ class Point(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The centre of a label, and how far its edge is from its mark, points."""
+    """The centre of a label, points, and whether a line leads to it from its mark."""
 
     centre: Point
-    distance: float
+    is_led: bool
 
 
 def grouped(points: Sequence[Point], alone: Sequence[bool]) -> list[list[int]]:
@@ -83,9 +83,10 @@ def places(
         nearest = np.linalg.norm(centres[:, None] - others, axis=2).min(axis=1, initial=np.inf)
         cost = 100 * (_shared(boxes, taken) + outside) + 2 * _shared(boxes, standing) + distances
         # Who reads it takes a label for that of the mark next to it.
-        best = int(np.argmin(cost + AMBIGUOUS * (nearest < far) * (distances < LED)))
+        is_closer = nearest < far
+        best = int(np.argmin(cost + AMBIGUOUS * is_closer * (distances < LED)))
         taken = np.vstack([taken, boxes[best]])
-        found.append(Place(Point(*map(float, centres[best])), float(distances[best])))
+        found.append(Place(Point(*map(float, centres[best])), bool(is_closer[best] or distances[best] >= LED)))
     return found
 
 
