@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from arena_entries import AGAIN, joined, merged, standing_of
+from arena_entries import AGAIN, joined, merged, standing_of, tell_what_is_seen
 from arena_settings import ALL, differences
 from arena_systems import FEW, RUNS, in_order, title_of
 from arena_tables import costs, short, table, tables, worst_lines
 from pages import fill
 
-from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.report.arena import Column, Standing, columns, panels_of, write_arena
 from duo_unlearn.report.arena_figure import pictures
 from duo_unlearn.runs.results import WORST
@@ -70,15 +69,6 @@ def write_pages(runs: Path) -> None:
             draw(title, usual, there["judges"])
     fill(DOCS / "arena-tables.md", BEGIN, "\n\n".join(parts))
     fill(DOCS / "arena.md", BEGIN, "\n\n".join(summary))
-
-
-def tell_what_is_seen(system: dict[str, Any]) -> None:
-    """Say of a system's guards what an aware search sees now, where none was made yet; else what it saw stands."""
-    if any(e["search"] == "aware" for e in [*system["estimates"], *system.get("again", [])]):
-        return
-    for part in system["parts"]:
-        if part["kind"] == "guard":
-            part["seen"] = GUARDS.get(part["name"]).seen
 
 
 def add_page(known: dict[str, dict[str, Any]], page: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from duo_unlearn.guards.registry import GUARDS
 from duo_unlearn.records import Estimate
 from duo_unlearn.report.arena import Cost, Part, Standing
 from duo_unlearn.report.arena_worst import is_counted
@@ -58,6 +59,15 @@ def joined(old: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
     attacks = [e for e in again["estimates"] if e["attack"] not in (None, WORST) and estimate_of(e).of_what not in own]
     there = {estimate_of(e).of_what: e for e in [*old.get("again", []), *attacks]}
     return {**old, "again": [*there.values()]}
+
+
+def tell_what_is_seen(system: dict[str, Any]) -> None:
+    """Say of a system's guards what an aware search sees now, where none was made yet; else what it saw stands."""
+    if any(e["search"] == "aware" for e in [*system["estimates"], *system.get("again", [])]):
+        return
+    for part in system["parts"]:
+        if part["kind"] == "guard":
+            part["seen"] = GUARDS.get(part["name"]).seen
 
 
 def is_again(standing: Standing, estimate: Estimate) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from benchmarks.arena_entries import is_again, joined, merged, standing_of
+from benchmarks.arena_entries import is_again, joined, merged, standing_of, tell_what_is_seen
 
 WORST = "worst case"
 
@@ -100,3 +100,11 @@ def test_what_was_made_again_goes_with_the_edit_that_it_was() -> None:
     assert "again" not in merged(old, entry(None, sha256="c"))
     # Once the system's own edit is attacked, its number stands.
     assert "again" not in merged(old, entry(None, "p4d"))
+
+
+@pytest.mark.parametrize(("search", "told"), [(None, "whole"), ("unaware", "whole"), ("aware", "nothing")])
+def test_what_is_seen_of_a_guard_is_of_now_until_a_search_has_seen_it(search: str | None, told: str) -> None:
+    system = entry(None, "p4d") | {"parts": [{"kind": "guard", "name": "spell", "seen": "nothing"}]}
+    system["estimates"][1]["search"] = search
+    tell_what_is_seen(system)
+    assert system["parts"][0]["seen"] == told
