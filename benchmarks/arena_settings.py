@@ -15,10 +15,22 @@ from duo_unlearn.settings.tree import merge
 
 ROBUST: Final = "uce+robust-duo"
 """The system of the recipe `robust`, whose floor has options of its own."""
-DUO_PAPER: Final = "duo-paper"
-"""DUO in the paper's own form: it reads images and no word."""
 PAPER_FORM: Final[Mapping[str, Any]] = {"pairing": "paired", "captions": "none", "caption_dropout": 0.0, "beta": 100.0}
-"""Its options where they are not the recommended ones; β is the one that does best in docs/notes/mini-sweep.md."""
+"""Options of DUO in the paper's own form where they are not the recommended ones: it reads images and no word.
+
+β is the one that does best in docs/notes/mini-sweep.md.
+"""
+FORMS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "duo-paper": ("duo", PAPER_FORM),
+    "advunlearn-paper": ("advunlearn", {
+        "form": "empty", "plain_share": 0.0, "retain_behind": 0.0, "renew_every": 10, "attack_tokens": 1,
+        "attack_lr": 1e-3, "retain_batch": 8, "retain_weight": 1.0,
+    }),
+}  # fmt: skip
+"""Erasers in a form of their papers beside a recommended one of ours: system → eraser, options that differ.
+
+AdvUnlearn's are those that did best in docs/notes/rivals.md without an option of ours.
+"""
 ALL: Final = "-all"
 """The end of the name of an eraser that is given prompts of every wording."""
 KINDS: Final[dict[str, Registry[Any]]] = {"erasers": ERASERS, "wraps": WRAPS, "guards": GUARDS}
@@ -52,7 +64,7 @@ def given_options(concept: str) -> dict[str, Any]:
 def differences(concept: str, system: Mapping[str, Any]) -> list[str]:
     """Every option that a system of arena.json was made with and would not be made with now: "esd-x: eta 3, now 1"."""
     words: Mapping[str, Any] = {"wordings": "all"} if system["system"].endswith(ALL) else {}
-    words = PAPER_FORM if system["system"] == DUO_PAPER else words
+    words = FORMS[system["system"]][1] if system["system"] in FORMS else words
     found = []
     for part in system["parts"]:
         kind, name = ("erasers", part["eraser"]) if part["kind"] == "edit" else ("guards", part["name"])

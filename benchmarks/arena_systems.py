@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from arena_settings import ALL, DUO_PAPER, PAPER_FORM, ROBUST
+from arena_settings import ALL, FORMS, ROBUST
 
 from duo_unlearn.records import ORIGINAL
 
@@ -14,7 +14,10 @@ ERASERS: Final = (
     "diffusion-dpo", "dcpo",
 )  # fmt: skip
 VARIANTS: Final = {
-    DUO_PAPER: ",".join(["duo", *(f"{key}={value}" for key, value in PAPER_FORM.items())]),
+    **{
+        name: ",".join([eraser, *(f"{key}={value}" for key, value in form.items())])
+        for name, (eraser, form) in FORMS.items()
+    },
     "meta-unlearning-esd-x": "esd-x,wrap=meta-unlearning",
 }
 """Erasers with other options than the recommended ones, or in a wrap: what follows NAME= of their entrant."""
