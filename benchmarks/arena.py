@@ -1,6 +1,6 @@
 """The arena on the mini model: every eraser and guard, one judge → arena.json, arena-tables.md, arena.png in docs/.
 
-python benchmarks/arena.py --whole                            # all of docs/arena.*, on 2 cores a week
+python benchmarks/arena.py --whole                            # all of docs/arena.*, on 2 cores for days
 python benchmarks/arena.py                                    # its first run, with quick budgets: a day
 python benchmarks/arena.py --concept balloon                  # the best of them on another concept, five hours
 python benchmarks/arena.py --seed 1                           # and of another training seed
@@ -23,7 +23,7 @@ from typing import Final
 
 from arena_docs import runs_told, write_pages
 from arena_entries import AGAIN
-from arena_settings import ALL, ROBUST, given_options
+from arena_settings import ALL, FORMS, ROBUST, given_options
 from arena_systems import ERASERS, FEW, GUARDS, RUNS, VARIANTS, systems_of, title_of
 from concept_sets import content_of, with_sets, write_concept
 
@@ -46,7 +46,7 @@ ATTACKED: Final = (
 )  # fmt: skip
 """Attacks in the order that they are made in: what costs least and tells most comes first."""
 PUBLISHED: Final = ("ring-a-bell", "concept-inversion", "unlearndiffatk", "p4d")
-"""Those that are made with their published budgets too, on every eraser of the first run."""
+"""Those that are made with their published budgets too, on every eraser of the first run and its forms."""
 COUNT: Final = 50
 """Prompts of each set."""
 ATTACKED_PROMPTS: Final = {"quick": COUNT, "paper": 32}
@@ -73,6 +73,8 @@ def main() -> None:
     there = [name for name in (*ERASERS, *VARIANTS, ROBUST, *GUARDS) if name not in FEW and name in told]
     if given.again and not (given.system and attacks and set(given.system) <= set(there)):
         parser.error(f"--again takes --attack, and --system of those that are told: {', '.join(there) or 'none'}")
+    if given.whole and (given.system or given.attack or given.again or given.write):
+        parser.error("--whole makes every system and attack, and writes docs/: give no other option but --runs")
     keep_freed_memory()  # as `duo` does
     if given.whole:
         whole(given.runs)
@@ -89,8 +91,8 @@ def whole(runs: Path) -> None:
     for concept, seeds in RUNS.items():
         for seed in seeds:
             one_run(runs, concept, seed, systems_of(concept, seed), ATTACKED, "quick")
-    concept, seeds = next(iter(RUNS.items()))
-    one_run(runs, concept, seeds[0], ERASERS, PUBLISHED, "paper")
+    first = next(iter(RUNS))
+    one_run(runs, first, RUNS[first][0], [*ERASERS, *FORMS], PUBLISHED, "paper")
 
 
 def one_run(

@@ -63,12 +63,13 @@ def given_options(concept: str) -> dict[str, Any]:
 
 def differences(concept: str, system: Mapping[str, Any]) -> list[str]:
     """Every option that a system of arena.json was made with and would not be made with now: "esd-x: eta 3, now 1"."""
-    words: Mapping[str, Any] = {"wordings": "all"} if system["system"].endswith(ALL) else {}
-    words = FORMS[system["system"]][1] if system["system"] in FORMS else words
+    own: Mapping[str, Any] = FORMS[system["system"]][1] if system["system"] in FORMS else {}
+    if system["system"].endswith(ALL):
+        own = {"wordings": "all"}
     found = []
     for part in system["parts"]:
         kind, name = ("erasers", part["eraser"]) if part["kind"] == "edit" else ("guards", part["name"])
-        found += _unlike(concept, kind, name, part["settings"], words, system["system"])
+        found += _unlike(concept, kind, name, part["settings"], own, system["system"])
         if wrap := part.get("wrap"):
             found += _unlike(concept, "wraps", wrap["name"], wrap["settings"])
     return found

@@ -39,7 +39,7 @@ WORDED: Final = (
 FEW: Final = {"pno": ("direct",)}
 """What costs some 76 images an image is asked these sets and what must stay, in a folder of its own, unattacked."""
 BEST: Final = ("duo", "esd-u", "stereo", "salun", ROBUST)
-"""Those of the best worst case in the first of RUNS: what the others have."""
+"""What the other runs have: those whose worst case in the first was among the best when they were chosen."""
 RUNS: Final = {"sword": (0, 1), "balloon": (0,)}
 """Concept → training seeds."""
 

@@ -258,8 +258,10 @@ class GroupWork:
         plan = self.plan
         if plan.search != "aware":
             return plan.search
-        versions = {"": plan.attack.aware_version, **plan.system.aware_versions}
-        return " ".join(["aware", *(f"{name} {version}".strip() for name, version in versions.items() if version > 1)])
+        attack, guards = plan.attack.aware_version, plan.system.aware_versions
+        newer = [str(attack)] if attack > 1 else []
+        newer += [f"{name} {version}" for name, version in guards.items() if version > 1]
+        return " ".join(["aware", *newer])
 
     def _search_key(self, part: slice) -> str:
         """What decides what a search finds: a shared one depends on no edit; one that needs the pairs, on them."""

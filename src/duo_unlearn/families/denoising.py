@@ -77,9 +77,10 @@ class Reader:
         self.model = model
 
     def predict(
-        self, noisy: Tensor, t: Tensor, conditioning: Conditioning, _words: Sequence[PromptWords] | None = None
+        self, noisy: Tensor, t: Tensor, conditioning: Conditioning, words: Sequence[PromptWords] | None = None
     ) -> Tensor:
         """The prediction of the system under attack, (b, c, h, w)."""
+        del words  # a reader that is aware of guards tells them
         return predict_noised(self.model, noisy, t, conditioning)
 
     def reference(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

@@ -234,7 +234,7 @@ def by_seed(estimate: Estimate, runs: Sequence[Sequence[Estimate]]) -> list[dict
 
 
 def _unseen(standings: Sequence[Standing]) -> list[str]:
-    """Guards of the systems that an aware search does not see, or not whole, in words."""
+    """Guards of the systems that an aware search does not see now, or not whole, in words."""
     guards = dict.fromkeys(part.name for s in standings for part in s.parts if part.kind == "guard")
     return [words for guard in guards if (words := unseen_words([guard]))]
 

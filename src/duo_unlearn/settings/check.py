@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -70,27 +70,32 @@ def find_faults(given: Mapping[str, Any], file: Path | None = None) -> Check:
     if concept is not None and family is not None:
         asked = [] if settings is None else [settings.detector, *(settings.evaluate.judges or [])]
         for name in dict.fromkeys(asked or [None]):
-            faults.attempt(functools.partial(_check_detector, concept, name, family))
+            faults.attempt(partial(_check_detector, concept, name, family))
     if settings is None:
         return Check(None, faults.errors)
     if concept is not None:
-        for name in settings.guard:
-            options = settings.guards.get(name, {})
-            faults.attempt(functools.partial(check_asked, concept, settings, name, options, family))
+        for asked_check in _asked_checks(concept, settings, family):
+            faults.attempt(asked_check)
     for check in _checks(settings, family):
         faults.attempt(check)
     resolved = None if faults.errors else faults.attempt(lambda: resolve_settings(given, file))
     if resolved is not None and family is not None:
-        faults.attempt(functools.partial(check_family, resolved, family))
-        faults.attempt(functools.partial(check_files, resolved))
-        faults.attempt(functools.partial(_check_words, resolved))
-        faults.attempt(functools.partial(check_read, given, resolved, file))
+        faults.attempt(partial(check_family, resolved, family))
+        faults.attempt(partial(check_files, resolved))
+        faults.attempt(partial(_check_words, resolved))
+        faults.attempt(partial(check_read, given, resolved, file))
     return Check(None if faults.errors else resolved, faults.errors)
 
 
 def _check_words(settings: Settings) -> None:
     """Fail for pairs without the prompts that the eraser or its floor reads."""
     check_words(settings, known_pairs(settings))
+
+
+def _asked_checks(concept: Concept, settings: Settings, family: str | None) -> list[Callable[[], None]]:
+    """A check a guard: whether the detector that it asks may be asked, and can be had."""
+    options = settings.guards
+    return [partial(check_asked, concept, settings, name, options.get(name, {}), family) for name in settings.guard]
 
 
 def _check_detector(concept: Concept, name: str | None, family: str) -> None:
@@ -157,9 +162,8 @@ def check_family(settings: Settings, family: str) -> None:
 def check_training(settings: Settings, family: str) -> None:
     """Fail for what a training would fail by, before the hours that pairs take."""
     check_family(settings, family)
-    concept = load_concept(settings.concept)
-    for name in settings.guard:
-        check_asked(concept, settings, name, settings.guards.get(name, {}), family)
+    for check in _asked_checks(load_concept(settings.concept), settings, family):
+        check()
     check_device(settings)
     check_files(settings)
 
