@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from ratios import Ratio, report, seconds
+from ratios import ratio, report, seconds
 
 import duo_unlearn as duo
 from duo_unlearn.arena.sharing import share_pairs
@@ -41,13 +41,10 @@ def main() -> None:
         for name in arguments.only or MOST:
             run = duo.open_run(Path(place) / name, settings={"eraser": name}, quiet=True)
             share_pairs(pairs.run, run.run, run.settings.edit)
-            run.cache  # noqa: B018 - read the model, and make the latents
+            _ = run.cache  # reads the model, and makes the latents
             found[name] = round(seconds(lambda run=run: duo.train(run)), 1)
             print(f"{name}: {found[name]} s", flush=True)
-    rows = []
-    for name, value in found.items():
-        share = value / MOST[name]
-        rows.append(Ratio(f"{name}: its seconds ÷ {MOST[name]:g}", share, share, share, "≤ 1"))
+    rows = [ratio(f"{name}: its seconds ÷ {MOST[name]:g}", [(s, MOST[name])], "≤ 1") for name, s in found.items()]
     report(rows, {"model": "mini", "seconds": found}, as_json=arguments.json)
 
 

@@ -23,7 +23,7 @@ from ..guards.small import context_of
 from .prompt_cut import asked, target
 
 SCALE = 5.0
-Told = list[SampleRequest]
+Requests = list[SampleRequest]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def plain(loaded: Target) -> Iterator[Target]:
 
 
 @pytest.fixture
-def told(plain: Target) -> tuple[Target, Told]:
+def witness(plain: Target) -> tuple[Target, Requests]:
     """A target whose searches are aware of a guard that does nothing, and what it was told."""
-    said: Told = []
+    said: Requests = []
 
     def conditioning(requests: Sequence[SampleRequest], guidance: Guidance) -> Guidance:
         assert len(requests) == len(guidance.positive.text)
@@ -64,15 +64,15 @@ def unlearn_diff_of(on: Target) -> unlearn_diff._Search:
     return unlearn_diff._Search(on, [prompt.text for prompt in asked(2)], [3, 4], on.moments().mean[:2], 5, 0.01)
 
 
-def ids_of(requests: Told) -> Tensor:
+def ids_of(requests: Requests) -> Tensor:
     """The token ids that guards were told, (prompt, token). No vector stands in a token's place."""
     words = [request.words for request in requests]
     assert all(isinstance(one, Tokens) and one.rows is None for one in words)
     return torch.cat([one.ids for one in words if isinstance(one, Tokens)])
 
 
-def test_of_p4d_it_is_the_tokens_nearest_to_its_vectors(told: tuple[Target, Told]) -> None:
-    on, said = told
+def test_of_p4d_it_is_the_tokens_nearest_to_its_vectors(witness: tuple[Target, Requests]) -> None:
+    on, said = witness
     search = p4d_of(on)
     whole = search.whole()
     search.step()
@@ -80,17 +80,17 @@ def test_of_p4d_it_is_the_tokens_nearest_to_its_vectors(told: tuple[Target, Told
 
 
 def test_of_unlearndiffatk_it_is_the_tokens_whose_vectors_the_forward_pass_reads(
-    told: tuple[Target, Told], monkeypatch: pytest.MonkeyPatch
+    witness: tuple[Target, Requests], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on, said = told
+    on, said = witness
     search, condition, read = unlearn_diff_of(on), on.model.condition, []
 
-    def kept(words: Sequence[str] | Tokens | Inverted) -> object:
+    def recorder(words: Sequence[str] | Tokens | Inverted) -> object:
         if isinstance(words, Tokens):
             read.append(words)
         return condition(words)
 
-    monkeypatch.setattr(on.model, "condition", kept)
+    monkeypatch.setattr(on.model, "condition", recorder)
     search.step(500)
     ids, (forward,) = ids_of(said), read
     assert forward.rows is not None
@@ -100,8 +100,10 @@ def test_of_unlearndiffatk_it_is_the_tokens_whose_vectors_the_forward_pass_reads
     assert len(set(ids[:, 1:6].flatten().tolist())) > 5  # of chance, in each prompt
 
 
-def test_of_an_inversion_it_is_its_text_and_vector_and_of_tina_the_empty_prompt(told: tuple[Target, Told]) -> None:
-    on, said = told
+def test_of_an_inversion_it_is_its_text_and_vector_and_of_tina_the_empty_prompt(
+    witness: tuple[Target, Requests],
+) -> None:
+    on, said = witness
     vector = invert(on.model, on.moments(), steps=1, batch=2, seed=0, quiet=True, reader=on.reader)
     assert len(said) == 2
     for request in said:
@@ -113,8 +115,8 @@ def test_of_an_inversion_it_is_its_text_and_vector_and_of_tina_the_empty_prompt(
     assert {request.words for request in said} == {""}
 
 
-def test_of_a_soft_prompt_it_is_no_tokens(told: tuple[Target, Told]) -> None:
-    on, said = told
+def test_of_a_soft_prompt_it_is_no_tokens(witness: tuple[Target, Requests]) -> None:
+    on, said = witness
     soft_prompt.Soft(on).error(torch.Generator().manual_seed(0), 3)
     assert ids_of(said).shape == (3, 0)
 

@@ -80,11 +80,11 @@ def given_to_scheduler(model: Model, hooks: Hooks, request: SampleRequest, guida
     kind = type(model.pipe.scheduler)
     own = kind.step
 
-    def kept(scheduler: Any, output: Tensor, timestep: Tensor, sample: Tensor, **rest: Any) -> Any:
+    def recorder(scheduler: Any, output: Tensor, timestep: Tensor, sample: Tensor, **rest: Any) -> Any:
         given.append(Given(output.clone(), timestep, sample.clone()))
         return own(scheduler, output, timestep, sample, **rest)
 
-    with mock.patch.object(kind, "step", kept), mock.patch.object(model, "hooks", [hooks]):
+    with mock.patch.object(kind, "step", recorder), mock.patch.object(model, "hooks", [hooks]):
         model.sample([request], steps=steps, guidance=guidance, batch=1)
     assert len(given) == steps
     return given

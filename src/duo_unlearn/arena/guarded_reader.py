@@ -50,6 +50,14 @@ class GuardedReader(Reader):
         changed = found.negative is not self._empty or found.away is not None or bool(self.acting)
         self.guided = has_branches and changed
 
+    @property
+    def unit(self) -> float:
+        """The scale of guidance where there is some, so that a residual is as large as that of a plain prediction.
+
+        UnlearnDiffAtk bounds the gradient of its square.
+        """
+        return self.guidance if self.guided else super().unit
+
     def predict(
         self, noisy: Tensor, t: Tensor, conditioning: Conditioning, words: Sequence[PromptWords] | None = None
     ) -> Tensor:
@@ -81,21 +89,6 @@ class GuardedReader(Reader):
         with torch.no_grad(), edits_off(self.model):
             empty = predict_noised(self.model, noisy, t, self.model.condition([""]).repeat(len(noisy)))
         return self.model.kind.guide(wanted, empty.float(), self.guidance)
-
-    def residual(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        conditioning: Conditioning,
-        wanted: Tensor,
-        words: Sequence[PromptWords] | None = None,
-    ) -> Tensor:
-        """Prediction minus what is wanted, in units of the scale of guidance: as large as that of a plain prediction.
-
-        UnlearnDiffAtk bounds the gradient of its square.
-        """
-        residual = super().residual(noisy, t, conditioning, wanted, words)
-        return residual / self.guidance if self.guided else residual
 
     def _guidance(self, conditioning: Conditioning, words: Sequence[PromptWords] | None) -> Guidance:
         """What guidance contrasts, as guards change it."""

@@ -25,7 +25,7 @@ from ..families.tokens import nearest_tokens, plain_tokens, sequence, vocabulary
 from ..records import Prompt
 from ..runs.search_state import SearchState
 from .interface import Attack, Findings, Need, Preset, Report, Target
-from .search import SideBySide
+from .search import SideBySide, each_prompt
 
 WEIGHT_DECAY = 0.1
 
@@ -132,8 +132,8 @@ class _Search(SideBySide):
         noisy = model.noise.add_noise(latents, eps, levels)
         with torch.no_grad(), self.target.original():
             wanted = reader.reference(noisy, levels, self.wanted.rows(open_))
-        words = [Tokens(one) for one in ids.unsqueeze(1)]
-        predicted = reader.predict(noisy, levels, model.condition(Tokens(ids, rows, first=0)), words)
+        read = model.condition(Tokens(ids, rows, first=0))
+        predicted = reader.predict(noisy, levels, read, each_prompt(ids))
         error = (predicted.float() - wanted.float()).square().flatten(1).mean(dim=1)
         everywhere = torch.zeros((*self.free.shape, rows.shape[-1]), device=model.device)
         everywhere[open_] = gradient(error.sum(), rows, "a step of P4D")

@@ -24,6 +24,11 @@ def concept_vector(target: Target) -> Tensor:
     return (unsafe - safe).mean(dim=0)
 
 
+def each_prompt(ids: Tensor) -> list[Tokens]:
+    """Token sequences, (prompt, token), one prompt each."""
+    return [Tokens(row) for row in ids.unsqueeze(1)]
+
+
 class SideBySide:
     """Which token sequence is kept for each of some prompts. A prompt has won by the first that shows the concept.
 
@@ -43,11 +48,12 @@ class SideBySide:
     def sample(self, whole: Tensor) -> list[Image.Image | None]:
         """The images of the open prompts under their sequences of `whole`, (prompt, token)."""
         open_ = self.open()
+        there = whole[open_]
         with torch.no_grad():
-            text = self.target.model.condition(Tokens(whole[open_]))
+            text = self.target.model.condition(Tokens(there))
         requests = [
-            SampleRequest(Tokens(whole[i : i + 1]), self.seeds[i], conditioning=text.rows(slice(k, k + 1)))
-            for k, i in enumerate(open_)
+            SampleRequest(words, self.seeds[i], conditioning=text.rows(slice(k, k + 1)))
+            for k, (i, words) in enumerate(zip(open_, each_prompt(there), strict=True))
         ]
         self.looks += 1
         return self.target.sample(requests)

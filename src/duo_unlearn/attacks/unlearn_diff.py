@@ -22,7 +22,7 @@ from ..families.tokens import plain_tokens, sequence, vocabulary, word_ids
 from ..records import Prompt
 from ..runs.search_state import SearchState
 from .interface import Attack, Findings, Report, Target
-from .search import SideBySide
+from .search import SideBySide, each_prompt
 
 WEIGHT_DECAY = 0.1
 
@@ -115,8 +115,7 @@ class _Search(SideBySide):
         levels = torch.full((len(latents),), t, device=latents.device)
         noisy = model.noise.add_noise(latents, eps, levels)
         wanted = reader.wanted(noisy, levels, model.noise.target(latents, eps, levels))
-        words = [Tokens(one) for one in drawn.unsqueeze(1)]
-        residual = reader.residual(noisy, levels, model.condition(tokens), wanted, words)
+        residual = reader.residual(noisy, levels, model.condition(tokens), wanted, each_prompt(drawn))
         return residual.square().flatten(1).mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:

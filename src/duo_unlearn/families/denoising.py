@@ -76,6 +76,11 @@ class Reader:
     def __init__(self, model: Model) -> None:
         self.model = model
 
+    @property
+    def unit(self) -> float:
+        """What residuals are measured in."""
+        return 1.0
+
     def predict(
         self, noisy: Tensor, t: Tensor, conditioning: Conditioning, words: Sequence[PromptWords] | None = None
     ) -> Tensor:
@@ -99,5 +104,5 @@ class Reader:
         wanted: Tensor,
         words: Sequence[PromptWords] | None = None,
     ) -> Tensor:
-        """The prediction minus what is wanted of it, (b, c, h, w), float32."""
-        return self.predict(noisy, t, conditioning, words).float() - wanted
+        """The prediction minus what is wanted of it, in its unit, (b, c, h, w), float32."""
+        return (self.predict(noisy, t, conditioning, words).float() - wanted) / self.unit
