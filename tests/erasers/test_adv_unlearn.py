@@ -83,7 +83,7 @@ def test_the_search_lowers_its_loss_on_fixed_latents(
 
         monkeypatch.setattr(loss, "distance", kept)
         rows = loss.search(prompts, torch.Generator().manual_seed(3))
-        seen.append(float(real(prompts, rows, *fixed).detach()))
+        seen.append(float(real(prompts, rows, *fixed, *loss.wanted(prompts, [fixed])).detach()))
     # The gradients are each step's own, and what is handed back is the last step's.
     assert seen[1] < seen[0]
     assert seen[-1] == min(seen)
@@ -95,7 +95,8 @@ def test_the_search_moves_free_rows_and_nothing_else(model: Model, tmp_path: Pat
         prompts = loss.texts[:1]
         noisy, t = loss.pictures.noised(prompts, "both", torch.Generator().manual_seed(0))
         start = words[plain_tokens(model)[:1]].view(1, 1, -1).clone().requires_grad_(True)
-        loss.distance(prompts, start, noisy, t).backward()  # type: ignore[no-untyped-call]
+        (wanted,) = loss.wanted(prompts, [(noisy, t)])
+        loss.distance(prompts, start, noisy, t, wanted).backward()  # type: ignore[no-untyped-call]
         assert start.grad is not None
         assert start.grad.shape == (1, 1, words.shape[1])  # one row, in both encoders
         assert start.grad.abs().min() > 0
@@ -113,6 +114,25 @@ def test_the_search_moves_free_rows_and_nothing_else(model: Model, tmp_path: Pat
         torch.testing.assert_close(read[:, 0], plain[:, 0])
         assert (read[:, 1:] - plain[:, 1:]).abs().amax(dim=-1).min() > 0
     assert all(torch.equal(before[name], value) for name, value in encoders(model).items())
+
+
+def test_the_original_is_asked_ahead_of_a_search_what_it_says_at_each_step(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same to 1e-5 of the prediction, in batches of which the last is smaller; and of the original encoder."""
+    monkeypatch.setattr(adv_unlearn, "AHEAD", 2)
+    with begun(context_on(model, tmp_path, "advunlearn")) as (loss, weights), torch.no_grad():
+        prompts, generator = loss.texts[:2], torch.Generator().manual_seed(0)
+        pictures = [loss.pictures.noised(prompts, "both", generator) for _ in range(5)]
+        alone = [loss._predict(*picture, loss.read(prompts)) for picture in pictures]
+        move(weights)
+        moved = [loss._predict(*picture, loss.read(prompts)) for picture in pictures]
+        wanted = loss.wanted(prompts, pictures)
+    assert len(wanted) == 5
+    scale = float(torch.cat(alone).abs().mean())
+    for found, expected, other in zip(wanted, alone, moved, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
+        assert (found - other).abs().max() > 1e-4 * scale
 
 
 def test_at_the_start_nothing_that_is_kept_has_moved(model: Model, tmp_path: Path) -> None:
@@ -151,7 +171,9 @@ def test_the_target_is_of_the_prompt_without_what_is_put_in_front(model: Model, 
         assert rows is not None
         generator = generator_of(0, "advunlearn", 0)
         adv_unlearn._draw(loss.kept, 5, generator)
-        apart = float(loss.distance(prompts, rows, *loss.pictures.noised(prompts, "both", generator)).detach())
+        noisy, t = loss.pictures.noised(prompts, "both", generator)
+        (wanted,) = loss.wanted(prompts, [(noisy, t)])
+        apart = float(loss.distance(prompts, rows, noisy, t, wanted).detach())
         assert apart > 1e-6
         assert float(loss.terms(0)[0].detach()) == pytest.approx(apart, rel=1e-3)
 

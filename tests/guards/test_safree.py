@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +120,23 @@ def test_a_free_vector_is_masked_like_a_word(model: Model, tmp_path: Path) -> No
     plain = guidance_of(model, REQUESTS[:1])
     by_words = hooks.conditioning(REQUESTS[:1], plain).positive.text
     torch.testing.assert_close(by_words, hooks.conditioning([SampleRequest(words, 3)], plain).positive.text)
+
+
+def test_the_prompt_that_was_asked_longest_ago_is_let_go_first(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safree, "KEPT", 2)
+    kept, read, made = safree._MaskedEmbeddings(model), safree._pooled, list[int]()
+
+    def counted(*given: Any) -> Tensor:
+        made.append(1)
+        return read(*given)
+
+    monkeypatch.setattr(safree, "_pooled", counted)
+    red, blue, green = (tokens_of(model, f"{colour} sword") for colour in ("red", "blue", "green"))
+    with torch.no_grad():
+        for tokens, masked_in_all in ((red, 1), (blue, 2), (red, 2), (green, 3), (red, 3), (blue, 4)):
+            kept.of(tokens, model.condition(tokens).text[0])
+            assert len(made) == masked_in_all
+    assert len(kept.kept) == 2
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])

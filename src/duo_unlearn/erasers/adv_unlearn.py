@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 KEEP: Final = 96
 """How many of the concept's `keep` prompts there are to draw from."""
+AHEAD: Final = 10
+"""How many steps of a search ask the original model at once: its answers do not depend on δ."""
 
 
 class AdvUnlearnSettings(Strict):
@@ -167,18 +169,27 @@ class AdvUnlearnLoss:
         settings = self.settings
         rows = self._tokens(len(prompts), generator).requires_grad_(True)
         optimizer = torch.optim.Adam([rows], lr=settings.attack_lr)
-        for step in range(settings.attack_steps):
-            noisy, t = self.pictures.noised(prompts, "both", generator)
-            loss = self.distance(prompts, rows, noisy, t)
+        pictures = [self.pictures.noised(prompts, "both", generator) for _ in range(settings.attack_steps)]
+        for step, ((noisy, t), wanted) in enumerate(zip(pictures, self.wanted(prompts, pictures), strict=True)):
+            loss = self.distance(prompts, rows, noisy, t, wanted)
             found = gradient(loss, rows, f"step {step + 1} of AdvUnlearn's search")
             rows.grad = found.sign() if settings.fast else found
             optimizer.step()
         return rows.detach()
 
-    def distance(self, prompts: Sequence[str], rows: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
-        """What the search lowers: how far the prediction under c ⊕ δ is from the original one under c, a scalar."""
+    def wanted(self, prompts: Sequence[str], pictures: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """What the original model predicts under c, (prompt, c, h, w), on each of some batches of x_t and t."""
+        found: list[Tensor] = []
         with self.weights.original():
-            wanted = self._predict(noisy, t, self.read(prompts))
+            read = self.read(prompts)
+            for first in range(0, len(pictures), AHEAD):
+                some = pictures[first : first + AHEAD]
+                noisy, t = (torch.cat(parts) for parts in zip(*some, strict=True))
+                found += self._predict(noisy, t, joined([read] * len(some))).chunk(len(some))
+        return found
+
+    def distance(self, prompts: Sequence[str], rows: Tensor, noisy: Tensor, t: Tensor, wanted: Tensor) -> Tensor:
+        """What the search lowers: how far the prediction under c ⊕ δ is from what is wanted, a scalar."""
         return (self._predict(noisy, t, self.read(prompts, rows)) - wanted).square().mean()
 
     def read(self, prompts: Sequence[str], rows: Tensor | None = None) -> Conditioning:
