@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from PIL import Image
@@ -13,6 +14,9 @@ from ..families.tokens import text_of
 from ..runs.search_state import SearchState
 from ..storage.files import optimizer_tensors, restore_optimizer
 from .interface import Finding, Target
+
+UNKNOWN: Final = -1.0
+"""What a state holds in place of a loss that is not known: none is below 0, and a file holds no nan."""
 
 
 @torch.no_grad()
@@ -85,7 +89,12 @@ class SideBySide:
         """What a search's state holds: what is searched, its optimizer and randomness, what is kept, losses, looks."""
         kept = {f"kept/{i}": torch.tensor(ids) for i, ids in self.kept.items()}
         steps = {f"optimizer/{name}": value for name, value in optimizer_tensors(optimizer).items()}
-        own = {"loss": self.loss, "looks": torch.tensor(self.looks), "generator": generator.get_state()}
+        # A prompt that won before the first step has no loss.
+        own = {
+            "loss": self.loss.nan_to_num(nan=UNKNOWN),
+            "looks": torch.tensor(self.looks),
+            "generator": generator.get_state(),
+        }
         return {**kept, **steps, **own, "searched": searched.detach()}
 
     def restored(
@@ -97,7 +106,8 @@ class SideBySide:
             return 0
         step, tensors = found
         self.kept = {int(k.partition("/")[2]): v.tolist() for k, v in tensors.items() if k.startswith("kept/")}
-        self.loss, self.looks = tensors["loss"], int(tensors["looks"])
+        loss = tensors["loss"]
+        self.loss, self.looks = loss.masked_fill(loss == UNKNOWN, float("nan")), int(tensors["looks"])
         searched.data = tensors["searched"].to(searched.device)
         generator.set_state(tensors["generator"])
         steps = {k.partition("/")[2]: v for k, v in tensors.items() if k.startswith("optimizer/")}
