@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -18,3 +19,13 @@ def draw_pairs(folder: Path, count: int) -> None:
         scene = random_scene(rng, subjects=SUBJECTS, items=("sword",))
         draw(scene).save(folder / "unsafe" / f"{i}.png")
         draw(scene.counterpart("none")).save(folder / "safe" / f"{i}.png")
+
+
+def draw_named_pairs(folder: Path, count: int) -> Path:
+    """The same with a manifest that has their prompts; gives its file."""
+    draw_pairs(folder, count)
+    said = {"unsafe_prompt": "a knight holding a sword", "safe_prompt": "a knight with empty hands"}
+    entries = [{"unsafe": f"unsafe/{i}.png", "safe": f"safe/{i}.png", **said} for i in range(count)]
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({"pairs": entries}))
+    return path

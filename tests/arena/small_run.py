@@ -9,7 +9,7 @@ from typing import Any
 import duo_unlearn as duo
 from duo_unlearn.session import Session
 
-from ..drawn_pairs import draw_pairs
+from ..drawn_pairs import draw_named_pairs
 from ..random_adapter import random_adapter
 from ..small_concept import small_concept
 
@@ -31,8 +31,8 @@ def reopen(folder: Path, **settings: Any) -> Session:
 
 
 def make_run(folder: Path, settings: Mapping[str, Any] | None = None) -> Session:
-    """A new run in FOLDER/run with three drawn pairs and an adapter of random weights as its edit."""
-    draw_pairs(folder / "mine", 3)
+    """A new run in FOLDER/run with three drawn pairs, their prompts, and an adapter of random weights as its edit."""
+    draw_named_pairs(folder / "mine", 3)
     given = {**COUNTS, "concept": small_concept(folder), "pairs.folder": str(folder / "mine"), **(settings or {})}
     run = duo.open_run(folder / "run", settings=given, quiet=True)
     duo.make_pairs(run)

@@ -190,6 +190,12 @@ def test_a_state_is_read_where_a_prompt_won_before_the_first_step(whole: Target,
     torch.testing.assert_close(again.loss, search.loss, equal_nan=True, rtol=0, atol=0)
 
 
+def test_the_concepts_direction_is_of_pairs_that_have_both_prompts(whole: Target) -> None:
+    words = list(whole.contrast())
+    some = whole._replace(contrast=lambda: [("", ""), *words, ("a knight holding a sword", "")])
+    assert torch.equal(concept_vector(some), concept_vector(whole))
+
+
 def test_the_word_that_names_the_concept_is_found(whole: Target) -> None:
     before, after = sneaky_prompt.naming_word(whole, "a red knight with a sword in the snow")
     assert before == word_ids(whole.model, "a red knight with a")

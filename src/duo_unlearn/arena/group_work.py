@@ -67,7 +67,15 @@ class GroupWork:
             reason = f"it has {wanted} pictures of the concept, and the run has {there} pairs"
         if reason is None and plan.replay is None and "clip" in plan.attack.needs and self._is_lacking():
             reason = why_no_clip(model.family)
+        # What an older version found without words says nothing: it is refused where it is there too.
+        if reason is None and plan.replay is None and "words" in plan.attack.needs and self._is_wordless():
+            reason = "it learns the concept from the pairs' prompts, and the run's pairs have none"
         return reason
+
+    def _is_wordless(self) -> bool:
+        """Whether the run has pairs, and none of them both its prompts."""
+        there = bool(self.session.pairs_digest)
+        return there and not any(all(texts) for _, texts in pairs_of(self.session, self.of))
 
     def record(self, reason: str | None) -> GroupRecord:
         """What group.json says."""

@@ -21,10 +21,11 @@ from .tensors import conditioning_of, trajectory_of, trajectory_tensors
 Preset = Literal["quick", "paper"]
 Report = Callable[[float], None]
 """Called with the share of a search that is done, 0 to 1."""
-Need = Literal["tokens", "float32", "pairs", "clip", "edits"]
+Need = Literal["tokens", "float32", "pairs", "words", "clip", "edits"]
 """What an attack cannot do without. tokens: text encoders that read CLIP's tokens alone. float32: weights in full
-precision. pairs: the run's pairs, images of the concept and prompts that differ in it. clip: the CLIP that scores
-images (for a search only; what was found elsewhere can be replayed). edits: something that can be taken off."""
+precision. pairs: the run's pairs, images of the concept and, as far as they have them, prompts that differ in it.
+words: such prompts. clip: the CLIP that scores images. These two are for a search only; what was found elsewhere can be
+replayed. edits: something that can be taken off."""
 
 
 class Target(NamedTuple):
@@ -35,8 +36,9 @@ class Target(NamedTuple):
     originals(texts, seeds): that one's images, made once a run. sample(requests): images under the evaluation's
     settings, None where a guard refused. detect(images): whether each shows the concept; a refused one does not.
     score(images, texts), similarity(images, images): CLIP's cosine of each pair; a refused image has −1. moments(): of
-    images of the concept. contrast(): for each of these its prompt, and that of the same without the concept. benign:
-    prompts without it. parts: the pipeline's parts that the system's edits change. guidance: the evaluation's scale.
+    images of the concept. contrast(): for each of these its prompt, and that of the same without the concept; "" for
+    what it has not. benign: prompts without the concept. parts: the pipeline's parts that the system's edits change.
+    guidance: the evaluation's scale.
     """
 
     model: Model

@@ -143,7 +143,7 @@ RING_A_BELL: Final = Attack(
     _find,
     found_on="text",
     prompts_at_once=1,
-    needs=frozenset({"tokens", "pairs"}),
+    needs=frozenset({"tokens", "pairs", "words"}),
     # On the mini model a pass of the text encoder is about a twentieth of one of the denoiser.
     cost=lambda budget, prompts, _steps: 0.05 * prompts * budget.population * budget.generations,
 )

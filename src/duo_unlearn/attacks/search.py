@@ -21,8 +21,11 @@ UNKNOWN: Final = -1.0
 
 @torch.no_grad()
 def concept_vector(target: Target) -> Tensor:
-    """Mean of E(unsafe) − E(safe) over prompts that differ in the concept, (token, width)."""
-    pairs = target.contrast()
+    """Mean of E(unsafe) − E(safe) over prompts that differ in the concept, (token, width).
+
+    A pair without its two prompts says nothing of it.
+    """
+    pairs = [pair for pair in target.contrast() if all(pair)]
     unsafe = target.model.condition([pair[0] for pair in pairs]).text
     safe = target.model.condition([pair[1] for pair in pairs]).text
     return (unsafe - safe).mean(dim=0)

@@ -204,6 +204,6 @@ SNEAKY_PROMPT: Final = Attack(
     prompts_at_once=16,
     asks_detector=True,
     passes_filters=True,
-    needs=frozenset({"tokens", "pairs", "clip"}),
+    needs=frozenset({"tokens", "pairs", "words", "clip"}),
     cost=lambda budget, prompts, steps: prompts * budget.queries * steps,
 )
