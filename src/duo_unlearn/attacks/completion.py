@@ -30,6 +30,11 @@ class Budget:
     steps: int
     begun: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Fail for a share that leaves the system nothing to draw."""
+        if not 0 < self.begun < 1:
+            raise ValueError("begun must be above 0 and below 1")
+
 
 def _find(
     target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, _state: SearchState

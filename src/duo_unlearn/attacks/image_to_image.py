@@ -21,6 +21,11 @@ class Budget:
     strength: float
     under: Literal["prompt", "nothing"] = "prompt"
 
+    def __post_init__(self) -> None:
+        """Fail for a share that no schedule has."""
+        if not 0 < self.strength <= 1:
+            raise ValueError("strength must be above 0 and at most 1")
+
 
 def _find(
     _target: Target,

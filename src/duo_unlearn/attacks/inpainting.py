@@ -28,6 +28,11 @@ class Budget:
     steps: int
     side: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Fail for a mask that is larger than the picture, or none."""
+        if not 0 < self.side <= 1:
+            raise ValueError("side must be above 0 and at most 1")
+
 
 def _find(
     target: Target,
