@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
@@ -188,16 +188,17 @@ class Session:
 
     def guard_context(self, system: System) -> Context:
         """What the guards of a system are built from."""
-        edits = [[edit.name, edit.sha256, edit.strength] for edit in system.edits]
+        model, edits = self.model, [[edit.name, edit.sha256, edit.strength] for edit in system.edits]
         return Context(
-            model=self.model,
+            model=model,
             concept=self.concept.name.replace("-", " "),
             pairs=self._learned(),
             folder=self.run.guards,
-            key=digest([self.model.fingerprint(), self.model.variant, edits, self.pairs_digest]),
+            key=digest([model.fingerprint(), model.variant, edits, self.pairs_digest]),
             seed=self.settings.seed,
             detector=self._guard_detector,
             quiet=self.quiet,
+            claim=partial(self.run.claim, wait=True),
         )
 
     def _learned(self) -> Learned:
@@ -212,8 +213,7 @@ class Session:
     def _guard_detector(self, name: str | None, labels: Sequence[str] | None, threshold: float | None) -> Detector:
         """The detector that a guard asks: one of the concept's, or with labels of its own any other."""
         spec = guard_detector(self.concept, self.settings, name, labels, threshold)
-        key = spec.model_dump_json()
-        if key not in self._asked:
+        if (key := spec.model_dump_json()) not in self._asked:
             self._asked[key] = make_detector(spec.name, tuple(spec.labels), self.family, spec.threshold)
         return self._asked[key]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pno": {"starts": 8},
 }
 """Options by which each acts on every model, also of random weights."""
+LEARNS: dict[str, dict[str, Any]] = {"inverted-negative": {"steps": 2, "batch": 1}, "prototypes": {"steps": 2}}
+"""Guards that keep what they learnt in a file."""
 MAKERS: dict[str, Callable[[Path], Path | str]] = {
     "mini": lambda _folder: "mini",
     "sdxl": small.sdxl,
@@ -110,6 +113,23 @@ def test_an_empty_negative_prompt_is_no_guard_bit_for_bit(model: Model, tmp_path
 def test_without_guidance_a_negative_prompt_has_no_effect(model: Model, tmp_path: Path) -> None:
     hooks = GUARDS.get("negative-prompt").build({"text": None}, context_of(model, tmp_path))
     assert torch.equal(sample(model, hooks, guidance=1.0, steps=2), sample(model, None, guidance=1.0, steps=2))
+
+
+@pytest.mark.parametrize("name", LEARNS)
+def test_of_several_processes_one_learns_and_the_others_read(name: str, model: Model, tmp_path: Path) -> None:
+    """Two that learnt at once would share a search's state, which the first one ends by deleting it."""
+    files: list[int] = []
+
+    @contextlib.contextmanager
+    def claim(_name: str) -> Iterator[None]:
+        there = len(list(tmp_path.glob("*.safetensors")))
+        yield
+        files.extend([there, len(list(tmp_path.glob("*.safetensors")))])
+
+    context = context_of(model, tmp_path)._replace(claim=claim)
+    for _ in range(2):
+        GUARDS.get(name).build(LEARNS[name], context)
+    assert files == [0, 1, 1, 1]
 
 
 def test_an_inverted_negative_stands_in_the_negative_branch(model: Model, tmp_path: Path) -> None:

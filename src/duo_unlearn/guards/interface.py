@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -47,7 +48,8 @@ class Context(NamedTuple):
 
     model: with the edits of its system on. concept: the words of the concept. pairs: of the run. folder: where what it
     learns is kept, by its key. key: what decides that beside its options. seed: the run's. detector(name, labels,
-    threshold): one that it asks, by the names of the concept file; each None for the run's own.
+    threshold): one that it asks, by the names of the concept file; each None for the run's own. claim(name): a block
+    that one process of the run is in at a time, while others wait: one learns, and they read.
     """
 
     model: Model
@@ -58,6 +60,7 @@ class Context(NamedTuple):
     seed: int
     detector: Callable[[str | None, Sequence[str] | None, float | None], Detector]
     quiet: bool = False
+    claim: Callable[[str], AbstractContextManager[object]] = nullcontext
 
 
 class Guard(Protocol):

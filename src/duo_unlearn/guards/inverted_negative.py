@@ -71,14 +71,15 @@ def _vector(settings: InvertedNegativeSettings, context: Context) -> Tensor:
 
     key = digest([context.key, settings.model_dump(mode="json"), context.seed])
     path = context.folder / f"inverted-negative-{key[:16]}.safetensors"
-    if not path.exists():
-        state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
-        vector = invert(
-            context.model, context.pairs.unsafe(), steps=settings.steps, batch=settings.batch, seed=context.seed,
-            lr=settings.lr, quiet=context.quiet, state=state,
-        )  # fmt: skip
-        write_tensors(path, {"vector": vector})
-        state.clear()
+    with context.claim(path.stem):
+        if not path.exists():
+            state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
+            vector = invert(
+                context.model, context.pairs.unsafe(), steps=settings.steps, batch=settings.batch, seed=context.seed,
+                lr=settings.lr, quiet=context.quiet, state=state,
+            )  # fmt: skip
+            write_tensors(path, {"vector": vector})
+            state.clear()
     return read_tensors(path)[0]["vector"].to(context.model.device)
 
 

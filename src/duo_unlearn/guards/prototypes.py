@@ -170,13 +170,14 @@ def _prototypes(settings: PrototypesSettings, context: Context) -> Prototypes:
     clip = clip_source(context.model.family).load()
     key = digest([context.key, learnt, context.seed, clip.name])
     path = context.folder / f"prototypes-{key[:16]}.safetensors"
-    if not path.exists():
-        pictures = context.pairs.pictures()
-        unsafe, safe = (torch.nn.functional.normalize(clip.embed_images(side), dim=1) for side in pictures)
-        centres = cluster(unsafe - safe, settings.clusters)
-        state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
-        write_tensors(path, {"centres": centres, "rows": _learn(context, settings, centres, state)})
-        state.clear()
+    with context.claim(path.stem):
+        if not path.exists():
+            pictures = context.pairs.pictures()
+            unsafe, safe = (torch.nn.functional.normalize(clip.embed_images(side), dim=1) for side in pictures)
+            centres = cluster(unsafe - safe, settings.clusters)
+            state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
+            write_tensors(path, {"centres": centres, "rows": _learn(context, settings, centres, state)})
+            state.clear()
     tensors = read_tensors(path)[0]
     return Prototypes(tensors["centres"], tensors["rows"].to(context.model.device))
 

@@ -37,7 +37,8 @@ class SearchState:
             tensors, metadata = read_tensors(self.path)
             step = int(metadata.get("step", ""))
         except (DuoError, ValueError):
-            set_aside(self.path)
+            if self.path.exists():  # else another process has ended the search meanwhile
+                set_aside(self.path)
             return None
         return (step, tensors) if metadata.get("key") == self.key else None
 
