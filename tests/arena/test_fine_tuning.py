@@ -66,6 +66,19 @@ def fine_tuning(run: Session, plan: Plan, train: Trainings) -> FineTuning:
     return FineTuning(run, plan, base_state(run), train)
 
 
+def test_other_benign_prompts_are_another_relearning(run: Session) -> None:
+    """Of more prompts than there are images the further ones decide nothing."""
+
+    def keys(keep: int) -> dict[str, str]:
+        again = reopen(run.run.folder, evaluate__keep_prompts=keep)
+        vars(again)["model"] = run.model
+        plan = dataclasses.replace(plan_of(again), attack=ATTACKS.get("relearning-benign-300"), budget=BENIGN)
+        return GroupWork(again, plan).keys
+
+    one, two, three = (keys(count) for count in (1, 2, 3))
+    assert one != two == three
+
+
 @pytest.mark.slow
 def test_pictures_are_those_under_weights_in_memory_whether_divided_or_not(run: Session) -> None:
     trainings = Trainings()

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..attacks.interface import Findings, Report, Target, requests_for, why_not
+from ..attacks.relearning import benign_texts
 from ..concepts.prompt_sets import PromptSet
 from ..features.clip import why_no_clip
 from ..progress import progress
@@ -241,6 +242,8 @@ class GroupWork:
         }
         if self.of is not None:
             basis["pairs of"] = self.of
+        if count := getattr(plan.budget, "benign", 0):
+            basis["benign"] = benign_texts(self.session.benign, count)
         if self.fuses():
             basis["fused"] = True  # the last bit of a pixel may differ
         if self.contract is not None:

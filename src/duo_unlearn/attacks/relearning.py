@@ -75,6 +75,11 @@ def fine_tuned(target: Target, _budget: Budget, weights: Mapping[str, Tensor]) -
         yield
 
 
+def benign_texts(prompts: Sequence[str], count: int) -> list[str]:
+    """The prompts of so many benign images, in turn."""
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
 def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
     """Moments of the images, and the prompt of each."""
     if budget.images == "concept":
@@ -84,7 +89,7 @@ def _data(target: Target, budget: Budget) -> tuple[Moments, list[str]]:
         order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(target.seed))
         few = order[: budget.pictures].tolist()
         return Moments(moments.mean[few], moments.std[few]), [texts[i] for i in few]
-    texts = [target.benign[i % len(target.benign)] for i in range(budget.benign)]
+    texts = benign_texts(target.benign, budget.benign)
     images = target.originals(texts, [seed_of(target.seed, "benign", i) for i in range(budget.benign)])
     size = budget.batch
     parts = [target.model.encode_images(images[i : i + size]) for i in range(0, len(images), size)]
