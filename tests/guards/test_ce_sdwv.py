@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from duo_unlearn.families.denoising import predict_noised
 from duo_unlearn.families.interface import Conditioning, Guidance, Model
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.ode import noise_of
-from duo_unlearn.guards.ce_sdwv import Subspace
+from duo_unlearn.guards.ce_sdwv import Subspace, _subspaces
 from duo_unlearn.guards.registry import GUARDS
 
 from ..families import small_models
@@ -141,3 +143,17 @@ def test_a_pooled_vector_is_changed_alike_whatever_shares_its_batch(tmp_path: Pa
     assert torch.equal(alone.positive.text, asked.text[:1])
     assert not torch.equal(alone.positive.pooled, asked.pooled[:1])
     torch.testing.assert_close(alone.positive.pooled, both.positive.pooled[:1])
+
+
+def test_what_stands_beside_padding_is_no_part_of_the_concept() -> None:
+    """A longer prompt has rows where a shorter one has none; they are whole rows, and would outweigh any difference."""
+    a, b, concept, more = torch.eye(4)
+    texts = {"unsafe": torch.stack([a + 0.1 * concept, b, 5 * more]), "safe": torch.stack([a, b, torch.zeros(4)])}
+    kind = SimpleNamespace(padded=True)
+    model: Any = SimpleNamespace(
+        kind=kind, condition=lambda asked: Conditioning(torch.stack([texts[text] for text in asked]))
+    )
+    words, pooled = _subspaces(model, [("unsafe", "safe")], 0.95)
+    assert pooled is None
+    torch.testing.assert_close(words.basis.abs(), concept.unsqueeze(1))
+    torch.testing.assert_close(words.difference, 0.1 * concept)

@@ -166,8 +166,14 @@ def _vocabulary(context: Context, settings: CeSdwvSettings) -> list[tuple[str, s
 
 def _subspaces(model: Model, pairs: Sequence[tuple[str, str]], energy: float) -> tuple[Subspace, Subspace | None]:
     """The concept among text rows, and among pooled vectors where there are any."""
+    from ..families.llm import is_token
+
     unsafe, safe = (model.condition([pair[side] for pair in pairs]) for side in (0, 1))
-    words = Subspace.of(unsafe.text.flatten(0, 1), safe.text.flatten(0, 1), energy)
+    asked, without = unsafe.text.flatten(0, 1), safe.text.flatten(0, 1)
+    if model.kind.padded:  # beside padding stands what the longer prompt has more, and that is no difference in meaning
+        both = (is_token(unsafe.text) & is_token(safe.text)).flatten()
+        asked, without = asked[both], without[both]
+    words = Subspace.of(asked, without, energy)
     if unsafe.pooled is None or safe.pooled is None:
         return words, None
     return words, Subspace.of(unsafe.pooled, safe.pooled, energy)
