@@ -12,15 +12,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from duo_unlearn.arena.guarded_reader import GuardedReader
 from duo_unlearn.attacks.fine_tuning import attention_weights
 from duo_unlearn.erasers.spm import adapted_layers
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.conditioning import Conditioning
+from duo_unlearn.families.denoising import guided, predict_noised
 from duo_unlearn.families.flux2 import STEPS, STEPS_DISTILLED
 from duo_unlearn.families.interface import Hooks, Later, Model, SampleRequest
 from duo_unlearn.families.llm import is_token, padded, rows_of, trimmed
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.noise import Flow
+from duo_unlearn.families.ode import noise_of
 from duo_unlearn.families.trajectory import from_pictures
 
 from ..slow import slow_but
@@ -245,6 +248,18 @@ def test_kleins_schedule_is_that_of_its_steps(tmp_path: Path) -> None:
         own = model.pipe.scheduler.sigmas[:steps]
         at = 999 - torch.arange(steps) * (1000 // steps)
         torch.testing.assert_close(model.noise.sigmas[at], own, rtol=1e-4, atol=1e-4)
+
+
+def test_a_distilled_klein_is_guided_nowhere_as_its_pipeline_is_not(tmp_path: Path) -> None:
+    """Its scale is ignored there; a path, or a search, that contrasts the empty prompt would be of another model."""
+    model = loaded(functools.partial(llms.klein, distilled=True), tmp_path)
+    asked, empty = model.condition(["a red knight"]), model.condition([""])
+    noise, t = noise_of(model, [3]), torch.tensor([model.noise.last_timestep])
+    with torch.no_grad():
+        seen, alone = guided(model, noise, t, asked, empty, 4.0), predict_noised(model, noise, t, asked)
+    assert torch.equal(seen, alone)
+    model.hooks = [Hooks(prediction=lambda _step, prediction: prediction)]
+    assert not GuardedReader(model, 4.0).guided
 
 
 def test_a_picture_is_gone_on_from_at_its_noise_level_where_diffusers_has_no_pipeline(tmp_path: Path) -> None:

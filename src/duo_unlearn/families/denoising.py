@@ -52,11 +52,11 @@ def guided(
 ) -> Tensor:
     """The guided prediction for latents (b, c, h, w) at one timestep, or at one each, (b,), as the family guides.
 
-    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. With s at most 1, where no
-    pipeline guides, and where s is an input, the empty prompt is not asked.
+    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. Where its
+    pipeline does not guide (s at most 1, or a distilled model), and where s is an input, the empty one is not asked.
     """
     levels = torch.full((len(latents),), t) if isinstance(t, int) else t
-    if guidance <= 1 or model.kind.guidance_is_input:
+    if guidance <= 1 or model.kind.guidance_is_input or model.kind.unguided(model.pipe):
         return predict_noised(model, latents, levels, positive._replace(guidance=guidance)).float()
     both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
     asked, plain = both.chunk(2)

@@ -100,6 +100,8 @@ class Family:
     """Whether rows of zeros in the text are padding that the denoiser does not see (`llm`)."""
     guidance_is_input: bool = False
     """Whether the denoiser reads the guidance scale itself, in one pass; negative prompts then have no effect."""
+    unguided: Callable[[Any], bool] = lambda _pipe: False
+    """unguided(pipe) → whether its pipeline asks for the prompt alone, whatever the scale: a distilled model's."""
     guidance: float = 7.5
     """The scale of pairs and of the evaluation where none is given: the default of its diffusers pipeline."""
     quantizable: bool = False

@@ -159,6 +159,7 @@ KLEIN: Final = Family(
     architecture=lambda pipe: f"Flux.2-klein-{'9b' if pipe.transformer.config.num_layers > LAYERS_4B else '4b'}",
     latents=LatentSpace(_shape, _encode_pixels, _decode, _pack, _unpack, pipeline_packs=True),
     positive_first=True,
+    unguided=lambda pipe: bool(pipe.config.get("is_distilled")),
 )
 FLUX2: Final = replace(
     KLEIN,
