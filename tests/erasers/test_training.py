@@ -17,6 +17,7 @@ import torch
 
 from duo_unlearn.edits.lora import adapter_tensors
 from duo_unlearn.edits.provenance import WEIGHTS
+from duo_unlearn.erasers.checkpoint import identity
 from duo_unlearn.erasers.duo.step import draw as draw_noise
 from duo_unlearn.erasers.duo.step import make_batch, pair_at, terms_of
 from duo_unlearn.erasers.latents import build_cache
@@ -25,6 +26,7 @@ from duo_unlearn.erasers.trainer import train
 from duo_unlearn.errors import DuoError, Interrupted
 from duo_unlearn.families.inversion import invert
 from duo_unlearn.families.load import load_model
+from duo_unlearn.records import Captions, Pair
 from duo_unlearn.runs.folder import Run
 
 from ..command import as_process
@@ -240,6 +242,20 @@ def test_a_checkpoint_of_other_settings_is_refused(run: Run) -> None:
     train(model, cache, pairs, run, quick(max_train_steps=2), seed=0, name="duo", quiet=True)
     with pytest.raises(DuoError, match="other settings"):
         train(load_model("mini", CPU), cache, pairs, run, quick(beta=100.0), seed=0, name="duo", quiet=True)
+
+
+def test_other_prompts_of_a_pair_that_was_brought_are_another_training(run: Run) -> None:
+    model, _, (pair, *_) = prepare(run)
+    made, brought = (dataclasses.replace(pair, seed=seed, unsafe_prompt="a", safe_prompt="b") for seed in (1, None))
+
+    def same(pair: Pair, captions: Captions) -> bool:
+        both = (pair, dataclasses.replace(pair, safe_prompt="c"))
+        return len({identity(quick(captions=captions), [one], model, 0) for one in both}) == 1
+
+    assert not same(brought, "dual")
+    assert not same(brought, "unsafe")
+    assert same(brought, "none")  # nobody reads them
+    assert same(made, "dual")  # with another prompt it would be another picture
 
 
 @pytest.mark.slow

@@ -26,11 +26,15 @@ FREE = ("checkpointing_steps", "report_to", *SHOWN)
 
 
 def identity(settings: TrainSettings, pairs: Sequence[Pair], model: Model, seed: int) -> str:
-    """What decides a training's course: settings, pairs, base model as loaded, seed. SHA-256, hexadecimal."""
+    """What decides a training's course: settings, pairs, base model as loaded, seed. SHA-256, hexadecimal.
+
+    Prompts that are read count where a user brought the pair. One that was made here would have other pictures.
+    """
     content = {name: value for name, value in deciding(settings).items() if name not in FREE}
     if settings.lr_scheduler == "constant":
         content.pop("max_train_steps")  # a run at a constant rate can be made longer afterwards
-    hashes = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs]
+    reads = settings.captions != "none"
+    hashes = [pair.content[: 4 if reads and pair.seed is None else 2] for pair in pairs]
     return hashlib.sha256(
         json.dumps([content, hashes, model.fingerprint(), model.variant, seed], sort_keys=True).encode()
     ).hexdigest()
