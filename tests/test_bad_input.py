@@ -67,7 +67,7 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
         ),
         (
             ["attack", "run", "--system", "negative-prompt", "--replay", "nowhere"],
-            ["nowhere is no run folder", "no settings.yaml", "--replay RUN"],
+            ["nowhere is no run folder", "no such folder", "--replay RUN"],
         ),
         (
             ["arena", "run", "--system", "duo+sld+sld"],

@@ -16,6 +16,8 @@ from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import write_settings
 
 from .command import duo
 from .drawn_pairs import draw_pairs
@@ -109,7 +111,14 @@ def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
         (["train", "-o", "{tmp}/new"], "holds no pairs"),
         (["erase", "-o", "{tmp}/new", "--workers", "0"], "--workers takes a number"),
         (["pairs", "-o", "{tmp}/new", "--workers", "many"], "--workers takes a number"),
-        (["report", "{tmp}/nowhere"], "no run folder"),
+        (["report", "{tmp}/nowhere"], "no run folder\nGot: no such folder"),
+        (["report", "{tmp}/empty"], "no run folder\nGot: no settings.yaml"),
+        (["status", "{tmp}/runs/sword/settings.yaml"], "Got: a file\nTry: its run folder, {tmp}/runs/sword\n"),
+        (["attack", "{tmp}/runs"], "no settings.yaml in it\nTry: a run folder in it, e.g. {tmp}/runs/sword\n"),
+        (["judge", "{tmp}/empty"], "\nTry: run `duo erase` first\n"),
+        (["erase", "{tmp}/runs/sword", "-o", "{tmp}/new"], "two run folders are named\nGot: {tmp}/runs/sword and -o"),
+        (["attack", "{tmp}/runs/sword", "-o", "{tmp}/new"], "two run folders are named"),
+        (["compose", "{tmp}/nowhere", "{tmp}/empty", "-o", "{tmp}/new"], "no edit in {tmp}/nowhere\nGot: no such file"),
         (["sample", " "], "a prompt is empty"),
     ],
 )
@@ -117,12 +126,15 @@ def test_bad_input_is_three_lines_and_exit_1(
     tmp_path: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    write_settings(tmp_path / "runs" / "sword" / "settings.yaml", resolve_settings({"concept": "sword"}))
     monkeypatch.setattr(sys, "argv", ["duo", *(word.format(tmp=tmp_path) for word in words)])
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr().err
     assert ended.value.code == 1
-    assert said in printed
+    assert said.format(tmp=tmp_path) in printed
+    assert not list((tmp_path / "empty").iterdir())
+    assert words[0] == "train" or not (tmp_path / "new").exists()
     lines = printed[printed.index("Error:") :].strip().splitlines()
     assert len(lines) <= 3
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DuoError
 from .runs.folder import Run
 
 if TYPE_CHECKING:
@@ -54,13 +53,12 @@ def open_run(
     return Session(resolve_settings(given, Path(file) if file is not None else None), quiet=quiet)
 
 
-def reopen_run(folder: str | Path, *, quiet: bool = False) -> Session:
-    """Open a run folder that is there already; another folder is a DuoError."""
+def reopen_run(folder: str | Path, *, quiet: bool = False, hint: str = "run `duo erase` first") -> Session:
+    """Open a run folder that is there already; another folder is a DuoError with that hint."""
     run = Run(Path(folder))
     run.check_form()
     if not run.settings.exists():
-        hint = "run `duo erase` first; for a model of others, name its base: --model BASE --erased FOLDER -o RUN"
-        raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint=hint)
+        raise run.no_run(hint)
     return open_run(folder, quiet=quiet)
 
 
@@ -283,9 +281,9 @@ def report(folder: str | Path, *, images: bool = True) -> Path:
     from .report.page import write_report
 
     run = Run(Path(folder))
-    if not run.folder.is_dir():
-        raise DuoError(f"there is no run folder {run.folder}", hint="run `duo erase` first")
     run.check_form()
+    if not run.is_there:
+        raise run.no_run("run `duo erase` first")
     if run.attempts.is_dir() and run.settings.exists() and results_are_old(run):
         make_results(open_run(folder, quiet=True))
     return write_report(run, images=images)

@@ -35,8 +35,7 @@ def check_run(folder: Path) -> Checked:
     run = Run(folder)
     run.check_form()
     if not run.settings.exists() and not run.record.exists():
-        hint = "a folder that `duo erase` or `duo attack` made"
-        raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint=hint)
+        raise run.no_run("a folder that `duo erase` or `duo attack` made")
     faults: list[DuoError] = []
     checks = list(_checks(run))
     for check in checks:

@@ -106,7 +106,7 @@ def session_of(folder: Path, device: str = "auto") -> Session:
     run = Run(folder)
     run.check_form()
     if not run.settings.exists():
-        raise DuoError(f"{folder} is no run folder", got="no settings.yaml in it", hint="run `duo erase` first")
+        raise run.no_run("run `duo erase` first")
     return Session(resolve_settings({"output": str(folder), "device": device}), quiet=True)
 
 

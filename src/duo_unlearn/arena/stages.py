@@ -152,7 +152,7 @@ def check_attack(session: Session, systems: Sequence[System], plan: AttackPlan, 
     for system in chosen:
         session.check_system(system)
     if replay is not None and not Run(replay).settings.exists():
-        raise DuoError(f"{replay} is no run folder", got="no settings.yaml in it", hint="--replay RUN")
+        raise Run(replay).no_run("--replay RUN")
     attack_plans(session, chosen, plan, replay)
 
 

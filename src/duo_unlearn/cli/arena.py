@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -23,6 +23,7 @@ from .options import (
     Unet,
     Workers,
     joined_concept,
+    one_folder,
     say,
     system_names,
 )
@@ -32,6 +33,9 @@ from .workers import share
 if TYPE_CHECKING:
     from ..attacks.interface import Preset
     from ..session import Session
+
+
+OF_OTHERS: Final = "for a model of others, name its base: --model BASE --erased FOLDER -o RUN"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -85,7 +89,7 @@ def attack(
     from ..pipeline import attack as run_attacks
 
     budget = checked_preset(preset)
-    session = _session(run or output, {"model": model, "concept": joined_concept(concept), "device": device})
+    session = _session(one_folder(run, output), {"model": model, "concept": joined_concept(concept), "device": device})
     sources = {"erased": erased, "lora": lora, "unet": unet, "text_encoder": text_encoder}
     share(workers, {session.run.folder: ["images"]}, sys.argv[1:], device=session.settings.device)
     states, results = run_attacks(
@@ -114,7 +118,7 @@ def _session(folder: Path | None, flags: dict[str, str | None]) -> Session:
     settings: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
     if "model" in settings:
         return open_run(folder, settings=settings)
-    reopen_run(folder)
+    reopen_run(folder, hint=f"run `duo erase` first; {OF_OTHERS}")
     return open_run(folder, settings=settings)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ..errors import DuoError
+
 if TYPE_CHECKING:
     from ..session import Session
 
@@ -169,7 +171,8 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
         flags["concept"] = joined_concept(values["concept"])
         config = values["config"]
         if config is not None and (config / "settings.yaml").is_file() and name != "check":
-            flags["output"], config = flags["output"] or str(config), None  # a run folder has its settings
+            as_new = f"{name} {config / 'settings.yaml'} -o {flags['output']}, for a new run with the same settings"
+            flags["output"], config = str(one_folder(config, flags["output"], as_new)), None  # it has its settings
         act(flag_settings(values["assign"], flags), config, {option: values[option] for option in more or {}})
 
     parameters = [
@@ -179,6 +182,14 @@ def settings_command(app: typer.Typer, name: str, text: str, act: Act, more: Map
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     # Bare, it would start an hour of work that nobody described; `duo check` tells the defaults.
     app.command(name, help=text, no_args_is_help=name != "check")(command)
+
+
+def one_folder(named: Path | None, output: str | Path | None, hint: str | None = None) -> Path | None:
+    """The run folder that an argument or -o names; two of them are a DuoError. hint: what to do, beside naming one."""
+    if named is None or output is None or named.resolve() == Path(output).resolve():
+        return named if output is None else Path(output)
+    hint = "name one" + (f"; or duo {hint}" if hint else "")
+    raise DuoError("two run folders are named", got=f"{named} and -o {output}", hint=hint)
 
 
 def joined_concept(names: list[str] | None) -> str | None:
@@ -215,8 +226,6 @@ def opened(values: Mapping[str, Any], config: Path | None) -> Session:
 
 def step_number(text: str) -> int | None:
     """What --step says: a step, or None for the best one."""
-    from ..errors import DuoError
-
     if text == "best":
         return None
     if not text.isdecimal():
@@ -236,7 +245,6 @@ def system_names(
     """
     names = list(systems or [])
     if any(sources.values()):
-        from ..errors import DuoError
         from ..pipeline import add_edit
 
         if len(names) > 1:

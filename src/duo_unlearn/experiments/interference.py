@@ -73,6 +73,7 @@ def check_runs(sources: Sequence[Path]) -> None:
     """Fail for a source whose concept could not be measured, before anything is done."""
     for source in sources:
         if not Run(source).settings.exists():
+            edit_source(source)  # what is not there at all is told as that
             raise DuoError(f"{source} is no run folder, so its concept cannot be measured", hint="--no-measure")
         load_concept(resolve_settings({"output": str(source)}).concept)
 

@@ -76,9 +76,8 @@ def _leave(_number: int, _frame: object) -> None:
 def check_run(run: Run) -> None:
     """Fail for a folder that is no run."""
     run.check_form()
-    if not any(path.exists() for path in (run.settings, run.record, run.pairs, run.attempts)):
-        got = "no such folder" if not run.folder.exists() else "no settings.yaml in it"
-        raise DuoError(f"{run.folder} is no run folder", got=got, hint=f"duo erase -o {run.folder}")
+    if not run.is_there:
+        raise run.no_run(f"duo erase -o {run.folder}")
 
 
 def check_host(host: str, *, remote: bool) -> None:

@@ -99,10 +99,8 @@ class _Folder(NamedTuple):
 def read_status(run: Run) -> Status:
     """How a run stands. A folder that is no run is a DuoError; so are settings that were changed by hand."""
     run.check_form()
-    known = (run.settings, run.record, run.pairs, run.attempts, run.folder / ".lock")
-    if not any(path.exists() for path in known):
-        got = "no such folder" if not run.folder.exists() else "no settings.yaml in it"
-        raise DuoError(f"{run.folder} is no run folder", got=got, hint=f"duo erase -o {run.folder}")
+    if not run.is_there:
+        raise run.no_run(f"duo erase -o {run.folder}")
     raw = read_settings(run.settings) if run.settings.exists() else {}
     found = holders(run)
     at_work = [holder for holder in found or [] if holder.lives is not False]

@@ -97,6 +97,22 @@ class Run:
         """Where the verdicts under a contract are kept."""
         return self.verdicts / f"{digest(contract)[:16]}.json"
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder holds anything of a run."""
+        parts = (self.settings, self.record, self.pairs, self.edits, self.attempts, self.locks, self.folder / ".lock")
+        return any(path.exists() for path in parts)
+
+    def no_run(self, hint: str) -> DuoError:
+        """The error that this is no run folder, with what it is, and the run folder that is meant where one is near."""
+        folder = self.folder
+        got = "no settings.yaml in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+        if folder.is_file() and Run(folder.parent).settings.exists():
+            hint = f"its run folder, {folder.parent}"
+        elif folder.is_dir() and (inside := sorted(folder.glob("*/settings.yaml"))):
+            hint = f"a run folder in it, e.g. {inside[0].parent}"
+        return DuoError(f"{folder} is no run folder", got=got, hint=hint)
+
     def check_form(self) -> None:
         """Fail for a run folder of the form before systems had names: its attempts cannot be told apart."""
         old = [name for name in OLD_FORM if (self.folder / name).exists()]

@@ -40,6 +40,8 @@ def edit_source(source: Path, name: str | None = None) -> EditSource:
     chosen = name or _usual(run, there)
     if chosen not in there:
         got = f"no {chosen} among {', '.join(there)}" if there else None
+        if not source.exists():
+            got = "no such file or folder"
         hint = "run `duo train` or `duo erase` first; or name the edit's folder or its safetensors file"
         raise DuoError(f"there is no edit in {source}", got=got, hint=f"--edit {there[0]}" if there else hint)
     return EditSource(chosen, run.edit(chosen), run)
