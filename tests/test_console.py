@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,3 +53,8 @@ def test_a_run_that_did_nothing_ends_as_not_erased_and_says_where_its_settings_a
     assert (run / "settings.yaml").exists()
     command(["check", *given], monkeypatch)
     assert "\ntrain:\n" in capsys.readouterr().out  # in full, as a settings file
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    said = subprocess.run([sys.executable, "-m", "duo_unlearn", "--version"], capture_output=True, check=True).stdout
+    assert said.startswith(b"duo_unlearn ")
