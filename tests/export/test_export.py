@@ -220,6 +220,11 @@ def test_what_exporting_refuses(tmp_path: Path) -> None:
         export(run, tmp_path / "out", "onnx")
     with pytest.raises(DuoError, match="strength must be a number"):
         export(run, tmp_path / "out", "diffusers", strength=float("nan"))
+    key = "text_encoder.text_model.encoder.layers.0.self_attn.v_proj.weight"
+    write_changes(Run(run).edit("whole"), {key: Replacement(torch.zeros(4, 4))}, {"model": "mini"})
+    with pytest.raises(DuoError, match="cannot hold the edit whole") as caught:
+        export(run, tmp_path / "out", "kohya", edit="whole")
+    assert caught.value.hint == "--format merged or checkpoint"
     with pytest.raises(DuoError, match="is not empty"):
         export(run, tmp_path / "full", "diffusers")
     with pytest.raises(DuoError, match="there is no edit in"):

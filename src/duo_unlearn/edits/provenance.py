@@ -11,7 +11,7 @@ from ..storage.files import read_json, sha256_of
 WEIGHTS: Final = "pytorch_lora_weights.safetensors"
 CHANGES: Final = "weight_changes.safetensors"
 PROVENANCE: Final = "provenance.json"
-HINT: Final = "restore the file, or make the edit again (`duo train`)"
+HINT: Final = "restore the file, or delete it and make the edit again (`duo train`)"
 
 
 def edit_names(edits: Path) -> list[str]:

@@ -73,8 +73,10 @@ def export(
     place = edit_source(source, edit)
     content = read_edit(place.place, place.name, strength=strength)
     settings = settings_of(place, content.provenance, model)
-    if (reason := why_not(chosen, content, FAMILIES.get(family_of(settings.model)))) is not None:
-        hint = f"another --format: {', '.join(name for name in FORMATS.names() if name != form)}"
+    family = FAMILIES.get(family_of(settings.model))
+    if (reason := why_not(chosen, content, family)) is not None:
+        able = [name for name in FORMATS.names() if why_not(FORMATS.get(name), content, family) is None]
+        hint = f"--format {' or '.join(able)}" if able else "another --edit: no format holds this one"
         raise DuoError(f"the format {form} cannot hold the edit {content.name}", got=reason, hint=hint)
     floors = edits_below(content, place.run.edits if place.run is not None else None)
     if floors and chosen.removable:
