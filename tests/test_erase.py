@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from duo_unlearn.cli.main import main
+from duo_unlearn.cli.main import main, run_command
 from duo_unlearn.edits.provenance import WEIGHTS
+from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.pairs.own_pairs import import_pairs, load_pairs
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import write_settings
+from duo_unlearn.storage.files import write_json
 
 from .command import duo
 from .drawn_pairs import draw_pairs
@@ -139,15 +141,23 @@ def test_bad_input_is_three_lines_and_exit_1(
     assert len(lines) <= 3
 
 
-def test_drop_leaves_pairs_out_and_undo_takes_them_back(tmp_path: Path) -> None:
+def test_drop_leaves_pairs_out_and_undo_takes_them_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def drop(*words: str) -> str:
+        run_command(["drop", str(tmp_path / "run"), *words])
+        return capsys.readouterr().err
+
     draw_pairs(tmp_path / "mine", 3)
     import_pairs(tmp_path / "mine", tmp_path / "run" / "pairs", quiet=True)
-    run, names = str(tmp_path / "run"), [pair.name for pair in load_pairs(tmp_path / "run" / "pairs")]
-    done = duo("drop", run, names[0], names[2], "--reason", "blurred")
-    assert "pairs: 1 of 3 kept" in done.stderr
-    assert [pair.reason for pair in load_pairs(tmp_path / "run" / "pairs")] == ["blurred", None, "blurred"]
-    assert "pairs: 2 of 3 kept" in duo("drop", run, names[2], "--undo").stderr
-    assert "no such pair" in duo("drop", run, "p99").stderr
+    names = [pair.name for pair in load_pairs(tmp_path / "run" / "pairs")]
+    assert drop(names[0], names[2], "--reason", "blurred") == "pairs: 1 of 3 kept\n"
+    pairs = load_pairs(tmp_path / "run" / "pairs")
+    assert [pair.reason for pair in pairs] == ["blurred", None, "blurred"]
+    seen = [[pair.unsafe_sha256, pair.safe_sha256] for pair in pairs[1:]]
+    write_json(tmp_path / "run" / "edits" / "uce" / "provenance.json", {"pairs": seen})
+    assert drop(names[2], "--undo") == "pairs: 2 of 3 kept\n"  # the edit is of these two
+    assert "3 of 3 kept\nthe edit uce of other pairs is kept" in drop(names[0], "--undo")
+    with pytest.raises(DuoError, match="no such pair"):
+        drop("p99")
 
 
 def test_check_reports_every_fault_at_once(tmp_path: Path) -> None:

@@ -233,14 +233,17 @@ def drop(
 
     duo drop runs/sword 0003 0017 --reason "the hand is cut off"
     """
-    from ..edits.provenance import edit_names
+    from ..edits.provenance import edit_names, read_provenance
     from ..pairs.drop import drop as drop_pairs
     from ..runs.folder import Run
 
     folder = Run(run)
     pairs = drop_pairs(folder, names, reason, undo=undo)
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
+    kept = sorted([pair.unsafe_sha256, pair.safe_sha256] for pair in pairs if pair.keep)
     for name in edit_names(folder.edits):
+        if sorted(read_provenance(folder.edit(name)).get("pairs") or [[]]) == kept:
+            continue  # it is of these pairs
         state = folder.checkpoint(name).parent
         first = f"delete {state}, then `duo train`" if state.is_dir() else "`duo train`"
         say(f"the edit {name} of other pairs is kept; to make it anew from these: {first}")
