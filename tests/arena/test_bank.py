@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from benchmarks.commands import PAGE
 
 import duo_unlearn as duo
-from duo_unlearn.arena.bank import _captions, _findings
+from duo_unlearn.arena.bank import _captions, _findings, fill_bank
 from duo_unlearn.arena.findings import FindingsFile
 from duo_unlearn.arena.plans import Plan
 from duo_unlearn.attacks.interface import Finding, Findings
@@ -22,7 +23,7 @@ from duo_unlearn.errors import DuoError
 from duo_unlearn.runs.attempts import GroupRecord, write_group
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.session import Session
-from duo_unlearn.storage.files import sha256_of
+from duo_unlearn.storage.files import sha256_of, write_tensors
 from duo_unlearn.system import System
 
 from ..erasers.small import SMALL
@@ -111,6 +112,13 @@ def test_a_run_without_an_edit_fills_no_bank(tmp_path: Path) -> None:
     (run := duo.open_run(tmp_path / "run", quiet=True)).run.edit("duo").mkdir(parents=True)
     with pytest.raises(DuoError, match="nothing was erased from what is named"):
         duo.fill_bank(run, tmp_path / "bank.safetensors", ["p4d"], system="original")
+
+
+def test_another_file_is_not_replaced_by_a_bank(tmp_path: Path) -> None:
+    run, path = duo.open_run(tmp_path / "run", quiet=True), tmp_path / "mine.safetensors"
+    write_tensors(path, {"mine": torch.ones(1)})
+    with pytest.raises(DuoError, match="is no bank of captions"):
+        fill_bank(run, System(), ["p4d"], 1, path)
 
 
 def test_the_help_names_the_attacks_that_fill_a_bank_by_default() -> None:

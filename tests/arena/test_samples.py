@@ -76,6 +76,7 @@ def test_any_system_of_a_run(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_sampled(folder: Path, tmp_path: Path) -> None:
     for options, said in (
         ({"compare": True}, "nothing to compare"),
+        ({"strength": 2.0}, "a strength is that of an edit"),
         ({"system": "duo"}, "a system is one of a run"),
         ({"adapter": tmp_path, "system": "duo"}, "is no run folder"),
         ({"adapter": folder, "system": "esd"}, "unknown system"),
@@ -84,3 +85,8 @@ def test_what_cannot_be_sampled(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(DuoError, match=said):
             sample_sheet(PROMPTS, tmp_path / "none.png", **FEW, **options)
     assert not (tmp_path / "none.png").exists()
+    (tmp_path / "results.json").write_text("{}")
+    for path in (tmp_path, tmp_path / "results.json"):
+        with pytest.raises(DuoError, match="written as one PNG"):
+            sample_sheet(PROMPTS, path, **FEW)
+    assert (tmp_path / "results.json").read_text() == "{}"

@@ -101,6 +101,10 @@ def test_replayed_attacks_make_a_matrix(tmp_path: Path, capsys: pytest.CaptureFi
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["transfers"][0]["figures"][1][0]["value"] == 0.7
     assert {"metric", "system", "scenario", "attack", "preset", "search", "contract"} <= set(written["rows"][0])
+    command([tmp_path / "a", tmp_path / "b"], tmp_path / "x.json")  # as often as one likes
+    for other in (tmp_path / "a", tmp_path / "a" / "results.json"):
+        with pytest.raises(DuoError, match="is there, and no comparison"):
+            command([tmp_path / "a", tmp_path / "b"], other)
 
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from ..attacks.interface import Findings
 from ..attacks.registry import ATTACKS, caption_attacks
 from ..attacks.tensors import conditioning_of
-from ..erasers.robust.bank import Caption, distinct, write_bank
+from ..erasers.robust.bank import Caption, distinct, read_bank, write_bank
 from ..errors import DuoError
 from ..families.tokens import sequence, word_ids
 from ..runs.attempts import read_group
@@ -58,6 +58,8 @@ def fill_bank(
     the quick one's. What could not run is said, and is not in the bank; so is a bank of nothing a DuoError. The same
     command goes on after a kill.
     """
+    if path.exists():
+        read_bank(path)  # another file is not replaced
     searched = search(session, system, attacks, count, budgets or {})
     for name, reason in searched.reasons.items():
         say(f"{name}: not in the bank, {reason}")

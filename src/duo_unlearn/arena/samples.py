@@ -57,6 +57,10 @@ def sample_sheet(
     the run, or else the default; without a system it is loaded in float32. compare: two rows a prompt, the base above
     what was asked for, from the same noise.
     """
+    _check_sheet(path)
+    if strength != 1 and adapter is None:
+        hint = "name an adapter: --adapter runs/erase"
+        raise DuoError("a strength is that of an edit", got=f"--strength {strength:g} alone", hint=hint)
     if compare and adapter is None:
         raise DuoError("there is nothing to compare the model with", hint="name an adapter: --adapter runs/erase")
     subject = _subject(adapter, system, model, strength, device)
@@ -69,6 +73,13 @@ def sample_sheet(
             side = (subject.model.resolution, subject.model.resolution)
             grids.append([image or Image.new("RGB", side) for image in guarded(subject.model, made)])
     save_png(sheet([images[i : i + count] for i in range(0, len(requests), count) for images in grids]), path)
+
+
+def _check_sheet(path: Path) -> None:
+    """Fail for a file that a sheet cannot be, or must not replace, before anything is sampled."""
+    if path.is_dir() or path.suffix.lower() != ".png":
+        got = f"{path}, a folder" if path.is_dir() else str(path)
+        raise DuoError("the images are written as one PNG", got=got, hint="-o NAME.png")
 
 
 def _subject(source: Path | None, system: str | None, model: str | None, strength: float, device: str) -> Subject:

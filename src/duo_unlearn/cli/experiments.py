@@ -162,11 +162,23 @@ def compare(
     from ..several import compare as set_side_by_side
     from ..storage.files import write_json
 
+    if output is not None and output.exists() and not _is_comparison(output):
+        raise DuoError(f"{output} is there, and no comparison", hint="choose another --output")
     comparison = set_side_by_side(runs)
     comparison_tables(comparison.as_json())
     if output is not None:
         write_json(output, comparison.as_json())
         say(f"numbers → {output}")
+
+
+def _is_comparison(path: Path) -> bool:
+    """Whether a file is one that `duo compare` wrote, and may write again."""
+    from ..storage.files import read_object
+
+    try:
+        return "transfers" in read_object(path)
+    except DuoError:
+        return False
 
 
 def compose(
@@ -216,7 +228,6 @@ def _at_risk(names: list[str]) -> str:
 def _concept_of(name: str) -> Concept | None:
     """A concept, or several as NAME+NAME; None where it is not at hand: an edit of others may not say what it is of."""
     from ..concepts.store import load_concept
-    from ..errors import DuoError
 
     try:
         return load_concept(name)
