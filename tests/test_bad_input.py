@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import duo_unlearn as duo
+from duo_unlearn.arena.plans import AttackPlan
+from duo_unlearn.arena.stages import check_attack
 from duo_unlearn.cli.main import main
+from duo_unlearn.errors import DuoError
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import write_settings
+from duo_unlearn.storage.files import write_json
+from duo_unlearn.system import System
 
 ERASE = ["erase", "--concept", "sword", "-o", "RUN"]
 SD3 = "stabilityai/stable-diffusion-3-medium-diffusers"
@@ -98,3 +104,23 @@ def test_it_is_told_in_three_lines(
     assert not (folder / "RUN").exists()
     assert not (folder / "run" / "pairs").exists()
     assert not (folder / "run" / "run.json").exists()  # nor was a prompt file noted
+
+
+def test_an_attack_on_a_run_of_another_concept_is_told_by_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_settings(tmp_path / "settings.yaml", resolve_settings({"concept": "sword"}))
+    write_json(tmp_path / "run.json", {"concept": "sword", "seed": 0})
+    monkeypatch.setattr(sys, "argv", ["duo", "attack", str(tmp_path), "--concept", "balloon", "--attack", "direct"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert "holds another run\nGot: concept sword there, balloon now\nTry: --concept sword, or another --out" in said
+
+
+def test_a_search_is_aware_of_a_guard_or_refused(tmp_path: Path) -> None:
+    session = duo.open_run(tmp_path, quiet=True)
+    plan = AttackPlan(["direct"], prompts=1, aware=True)
+    with pytest.raises(DuoError, match="aware of guards alone\\nGot: --aware, and no guard in original"):
+        check_attack(session, [System()], plan)
+    check_attack(session, [session.system("negative-prompt")], plan)

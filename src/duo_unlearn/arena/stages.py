@@ -151,6 +151,9 @@ def check_attack(session: Session, systems: Sequence[System], plan: AttackPlan, 
     chosen = with_original(systems)
     for system in chosen:
         session.check_system(system)
+    if plan.aware and not any(system.guards for system in chosen):
+        got = f"--aware, and no guard in {', '.join(system.name for system in systems)}"
+        raise DuoError("a search is aware of guards alone", got=got, hint="leave --aware out; or --guard NAME")
     if replay is not None and not Run(replay).settings.exists():
         raise Run(replay).no_run("--replay RUN")
     attack_plans(session, chosen, plan, replay)

@@ -116,10 +116,11 @@ def _session(folder: Path | None, flags: dict[str, str | None]) -> Session:
         hint = "duo attack RUN; or -o RUN --model BASE --erased FOLDER --concept C for a model that others erased"
         raise DuoError("a run folder is needed", hint=hint)
     settings: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    if "model" in settings:
-        return open_run(folder, settings=settings)
-    reopen_run(folder, hint=f"run `duo erase` first; {OF_OTHERS}")
-    return open_run(folder, settings=settings)
+    if "model" not in settings:
+        reopen_run(folder, hint=f"run `duo erase` first; {OF_OTHERS}")
+    session = open_run(folder, settings=settings)
+    session.begin()  # before a concept or seed of another run is held against its edits
+    return session
 
 
 def checked_preset(preset: str) -> Preset:
