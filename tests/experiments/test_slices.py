@@ -211,6 +211,14 @@ def test_a_slice_that_lost_all_its_pairs_is_told_and_then_left_out(run: Run) -> 
     assert all("already done" in line for line in said)
 
 
+def test_more_slices_than_pairs_are_refused_at_once(tmp_path: Path) -> None:
+    folder = new_run(tmp_path, 3).run.folder
+    with pytest.raises(DuoError, match="a pair each") as raised:
+        duo.slice_run(folder, 10**12)
+    assert raised.value.got == "1000000000000 slices of 3 pairs"
+    assert not (folder / "slices").exists()
+
+
 def test_another_number_and_another_versions_slices_are_told(run: Run) -> None:
     before = files_of(run.folder)
     with pytest.raises(DuoError, match="another number of slices") as raised:

@@ -75,11 +75,13 @@ def _planned(session: Session, count: int) -> dict[Run, list[Pair]]:
     """The run of each slice, and the pairs that it must have. One without a pair that is kept is a DuoError."""
     pairs, folder = session.pairs, session.run.slices
     was_dealt = _check_count(session.run, count)
-    dealt = deal(pairs, max(count, 1))
-    if count < 2 or (not was_dealt and not all(dealt)):
-        fewer = next((number for number in range(count - 1, 1, -1) if all(deal(pairs, number))), None)
+    none_for_some = count < 2 or (not was_dealt and count > len(pairs))
+    dealt = [] if none_for_some else deal(pairs, count)
+    if none_for_some or (not was_dealt and not all(dealt)):
+        most = min(count - 1, len(pairs))
+        fewer = next((number for number in range(most, 1, -1) if all(deal(pairs, number))), None)
         hint = f"--slices {fewer}" if fewer is not None else "--slices 2 or more, or more pairs"
-        got = f"{count} slices of {len(pairs)} pairs, {sum(not mine for mine in dealt)} of them empty"
+        got = f"{count} slices of {len(pairs)} pairs" + (f", {dealt.count([])} of them empty" if dealt else "")
         raise DuoError("slices must have a pair each, whose images decide where it is", got=got, hint=hint)
     planned: dict[Run, list[Pair]] = {}
     for number, mine in enumerate(dealt, 1):
