@@ -81,6 +81,9 @@ def _begin(protocol: Protocol, output: Path) -> None:
     path = output / PROTOCOL
     whole = {"sha256": protocol.digest, "protocol": protocol.model_dump(mode="json")}
     if not path.exists():
+        if Run(output).settings.exists():
+            hint = "another --output: a reproduction has a folder of its own, with run folders in it"
+            raise DuoError(f"{output} is a run folder", got="settings.yaml in it", hint=hint)
         write_json(path, whole)
     elif (known := read_object(path)) != whole:
         got = f"{known.get('protocol', {}).get('name')}, {str(known.get('sha256'))[:16]}"
