@@ -280,3 +280,12 @@ def test_dropping_a_pair_deletes_nothing(folder: Path) -> None:
     assert all(p.keep and p.reason is None for p in load_pairs(folder))
     with pytest.raises(DuoError, match="p9"):
         set_keep(folder, ["p9"], False, None)
+
+
+def test_of_many_missing_members_three_are_named(source: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        picture(source / "unsafe" / f"alone{number}.png", 90 + number)
+    with pytest.raises(DuoError, match="members of pairs are missing") as caught:
+        import_pairs(source, tmp_path / "pairs", quiet=True)
+    assert str(caught.value.got).count("alone") == 2 * 3
+    assert str(caught.value.got).endswith("; and 2 more")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..detectors.interface import Detector
-from ..errors import DuoError
+from ..errors import DuoError, several
 from ..progress import progress
 from ..records import Pair
 from ..storage.files import is_regular, sha256_of
@@ -138,7 +138,7 @@ def _from_folders(source: Path) -> list[_Source]:
     alone += [f"unsafe/{name} (of safe/{safe[name].name})" for name in sorted(set(safe) - set(unsafe))]
     if alone:
         hint = "add the missing files, or take their partners away"
-        raise DuoError(f"members of pairs are missing in {source}", got=", ".join(alone), hint=hint)
+        raise DuoError(f"members of pairs are missing in {source}", got=several(alone), hint=hint)
     for name in unsafe:
         check_pair_name(source, name)
     return [_source(unsafe[name], safe[name], name) for name in sorted(unsafe)]
