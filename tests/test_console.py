@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from duo_unlearn.cli.main import main
+from duo_unlearn.cli.tables import estimates_table
+from duo_unlearn.records import Estimate
 
 from .drawn_pairs import draw_pairs
 from .small_concept import small_concept
@@ -30,6 +32,21 @@ def command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
+
+
+def test_no_broken_picture_is_told_apart_from_none_that_was_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    def estimate(metric: str, system: str, value: float) -> Estimate:
+        return Estimate(metric, system, "direct", None, None, value, 0.0, 1.0, 4, 0, "judge", (0,), "")
+
+    estimates_table([
+        estimate("dsr", "original", 0.0), estimate("dsr", "duo", 0.5), estimate("broken", "duo", 0.25),
+        estimate("detected", "uce", 1.0), estimate("refused", "filter", 0.25),
+    ])  # fmt: skip
+    rows = [line.split("│")[2:-2] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert cells["broken"] == ["none", "25.0% [0.0%, 100.0%] 4", "none", "–"]  # nothing of the filter's was judged
+    assert cells["refused"] == ["none", "none", "none", "25.0% [0.0%, 100.0%] 4"]
+    assert cells["dsr"] == ["0.0% [0.0%, 100.0%] 4", "50.0% [0.0%, 100.0%] 4", "–", "–"]
 
 
 @pytest.mark.slow

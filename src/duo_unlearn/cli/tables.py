@@ -1,7 +1,12 @@
-"""What the command line prints: errors and tables. What was not measured is a dash, never a zero."""
+"""What the command line prints: errors and tables.
+
+What was not measured is a dash, never a zero. Where a system's images were judged and none was broken or refused, the
+cell says "none".
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -64,11 +69,19 @@ def _by_system(estimates: Sequence[Estimate], key: Any, names: Sequence[str]) ->
     cells: dict[tuple[str, ...], dict[str, Estimate]] = {}
     for estimate in estimates:
         cells.setdefault(key(estimate), {})[estimate.system] = estimate
+    judged = {e.of_what[1:] for e in estimates if e.metric in ("dsr", "detected")}  # [0] is the metric
+
+    def cell(by: Mapping[str, Estimate], name: str) -> str:
+        if name in by:
+            return figures(by[name].metric, by[name].as_json())
+        here = dataclasses.replace(next(iter(by.values())), system=name)
+        return "none" if here.metric in ("refused", "broken") and here.of_what[1:] in judged else "–"
+
     shown = [i for i in range(len(names)) if any(row[i] for row in cells)]
     rows = [
         [
             *(row[i] for i in shown),
-            *(figures(e.metric, e.as_json()) if (e := by.get(name)) else "–" for name in systems),
+            *(cell(by, name) for name in systems),
             str(sum(e.unscored for e in by.values())),
         ]
         for row, by in cells.items()
