@@ -99,6 +99,24 @@ def test_a_value_by_itself() -> None:
         parse_yaml("[1", "it")
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "hint"),
+    [
+        ("a: 1\nb: [1,\nc: 2\n", "(line 4, column 1)", "mend it from line 2 on"),
+        ("a: 1\nb: 1: 2\n", "(line 2, column 5)", "mend it from line 2 on"),
+        ("a: 2026-13-45", "month must be", "quote what is a text"),
+        ("[" * 400_000, "too deeply", "fewer levels"),
+    ],
+)
+def test_a_mistake_is_told_by_its_line_with_what_to_do(text: str, place: str, hint: str) -> None:
+    with pytest.raises(DuoError) as caught:
+        parse_yaml(text, "it")
+    told = str(caught.value)
+    assert place in told
+    assert hint in told
+    assert "unicode string" not in told
+
+
 class Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
     steps: int = Field(0, lt=100)

@@ -115,9 +115,20 @@ def parse_yaml(text: str, what: str, hint: str | None = None) -> Any:
         _size(node, {})
         return loader.construct_document(node)
     except _MISTAKES as error:
-        deep = isinstance(error, (RecursionError, _Depth))
-        got = "it is nested too deeply" if deep else str(error) or type(error).__name__
-        raise DuoError(f"{what} is not valid YAML", got=got[:300], hint=hint) from error
+        got, again = _mistake(error)
+        raise DuoError(f"{what} is not valid YAML", got=got[:300], hint=hint or again) from error
+
+
+def _mistake(error: Exception) -> tuple[str, str]:
+    """What is wrong in a YAML text, and what to do about it."""
+    if isinstance(error, (RecursionError, _Depth)):
+        return "it is nested too deeply", "write it with fewer levels"
+    if not isinstance(error, yaml.MarkedYAMLError) or (mark := error.problem_mark) is None:
+        return str(error) or type(error).__name__, "mend it, or quote what is a text"
+    words = ", ".join(filter(None, (error.context, error.problem)))
+    begun = (error.context_mark or mark).line + 1  # a bracket that is never closed is missed at the end alone
+    told = f"{words} (line {mark.line + 1}, column {mark.column + 1})"
+    return told, f"mend it from line {begun} on, or quote what is a text"
 
 
 def _check_depth(text: str) -> None:
