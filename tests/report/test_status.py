@@ -15,7 +15,7 @@ import pytest
 
 from duo_unlearn.cli.status import _process
 from duo_unlearn.errors import DuoError
-from duo_unlearn.pairs.manifest import PARTIAL, KindTries, save_manifest
+from duo_unlearn.pairs.manifest import MANIFEST, PARTIAL, KindTries, save_manifest
 from duo_unlearn.records import Attempt
 from duo_unlearn.report.status import Status, Work, read_status
 from duo_unlearn.runs.attempts import Group
@@ -179,6 +179,9 @@ def test_a_broken_part_counts_as_absent_and_nothing_is_changed(set_up: Run) -> N
     ask(set_up, group, 4)
     (group.folder(set_up) / "0000.json").write_text("{half")
     set_up.record.write_text("[]")
+    set_up.pairs.mkdir()
+    (set_up.pairs / MANIFEST).write_text('{"pairs": [')
+    assert stage(read_status(set_up), "pairs").state == "not begun"
     before = {path: path.read_bytes() for path in set_up.folder.rglob("*") if path.is_file()}
     assert stage(read_status(set_up), "evaluate").done == 0
     assert {path: path.read_bytes() for path in set_up.folder.rglob("*") if path.is_file()} == before

@@ -136,8 +136,8 @@ def _then(folder: _Folder, stages: Sequence[Work], attacks: Sequence[Work]) -> s
 
 
 def _pairs(folder: _Folder) -> Work:
-    over = (folder.run.pairs / MANIFEST).exists()
-    content = object_or_empty(folder.run.pairs / (MANIFEST if over else PARTIAL))
+    over = object_or_empty(folder.run.pairs / MANIFEST)  # a broken one is none
+    content = over or object_or_empty(folder.run.pairs / PARTIAL)
     pairs, tries = content.get("pairs", []), content.get("tries", [])
     wanted = sum(int(kind["wanted"]) for kind in tries) if tries else None
     kept = sum(pair.get("keep", True) for pair in pairs)
