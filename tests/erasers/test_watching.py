@@ -14,6 +14,7 @@ from duo_unlearn.edits.files import save_adapter
 from duo_unlearn.edits.lora import adapter_tensors, attach, detach
 from duo_unlearn.edits.provenance import WEIGHTS, edit_hash, read_provenance
 from duo_unlearn.erasers.books import Aside, Books
+from duo_unlearn.erasers.duo import held_out as looks_at
 from duo_unlearn.erasers.duo.held_out import DRAWS, HeldOut, held_out_of
 from duo_unlearn.erasers.preview_files import preview_file, preview_prompts, preview_steps
 from duo_unlearn.erasers.previews import Previews, Watch
@@ -37,7 +38,6 @@ class Watched(NamedTuple):
     model: Model
     run: Run
     watch: Watch
-    plain: dict[str, torch.Tensor]
     found: dict[str, torch.Tensor]
 
 
@@ -46,31 +46,32 @@ def saver(model: Model) -> Save:
 
 
 def aside_of(model: Model, run: Run, watch: Watch, every: int) -> Aside:
-    held_out = held_out_of(model, watch, quick(), run.moments.with_name("held-out.safetensors"))
-    return Aside(
-        saver(model),
-        held_out,
-        Previews(model, watch, run.previews("duo"), every),
-    )
+    return Aside(saver(model), few_looks(model, run, watch), Previews(model, watch, run.previews("duo"), every))
+
+
+def few_looks(model: Model, run: Run, watch: Watch) -> HeldOut:
+    """The held-out pairs, noised twice: as often as a run does it, a look would be longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks_at, "DRAWS", 2 * len(watch.pairs))
+        held_out = held_out_of(model, watch, quick(), run.moments.with_name("held-out.safetensors"))
+    assert held_out is not None
+    return held_out
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    """Four steps, looked at after every second one, with pictures after every third; and the same ones unwatched."""
+    """Four steps, looked at after every second one, with pictures after every third."""
     folder = tmp_path_factory.mktemp("watched")
-    alone, run = Run(folder / "alone"), Run(folder / "run")
-    model, cache, pairs = prepare(alone)
+    run = Run(folder / "run")
+    model, cache, pairs = prepare(Run(folder / "alone"))
     settings = quick(**FEW)
-    train(model, cache, pairs, alone, settings, seed=0, name="duo", quiet=True)
-    plain = adapter_tensors(model.denoiser)
-    detach(model)
     draw_pairs(folder / "others", 3)
     held_out = import_pairs(folder / "others", run.held_out, quiet=True)
     watch = Watch(held_out, run.held_out, [SampleRequest(text, 7) for text in PROMPTS], 3, 3.0, -1)
     aside = aside_of(model, run, watch, 3)
     with model.denoiser_alone():
         train(model, cache, pairs, run, settings, seed=0, name="duo", aside=aside, quiet=True)
-    return Watched(model, run, watch, plain, adapter_tensors(model.denoiser))
+    return Watched(model, run, watch, adapter_tensors(model.denoiser))
 
 
 def lines_of(run: Run) -> list[dict[str, float]]:
@@ -78,9 +79,12 @@ def lines_of(run: Run) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_the_adapter_is_that_of_a_training_that_nobody_watches(watched: Watched) -> None:
-    assert watched.found.keys() == watched.plain.keys()
-    assert all(torch.equal(watched.found[name], value) for name, value in watched.plain.items())
+def test_the_adapter_is_that_of_a_training_that_nobody_watches(watched: Watched, run: Run) -> None:
+    model, cache, pairs = prepare(run)
+    train(model, cache, pairs, run, quick(**FEW), seed=0, name="duo", quiet=True)
+    plain = adapter_tensors(model.denoiser)
+    assert watched.found.keys() == plain.keys()
+    assert all(torch.equal(watched.found[name], value) for name, value in plain.items())
 
 
 def test_held_out_pairs_are_looked_at_with_every_checkpoint(watched: Watched) -> None:
@@ -92,8 +96,7 @@ def test_held_out_pairs_are_looked_at_with_every_checkpoint(watched: Watched) ->
 def test_an_adapter_that_does_nothing_has_the_loss_ln_2(watched: Watched) -> None:
     model = load_model("mini", CPU)
     attach(model, rank=2, seed=0, targets="self-attention")
-    held_out = held_out_of(model, watched.watch, quick(), watched.run.moments.with_name("held-out.safetensors"))
-    assert held_out is not None
+    held_out = few_looks(model, watched.run, watched.watch)
     first = held_out.measure()
     assert first["held_out_preference"] == pytest.approx(math.log(2), abs=1e-6)
     assert held_out.measure() == first  # the noise is the same at every step
