@@ -26,13 +26,13 @@ from duo_unlearn.experiments.ledger import (
 )
 from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
-from .small_run import PAIRS, sliced_run, slices_of
+from .small_run import PAIRS, slices_of
 
 
-@pytest.fixture(scope="module")
-def slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+@pytest.fixture(scope="session")
+def slices(sliced: Path) -> list[Path]:
     """The slices of a run, one step each."""
-    return slices_of(sliced_run(tmp_path_factory.mktemp("ledger")))
+    return slices_of(sliced)
 
 
 def test_every_pair_is_in_one_slice_and_names_its_edit(slices: list[Path]) -> None:
@@ -156,9 +156,8 @@ def test_bad_input_is_told(slices: list[Path], tmp_path: Path) -> None:
         remaining(entries, [tmp_path])
     with pytest.raises(DuoError, match="one weight an edit"):
         duo.sum_of_rest(slices, [slices[0]], tmp_path / "x", weights=[1.0])
-    path = slices[0] / "edits" / "duo" / PROVENANCE
-    kept = read_json(path)
-    write_json(path, {key: value for key, value in kept.items() if key != "pairs"})
+    changed = Path(shutil.copytree(slices[0], tmp_path / "changed"))
+    path = changed / "edits" / "duo" / PROVENANCE
+    write_json(path, {key: value for key, value in read_json(path).items() if key != "pairs"})
     with pytest.raises(DuoError, match="does not say which pairs"):
-        read_ledger(slices)
-    write_json(path, kept)
+        read_ledger([changed, *slices[1:]])

@@ -25,13 +25,7 @@ from duo_unlearn.session import Session
 from duo_unlearn.settings.tree import Settings, write_settings
 from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
-from .small_run import FEW, PAIRS, SLICES, new_run, sliced_run, slices_of
-
-
-@pytest.fixture(scope="module")
-def sliced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of drawn pairs with its slices, one step each."""
-    return sliced_run(tmp_path_factory.mktemp("slices"))
+from .small_run import FEW, PAIRS, SLICES, new_run, slices_of
 
 
 @pytest.fixture
