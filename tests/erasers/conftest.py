@@ -16,7 +16,8 @@ from .small import SMALL
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with four pairs that have prompts, and no edit yet. Every kind of pairs has one to itself."""
     folder = tmp_path_factory.mktemp("erasers")
-    few = {"concept": small_concept(folder, kinds=4), "evaluate.steps": 4, "train.train_batch_size": 2}
+    few = {"concept": small_concept(folder, kinds=4), "train.train_batch_size": 2}
+    few |= {"pairs.steps": 4, "evaluate.steps": 4}
     run = duo.open_run(folder / "run", settings={**SMALL, **few}, quiet=True)
     duo.make_pairs(run)
     return run.run.folder

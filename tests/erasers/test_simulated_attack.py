@@ -29,7 +29,7 @@ from duo_unlearn.storage.forms import deciding
 from ..attacks.prompt_cut import target
 from ..slow import slow
 from .small import CPU, OPTIONS
-from .small_sdxl import context_on
+from .small_sdxl import context_on, small_sdxl
 
 QUICK = {"batch": 2, "attack_steps": 2, "keep_unrelated": 0.0, "keep_related": 0.0}
 PUBLISHED = {
@@ -145,7 +145,7 @@ def test_captions_are_read_anew_where_a_text_encoder_below_has_moved(tmp_path: P
 
 @pytest.mark.parametrize("attack_on", [*slow(["weights"]), "adapter"])
 def test_a_trained_text_encoder_has_gradients_through_either_attack(tmp_path: Path, attack_on: str) -> None:
-    model = load_model("mini", CPU)
+    model = small_sdxl(tmp_path)
     context = context_on(model, tmp_path, "hirm", steps=1)
     with attacked_loss(context, "hirm", attack_on=attack_on, attack_lr=1e-3) as loss:
         before = [tensor.detach().clone() for tensor in loss.tensors]
@@ -187,7 +187,7 @@ def state_of(model: Model) -> tuple[object, ...]:
 
 
 def test_a_new_adapter_is_trained_beside_the_erasers_and_leaves_no_trace(tmp_path: Path) -> None:
-    model = load_model("mini", CPU)
+    model = small_sdxl(tmp_path)
     context = duo_context(model, tmp_path)
     with attacked_loss(context, "duo", attack_on="adapter", attack_lr=1e-2) as loss:
         values = {name: value.clone() for name, value in model.denoiser.state_dict().items()}
