@@ -24,6 +24,7 @@ from .small_llms import LLMS
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "mini": lambda _folder: weights_folder(),
+    "sd1": small.sd1,
     "sdxl": small.sdxl,
     "sd3": lambda folder: small.sd3(folder, with_t5=False),
     "flux-dev": small.flux,
@@ -32,7 +33,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
 STEPS = 4
 
 
-@pytest.fixture(scope="module", params=slow_but(sorted(MAKERS), sorted(MAKERS.keys() - LLMS.keys())))
+@pytest.fixture(scope="module", params=slow_but(sorted(MAKERS), ("flux-dev", "sd1", "sd3", "sdxl")))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = MAKERS[request.param](tmp_path_factory.mktemp("models") / request.param)
     return load_model(str(folder), torch.device("cpu"), resolution=small.RESOLUTION)
