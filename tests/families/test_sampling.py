@@ -10,11 +10,13 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 from duo_unlearn.families.interface import SampleRequest
 from duo_unlearn.families.load import load_model
 
+from ..slow import slow
+
 CPU = torch.device("cpu")
 REQUESTS = [SampleRequest("a red knight with a flower in the snow", 3), SampleRequest("a blue boat at night", 4)]
 
 
-@pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, LCMScheduler])
+@pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, *slow([LCMScheduler])])
 def test_noise_between_the_steps_is_the_seeds_own(scheduler: type) -> None:
     model = load_model("mini", CPU)
     model.pipe.scheduler = scheduler.from_config(model.pipe.scheduler.config)  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from duo_unlearn.families.interface import Hooks, Model, Step
 from duo_unlearn.families.load import load_model
 from duo_unlearn.guards.registry import GUARDS
 
+from ..slow import slow_but
 from .small import REQUESTS, context_of, given_to_scheduler
 
 SCALE = 5.0
@@ -31,7 +32,7 @@ def model() -> Model:
     return load_model("mini", torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", sorted(ACTING))
+@pytest.mark.parametrize("name", slow_but(sorted(ACTING), ("spell",)))
 def test_the_prediction_is_what_the_scheduler_is_given(
     model: Model, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def distances(model: Model, given: list[Given], tokens: Tokens, told: list[Token
     return [float((one - other.output).abs().max()) for one, other in zip(found, given, strict=True)]
 
 
+@pytest.mark.slow
 def test_safree_filters_a_searchs_rows_in_the_steps_in_which_it_filters_a_sampling(
     model: Model, tmp_path: Path
 ) -> None:

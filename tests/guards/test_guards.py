@@ -67,7 +67,7 @@ def test_every_guard_says_what_it_is_and_which_families_have_it(name: str) -> No
 
 # A guard of the prediction on a UNet and on a rectified flow, and one of the image on a flow, are fast. The others have
 # fast tests of their own.
-FAST = {("mini", "sld"), ("sd3", "sld"), ("sd3", "output-filter")}
+FAST = {("sdxl", "sld"), ("sd3", "sld"), ("sd3", "output-filter")}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_inverted_negative_stands_in_the_negative_branch(model: Model, tmp_pa
     assert torch.equal(sample(model, hooks, steps=2), sample(model, by_hooks, steps=2))
 
 
-@pytest.mark.parametrize("family", slow_but(sorted(MAKERS), ("mini", "sd3")))
+@pytest.mark.parametrize("family", slow_but(sorted(MAKERS), ("sdxl", "sd3")))
 def test_a_guard_may_act_on_the_prediction_and_on_the_clean_latents(family: str, tmp_path: Path) -> None:
     """Hooks that change nothing leave every bit; moving x̂0 to a point makes that point the last step's image."""
     made = MAKERS[family](tmp_path / "model")
