@@ -122,7 +122,7 @@ def test_a_local_folder_with_v_prediction_and_own_pairs(tmp_path: Path) -> None:
         (["attack", "{tmp}/runs/sword", "-o", "{tmp}/new"], "two run folders are named"),
         (["compose", "{tmp}/nowhere", "{tmp}/empty", "-o", "{tmp}/new"], "no edit in {tmp}/nowhere\nGot: no such file"),
         (["sample", " "], "a prompt is empty"),
-        (["verify", "{tmp}/empty", "--base", "{tmp}/nowhere"], "there is no such base\nGot: --base {tmp}/nowhere"),
+        (["verify", "{tmp}/empty", "--base", "{tmp}/nowhere"], "there is no model folder {tmp}/nowhere\nTry: "),
         (["verify", "{tmp}/empty", "--concept", "mine.yaml"], "--concept is for --remeasure alone"),
         (["reproduce", "mini-sword", "-o", "{tmp}/runs/sword"], "runs/sword is a run folder\nGot: settings.yaml in it"),
     ],

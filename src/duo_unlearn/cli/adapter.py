@@ -93,12 +93,11 @@ def verify(
     duo verify out/lora --remeasure 20 --strict
     """
     from ..arena.verify import HINT
-    from ..families.identify import is_hub_id
+    from ..families.identify import model_faults
     from ..shipping import verify as check
 
-    if base is not None and base != "mini" and not Path(base).exists() and not is_hub_id(base):
-        hint = "a diffusers folder, one checkpoint, mini, or OWNER/NAME of the hub"
-        raise DuoError("there is no such base", got=f"--base {base}", hint=hint)
+    if base is not None and (faults := model_faults(base)[0]):
+        raise faults[0]
     if concept is not None and not remeasure:
         raise DuoError("--concept is for --remeasure alone", got="no --remeasure", hint="--remeasure 20")
     found = check(folder, base=base, concept=concept, remeasure=remeasure, seed=seed, device=device or "auto")
