@@ -203,21 +203,6 @@ def test_an_attack_that_cannot_run_says_why(run: Session) -> None:
     assert [a["reason"] for a in results.absent if a["attack"] == "edit-removal"] == [reason]
 
 
-def test_a_search_for_the_concepts_words_needs_pairs_that_have_them(run: Session) -> None:
-    """Without words there is no direction to search in, and the numbers would be of the prompts as they are."""
-    path = run.run.pairs / "manifest.json"
-    content = json.loads(path.read_text())
-    for pair in content["pairs"]:
-        pair["unsafe_prompt"] = None
-    path.write_text(json.dumps(content))
-    states, results = attack(reopen(run.run.folder), ["ring-a-bell", "image-to-image"])
-    reasons = {(state.group.attack, state.reason) for state in states}
-    reason = "it learns the concept from the pairs' prompts, and the run's pairs have none"
-    assert reasons == {("ring-a-bell", reason), ("image-to-image", None)}
-    assert ("ring-a-bell", "duo") not in dsr(results)
-    assert {a["reason"] for a in results.absent if a["attack"] == "ring-a-bell"} == {reason}
-
-
 def test_an_edit_of_another_concept_is_refused(run: Session) -> None:
     path = run.run.edit("duo") / "provenance.json"
     content = json.loads(path.read_text())

@@ -16,7 +16,6 @@ from PIL import Image
 from duo_unlearn.arena.findings import FindingsFile
 from duo_unlearn.arena.plans import AttackPlan, attack_plans
 from duo_unlearn.attacks import completion, inpainting, noise_search, tina
-from duo_unlearn.attacks.budgets import budget_fault
 from duo_unlearn.attacks.interface import Finding, Findings, Target, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.tensors import conditioning_of, conditioning_tensors, trajectory_of, trajectory_tensors
@@ -130,27 +129,8 @@ def test_completion_begins_as_the_original_does(whole: Target) -> None:
 
 def test_completion_asks_for_the_prompt_where_pipelines_do_not_guide(whole: Target) -> None:
     """At a scale below 1 they read the prompt alone; the formula would mix in the empty one, and at 0 have it alone."""
-    low, plain = (
-        find("completion", whole._replace(guidance=scale), completion.Budget(2)).tensors["0.latents"]
-        for scale in (0.0, 1.0)
-    )
-    assert torch.equal(low, plain)
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "said"),
-    [
-        ("completion", {"begun": 1.0}, "begun must be above 0 and below 1"),
-        ("inpainting", {"side": 1.5}, "side must be above 0 and at most 1"),
-        ("image-to-image", {"strength": 1.5}, "strength must be above 0 and at most 1"),
-    ],
-)
-def test_a_share_that_no_picture_has_is_told_before_anything_is_asked(
-    name: str, fields: dict[str, float], said: str
-) -> None:
-    budget = ATTACKS.get(name).budgets["quick"]
-    assert budget_fault(budget, fields) == f"has a fault: {said}"
-    assert budget_fault(budget, dict.fromkeys(fields, 0.7)) is None
+    low, plain = (find("completion", whole._replace(guidance=s), completion.Budget(2)).tensors for s in (0.0, 1.0))
+    assert torch.equal(low["0.latents"], plain["0.latents"])
 
 
 def test_completion_reads_the_original_alone(whole: Target) -> None:

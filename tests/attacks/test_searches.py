@@ -15,7 +15,7 @@ from duo_unlearn.attacks import relearning, ring_a_bell, sneaky_prompt, unlearn_
 from duo_unlearn.attacks.fine_tuning import Lesson, attention_weights
 from duo_unlearn.attacks.interface import Finding, Findings, Preset, Target, requests_for
 from duo_unlearn.attacks.registry import ATTACKS
-from duo_unlearn.attacks.search import SideBySide, concept_vector
+from duo_unlearn.attacks.search import concept_vector
 from duo_unlearn.edits.lora import attach, detach
 from duo_unlearn.erasers.simulated_attack import newly_adapted
 from duo_unlearn.families.denoising import predict_noised
@@ -168,32 +168,6 @@ def test_a_killed_search_goes_on_bit_for_bit(name: str, whole: Target, tmp_path:
     assert all(torch.equal(value, again[1][key]) for key, value in plain[1].items())
     # The state of another search is not taken.
     assert SearchState(path, "other").restore() is None
-
-
-def test_a_state_is_read_where_a_prompt_won_before_the_first_step(whole: Target, tmp_path: Path) -> None:
-    """It has no loss, and nan is no number that a file may hold: the search would begin anew."""
-
-    def fresh() -> tuple[SideBySide, Tensor, torch.optim.Optimizer, torch.Generator]:
-        searched = torch.ones(2, requires_grad=True)
-        return SideBySide(whole, [3, 4]), searched, torch.optim.Adam([searched]), torch.Generator()
-
-    path = tmp_path / "state.safetensors"
-    search, searched, optimizer, generator = fresh()
-    search.kept, search.loss = {0: [1, 2]}, torch.tensor([float("nan"), 0.5])
-    searched.grad = torch.ones(2)
-    optimizer.step()
-    SearchState(path, "k", every=0).offer(7, lambda: search.tensors(searched, optimizer, generator))
-    again, moved, other, others = fresh()
-    assert again.restored(SearchState(path, "k"), moved, other, others) == 7
-    assert torch.equal(moved, searched)
-    assert again.kept == search.kept
-    torch.testing.assert_close(again.loss, search.loss, equal_nan=True, rtol=0, atol=0)
-
-
-def test_the_concepts_direction_is_of_pairs_that_have_both_prompts(whole: Target) -> None:
-    words = list(whole.contrast())
-    some = whole._replace(contrast=lambda: [("", ""), *words, ("a knight holding a sword", "")])
-    assert torch.equal(concept_vector(some), concept_vector(whole))
 
 
 def test_the_word_that_names_the_concept_is_found(whole: Target) -> None:

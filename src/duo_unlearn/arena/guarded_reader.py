@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..edits.interface import edits_off
-from ..families.denoising import Reader, predict_noised
+from ..families.denoising import Reader, has_branches, predict_noised
 from ..families.interface import (
     Branches,
     Conditioning,
@@ -46,9 +46,8 @@ class GuardedReader(Reader):
         self.guidance, self.hooks = guidance, list(model.hooks)
         self.acting = [hook for hook in self.hooks if hook.prediction is not None or hook.clean is not None]
         found = self._guidance(model.condition([""]), None)
-        has_branches = guidance > 1 and not model.kind.guidance_is_input and not model.kind.unguided(model.pipe)
         changed = found.negative is not self._empty or found.away is not None or bool(self.acting)
-        self.guided = has_branches and changed
+        self.guided = has_branches(model, guidance) and changed
 
     @property
     def unit(self) -> float:

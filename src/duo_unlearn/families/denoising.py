@@ -47,16 +47,24 @@ def predict_noised(model: Model, noisy: Tensor, t: Tensor, conditioning: Conditi
     )
 
 
+def has_branches(model: Model, guidance: float) -> bool:
+    """Whether the family's pipeline sets two predictions against each other at this scale.
+
+    It does not at 1 and below, of a distilled model, and where the scale is an input.
+    """
+    return guidance > 1 and not model.kind.guidance_is_input and not model.kind.unguided(model.pipe)
+
+
 def guided(
     model: Model, latents: Tensor, t: int | Tensor, positive: Conditioning, empty: Conditioning, guidance: float
 ) -> Tensor:
     """The guided prediction for latents (b, c, h, w) at one timestep, or at one each, (b,), as the family guides.
 
-    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. Where its
-    pipeline does not guide (s at most 1, or a distilled model), and where s is an input, the empty one is not asked.
+    For most that is ε_∅ + s (ε_c − ε_∅). positive, empty: conditionings of b prompts. Without two branches the empty
+    one is not asked.
     """
     levels = torch.full((len(latents),), t) if isinstance(t, int) else t
-    if guidance <= 1 or model.kind.guidance_is_input or model.kind.unguided(model.pipe):
+    if not has_branches(model, guidance):
         return predict_noised(model, latents, levels, positive._replace(guidance=guidance)).float()
     both = predict_noised(model, torch.cat([latents] * 2), levels.repeat(2), joined([positive, empty])).float()
     asked, plain = both.chunk(2)

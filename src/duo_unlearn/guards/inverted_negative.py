@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ..storage.forms import Strict
 from .interface import Asks, Branch, Context, Seen
+from .learning import learnt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..families.family import Family
     from ..families.interface import Guidance, Hooks, SampleRequest
     from ..records import Level
+    from ..runs.search_state import SearchState
 
 
 class InvertedNegativeSettings(Strict):
@@ -66,21 +68,17 @@ class InvertedNegative:
 
 def _vector(settings: InvertedNegativeSettings, context: Context) -> Tensor:
     from ..families.inversion import invert
-    from ..runs.search_state import SearchState
-    from ..storage.files import digest, read_tensors, write_tensors
+    from ..storage.files import digest
+
+    def learn(state: SearchState) -> dict[str, Tensor]:
+        vector = invert(
+            context.model, context.pairs.unsafe(), steps=settings.steps, batch=settings.batch, seed=context.seed,
+            lr=settings.lr, quiet=context.quiet, state=state,
+        )  # fmt: skip
+        return {"vector": vector}
 
     key = digest([context.key, settings.model_dump(mode="json"), context.seed])
-    path = context.folder / f"inverted-negative-{key[:16]}.safetensors"
-    with context.claim(path.stem):
-        if not path.exists():
-            state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
-            vector = invert(
-                context.model, context.pairs.unsafe(), steps=settings.steps, batch=settings.batch, seed=context.seed,
-                lr=settings.lr, quiet=context.quiet, state=state,
-            )  # fmt: skip
-            write_tensors(path, {"vector": vector})
-            state.clear()
-    return read_tensors(path)[0]["vector"].to(context.model.device)
+    return learnt(context, INVERTED_NEGATIVE.name, key, learn)["vector"].to(context.model.device)
 
 
 INVERTED_NEGATIVE: Final = InvertedNegative()

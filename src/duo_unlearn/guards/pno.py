@@ -162,11 +162,10 @@ class Search:
 
         model, latents = self.model, noise
         path = Ode.of(model.noise, sampling.steps)
-        scale = sampling.scale if model.kind.guidance_is_input else max(sampling.scale, 1.0)
 
         def after(step: int, latents: Tensor) -> Tensor:
             t = int(path.timesteps[step])
-            prediction = guided(model, latents, t, guidance.positive, guidance.negative, scale)
+            prediction = guided(model, latents, t, guidance.positive, guidance.negative, sampling.scale)
             return path.after(step, latents, prediction)
 
         for step in range(sampling.steps):

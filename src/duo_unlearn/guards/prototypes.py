@@ -19,6 +19,7 @@ from pydantic import Field
 
 from ..storage.forms import Strict
 from .interface import Asks, Branch, Context, Seen
+from .learning import learnt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,22 +164,18 @@ def _prototypes(settings: PrototypesSettings, context: Context) -> Prototypes:
     import torch
 
     from ..features.registry import clip_source
-    from ..runs.search_state import SearchState
-    from ..storage.files import digest, read_tensors, write_tensors
+    from ..storage.files import digest
 
-    learnt = settings.model_dump(mode="json", exclude={"threshold", "weight"})
     clip = clip_source(context.model.family).load()
-    key = digest([context.key, learnt, context.seed, clip.name])
-    path = context.folder / f"prototypes-{key[:16]}.safetensors"
-    with context.claim(path.stem):
-        if not path.exists():
-            pictures = context.pairs.pictures()
-            unsafe, safe = (torch.nn.functional.normalize(clip.embed_images(side), dim=1) for side in pictures)
-            centres = cluster(unsafe - safe, settings.clusters)
-            state = SearchState(path.with_name(f"{path.stem}.state.safetensors"), key)
-            write_tensors(path, {"centres": centres, "rows": _learn(context, settings, centres, state)})
-            state.clear()
-    tensors = read_tensors(path)[0]
+
+    def learn(state: SearchState) -> dict[str, Tensor]:
+        pictures = context.pairs.pictures()
+        unsafe, safe = (torch.nn.functional.normalize(clip.embed_images(side), dim=1) for side in pictures)
+        centres = cluster(unsafe - safe, settings.clusters)
+        return {"centres": centres, "rows": _learn(context, settings, centres, state)}
+
+    decides = settings.model_dump(mode="json", exclude={"threshold", "weight"})
+    tensors = learnt(context, PROTOTYPES.name, digest([context.key, decides, context.seed, clip.name]), learn)
     return Prototypes(tensors["centres"], tensors["rows"].to(context.model.device))
 
 
