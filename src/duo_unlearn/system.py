@@ -88,6 +88,14 @@ class System:
             return None
         return f"no search here can be aware of {' or '.join(self.seen)}: its numbers are those of an unaware one"
 
+    def why_idle(self, model: Model, guidance: float) -> str | None:
+        """Why one of its guards does nothing while the model samples at this scale, or None."""
+        from .families.denoising import why_no_branches
+
+        reason = why_no_branches(model, guidance)
+        idle = next((guard.name for guard in self.guards if GUARDS.get(guard.name).needs_negative), None)
+        return None if None in (reason, idle) else f"{idle} does nothing without a negative branch: {reason}"
+
     def works_towards(self, contract: str) -> str | None:
         """The guard that works towards a contract's detector, whose word on the system says nothing then; or None."""
         for guard in self.guards:

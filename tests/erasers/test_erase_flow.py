@@ -217,6 +217,23 @@ def test_paths_are_sampled_anew_up_to_the_refreshing_step(model: Model, tmp_path
     assert torch.equal(paths[1], paths[2])
 
 
+def test_paths_that_are_sampled_together_are_those_of_the_model_at_the_first(model: Model, tmp_path: Path) -> None:
+    with loss_of(model, tmp_path, steps=3) as loss, torch.no_grad():
+        alone = [loss._paths([step]) for step in range(3)]
+    with loss_of(model, tmp_path, steps=3, paths_at_once=2) as loss:
+        loss(0)
+        together = loss.memory["path"].clone()
+        moved(loss)(1)
+        kept = loss.memory["path"].clone()
+        loss(2)
+        last = loss.memory["path"].clone()
+    torch.testing.assert_close(together, torch.cat(alone[:2], 1), rtol=0, atol=1e-4)
+    assert torch.equal(kept, together)
+    # Of the adapter that moved, and no step follows.
+    assert last.shape[1] == 1
+    assert not torch.allclose(last, alone[2], atol=1e-2)
+
+
 @pytest.mark.slow
 def test_training_makes_a_safe_path_likely_under_the_unsafe_prompt(model: Model, tmp_path: Path) -> None:
     options = {"steps": 4, "lr": 5e-3, "refresh": 0, "early": 0, "last": 4}

@@ -144,6 +144,11 @@ def test_cache_is_read_back_and_made_anew_for_other_pairs(run: Run) -> None:
     assert torch.equal(first, second)
     fewer = build_cache(model, pairs[:3], run.pairs, run.moments)
     assert len(fewer.safe.mean) == 3
+    # In another precision texts read otherwise too.
+    model.variant = f"other than {model.variant}"
+    stamp = run.moments.stat().st_mtime_ns
+    build_cache(model, pairs[:3], run.pairs, run.moments)
+    assert run.moments.stat().st_mtime_ns > stamp
 
 
 def test_pictures_are_encoded_once_whatever_captions_go_with_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,8 @@ class GroupWork:
         plan, model = self.plan, self.session.model
         is_original = plan.system.name == ORIGINAL
         reason = why_not(plan.attack, model, has_edits=bool(plan.system.edits) or is_original)
+        if reason is None:
+            reason = plan.system.why_idle(model, self.session.settings.evaluate.guidance)
         if reason is None and plan.search == "aware":
             reason = plan.system.why_not_aware()
         if reason is None and not plan.attack.passes_filters:

@@ -13,8 +13,10 @@ An error of the mean weighs 1/σ², so the last steps have most of the sum's cha
 anchor: on one path of the mini model the step before last had 2.0 of 2.7. `left_out` takes the very last ones away.
 
 Departures: the prompts are the pairs', many in place of one. Gradients are taken a few steps at a time (`at_once`), so
-that the memory is theirs, where the authors hold all steps at once. One limit clips the gradients of adapter and log Z
-together. The authors have scripts for rectified flows too; these need a sampler that draws noise, which is not here.
+that the memory is theirs, where the authors hold all steps at once. The paths of coming optimizer steps may be sampled
+together (`paths_at_once`): the loss is a match on any path, so it does not ask that the path is of the model as it is
+now, and `refresh` keeps older ones. One limit clips the gradients of adapter and log Z together. The authors have
+scripts for rectified flows too; these need a sampler that draws noise, which is not here.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from .course import Course, course_eraser
 from .descent import Descent, generator_of
 from .interface import EraserContext
 from .trained_adapter import trained_adapter
-from .words import Wordings, contrasts
+from .words import Contrast, Wordings, contrasts
 
 if TYPE_CHECKING:
     from ..families.family import Family
@@ -74,6 +76,9 @@ class EraseFlowSettings(Strict):
     )
     at_once: int = Field(
         1, ge=1, description="Steps of a path that are predicted together: the memory grows, the gradient is the same."
+    )
+    paths_at_once: int = Field(
+        1, ge=1, description="Optimizer steps whose paths are sampled together, by the model as it is at the first."
     )
     wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
 
@@ -113,7 +118,7 @@ def used_steps(settings: EraseFlowSettings, generator: torch.Generator) -> list[
 class EraseFlowLoss:
     """The loss of a step. Prompts, noise and the steps that are used are a function of the step's number.
 
-    tensors: the adapter's, by name. memory: the path that was sampled last.
+    tensors: the adapter's, by name. memory: "path", those that were sampled last, (step + 1, path, c, h, w).
     """
 
     def __init__(self, context: EraserContext, tensors: Mapping[str, Tensor]) -> None:
@@ -129,21 +134,31 @@ class EraseFlowLoss:
         """The scalar loss."""
         settings = self.settings
         sampled = step if settings.refresh is None else min(step, settings.refresh)
-        generator = generator_of(self.seed, "eraseflow", sampled)
-        words = self.texts[int(torch.randint(0, len(self.texts), (1,), generator=generator))]
-        if sampled == step:
-            self.memory["path"] = self._path(self.model.condition([words.safe]), generator)
+        place = sampled % settings.paths_at_once
+        if sampled == step and place == 0:
+            self.memory["path"] = self._paths(range(step, min(step + settings.paths_at_once, settings.steps)))
+        path = self.memory["path"][:, place : place + 1].to(self.model.device)
+        words, _ = self._words(sampled)
         used = used_steps(settings, generator_of(self.seed, "eraseflow-steps", step))
         log_beta = match(self.schedule, used) + LOG_Z if settings.log_beta is None else settings.log_beta
-        ratio = self.ratio(self.memory["path"].to(self.model.device), used, self.model.condition([words.unsafe]))
+        ratio = self.ratio(path, used, self.model.condition([words.unsafe]))
         return (self.log_z - log_beta + ratio).square()
 
-    def _path(self, anchor: Conditioning, generator: torch.Generator) -> Tensor:
-        """A path of the model as it is now, (step + 1, 1, c, h, w)."""
-        count, device = self.settings.sampling_steps, self.model.device
-        start, *noises = [pure_noise(self.model, 1, generator).to(device) for _ in range(count + 1)]
-        given, guidance = (self.model, self.schedule, start, anchor, self.empty), self.settings.guidance
-        return torch.stack(walk(*given, guidance=guidance, steps=count, noises=noises))
+    def _words(self, step: int) -> tuple[Contrast, torch.Generator]:
+        """The prompts of a step, and the generator of its noise."""
+        generator = generator_of(self.seed, "eraseflow", step)
+        return self.texts[int(torch.randint(0, len(self.texts), (1,), generator=generator))], generator
+
+    def _paths(self, steps: Sequence[int]) -> Tensor:
+        """The paths of optimizer steps, of the model as it is now, (step + 1, path, c, h, w)."""
+        count, drawn = self.settings.sampling_steps, [self._words(step) for step in steps]
+        noise = [
+            torch.stack([pure_noise(self.model, 1, generator)[0] for _ in range(count + 1)]) for _, generator in drawn
+        ]
+        start, *noises = torch.stack(noise, 1).to(self.model.device)
+        anchors = joined([self.model.condition([words.safe]) for words, _ in drawn])
+        given = self.model, self.schedule, start, anchors, joined([self.empty] * len(steps))
+        return torch.stack(walk(*given, guidance=self.settings.guidance, steps=count, noises=noises))
 
     def ratio(self, path: Tensor, used: Sequence[int], target: Conditioning) -> Tensor:
         """The sum of log p − log q over steps of a path, a scalar with its gradient.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +67,7 @@ def build_cache(
     same pairs are taken from there: files differ in captions.
     """
     described = [[pair.name, *pair.content] for pair in pairs]
-    key = hashlib.sha256(json.dumps([described, model.fingerprint(), model.resolution, captions]).encode()).hexdigest()
+    key = digest([described, model.fingerprint(), model.variant, model.resolution, captions])
     if path.exists():
         tensors, metadata = read_tensors(path)
         if metadata.get("key") == key:

@@ -52,7 +52,16 @@ def has_branches(model: Model, guidance: float) -> bool:
 
     It does not at 1 and below, of a distilled model, and where the scale is an input.
     """
-    return guidance > 1 and not model.kind.guidance_is_input and not model.kind.unguided(model.pipe)
+    return why_no_branches(model, guidance) is None
+
+
+def why_no_branches(model: Model, guidance: float) -> str | None:
+    """Why there is no negative branch beside the prompt's at this scale, or None where there is."""
+    if model.kind.guidance_is_input:
+        return f"guidance is an input of {model.kind.title}"
+    if model.kind.unguided(model.pipe):
+        return f"{model.source} is distilled, and asks for the prompt alone whatever the guidance"
+    return None if guidance > 1 else f"guidance {guidance:g} asks for the prompt alone"
 
 
 def guided(

@@ -111,6 +111,7 @@ class CeSdwv:
     replaces: Branch | None = "prompt"
     asks: Asks | None = None
     seen: Seen = "part"
+    needs_negative: bool = False
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family reads text rows."""

@@ -73,7 +73,8 @@ class Guard(Protocol):
     the same by the survey's four levels. cost: what an image costs beside the sampling, for people. replaces: the side
     of guidance that it puts its own in the place of; two guards of a system do not replace the same. asks: which
     detector its option `detector` may name; None: it has no such option. seen: how much of it a search that is aware of
-    guards differentiates through. What it chooses by a prompt's tokens has no gradient.
+    guards differentiates through. What it chooses by a prompt's tokens has no gradient. needs_negative: whether it acts
+    by guidance's negative branch, so that it does nothing where a pipeline asks for the prompt alone.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Guard(Protocol):
     replaces: Branch | None
     asks: Asks | None
     seen: Seen
+    needs_negative: bool
 
     def why_not(self, kind: Family) -> str | None:
         """Why a family cannot have it, or None."""

@@ -43,6 +43,7 @@ class InvertedNegative:
     replaces: Branch | None = "negative"
     asks: Asks | None = None
     seen: Seen = "whole"
+    needs_negative: bool = True
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and text encoders that read CLIP's tokens alone."""

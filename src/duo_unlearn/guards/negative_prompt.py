@@ -37,6 +37,7 @@ class NegativePrompt:
     replaces: Branch | None = "negative"
     asks: Asks | None = None
     seen: Seen = "whole"
+    needs_negative: bool = True
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no negative branch."""

@@ -46,6 +46,7 @@ class OutputFilter:
     replaces: Branch | None = None
     asks: Asks | None = "any detector"
     seen: Seen = "nothing"
+    needs_negative: bool = False
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family makes images."""

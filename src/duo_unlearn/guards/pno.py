@@ -64,6 +64,7 @@ class Pno:
     replaces: Branch | None = "prompt"
     asks: Asks | None = "a detector that heads no table"
     seen: Seen = "nothing"
+    needs_negative: bool = False
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family has a path without noise."""

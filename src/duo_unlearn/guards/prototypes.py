@@ -88,6 +88,7 @@ class PrototypesGuard:
     replaces: Branch | None = None
     asks: Asks | None = None
     seen: Seen = "part"
+    needs_negative: bool = True
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and CLIP's text tower as the one text encoder."""

@@ -107,6 +107,7 @@ class Safree:
     replaces: Branch | None = "prompt"
     asks: Asks | None = None
     seen: Seen = "part"
+    needs_negative: bool = False
 
     def why_not(self, kind: Family) -> str | None:
         """It masks tokens and reads CLIP's end token."""

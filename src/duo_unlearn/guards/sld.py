@@ -85,6 +85,7 @@ class Sld:
     replaces: Branch | None = None
     asks: Asks | None = None
     seen: Seen = "part"
+    needs_negative: bool = True
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no guidance to change."""

@@ -87,6 +87,7 @@ class Spell:
     replaces: Branch | None = None
     asks: Asks | None = None
     seen: Seen = "whole"
+    needs_negative: bool = False
 
     def why_not(self, _kind: Family) -> str | None:
         """Every family estimates clean latents."""
