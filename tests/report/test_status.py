@@ -118,6 +118,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "gone").exists()
 
 
+def test_a_command_is_told_as_a_shell_reads_it(tmp_path: Path) -> None:
+    with pytest.raises(DuoError, match="duo erase -o '.*/my runs'"):
+        read_status(Run(tmp_path / "my runs"))
+
+
 def test_a_run_that_has_its_settings_alone_lacks_everything(set_up: Run) -> None:
     status = read_status(set_up)
     assert {work.state for work in status.stages} == {"not begun"}

@@ -57,6 +57,9 @@ def test_a_number_that_differs_is_an_exit_code(
     assert "| **differs** |" in capsys.readouterr().out
     assert ended(["sd14-nudity", "--results", str(path)], monkeypatch) == 1
     assert "is of another protocol than sd14-nudity" in capsys.readouterr().err
+    # A plan is not of what was sent.
+    assert ended(["mini-sword", "--results", str(path), "--dry-run"], monkeypatch) == 1
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_numbers_that_agree_end_well(

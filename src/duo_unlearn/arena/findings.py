@@ -90,7 +90,7 @@ def replayed_file(session: Session, plan: Plan, name: str, texts: Sequence[str])
     search = None if plan.attack.is_shared else plan.search
     group = Group(system, plan.scenario.name, plan.attack.name, plan.preset, search)
     file = FindingsFile(group.folder(other) / f"found-{name}.json")
-    hint = f"duo attack {plan.replay} --attack {plan.attack.name} --preset {plan.preset}, with the same prompts"
+    hint = f"duo attack {other.argument} --attack {plan.attack.name} --preset {plan.preset}, with the same prompts"
     if not file.path.exists():
         raise DuoError(f"{plan.replay} holds no findings of {plan.attack.name}", got=f"no {file.path}", hint=hint)
     known = file.read()

@@ -35,7 +35,7 @@ def judge(run: Run, detector: Detector, *, quiet: bool = False) -> bool:
             if attempt.sha256 is not None and attempt.file is not None and attempt.sha256 not in known.readings:
                 todo[attempt.sha256] = attempt.file
     if not asked:
-        hint = f"duo evaluate -o {run.folder}, or duo attack {run.folder}"
+        hint = f"duo evaluate -o {run.argument}, or duo attack {run.argument}"
         raise DuoError(f"{run.folder} holds no attempts", hint=hint)
     if not todo:
         return False

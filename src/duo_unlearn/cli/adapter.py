@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,7 @@ def export(
         say("the change is in the weights: it cannot be unloaded")
     else:
         say("whoever loads the model can leave an adapter out; where that matters, ship --format merged")
-    say(f"statement → {done.folder / STATEMENT}; `duo verify {done.folder}` checks it")
+    say(f"statement → {done.folder / STATEMENT}; `duo verify {shlex.quote(str(done.folder))}` checks it")
     if push is not None:
         say(f"uploaded → {push_folder(done.folder, push)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +73,7 @@ def new(
 
         ground = ground_of(model, *words_of(sentence, safe or ()))
     new_concept(output, sentence, safe or (), ground)
-    print(f"{output} written: go through it, then `duo concepts check {output}`", file=sys.stderr)
+    print(f"{output} written: go through it, then `duo concepts check {shlex.quote(str(output))}`", file=sys.stderr)
 
 
 @concepts.command()

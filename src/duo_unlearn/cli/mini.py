@@ -26,13 +26,14 @@ def fit(
     duo mini fit -o runs/mini
     """
     import dataclasses
+    import shlex
 
     from ..mini.fit.fit import Recipe
     from ..mini.fit.fit import fit as run
 
     recipe = dataclasses.replace(Recipe(), seed=seed)
     folder = run(output, recipe if scale == 1 else recipe.shortened(scale))
-    print(f"the model is in {folder}; measure it: duo mini card --model {folder}", file=sys.stderr)
+    print(f"the model is in {folder}; measure it: duo mini card --model {shlex.quote(str(folder))}", file=sys.stderr)
 
 
 @mini.command()

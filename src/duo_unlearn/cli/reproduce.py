@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import DuoError
 from .options import Seed, Workers, flag_settings, say
 from .workers import share
 
@@ -67,6 +68,8 @@ def reproduce(
     from ..reproduction.reproduce import reproduce as run
     from ..reproduction.results import is_reproduced, read_sent
 
+    if dry_run and results is not None:
+        raise DuoError("--dry-run plans a reproduction, --results reads one", hint="give one of them")
     protocol = load_protocol(name)
     if results is not None:
         sent = read_sent(results, protocol)

@@ -136,7 +136,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
 def _results(run: Run) -> Results:
     run.check_form()
     if not run.settings.exists():
-        raise DuoError(f"{run.folder} holds no results", hint=f"duo evaluate -o {run.folder}")
+        raise DuoError(f"{run.folder} holds no results", hint=f"duo evaluate -o {run.argument}")
     return read_results(run)
 
 

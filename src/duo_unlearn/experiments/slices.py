@@ -104,7 +104,7 @@ def _check_count(run: Run, count: int) -> bool:
         got = "slices that were dealt by the order of the pairs"
         raise DuoError(f"{run.slices} is of an older version", got=got, hint=f"delete {run.slices}, to train them anew")
     if there != count:
-        hint = f"duo ledger {run.folder} --slices {there}, or delete {run.slices}"
+        hint = f"duo ledger {run.argument} --slices {there}, or delete {run.slices}"
         raise DuoError(f"{run.slices} holds another number of slices", got=f"{there} there, {count} asked", hint=hint)
     return True
 

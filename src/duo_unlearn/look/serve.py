@@ -77,7 +77,7 @@ def check_run(run: Run) -> None:
     """Fail for a folder that is no run."""
     run.check_form()
     if not run.is_there:
-        raise run.no_run(f"duo erase -o {run.folder}")
+        raise run.no_run(f"duo erase -o {run.argument}")
 
 
 def check_host(host: str, *, remote: bool) -> None:

@@ -100,7 +100,7 @@ def read_status(run: Run) -> Status:
     """How a run stands. A folder that is no run is a DuoError; so are settings that were changed by hand."""
     run.check_form()
     if not run.is_there:
-        raise run.no_run(f"duo erase -o {run.folder}")
+        raise run.no_run(f"duo erase -o {run.argument}")
     raw = read_settings(run.settings) if run.settings.exists() else {}
     found = holders(run)
     at_work = [holder for holder in found or [] if holder.lives is not False]
@@ -128,11 +128,11 @@ def _then(folder: _Folder, stages: Sequence[Work], attacks: Sequence[Work]) -> s
     # A run of what others erased has no pairs and no edit of its own, and needs none.
     of_others = not run.edit(folder.edit).is_dir() and bool(edit_names(run.edits))
     if not of_others and any(work.state != "done" for work in stages[:3]):
-        return f"duo erase -o {run.folder}"
+        return f"duo erase -o {run.argument}"
     if any(work.state != "done" for work in attacks):
-        return f"duo attack {run.folder}"
+        return f"duo attack {run.argument}"
     judged, page = stages[3:]
-    return None if judged.state == page.state == "done" else f"duo judge {run.folder}"
+    return None if judged.state == page.state == "done" else f"duo judge {run.argument}"
 
 
 def _pairs(folder: _Folder) -> Work:

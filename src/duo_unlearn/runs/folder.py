@@ -28,6 +28,7 @@ RUN/
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,6 +103,11 @@ class Run:
         """Whether the folder holds anything of a run."""
         parts = (self.settings, self.record, self.pairs, self.edits, self.attempts, self.locks, self.folder / ".lock")
         return any(path.exists() for path in parts)
+
+    @property
+    def argument(self) -> str:
+        """The folder as a command is given it in a shell."""
+        return shlex.quote(str(self.folder))
 
     def no_run(self, hint: str) -> DuoError:
         """The error that this is no run folder, with what it is, and the run folder that is meant where one is near."""

@@ -69,10 +69,10 @@ def write_results(
 
 def read_results(run: Run) -> Results:
     """The content of results.json. A missing, broken or edited one is a DuoError that says how to make it again."""
-    hint = f"duo judge {run.folder}: it is made again from the attempts, and nothing is sampled"
+    hint = f"duo judge {run.argument}: it is made again from the attempts, and nothing is sampled"
     if not run.results.exists():
         raise DuoError(
-            f"{run.folder} holds no results", got=f"no {run.results.name}", hint=f"duo evaluate -o {run.folder}"
+            f"{run.folder} holds no results", got=f"no {run.results.name}", hint=f"duo evaluate -o {run.argument}"
         )
     content = read_object(run.results, hint)
     written = content.pop("digest", None)
