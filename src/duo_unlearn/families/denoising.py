@@ -57,8 +57,8 @@ def has_branches(model: Model, guidance: float) -> bool:
 
 def why_no_branches(model: Model, guidance: float) -> str | None:
     """Why there is no negative branch beside the prompt's at this scale, or None where there is."""
-    if model.kind.guidance_is_input:
-        return f"guidance is an input of {model.kind.title}"
+    if (reason := model.kind.why_no_negative) is not None:
+        return reason
     if model.kind.unguided(model.pipe):
         return f"{model.source} is distilled, and asks for the prompt alone whatever the guidance"
     return None if guidance > 1 else f"guidance {guidance:g} asks for the prompt alone"

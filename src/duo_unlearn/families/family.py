@@ -146,6 +146,11 @@ class Family:
     """guide(positive, negative, scale) → the guided output, as the pipeline mixes it, from outputs (b, c, h, w)."""
 
     @property
+    def why_no_negative(self) -> str | None:
+        """Why no model of it has a negative branch, or None."""
+        return f"{self.title} has no negative branch: guidance is an input there" if self.guidance_is_input else None
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The parts that have weights, the denoiser first."""
         return (self.denoiser, "vae", *self.text)

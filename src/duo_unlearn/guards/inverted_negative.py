@@ -47,8 +47,8 @@ class InvertedNegative:
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and text encoders that read CLIP's tokens alone."""
-        if kind.guidance_is_input:
-            return f"{kind.title} has no negative branch: guidance is an input there"
+        if (reason := kind.why_no_negative) is not None:
+            return reason
         if kind.reads_clip_alone:
             return None
         return f"it writes a CLIP token's vector, and {kind.title} reads {kind.reader}'s"

@@ -41,7 +41,7 @@ class NegativePrompt:
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no negative branch."""
-        return f"{kind.title} has no negative branch: guidance is an input there" if kind.guidance_is_input else None
+        return kind.why_no_negative
 
     def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
         """The hook on the conditioning; with the empty text there is none, and images are the system's own."""

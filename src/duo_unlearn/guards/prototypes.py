@@ -92,8 +92,8 @@ class PrototypesGuard:
 
     def why_not(self, kind: Family) -> str | None:
         """It needs a negative branch, and CLIP's text tower as the one text encoder."""
-        if kind.guidance_is_input:
-            return f"{kind.title} has no negative branch: guidance is an input there"
+        if (reason := kind.why_no_negative) is not None:
+            return reason
         if kind.clip_reads_prompts:
             return None
         return f"a soft prompt is learnt in the space of pictures, where {kind.title} does not read its prompts"

@@ -89,7 +89,7 @@ class Sld:
 
     def why_not(self, kind: Family) -> str | None:
         """A family that is guided by an input has no guidance to change."""
-        return f"{kind.title} has no negative branch: guidance is an input there" if kind.guidance_is_input else None
+        return kind.why_no_negative
 
     def build(self, options: Mapping[str, Any], context: Context) -> Hooks:
         """The hook on the prediction. Without guidance there is nothing to change, and images are the system's own."""
