@@ -107,6 +107,22 @@ def losses_of(model: Model, found: list[Conditioning], before: Conditioning) -> 
     return [(one - one @ basis.T @ basis).square().mean().item() for one in away]
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_in_half_precision_the_optimisation_is_what_it_is_in_full(
+    model: Model, tmp_path: Path, precision: torch.dtype
+) -> None:
+    found = []
+    for one in (model, load_model("mini", torch.device("cpu"), precision)):
+        hooks = GUARDS.get("ce-sdwv").build({"steps": 2}, context_of(one, tmp_path))
+        assert hooks.conditioning is not None
+        before = one.condition([str(REQUESTS[0].words)])
+        with torch.no_grad():
+            found.append(hooks.conditioning(REQUESTS[:1], Guidance(before, one.condition([""]))).positive.text)
+    full, half = found
+    assert half.dtype == precision
+    torch.testing.assert_close(half.float(), full, atol=0.1, rtol=0.1)
+
+
 @pytest.mark.slow
 def test_the_optimisation_brings_the_prediction_back_and_never_the_concept(model: Model, tmp_path: Path) -> None:
     context, requests = context_of(model, tmp_path), REQUESTS[:1]

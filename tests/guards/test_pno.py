@@ -16,6 +16,7 @@ from duo_unlearn.detectors.mini_judge import MiniJudge
 from duo_unlearn.errors import DuoError
 from duo_unlearn.families.interface import Guidance, Model, SampleRequest, Sampling, Trajectory
 from duo_unlearn.families.load import load_model
+from duo_unlearn.families.model import DiffusersModel
 from duo_unlearn.families.ode import noise_of
 from duo_unlearn.guards.pno import Pno, PnoSettings, Search
 from duo_unlearn.guards.registry import GUARDS
@@ -98,6 +99,27 @@ def test_steps_lower_the_score(model: Model, judge: MiniJudge) -> None:
             for steps in (0, 1)
         ]  # fmt: skip
     assert scores[1] < scores[0]
+
+
+def test_a_vae_that_overflows_in_fp16_has_a_gradient_all_the_same(judge: MiniJudge) -> None:
+    """As SDXL's does: a gradient that is not finite would end the optimisation without a word."""
+    model = load_model("mini", torch.device("cpu"), torch.float16)
+    assert isinstance(model, DiffusersModel)
+    first = model.pipe.vae.decoder.conv_in
+    first.weight.mul_(6e4 / float(first.weight.abs().max()))
+    assert not torch.isfinite(model.kind.latents.decode(model.pipe, noise_of(model, [7]))).all()
+    sampling, looks = sampling_of(model, 2), []
+
+    def run(requests: Sequence[SampleRequest], given: Guidance) -> list[Image.Image]:
+        looks.append(given)
+        return sampling.run(requests, given)
+
+    Search(model, judge, PnoSettings(starts=1, steps=1), 0)(
+        REQUESTS[0], sampling.guidance, sampling._replace(run=run)
+    )  # fmt: skip
+    assert len(looks) == 2  # before the step, and after it
+    assert not torch.equal(looks[1].positive.text, looks[0].positive.text)
+    assert model.pipe.vae.dtype == torch.float16
 
 
 def test_a_detector_that_measures_is_refused_before_anything_runs(tmp_path: Path) -> None:

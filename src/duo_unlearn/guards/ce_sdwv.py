@@ -190,7 +190,9 @@ class _Adaptation:
 
         from ..families.ode import noise_of
 
-        self.model, self.space, self.settings = context.model, space, settings
+        self.model, self.settings = context.model, settings
+        # Squares of slopes, and rms they are divided by, are below what half precision can hold.
+        self.space = Subspace(*(part.float() for part in space))
         self.noise = noise_of(self.model, [context.seed])
         chosen = pairs[:: max(1, len(pairs) // PREDICTIONS)]
         with torch.no_grad():
@@ -205,7 +207,7 @@ class _Adaptation:
 
         wanted = self._predict(before)
         free = (after.text != before.text).any(dim=-1, keepdim=True)
-        text = after.text
+        text = after.text.float()
         for step in range(self.settings.steps):
             text = text.detach().requires_grad_(True)
             with torch.enable_grad():
@@ -215,7 +217,7 @@ class _Adaptation:
             slope = self.space.orthogonal(slope * free)
             rms = slope.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-12)
             text = text.detach() - self.settings.lr * slope / rms
-        return text
+        return text.to(after.text)
 
     def _predict(self, conditioning: Conditioning) -> Tensor:
         """The prediction on the noise at the noisiest level, flat, (prompt, value)."""

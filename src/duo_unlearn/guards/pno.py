@@ -137,13 +137,18 @@ class Search:
     ) -> _Look:
         import torch
 
+        from ..families.inversion import SCALE
+        from ..families.latents import without_overflow
+
         noise = start.unsqueeze(0).to(self.model.device).requires_grad_(True)
         text = guidance.positive.text.detach().float().clone().requires_grad_(True)
         optimizer = torch.optim.AdamW([noise, text], lr=self.settings.lr, weight_decay=0.0)
         for _ in range(self.settings.steps):
-            with torch.enable_grad():
+            # The way back goes through the VAE too.
+            with torch.enable_grad(), without_overflow(self.model.pipe.vae):
                 loss = self.loss(noise, _with_text(guidance, text), sampling)
-            noise.grad, text.grad = torch.autograd.grad(loss, [noise, text])
+                slopes = torch.autograd.grad(loss * SCALE, [noise, text])
+            noise.grad, text.grad = (slope / SCALE for slope in slopes)
             if not (torch.isfinite(noise.grad).all() and torch.isfinite(text.grad).all()):
                 break
             optimizer.step()
