@@ -30,7 +30,7 @@ from ..records import PRESERVED
 from ..storage.files import digest
 from ..storage.pictures import image_fault, save_png
 from .plans import DIRECT
-from .verify import Check, base_of
+from .verify import Check, Outcome, base_of
 
 LEVEL: Final = 0.05
 """How often a folder as it was measured is called another one; it is divided by the number of tests."""
@@ -183,24 +183,37 @@ def _compared(again: Sequence[_Again], evidence: Evidence, judges: Sequence[tupl
 
 
 def _test(again: _Again, judge: JudgeOf, detector: Detector, level: float) -> Check:
-    """One kind of sets under one judge. A picture that is broken, or that has no verdict, says nothing."""
-    pictures = [None if image_fault(image) else image for image in again.images]
+    """One kind of sets under one judge. Whether a picture is broken is compared apart: a broken one shows nothing.
+
+    Where some are, each of the two comparisons has half of the level.
+    """
+    faulty = [image_fault(image) is not None for image in again.images]
+    pictures = [None if fault else image for image, fault in zip(again.images, faulty, strict=True)]
     verdicts = verdicts_of(detector, pictures, [])
     before = [judge.readings.get(attempt.image or "") for attempt in again.attempts]
+    there = list(zip(before, verdicts, faulty, strict=True))
+    broken = [
+        (old.broken, new is None or new.broken)
+        for old, new, fault in there
+        if old is not None and (fault or new is not None)
+    ]
     pairs = [
         (old.detected, new.detected)
-        for old, new in zip(before, verdicts, strict=True)
+        for old, new, _ in there
         if old is not None and new is not None and not (old.broken or new.broken)
     ]
-    p = mcnemar(pairs)
+    lost = sum(a for a, _ in broken), sum(b for _, b in broken)
+    p = min(1.0, 2 * min(mcnemar(pairs), mcnemar(broken))) if any(lost) else mcnemar(pairs)
     changed, same = sum(a != b for a, b in pairs), _same_pictures(again)
     seen = sum(a for a, _ in pairs), sum(b for _, b in pairs)
+    of_broken = f", {lost[0]} were broken before and {lost[1]} are now" if any(lost) else ""
     words = (
         f"{', '.join(again.sets)}: {len(again.images)} pictures again, {same} of them the same to the bit; of "
         f"{len(pairs)} that {judge.contract} judged both times it saw the concept in {seen[0]} before and in {seen[1]} "
-        f"now, {changed} verdicts changed (p = {p:.3g}, level {level:.3g})"
+        f"now, {changed} verdicts changed{of_broken} (p = {p:.3g}, level {level:.3g})"
     )
-    return Check("remeasured", "differs" if p < level else "agrees", words)
+    agrees: Outcome = "agrees" if pairs else "not checked"
+    return Check("remeasured", "differs" if p < level else agrees, words)
 
 
 def _same_pictures(again: _Again) -> int:
