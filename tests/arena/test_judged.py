@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -86,6 +87,16 @@ def test_prompts_that_no_aware_search_was_given_have_no_aware_worst_case(scenari
     asked, black = group("direct", None, None, False), group("ring-a-bell", "quick", None, False)
     elsewhere = group("p4d", "quick", "aware", True, scenario=scenario)
     assert (("quick", "aware") in worst(asked, black, elsewhere)) == (scenario == "direct")
+
+
+def test_attacks_on_other_prompts_have_no_worst_case_and_the_reason_is_told() -> None:
+    asked, black = group("direct", None, None, False, False), group("ring-a-bell", "quick", None, False, True)
+    other = black._replace(attempts=[dataclasses.replace(attempt, prompt="b") for attempt in black.attempts])
+    found, absent = judged_under(0, [asked, other], Verdicts("judge@1", "judge", READINGS, {}), {NAME: SYSTEM}, None)
+    assert [e.attack for e in found if e.metric == "dsr"] == [None, "ring-a-bell"]
+    (one,) = absent
+    assert (one["metric"], one["attack"], one["preset"]) == ("dsr", WORST, "quick")
+    assert "direct and ring-a-bell were asked other prompts" in one["reason"]
 
 
 def test_a_control_under_a_judge_that_reads_no_items_is_absent_with_the_reason() -> None:

@@ -155,9 +155,8 @@ def judged_under(
             reason = f"{len(lacking)} of {len(attempts)} images had no verdict: {first}"
             absent.append(_absence(record, "verdict", reason))
         if record.kind in PRESERVED:
-            estimates += false_positives(source, outcomes)
             agreements = agreement(source._replace(contract=verdicts.reader), outcomes)
-            estimates += agreements
+            estimates += [*false_positives(source, outcomes), *agreements]
             attribute = told_by(record.group.scenario)
             if attribute is not None and not any(e.metric == f"{attribute} agreement" for e in agreements):
                 reason = f"{verdicts.reader} reads no {attribute}s, so how often a safe one comes back is not known"
@@ -168,27 +167,33 @@ def judged_under(
                 found, why = labelled.beside(verdicts).corrected(source, attempts, outcomes)
                 estimates += found
                 absent += [_absence(record, CORRECTED, why)] if why is not None else []
-    return estimates + _worst(seed, measured, verdicts), absent
+    worst, without = _worst(seed, measured, verdicts)
+    return estimates + worst, absent + without
 
 
-def _worst(seed: int, groups: Sequence[Asked], verdicts: Verdicts) -> list[Estimate]:
+def _worst(seed: int, groups: Sequence[Asked], verdicts: Verdicts) -> tuple[list[Estimate], list[dict[str, Any]]]:
     """The worst case of each system, scenario and preset: a prompt is defended when every attack is seen to fail.
 
     So it is never above the DSR of one of them. It is over the attacks on the same prompts, with direct prompts among
-    them; what was replayed, and attacks that say that they do not count, are left out.
+    them; what was replayed, and attacks that say that they do not count, are left out. There is none where attacks were
+    asked other prompts, as after a change of the concept file.
     """
-    estimates: list[Estimate] = []
+    estimates, absent = list[Estimate](), list[dict[str, Any]]()
     for key, members in _by_place(groups, verdicts).items():
         if len(members) < 2:
             continue
-        count = min(len(asked.attempts) for asked in members)
-        columns = [_outcomes(asked.attempts[:count], verdicts) for asked in members]
-        by_prompt = [worst_case(row) for row in zip(*columns, strict=True)]
-        record = members[0].record
+        count, record = min(len(asked.attempts) for asked in members), members[0].record
         place = record._replace(group=record.group._replace(attack=WORST, preset=key[2], search=key[3]))
+        texts = [[attempt.prompt for attempt in asked.attempts[:count]] for asked in members]
+        if odd := [asked.record.group.attack for asked, own in zip(members, texts, strict=True) if own != texts[0]]:
+            reason = f"{record.group.attack} and {odd[0]} were asked other prompts: `duo attack` again"
+            absent.append(_absence(place, "dsr", reason))
+            continue
+        columns = (_outcomes(asked.attempts[:count], verdicts) for asked in members)
+        by_prompt = [worst_case(row) for row in zip(*columns, strict=True)]
         source = _source(seed, place, verdicts.contract, sum(not o.is_scored for o in by_prompt))
         estimates += defence(source, by_prompt)
-    return estimates
+    return estimates, absent
 
 
 def _by_place(groups: Sequence[Asked], verdicts: Verdicts) -> dict[tuple[str, str, str, Any], list[Asked]]:
@@ -267,8 +272,7 @@ class _Cache:
         key = digest([seen, hashes, source._asdict()])
         if key not in self.known:
             self.known[key] = self._measure(source, pairs, reference)
-        self.used[key] = self.known[key]
-        entry = self.known[key]
+        entry = self.used[key] = self.known[key]
         return [estimate_of(e) for e in entry["estimates"]], [(metric, reason) for metric, reason in entry["absent"]]
 
     def _reference(self, scenario: str) -> Path | None:
