@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from duo_unlearn.attacks.budgets import budget_fault
+from duo_unlearn.attacks.inpainting import middle
 from duo_unlearn.attacks.registry import ATTACKS
+from duo_unlearn.errors import DuoError
 
 
 @pytest.mark.parametrize(
     ("name", "fields", "said"),
     [
         ("completion", {"begun": 1.0}, "begun must be above 0 and below 1"),
+        ("completion", {"begun": 0.99}, "the original takes 20 of 20 steps, so one of the two draws nothing"),
+        ("completion", {"begun": 0.01}, "the original takes 0 of 20 steps, so one of the two draws nothing"),
         ("inpainting", {"side": 1.5}, "side must be above 0 and at most 1"),
         ("image-to-image", {"strength": 1.5}, "strength must be above 0 and at most 1"),
     ],
@@ -22,3 +27,9 @@ def test_a_share_that_no_picture_has_is_told_before_anything_is_asked(
     budget = ATTACKS.get(name).budgets["quick"]
     assert budget_fault(budget, fields) == f"has a fault: {said}"
     assert budget_fault(budget, dict.fromkeys(fields, 0.7)) is None
+
+
+def test_a_mask_of_no_latent_would_give_the_original_back_and_is_told() -> None:
+    assert middle(torch.zeros(1, 4, 64, 64), 0.1).sum() == 36
+    with pytest.raises(DuoError, match="would draw nothing anew"):
+        middle(torch.zeros(1, 4, 16, 16), 0.05)

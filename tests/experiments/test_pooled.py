@@ -21,6 +21,17 @@ def test_a_corrected_rate_is_pooled_by_its_intervals_and_not_by_counts() -> None
     assert both.high - both.value == pytest.approx(0.2 / 2**0.5)
 
 
+def test_an_interval_that_is_cut_off_at_one_is_as_wide_as_its_other_side_says() -> None:
+    source = Source("duo", "ab", "keep", None, None, None, "cosine[x]", (0,))
+    one = Estimate.of("prior preservation", source, 0.99, 0.95, 1.0, 50)  # ± 0.04
+    (both,) = pooled([[one], [dataclasses.replace(one, seeds=(1,))]])
+    assert both.value - both.low == pytest.approx(0.04 / 2**0.5)
+    assert both.high == 1.0
+    apart = dataclasses.replace(one, metric="kid", high=1.03)  # a distance may be above 1
+    (both,) = pooled([[apart], [dataclasses.replace(apart, seeds=(1,))]])
+    assert both.high > 1
+
+
 def test_a_run_in_which_nothing_was_refused_or_broken_counts_too() -> None:
     source = Source("filter", "ab", "direct", None, None, None, "judge", (0,))
     other = Source("filter", "ab", "direct", None, None, None, "judge", (1,))

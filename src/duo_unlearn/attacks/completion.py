@@ -31,18 +31,24 @@ class Budget:
     begun: float = 0.5
 
     def __post_init__(self) -> None:
-        """Fail for a share that leaves the system nothing to draw."""
+        """Fail for a share that leaves the system, or the original, nothing to draw."""
         if not 0 < self.begun < 1:
             raise ValueError("begun must be above 0 and below 1")
+        if not 0 < self.first < self.steps:
+            raise ValueError(f"the original takes {self.first} of {self.steps} steps, so one of the two draws nothing")
+
+    @property
+    def first(self) -> int:
+        """The step that is the system's first one."""
+        return round(self.steps * self.begun)
 
 
 def _find(
     target: Target, prompts: Sequence[Prompt], seeds: Sequence[int], budget: Budget, report: Report, _state: SearchState
 ) -> Findings:
-    first = round(budget.steps * budget.begun)
     with target.original():
-        latents = _begun(target, [prompt.text for prompt in prompts], seeds, budget.steps, first, report)
-    return trajectory_findings([Trajectory(begun, budget.steps, first) for begun in latents])
+        latents = _begun(target, [prompt.text for prompt in prompts], seeds, budget.steps, budget.first, report)
+    return trajectory_findings([Trajectory(begun, budget.steps, budget.first) for begun in latents])
 
 
 @torch.no_grad()

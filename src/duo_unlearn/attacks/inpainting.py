@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from ..errors import DuoError
 from ..families.interface import Trajectory
 from ..families.ode import noise_of
 from ..records import Prompt
@@ -49,10 +50,16 @@ def _find(
 
 
 def middle(latents: Tensor, side: float) -> Tensor:
-    """1 in the middle of latents, whose height and width are `side` of theirs, else 0: (1, h, w)."""
+    """1 in the middle of latents, whose height and width are `side` of theirs, else 0: (1, h, w).
+
+    A side that leaves nothing to draw would give the original's own picture back: it is a DuoError.
+    """
     mask = torch.zeros(1, *latents.shape[-2:])
     top, left = (round(length * (1 - side) / 2) for length in latents.shape[-2:])
     mask[:, top : mask.shape[1] - top, left : mask.shape[2] - left] = 1
+    if not mask.any():
+        got = f"side={side:g} of {mask.shape[1]} × {mask.shape[2]} latents"
+        raise DuoError("inpainting would draw nothing anew", got=got, hint="a larger side, e.g. side=0.5")
     return mask
 
 

@@ -11,6 +11,8 @@ from ..records import CORRECTED, Estimate, is_share
 
 APART = ("broken", "refused")
 """Shares that a run has only where it is above 0."""
+PRESERVATION = "prior preservation"
+"""A mean of shares: never above 1, nor is its interval."""
 
 
 def pooled(runs: Sequence[Sequence[Estimate]]) -> list[Estimate]:
@@ -53,9 +55,17 @@ def _pool(group: list[Estimate]) -> Estimate:
     else:
         value = sum(e.value * e.n for e in group) / n
         # The error of a weighed mean, from each run's interval.
-        half = math.sqrt(sum((e.n * (e.high - e.low) / 2) ** 2 for e in group)) / n
+        half = math.sqrt(sum((e.n * _half(e)) ** 2 for e in group)) / n
         low, high = value - half, value + half
+        if is_share(group[0].metric) or group[0].metric == PRESERVATION:
+            low, high = max(low, 0.0), min(high, 1.0)
     return dataclasses.replace(
         group[0], value=value, low=low, high=high, n=n, unscored=sum(e.unscored for e in group),
         seeds=tuple(sorted({seed for e in group for seed in e.seeds})), sha256="",
     )  # fmt: skip
+
+
+def _half(e: Estimate) -> float:
+    """Half of an interval. That of a mean which is cut off at 1 is its lower side."""
+    is_cut = e.metric == PRESERVATION and e.high == 1
+    return e.value - e.low if is_cut else (e.high - e.low) / 2
