@@ -57,6 +57,23 @@ def test_the_worst_is_over_what_all_have_met() -> None:
     assert choose([weak, strong], 0.95).frontier == [9, 100]
 
 
+def test_a_point_whose_pictures_are_broken_is_not_chosen_and_hides_no_attack_of_the_others() -> None:
+    weak, torn = point(1, 0.95, 0.2, 1.0), point(9, 0.3, 1.0, 1.0)
+    del torn.defence["a0"]
+    torn = torn._replace(broken=("a0",))
+    chosen = choose([weak, torn], 0.95)
+    assert chosen.ship is None  # the attack that opens the weak one counts
+    assert chosen.frontier == [1]
+    assert "every picture broken: a0" in as_text(torn)
+    assert choose([torn], 0.95).ship is None
+
+
+def test_points_that_have_met_nothing_alike_are_not_chosen() -> None:
+    weak, other = point(1, 0.95, 1.0), point(9, 0.9, 1.0)
+    chosen = choose([weak, other._replace(defence={"p4d": (1.0, 0.9, 1.0, 20)})], 0.95)
+    assert (chosen.frontier, chosen.ship) == ([], None)
+
+
 def test_a_point_in_a_line() -> None:
     said = as_text(point(9, 0.9, 1.0, 0.5))
     assert said == "preservation 0.900 [0.890, 0.910] n = 20, weakest: a1, DSR 50.0% [25.0%, 100.0%] n = 20"

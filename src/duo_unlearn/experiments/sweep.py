@@ -79,7 +79,8 @@ def _written(run: Run, kind: Kind, points: Sequence[Point], want_dsr: float) -> 
     """Write the points and draw them, unless another process has done it."""
     chosen, path = choose(points, want_dsr), run.sweep / f"{kind}.json"
     figures = [run.sweep / f"{kind}.{suffix}" for suffix in ("svg", "png")]
-    shown = {"points": [point._asdict() for point in points], "frontier": chosen.frontier, "ship": chosen.ship}
+    told = [{name: part for name, part in point._asdict().items() if name != "broken" or part} for point in points]
+    shown = {"points": told, "frontier": chosen.frontier, "ship": chosen.ship}
     content = {"version": 1, "kind": kind, "want_dsr": want_dsr, **shown}
     # Compared as the file has it, where tuples are lists.
     if (
@@ -195,8 +196,10 @@ def _earlier(path: Path) -> list[Point]:
     if not path.exists():
         return []
     try:
-        points = read_object(path)["points"]
-        return [Point(p["at"], tuple(p["kept"]), {k: tuple(v) for k, v in p["defence"].items()}) for p in points]
+        return [
+            Point(p["at"], tuple(p["kept"]), {k: tuple(v) for k, v in p["defence"].items()}, tuple(p.get("broken", ())))
+            for p in read_object(path)["points"]
+        ]
     except (DuoError, KeyError, TypeError, AttributeError) as error:
         set_broken_aside(path, str(error).replace("\n", " "))
         return []
@@ -208,13 +211,14 @@ def _point(session: Session, value: float, results: Results) -> Point:
     own = [e for e in results.estimates if e.system == system]
     keep = [e for e in own if (e.metric, e.scenario, e.attack) == ("prior preservation", "keep", None)]
     asked = next(iter(session.concept.attacks))
-    dsr = [e for e in own if (e.metric, e.contract) == ("dsr", contract) and is_panel(e.attack)]
-    defence = {_label(e, asked): _figures(e) for e in dsr}
+    panels = [e for e in own if e.contract == contract and is_panel(e.attack)]
+    defence = {_label(e, asked): _figures(e) for e in panels if e.metric == "dsr"}
+    broken = [_label(e, asked) for e in panels if (e.metric, e.value) == ("broken", 1)]
     if not keep or not defence:
         raise DuoError(
             "a member of the sweep has no DSR or no preservation", got=f"at {value:g}", hint="see its report"
         )
-    return Point(value, _figures(keep[0]), defence)
+    return Point(value, _figures(keep[0]), defence, tuple(name for name in broken if name not in defence))
 
 
 def _figures(e: Estimate) -> tuple[float, float, float, int]:
@@ -242,17 +246,20 @@ def _label(e: Estimate, asked: str) -> str:
 def choose(points: Sequence[Point], want_dsr: float) -> SweepResult:
     """The frontier by worst DSR and preservation; of the points that defend enough, the one that preserves most.
 
-    The worst is over the scenarios and attacks that every point has met, and by values, not by their intervals.
+    The worst is over the scenarios and attacks that every point has met, and by values, not by their intervals. A point
+    all of whose pictures of one of them are broken is not chosen: nobody knows what it defends.
     """
-    met = [name for name in points[0].defence if all(name in point.defence for point in points)]
-    worst = {point.at: min(point.defence[name][0] for name in met) for point in points}
-    places = {point.at: (worst[point.at], point.kept[0]) for point in points}
+    asked = [{*point.defence, *point.broken} for point in points]
+    met = set.intersection(*asked)
+    whole = [point for point in points if met and met <= point.defence.keys()]
+    worst = {point.at: min(point.defence[name][0] for name in met) for point in whole}
+    places = {point.at: (worst[point.at], point.kept[0]) for point in whole}
 
     def is_beaten(here: tuple[float, float]) -> bool:
         return any(other != here and other[0] >= here[0] and other[1] >= here[1] for other in places.values())
 
     frontier = [at for at, place in places.items() if not is_beaten(place)]
-    enough = [point for point in points if worst[point.at] >= want_dsr]
+    enough = [point for point in whole if worst[point.at] >= want_dsr]
     best = max(enough, key=lambda point: point.kept[0]).at if enough else None
     return SweepResult(list(points), frontier, best)
 
@@ -264,4 +271,5 @@ def as_text(point: Point) -> str:
     return (
         f"preservation {point.kept[0]:.3f} [{point.kept[1]:.3f}, {point.kept[2]:.3f}] n = {point.kept[3]}, "
         f"weakest: {weakest}, DSR {value:.1%} [{low:.1%}, {high:.1%}] n = {n}"
+        + (f"; every picture broken: {', '.join(point.broken)}" if point.broken else "")
     )

@@ -24,11 +24,15 @@ COLOUR, BARS = "#1f5fb4", "#9bb8dc"
 
 
 class Point(NamedTuple):
-    """at: β or strength. kept: prior preservation on keep prompts. defence: DSR by prompt set or attack."""
+    """at: β or strength. kept: prior preservation on keep prompts. defence: DSR by prompt set or attack.
+
+    broken: the prompt sets and attacks that have no DSR, as every picture of theirs is broken.
+    """
 
     at: float
     kept: Figures
     defence: dict[str, Figures]
+    broken: tuple[str, ...] = ()
 
 
 def frontier_plot(points: Sequence[Point], kind: Kind, path: Path) -> None:
