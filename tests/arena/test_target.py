@@ -16,7 +16,9 @@ from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.relearning import FewBudget, fine_tune
 from duo_unlearn.pairs.manifest import save_manifest
 from duo_unlearn.pairs.own_pairs import import_pairs
+from duo_unlearn.runs.search_state import NO_STATE
 from duo_unlearn.session import Session
+from duo_unlearn.storage.files import read_tensors
 from duo_unlearn.system import System
 
 from ..drawn_pairs import draw_pairs
@@ -80,3 +82,26 @@ def test_on_the_prompts_of_a_joined_concept_an_attacker_has_its_own_pairs(tmp_pa
         benign = dataclasses.replace(plan, attack=ATTACKS.get("relearning-benign-300"))
         assert GroupWork(session, benign).of is None
     assert GroupWork(with_pairs(tmp_path / "one", "sword"), alone).of is None
+
+
+def test_an_attacker_does_not_draw_the_token_that_a_guard_drew(tmp_path: Path) -> None:
+    """By one seed, batch and rate both would learn one vector, and the guard go away from just that one."""
+    session = with_pairs(tmp_path, "sword")
+    few = {"steps": 2, "batch": 2}
+    session.settings.guards["inverted-negative"] = few
+    attack = ATTACKS.get("concept-inversion")
+    budget = dataclasses.replace(attack.budgets["quick"], **few)
+    (scenario,) = attacked_scenarios(session, 1)
+    guarded, plain = (
+        Plan(session.system(name), scenario, attack, "custom", budget) for name in ("inverted-negative", "original")
+    )
+    found = []
+    for plan in (guarded, plain):
+        with GroupWork(session, plan).target() as target:
+            found.append(attack.find(target, scenario.prompts, scenario.seeds, budget, lambda _: None, NO_STATE))
+    (file,) = session.run.guards.glob("inverted-negative-*.safetensors")
+    learnt = read_tensors(file)[0]["vector"]
+    assert not torch.equal(found[0].tensors["token"], learnt)
+    assert torch.equal(found[1].tensors["token"], learnt)  # elsewhere the run's seed is the attacker's, as it was
+    direct = dataclasses.replace(guarded, attack=ATTACKS.get("direct"), preset=None)
+    assert GroupWork(session, direct).seed == session.settings.seed != GroupWork(session, guarded).seed

@@ -25,7 +25,7 @@ from .findings import FindingsFile, replayed_file
 from .fine_tuning import FineTuning
 from .originals import Originals
 from .plans import Plan, wider_scenario
-from .target import asked_of, base_state, pairs_of, target_of
+from .target import asked_of, attack_seed, base_state, pairs_of, target_of
 
 
 class GroupWork:
@@ -35,6 +35,7 @@ class GroupWork:
         self.session, self.plan, self.group = session, plan, plan.group
         self.folder = self.group.folder(session.run)
         self.base, self.of, train = base_state(session), asked_of(session, plan), plan.attack.fine_tune
+        self.seed = attack_seed(session, plan)
         self.contract = str(session.detector.contract) if plan.attack.asks_detector else None
         in_vain = plan.replay is None and self.contract is not None
         self.in_vain = plan.system.why_no_search(str(self.contract)) if in_vain else None
@@ -147,7 +148,8 @@ class GroupWork:
         """The model as the system, and what an attacker of it has."""
         session, plan = self.session, self.plan
         with plan.system.on(session.model, session.guard_context(plan.system), fuse=self.fuses()):
-            yield target_of(session, plan.system, plan.search, self.of, passing=self._passes())
+            target = target_of(session, plan.system, plan.search, self.of, passing=self._passes())
+            yield target._replace(seed=self.seed)
 
     def _make(self, target: Target, name: str, report: Report) -> None:
         begin, part = time.monotonic(), self.slices[name]
@@ -233,14 +235,14 @@ class GroupWork:
         return wanted and samples and bool(plan.system.edits) and not plan.system.guards
 
     def _key(self, part: slice) -> str:
-        plan, settings = self.plan, self.session.settings
+        plan = self.plan
         basis: dict[str, Any] = {
             "attack": [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget), self._search()],
             "prompts": [[p.text, dict(p.shows)] for p in self.scenario.prompts[part]],
             "seeds": self.scenario.seeds[part],
             "base": self.base,
             "system": plan.system.sha256,
-            "seed": settings.seed,
+            "seed": self.seed,
         }
         if self.of is not None:
             basis["pairs of"] = self.of
@@ -286,5 +288,5 @@ class GroupWork:
         attack = [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget)]
         asks = self._oracle() or ""
         search = None if plan.attack.is_shared else self._search()
-        seeds = [self.scenario.seeds[part], self.session.settings.seed]
+        seeds = [self.scenario.seeds[part], self.seed]
         return digest([attack, search, asks, texts, seeds, self.base, system, pairs])[:16]

@@ -16,9 +16,10 @@ from ..edits.provenance import WEIGHTS, edit_file
 from ..families.denoising import Reader
 from ..families.interface import Model, Moments, SampleRequest
 from ..features.clip import clip_score, clip_similarity
+from ..guards.inverted_negative import INVERTED_NEGATIVE
 from ..records import Awareness
 from ..session import Session
-from ..storage.files import digest
+from ..storage.files import digest, seed_of
 from ..storage.pictures import image_fault
 from ..system import System
 from .guarded_reader import GuardedReader
@@ -66,6 +67,16 @@ def target_of(
 def asked_of(session: Session, plan: Plan) -> str | None:
     """Which of several concepts as one a plan's attack learns from the pairs of; None: of all, or of no pairs."""
     return session.concept.asked_by(plan.scenario.name) if "pairs" in plan.attack.needs else None
+
+
+def attack_seed(session: Session, plan: Plan) -> int:
+    """The seed of a plan's attack: the run's, by which a guard that inverts a token learns too; there another one.
+
+    With the same seed, batch and rate concept inversion would find the very token that the guard goes away from.
+    """
+    learnt = any(guard.name == INVERTED_NEGATIVE.name for guard in plan.system.guards)
+    seed = session.settings.seed
+    return seed_of(seed, "attacker") if learnt and plan.attack.is_white_box else seed
 
 
 def pairs_of(session: Session, of: str | None) -> list[tuple[int, tuple[str, str]]]:
