@@ -29,6 +29,13 @@ def test_a_share_that_no_picture_has_is_told_before_anything_is_asked(
     assert budget_fault(budget, dict.fromkeys(fields, 0.7)) is None
 
 
+@pytest.mark.parametrize("name", ["relearning-concept-100", "relearning-concept-100-of-20"])
+def test_relearning_on_no_images_is_told_before_anything_is_asked(name: str) -> None:
+    budget = ATTACKS.get(name).budgets["quick"]
+    assert budget_fault(budget, {"images": "benign"}) == "has a fault: images=benign needs benign, how many there are"
+    assert budget_fault(budget, {"images": "benign", "benign": 4}) is None
+
+
 def test_a_mask_of_no_latent_would_give_the_original_back_and_is_told() -> None:
     assert middle(torch.zeros(1, 4, 64, 64), 0.1).sum() == 36
     with pytest.raises(DuoError, match="would draw nothing anew"):

@@ -253,6 +253,19 @@ def test_another_search_lies_apart_and_another_second_stage_reads_the_tokens(who
         assert course.descent.steps == 3
 
 
+@pytest.mark.parametrize("wordings", ["direct", "all"])
+def test_a_search_over_all_wordings_is_another_one_when_the_concept_file_has_others(
+    model: Model, tmp_path: Path, wordings: str
+) -> None:
+    before = context_on(model, tmp_path, "stereo", **QUICK, wordings=wordings)
+    concept = before.concept
+    first, *others = concept.attacks
+    fewer = concept.model_copy(update={"attacks": {name: concept.attacks[name] for name in others}})
+    assert first not in fewer.attacks
+    after = before._replace(concept=fewer)
+    assert (_search_key(before) == _search_key(after)) == (wordings == "direct")
+
+
 @pytest.mark.parametrize("family", ["sd3", "flux"])
 def test_families_that_read_t5_cannot_have_it(family: str) -> None:
     assert "T5" in str(STEREO.why_not(FAMILIES.get(family)))

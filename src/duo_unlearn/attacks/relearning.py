@@ -33,6 +33,11 @@ class Budget:
     batch: int = 8
     benign: int = 0
 
+    def __post_init__(self) -> None:
+        """Fail for benign images of which there are none."""
+        if self.images == "benign" and not self.benign:
+            raise ValueError("images=benign needs benign, how many there are")
+
 
 @dataclasses.dataclass(frozen=True)
 class FewBudget(Budget):

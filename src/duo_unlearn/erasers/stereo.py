@@ -254,7 +254,9 @@ def _search_key(context: EraserContext) -> str:
     settings = context.options.model_dump(mode="json", exclude=AFTER_SEARCH)
     known = [context.provenance.get("base"), context.model.variant, context.seed]
     asked = left_out(context)
-    return digest([settings, word_of(context), seen, *known, *([asked] if asked else [])])
+    # Of the pairs' own prompts the pairs say all; other wordings are the concept file's.
+    texts = contrasts(context, "all") if context.options.wordings == "all" else []
+    return digest([settings, word_of(context), seen, *known, *([asked] if asked else []), *([texts] if texts else [])])
 
 
 def _why_not(family: Family) -> str | None:
