@@ -105,3 +105,15 @@ def test_an_attacker_does_not_draw_the_token_that_a_guard_drew(tmp_path: Path) -
     assert torch.equal(found[1].tensors["token"], learnt)  # elsewhere the run's seed is the attacker's, as it was
     direct = dataclasses.replace(guarded, attack=ATTACKS.get("direct"), preset=None)
     assert GroupWork(session, direct).seed == session.settings.seed != GroupWork(session, guarded).seed
+
+
+def test_a_strength_that_is_no_step_of_a_sampling_is_told(tmp_path: Path) -> None:
+    """The pipeline would end with an error of its own."""
+    session = duo.open_run(tmp_path / "run", quiet=True)
+    attack = ATTACKS.get("image-to-image-30")
+    (scenario,) = attacked_scenarios(session, 1)
+    plan, said = Plan(System(), scenario, attack, "quick", attack.budgets["quick"]), []
+    for steps in (3, 4):
+        session.settings.evaluate.steps = steps
+        said.append(GroupWork(session, plan).why_not())
+    assert said == ["strength 0.3 of 3 steps is none: evaluate.steps=4 or more", None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -71,6 +72,10 @@ class GroupWork:
             reason = f"it has {wanted} pictures of the concept, and the run has {there} pairs"
         if reason is None and plan.replay is None and "clip" in plan.attack.needs and self._is_lacking():
             reason = why_no_clip(model.family)
+        strength, steps = getattr(plan.budget, "strength", None), self.session.settings.evaluate.steps
+        # What is less than a step diffusers' pipelines of UNets leave out.
+        if reason is None and strength is not None and model.kind.denoiser == "unet" and int(steps * strength) == 0:
+            reason = f"strength {strength:g} of {steps} steps is none: evaluate.steps={math.ceil(1 / strength)} or more"
         # What an older version found without words says nothing: it is refused where it is there too.
         if reason is None and plan.replay is None and "words" in plan.attack.needs and self._is_wordless():
             reason = "it learns the concept from the pairs' prompts, and the run's pairs have none"
