@@ -119,7 +119,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_command_is_told_as_a_shell_reads_it(tmp_path: Path) -> None:
-    with pytest.raises(DuoError, match="duo erase -o '.*/my runs'"):
+    with pytest.raises(DuoError, match=r"duo erase -o '.*/my runs'"):
         read_status(Run(tmp_path / "my runs"))
 
 

@@ -190,7 +190,7 @@ def naming_word(target: Target, text: str) -> tuple[list[int], list[int]]:
     with target.original():
         whole = model.condition([text]).text[0]
         without = model.condition([" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]).text
-        towards = ((whole - without) * concept_vector(target)).sum(dim=(1, 2))
+        towards = ((whole - without).float() * concept_vector(target).float()).sum(dim=(1, 2))
     index = int(towards.argmax())
     return word_ids(model, " ".join(words[:index])), word_ids(model, " ".join(words[index + 1 :]))
 

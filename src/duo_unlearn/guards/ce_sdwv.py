@@ -71,14 +71,15 @@ class Subspace(NamedTuple):
         """From rows that differ in the concept alone, (row, width); rows that are the same say nothing."""
         import torch
 
-        differences = unsafe.double() - safe.double()
-        here = differences.norm(dim=1) > 1e-4 * safe.double().norm(dim=1)
+        concept, plain = (rows.cpu().double() for rows in (unsafe, safe))  # Apple's GPUs have no float64
+        differences = concept - plain
+        here = differences.norm(dim=1) > 1e-4 * plain.norm(dim=1)
         if not here.any():
             hint = "--set guards.ce-sdwv.words=[…], or pairs with prompts"
             raise DuoError("CE-SDWV has no vocabulary: the texts do not differ", hint=hint)
         held, directions = torch.linalg.eigh(differences[here].T @ differences[here])  # ascending
         count = int((held.flip(0).cumsum(0) < energy * held.sum()).sum()) + 1
-        means = safe.double()[here].mean(dim=0), differences[here].mean(dim=0)
+        means = plain[here].mean(dim=0), differences[here].mean(dim=0)
         return cls(directions.flip(1)[:, :count].to(unsafe), *(mean.to(unsafe) for mean in means))
 
     def share(self, rows: Tensor) -> Tensor:

@@ -70,10 +70,10 @@ class Filtered(NamedTuple):
 
 
 def projector(rows: Tensor) -> Tensor:
-    """E E⁺, the orthogonal projection on the span of rows, (n, width) → (width, width), float64."""
+    """E E⁺, the orthogonal projection on the span of rows, (n, width) → (width, width), float64 on the CPU."""
     import torch
 
-    basis, sizes, _ = torch.linalg.svd(rows.double().T, full_matrices=False)
+    basis, sizes, _ = torch.linalg.svd(rows.cpu().double().T, full_matrices=False)
     basis = basis[:, sizes > 1e-6 * sizes.max()]
     onto: Tensor = basis @ basis.T
     return onto
@@ -180,25 +180,25 @@ def _filtered(
     """The rows of one prompt after the filter; None where it has no trigger."""
     import torch
 
-    masked = embeddings.of(tokens, rows).double()
+    masked, whole = embeddings.of(tokens, rows).cpu().double(), rows.cpu().double()  # Apple's GPUs have no float64
     count = len(masked)
     if count == 0:
         return None
-    keep = torch.eye(len(away), dtype=away.dtype, device=away.device) - away
+    keep = torch.eye(len(away), dtype=away.dtype) - away
     found = triggers((masked @ keep).norm(dim=1), settings.alpha)
     if not found.any():
         return None
-    projected = rows.double() @ projector(masked) @ keep
+    projected = whole @ projector(masked) @ keep
     words = slice(0, count + 2)  # start and end token with them
-    cosine = torch.nn.functional.cosine_similarity(projected[words], rows.double()[words])
+    cosine = torch.nn.functional.cosine_similarity(projected[words], whole[words])
     last = filtered_steps(
         1 - float(cosine.detach().mean()), most=settings.steps, slope=settings.slope, middle=settings.middle
     )  # fmt: skip
-    change = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    change = torch.zeros(len(rows), dtype=torch.bool)
     change[1 : count + 1] = found
     if settings.mode == "all-rows":
         change = change.cumsum(0) > 0
-    return Filtered(torch.where(change.unsqueeze(1), projected.to(rows), rows), last / STEPS)
+    return Filtered(torch.where(change.unsqueeze(1).to(rows.device), projected.to(rows), rows), last / STEPS)
 
 
 def _masked(model: Model, tokens: Tokens, count: int) -> Tokens:
