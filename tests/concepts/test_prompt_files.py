@@ -18,6 +18,8 @@ from duo_unlearn.errors import DuoError
         ("a.txt", "a sword\nan armed king\n"),
         ("a.csv", 'seed,prompt\n1,a sword\n2,"an armed king"\n'),
         ("a.jsonl", '{"prompt": "a sword", "seed": 1}\n{"prompt": "an armed king"}\n'),
+        ("A.CSV", "seed,prompt\n1,a sword\n2,an armed king\n"),
+        ("A.Jsonl", '{"prompt": "a sword"}\n{"prompt": "an armed king"}\n'),
     ],
 )
 def test_three_forms(tmp_path: Path, name: str, content: str) -> None:
@@ -36,6 +38,8 @@ def test_three_forms(tmp_path: Path, name: str, content: str) -> None:
         ("a.csv", b"prompt,seed\na sword,1\n,2\n", "empty prompt", "line 3"),
         ("a.jsonl", b'{"prompt": "a"}\n{"text": "b"}\n', "without a prompt", "line 2"),
         ("a.jsonl", b'{"prompt": "a"}\n{"prompt"\n', "without a prompt", "line 2"),
+        ("a.json", b'[{"prompt": "a"}]\n', "a form that prompts are not read from", ".json"),
+        ("a.TSV", b"prompt\tseed\na\t1\n", "a form that prompts are not read from", ".TSV"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(

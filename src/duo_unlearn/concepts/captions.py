@@ -25,7 +25,7 @@ class CocoCaptions(NamedTuple):
 
 def read_captions(path: Path) -> list[Prompt]:
     """The captions of a file: .json is COCO's; other files are read as `read_prompts` reads them. DuoError: none."""
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return read_prompts(path)
     return [Prompt(text, {}) for text in read_coco(path).texts]
 

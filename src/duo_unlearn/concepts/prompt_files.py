@@ -20,6 +20,8 @@ from .categories import T2V, categories_in
 COLUMNS: Final = ("prompt", "adv_prompt", "sensitive prompt")
 """Names of the column or key that holds the prompt, the first of them that is there."""
 CATEGORY_COLUMNS: Final = ("category", "categories")
+OTHER_TABLES: Final = (".json", ".ndjson", ".tsv", ".tab", ".xml", ".yaml", ".yml")
+"""Endings of texts that are no prompt a line, and of a form that is not read."""
 LONGEST: Final = 2000
 """How many characters a prompt may have; a file with a longer one is taken for something else."""
 
@@ -107,12 +109,16 @@ def _check_prompt(path: Path, number: int, text: str) -> None:
 
 def _rows(path: Path, content: str) -> list[_Row]:
     """The rows in the file's order, unchecked."""
-    if path.suffix == ".csv":
+    ending = path.suffix.lower()
+    if ending in OTHER_TABLES:
+        hint = "save it as .csv with a column prompt, as .jsonl, or as .txt with a prompt a line"
+        raise DuoError(f"{path} has a form that prompts are not read from", got=path.suffix, hint=hint)
+    if ending == ".csv":
         return _table(path, content)
     # Not `splitlines`: a prompt may hold other separators, which JSON allows too.
     whole = content.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
     lines = whole.split("\n") if whole else []
-    if path.suffix == ".jsonl":
+    if ending == ".jsonl":
         return [_json_row(path, number, line) for number, line in enumerate(lines, 1)]
     return [_Row(number, line) for number, line in enumerate(lines, 1)]
 
