@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import DuoError
 from .options import (
     AsJson,
     Erased,
@@ -23,6 +24,7 @@ from .options import (
     Unet,
     Workers,
     flag_settings,
+    one_folder,
     opened,
     say,
     settings_command,
@@ -96,6 +98,8 @@ def add_commands(app: typer.Typer) -> None:
         "Find every fault of a run before it starts, offline; or verify a whole run folder.\n\n"
         "duo check run.yaml\n\n"
         "duo check runs/sword\n\n"
+        "What a run would be set to with another β, on top of what its folder says:\n\n"
+        "duo check runs/sword --beta 9\n\n"
         "What a run can be set to so that it fits one device of 16 GB, with the estimate of each:\n\n"
         "duo check --model ./sdxl --concept nudity --fit 16",
         _check,
@@ -146,10 +150,11 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
 
 def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
     if config is not None and config.is_dir():
-        if more["fit"] is None:
-            _check_folder(config)
+        if more["fit"] is None and not values:
+            _check_folder(config, as_json=bool(more["as_json"]))
             return
-        values, config = {"output": str(config), **values}, None  # a run folder has its settings
+        values = {**values, "output": str(one_folder(config, values.get("output")))}
+        config = None  # a run folder has its settings
     from ..concepts.store import load_concept
     from ..settings.check import find_faults
     from ..settings.fit import as_lines, fits, memory_of
@@ -180,15 +185,19 @@ def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
         say("it needs next to nothing: nothing has to be changed")
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, *, as_json: bool) -> None:
     from ..arena.check import check_run
 
     faults, checked = check_run(folder)
-    for fault in faults:
+    if as_json:
+        told = [{"problem": fault.problem, "got": fault.got, "hint": fault.hint} for fault in faults]
+        print(json.dumps({"files": checked, "faults": told}, indent=1, ensure_ascii=False))
+    for fault in [] if as_json else faults:
         print_error(fault)
     if faults:
         raise typer.Exit(1)
-    say(f"{folder}: no fault found in {checked} files")
+    if not as_json:
+        say(f"{folder}: no fault found in {checked} files")
 
 
 def report(
@@ -237,6 +246,8 @@ def drop(
     from ..pairs.drop import drop as drop_pairs
     from ..runs.folder import Run
 
+    if undo and reason is not None:
+        raise DuoError("a pair that is used again has no reason", got="--undo with --reason", hint="name one of them")
     folder = Run(run)
     pairs = drop_pairs(folder, names, reason, undo=undo)
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
@@ -245,5 +256,6 @@ def drop(
         if sorted(read_provenance(folder.edit(name)).get("pairs") or [[]]) == kept:
             continue  # it is of these pairs
         state = folder.checkpoint(name).parent
-        first = f"delete {state}, then `duo train`" if state.is_dir() else "`duo train`"
+        again = f"`duo train -o {folder.argument}`"
+        first = f"delete {state}, then {again}" if state.is_dir() else again
         say(f"the edit {name} of other pairs is kept; to make it anew from these: {first}")

@@ -1,0 +1,68 @@
+"""`duo check RUN` and `duo drop` on a run folder: what they print, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from duo_unlearn.cli.main import main, run_command
+from duo_unlearn.errors import DuoError
+from duo_unlearn.pairs.manifest import load_pairs, save_manifest
+from duo_unlearn.records import Pair
+from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import write_settings
+from duo_unlearn.storage.files import write_json
+from duo_unlearn.storage.pictures import save_png
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder of a name with a space, with settings and one pair."""
+    run = Run(tmp_path / "a run")
+    write_settings(run.settings, resolve_settings({"concept": "sword", "train": {"beta": 31}}))
+    unsafe, safe = "unsafe/0.png", "safe/0.png"
+    sha256 = [save_png(Image.new("RGB", (8, 8), "red"), run.pairs / file) for file in (unsafe, safe)]
+    pair = Pair("0", unsafe, safe, sha256[0], sha256[1], "a king with a sword", "a king")
+    save_manifest(run.pairs, concept="sword", settings={}, pairs=[pair])
+    return run.folder
+
+
+def test_a_check_of_a_run_folder_is_json_where_it_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(["check", str(folder), "--json"])
+    assert json.loads(capsys.readouterr().out) == {"files": 2, "faults": []}
+    (folder / "run.json").write_text("{")
+    monkeypatch.setattr(sys, "argv", ["duo", "check", str(folder), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert "run.json is not valid JSON" in fault["problem"]
+    assert fault["hint"]
+
+
+def test_settings_beside_a_run_folder_are_checked_on_top_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(["check", str(folder), "--rank", "3"])
+    said = capsys.readouterr()
+    assert "beta: 31.0" in said.out
+    assert "rank: 3" in said.out
+    assert "no fault found" in said.err
+    with pytest.raises(DuoError, match="two run folders are named"):
+        run_command(["check", str(folder), "-o", str(folder.parent / "other")])
+
+
+def test_a_drop_names_the_command_that_makes_the_edit_anew(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(folder / "edits" / "duo" / "provenance.json", {"pairs": [["a", "b"]]})
+    run_command(["drop", str(folder), "0", "--reason", "cut off"])
+    assert f"`duo train -o '{folder}'`" in capsys.readouterr().err
+    with pytest.raises(DuoError, match="has no reason"):
+        run_command(["drop", str(folder), "0", "--undo", "--reason", "not cut off"])
+    assert [pair.reason for pair in load_pairs(folder / "pairs")] == ["cut off"]
