@@ -91,6 +91,8 @@ def test_state_dicts_that_are_none_of_the_part(model: Model, tmp_path: Path) -> 
     refused(tmp_path, model, "pickle that could run code", unet=tmp_path / "hidden.safetensors")
     refused(tmp_path, model, "cannot read", unet=tmp_path / "nowhere.safetensors")
     refused(tmp_path, model, "cannot read", unet=tmp_path)
+    (tmp_path / "half.safetensors").write_bytes(b"x")
+    refused(tmp_path, model, "Try: fetch the file again", unet=tmp_path / "half.safetensors")
 
 
 def test_adapters_that_are_not_whole_or_none(model: Model, tmp_path: Path) -> None:
@@ -118,6 +120,8 @@ def test_adapters_that_are_not_whole_or_none(model: Model, tmp_path: Path) -> No
         refused(tmp_path, model, said, lora=path)
     path.write_bytes(NOTHING)
     refused(tmp_path, model, "holds no weights", lora=path)
+    path.write_bytes(b"x")
+    refused(tmp_path, model, "Try: fetch the file again", lora=path)
     write_tensors(path, good, {"lora_adapter_metadata": "{"})
     refused(tmp_path, model, "broken metadata", lora=path)
     refused(tmp_path, model, "0 safetensors files", lora=tmp_path / "edits")

@@ -22,7 +22,7 @@ from ..progress import no_loading_bars
 from ..records import Quantize
 from ..storage.files import digest, read_tensors, sha256_of
 from .files import read_edit, write_adapter, write_changes
-from .foreign_lora import foreign_layers
+from .foreign_lora import BROKEN, foreign_layers
 from .interface import Edit
 from .lora import LoraEdit, check_layers, padded
 from .provenance import edit_hash
@@ -48,7 +48,7 @@ def import_folder(model: Model, source: Path, folder: Path, name: str) -> Edit:
         if getattr(model.pipe, part) is None:
             continue
         for file in weight_files(source / part, variant_of(source)):
-            read_tensors(file)  # every number is finite
+            read_tensors(file, hint=BROKEN)  # every number is finite
             hashes[f"{part}/{file.name}"] = sha256_of(file)
         changes |= _replacements(model, part, _load_part(model, source, part), source)
     if not changes:
@@ -78,7 +78,7 @@ def _load_part(model: Model, source: Path, part: str) -> dict[str, Tensor]:
 
 def import_state(model: Model, part: str, source: Path, folder: Path, name: str) -> Edit:
     """A safetensors state dict of one part, whole or with some of its weights, as a full change of those."""
-    tensors = read_tensors(source)[0]
+    tensors = read_tensors(source, hint=BROKEN)[0]
     if not tensors:
         raise DuoError(f"{source} holds no weights", hint="a .safetensors file with weights")
     changes = _replacements(model, part, tensors, source)

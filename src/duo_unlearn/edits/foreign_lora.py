@@ -19,6 +19,8 @@ _PEFT: Final = "base_model.model."
 _BEYOND: Final = ("dora_scale", "lora_magnitude_vector", "lokr_", "hada_")
 """Parts of names that only other kinds of adapters have: DoRA, LoKr, LoHa."""
 _PLAIN: Final = "a plain LoRA"
+BROKEN: Final = "fetch the file again, or save it again as .safetensors"
+"""What to do about a file of others that is broken; nobody here can make it again."""
 
 
 def foreign_layers(model: Model, source: Path) -> Layers:
@@ -50,7 +52,7 @@ def foreign_layers(model: Model, source: Path) -> Layers:
 
 
 def _tensors(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    tensors, metadata = read_tensors(source)
+    tensors, metadata = read_tensors(source, hint=BROKEN)
     if not tensors:
         raise DuoError(f"{source} holds no weights", hint="a .safetensors file with weights")
     return tensors, metadata
