@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,13 @@ def test_what_cannot_be_sampled(folder: Path, tmp_path: Path) -> None:
         ({"adapter": tmp_path, "system": "duo"}, "is no run folder"),
         ({"adapter": folder, "system": "esd"}, "unknown system"),
         ({"adapter": tmp_path}, "there is no edit in"),
+        ({"adapter": folder, "strength": float("nan")}, "the strength must be a finite number"),
+        ({"guidance": float("inf")}, "the guidance must be a finite number"),
     ):
         with pytest.raises(DuoError, match=said):
             sample_sheet(PROMPTS, tmp_path / "none.png", **FEW, **options)
+    with pytest.raises(DuoError, match="a prompt is not UTF-8"):
+        sample_sheet([os.fsdecode(b"a caf\xe9")], tmp_path / "none.png", **FEW)
     assert not (tmp_path / "none.png").exists()
     (tmp_path / "results.json").write_text("{}")
     for path in (tmp_path, tmp_path / "results.json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,12 @@ def test_nested() -> None:
 def test_a_key_and_its_branch_cannot_both_be_set() -> None:
     with pytest.raises(DuoError, match=r"train\.beta is set, and so is train"):
         nest({"train": 3, "train.beta": 1})
+
+
+def test_a_path_that_a_settings_file_cannot_keep() -> None:
+    path = os.fsdecode(b"caf\xe9")
+    assert "output: a name must be UTF-8, got 'caf\\udce9'" in fault({"output": path}).replace("utf", "UTF")
+    assert "pairs.folder: a name must be UTF-8" in fault({"pairs": {"folder": path}}).replace("utf", "UTF")
 
 
 def test_assignments() -> None:

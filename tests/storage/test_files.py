@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,24 @@ def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
         storage.write_text(path, "x")
     three_lines(caught)
     assert not storage.is_regular(path)
+
+
+@pytest.mark.parametrize("write", [storage.write_text, storage.write_json])
+def test_a_text_that_is_not_utf_8_is_told_and_leaves_the_old_file(
+    tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(DuoError, match="a text in it is not UTF-8") as caught:
+        write(tmp_path / "a", os.fsdecode(b"a caf\xe9"))
+    assert "a caf\\udce9" in three_lines(caught)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(DuoError, match="cannot write") as caught:
+        storage.write_text(tmp_path / "a" / "b.txt", "x")
+    assert "Got: a file in the place of its folder" in three_lines(caught)
 
 
 def test_a_pipe_and_a_folder_are_refused_and_not_waited_for(tmp_path: Path) -> None:

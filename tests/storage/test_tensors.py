@@ -11,6 +11,7 @@ import torch
 
 from duo_unlearn.errors import DuoError
 from duo_unlearn.storage import files as storage
+from duo_unlearn.storage import optimizer_state
 
 
 def test_tensors_and_metadata_roundtrip(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_an_optimizer_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
     through, optimizer = fresh(0.1)
     _stepped(through, optimizer, range(3))
-    storage.write_tensors(tmp_path / "o.safetensors", storage.optimizer_tensors(optimizer))
+    storage.write_tensors(tmp_path / "o.safetensors", optimizer_state.optimizer_tensors(optimizer))
     halfway = [p.detach().clone() for p in through]
     _stepped(through, optimizer, range(3, 6))
 
@@ -62,7 +63,7 @@ def test_an_optimizer_goes_on_bit_for_bit(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter, value in zip(resumed, halfway, strict=True):
             parameter.copy_(value)
-    storage.restore_optimizer(other, storage.read_tensors(tmp_path / "o.safetensors")[0])
+    optimizer_state.restore_optimizer(other, storage.read_tensors(tmp_path / "o.safetensors")[0])
     _stepped(resumed, other, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(through, resumed, strict=True))
 
@@ -72,7 +73,7 @@ def test_a_restored_optimizer_keeps_its_own_settings() -> None:
     saved = torch.optim.AdamW([parameter], lr=0.1)
     _stepped([parameter], saved, range(1))
     other = torch.optim.AdamW([parameter], lr=0.5)
-    storage.restore_optimizer(other, storage.optimizer_tensors(saved))
+    optimizer_state.restore_optimizer(other, optimizer_state.optimizer_tensors(saved))
     assert other.param_groups[0]["lr"] == 0.5
 
 

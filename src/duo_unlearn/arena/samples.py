@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,7 @@ def sample_sheet(
     what was asked for, from the same noise.
     """
     _check_sheet(path)
+    _check_asked(prompts, {"strength": strength, "guidance": guidance})
     if strength != 1 and adapter is None:
         hint = "name an adapter: --adapter runs/erase"
         raise DuoError("a strength is that of an edit", got=f"--strength {strength:g} alone", hint=hint)
@@ -80,6 +82,19 @@ def _check_sheet(path: Path) -> None:
     if path.is_dir() or path.suffix.lower() != ".png":
         got = f"{path}, a folder" if path.is_dir() else str(path)
         raise DuoError("the images are written as one PNG", got=got, hint="-o NAME.png")
+
+
+def _check_asked(prompts: Sequence[str], numbers: Mapping[str, float]) -> None:
+    """Fail for a prompt that no tokenizer reads, and for numbers that give no picture."""
+    for prompt in prompts:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            hint = "type it again, in a terminal that sends UTF-8"
+            raise DuoError("a prompt is not UTF-8", got=repr(prompt)[:120], hint=hint) from error
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise DuoError(f"the {name} must be a finite number", got=str(number), hint=f"--{name} 1")
 
 
 def _subject(source: Path | None, system: str | None, model: str | None, strength: float, device: str) -> Subject:

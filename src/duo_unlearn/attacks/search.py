@@ -12,7 +12,7 @@ from torch import Tensor
 from ..families.interface import SampleRequest, Tokens
 from ..families.tokens import text_of
 from ..runs.search_state import SearchState
-from ..storage.files import optimizer_tensors, restore_optimizer
+from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .interface import Finding, Target
 
 UNKNOWN: Final = -1.0

@@ -18,7 +18,7 @@ from ..families.interface import SampleRequest, Tokens
 from ..families.tokens import plain_tokens, sequence, text_of, word_ids
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from ..storage.files import optimizer_tensors, restore_optimizer
+from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .interface import Attack, Finding, Findings, Report, Target
 from .search import concept_vector
 

@@ -24,7 +24,8 @@ from ..families.interface import Conditioning
 from ..families.inversion import gradient
 from ..records import Prompt
 from ..runs.search_state import SearchState
-from ..storage.files import optimizer_tensors, restore_optimizer, seed_of
+from ..storage.files import seed_of
+from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .interface import Attack, Finding, Findings, Report, Target
 from .tensors import conditioning_tensors
 

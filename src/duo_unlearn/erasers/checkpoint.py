@@ -15,8 +15,9 @@ from ..edits.lora import adapter_tensors, load_adapter_tensors
 from ..errors import DuoError
 from ..families.interface import Model
 from ..records import Pair
-from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
+from ..storage.files import read_tensors, write_tensors
 from ..storage.forms import deciding
+from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .duo.settings import TrainSettings
 
 SHOWN = ("keep_checkpoints", "preview_steps")

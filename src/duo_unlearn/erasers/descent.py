@@ -21,7 +21,8 @@ from ..progress import progress
 from ..records import Decay
 from ..runs.folder import Run
 from ..runs.metrics import append_line, keep_lines
-from ..storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
+from ..storage.files import read_tensors, write_tensors
+from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .optimizer import adamw, rate_factor
 from .stopping import diverged, stop_flag
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import DuoError
 from ..progress import progress
 from ..runs.search_state import NO_STATE, SearchState
-from ..storage.files import optimizer_tensors, restore_optimizer
+from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .denoising import Reader, noised_batch
 from .interface import Inverted, Model, Moments
 from .tokens import PLACEHOLDER, initial_vector

@@ -186,7 +186,7 @@ def _learn(context: Context, settings: PrototypesSettings, centres: Tensor, stat
 
     from ..families.tokens import ends, vocabulary
     from ..progress import progress
-    from ..storage.files import optimizer_tensors, restore_optimizer
+    from ..storage.optimizer_state import optimizer_tensors, restore_optimizer
 
     model = context.model
     words = vocabulary(model)

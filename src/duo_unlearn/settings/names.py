@@ -18,6 +18,8 @@ def _check_name(value: _P) -> _P:
     text = str(value)
     if "\0" in text:
         raise ValueError("a name cannot have a NUL character")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # YAML would not read it back
+        raise ValueError("a name must be UTF-8")
     if len(text.encode(errors="surrogateescape")) > LONGEST_PATH:
         raise ValueError(f"a path can have {LONGEST_PATH} bytes at most")
     if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in Path(text).parts):

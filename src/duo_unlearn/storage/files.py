@@ -48,6 +48,8 @@ def atomic(path: Path) -> Iterator[Path]:
         is_replaced = True
     except OSError as error:
         raise _write_error(path, error) from error
+    except UnicodeEncodeError as error:
+        raise _text_error(path, error) from error
     except Exception as error:
         # safetensors (Rust) reports a full disk as its own exception type.
         if "No space left" in str(error) or "os error 28" in str(error):
@@ -59,12 +61,20 @@ def atomic(path: Path) -> Iterator[Path]:
                 remove(temporary)
 
 
+def _text_error(path: Path, error: UnicodeEncodeError) -> DuoError:
+    """Half a surrogate: what a shell hands over that is not UTF-8, or a JSON file with half a character."""
+    got = repr(error.object[max(0, error.start - 20) : error.end + 20])
+    hint = "type the text again, in a terminal that sends UTF-8"
+    return DuoError(f"cannot write {printable(path)}: a text in it is not UTF-8", got=got, hint=hint)
+
+
 def _write_error(path: Path, error: OSError) -> DuoError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space and run the same command again; what was finished is kept"
         return DuoError(f"cannot write {printable(path)}: the disk is full", hint=hint)
-    hint = "choose another output folder"
-    return DuoError(f"cannot write {printable(path)}", got=error.strerror or str(error), hint=hint)
+    # That is how mkdir tells of a file in a folder's place.
+    got = "a file in the place of its folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    return DuoError(f"cannot write {printable(path)}", got=got, hint="choose another output folder")
 
 
 def printable(path: Path) -> str:
@@ -82,7 +92,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write a UTF-8 text file atomically."""
-    write_bytes(path, content.encode())
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -181,11 +192,13 @@ def _ordered_header(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def read_tensors(path: Path, *, finite: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, *, finite: bool = True, hint: str = _AGAIN
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
 
     DuoError: the file is missing or broken, it is a pickle, or a floating tensor holds NaN or infinity. finite=False
-    leaves the last check out.
+    leaves the last check out. hint: what to do about a broken one.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -199,9 +212,9 @@ def read_tensors(path: Path, *, finite: bool = True) -> tuple[dict[str, torch.Te
     except (SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         if _starts_as_pickle(path):
             raise _pickle_error(path) from error
-        raise DuoError(f"cannot read {printable(path)} as safetensors", got=str(error)[:200], hint=_AGAIN) from error
+        raise DuoError(f"cannot read {printable(path)} as safetensors", got=str(error)[:200], hint=hint) from error
     if finite:
-        _check_finite(path, tensors)
+        _check_finite(path, tensors, hint)
     return tensors, metadata
 
 
@@ -215,14 +228,14 @@ def _starts_as_pickle(path: Path) -> bool:
         return handle.read(4).startswith(_PICKLE_STARTS)
 
 
-def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor], hint: str) -> None:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             continue
         wide = tensor if tensor.element_size() > 1 else tensor.float()  # of 8-bit floats torch cannot tell
         if count := int((~wide.isfinite()).sum()):
             got = f"{count} of {tensor.numel()} values of {name!r} are NaN or infinite"
-            raise DuoError(f"{printable(path)} holds numbers that are not finite", got=got, hint=_AGAIN)
+            raise DuoError(f"{printable(path)} holds numbers that are not finite", got=got, hint=hint)
 
 
 def sha256_of(path: Path) -> str:
@@ -279,20 +292,3 @@ def set_aside(path: Path) -> Path:
     except OSError as error:
         raise _write_error(aside, error) from error
     return aside
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimizer's state as named tensors: "INDEX.NAME", the index counting its parameters."""
-    import torch
-
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave. The parameter groups keep their own settings."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

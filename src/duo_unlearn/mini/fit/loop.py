@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...progress import progress
-from ...storage.files import optimizer_tensors, read_tensors, restore_optimizer, write_tensors
+from ...storage.files import read_tensors, write_tensors
+from ...storage.optimizer_state import optimizer_tensors, restore_optimizer
 from .feed import Make, batches
 from .graphs import Step, optimizer_of
 
