@@ -63,6 +63,8 @@ def export(
         say("the change is in the weights: it cannot be unloaded")
     else:
         say("whoever loads the model can leave an adapter out; where that matters, ship --format merged")
+    if done.guards:
+        say(f"without {', '.join(done.guards)}: a guard acts while duo samples, and no export holds one")
     say(f"statement → {done.folder / STATEMENT}; `duo verify {shlex.quote(str(done.folder))}` checks it")
     if push is not None:
         say(f"uploaded → {push_folder(done.folder, push)}")

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..concepts.store import load_concept
 from ..edits.below import check_strength, edits_below, together
@@ -27,7 +27,7 @@ from ..families.load import DTYPES, pick_device
 from ..families.registry import FAMILIES
 from ..settings.source import edit_source, settings_of
 from ..settings.tree import Settings
-from ..storage.files import sha256_of, write_json, write_text
+from ..storage.files import sha256_of, write_faults, write_json, write_text
 from .attest import Facts, evidence_of, measured_of
 from .card import model_card
 from .forms import ExportOf
@@ -35,15 +35,22 @@ from .interface import Base, Format, why_not
 from .pictures import write_pictures
 from .registry import FORMATS
 from .same_images import HALF_TOLERANCE, TOLERANCE, check_same, compared_requests, pictures
-from .statement import predicate_of, write_evidence, write_statement
+from .statement import STATEMENT, predicate_of, write_evidence, write_statement
+
+PART: Final = ".part"
+"""How the name of a folder ends that is being written, and the whole name of one inside a folder that was there."""
 
 
 class Exported(NamedTuple):
-    """An export: its folder, what to load, and the largest mean difference of an image, in levels of 255."""
+    """An export: its folder, what to load, and the largest mean difference of an image, in levels of 255.
+
+    guards: the names of the run's guards, which no export holds.
+    """
 
     folder: Path
     target: Path
     difference: float
+    guards: tuple[str, ...] = ()
 
 
 def export(
@@ -107,7 +114,8 @@ def export(
         write_statement(temporary, predicate)
         if check is not None:
             check(temporary)
-    return Exported(folder, folder / written.target.relative_to(temporary), written.difference)
+    guards = tuple(settings.guard) if place.run is not None else ()
+    return Exported(folder, folder / written.target.relative_to(temporary), written.difference, guards)
 
 
 def _check_arguments(folder: Path, precision: str, strength: float) -> None:
@@ -117,21 +125,30 @@ def _check_arguments(folder: Path, precision: str, strength: float) -> None:
         raise DuoError("unknown precision", got=precision, hint=f"one of: {', '.join(DTYPES)}")
     if not math.isfinite(strength):
         raise DuoError("the strength must be a number", got=str(strength), hint="--strength 1")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != PART for path in folder.iterdir()):
         raise DuoError(f"{folder} is not empty", hint="choose another --output")
 
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its name when the block ends well, and is removed otherwise."""
-    temporary = folder.with_name(f".{folder.name}.part")
+    """A temporary folder, whose files are those of `folder` when the block ends well; it is removed otherwise.
+
+    It lies beside a new folder, and takes its name. It lies in one that is there, which stays the same folder: a shell
+    may stand in it, or a disk be mounted on it. Files go there in order, the statement as the last one.
+    """
+    is_there = folder.exists()
+    temporary = folder / PART if is_there else folder.with_name(f".{folder.name}{PART}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        with write_faults(folder):
+            temporary.mkdir(parents=True)
         yield temporary
-        if folder.exists():
-            folder.rmdir()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(folder)
+        with write_faults(folder):
+            if is_there:
+                for path in sorted(temporary.iterdir(), key=lambda path: path.name == STATEMENT):
+                    path.replace(folder / path.name)
+            else:
+                temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -161,7 +178,8 @@ def _write_and_compare(
         wanted = sample(model, what=f"the edit {edit.name} on its base")
     for floor in floors:
         merge(floor, model)
-    target = form.write(edit, model, folder)
+    with write_faults(folder):
+        target = form.write(edit, model, folder)
     del model  # two may not fit
     found = sample(form.load(target, base), what="the export")
     return _Written(target, check_same(wanted, found, _allowed(base)), fingerprint, license_id, change)

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,33 +40,35 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     temporary, is_replaced = path.with_name(f".{path.name}.{os.getpid()}.part"), False
     try:
-        if "\0" in str(path):
-            raise OSError(errno.EINVAL, "the name has a NUL character")
-        if not path.parent.is_dir():  # on a network file system a look is cheaper than the call
-            path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        put(temporary, path)
-        is_replaced = True
-    except OSError as error:
-        raise _write_error(path, error) from error
-    except UnicodeEncodeError as error:
-        raise _text_error(path, error) from error
-    except Exception as error:
-        # safetensors (Rust) reports a full disk as its own exception type.
-        if "No space left" in str(error) or "os error 28" in str(error):
-            raise _write_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
-        raise
+        with write_faults(path):
+            if "\0" in str(path):
+                raise OSError(errno.EINVAL, "the name has a NUL character")
+            if not path.parent.is_dir():  # on a network file system a look is cheaper than the call
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            put(temporary, path)
+            is_replaced = True
     finally:
         if not is_replaced:
             with contextlib.suppress(OSError, ValueError):
                 remove(temporary)
 
 
-def _text_error(path: Path, error: UnicodeEncodeError) -> DuoError:
-    """Half a surrogate: what a shell hands over that is not UTF-8, or a JSON file with half a character."""
-    got = repr(error.object[max(0, error.start - 20) : error.end + 20])
-    hint = "type the text again, in a terminal that sends UTF-8"
-    return DuoError(f"cannot write {printable(path)}: a text in it is not UTF-8", got=got, hint=hint)
+@contextlib.contextmanager
+def write_faults(path: Path) -> Iterator[None]:
+    """Tell what goes wrong inside the block as a DuoError of writing `path`; what is no fault of writing goes on."""
+    try:
+        yield
+    except OSError as error:
+        raise _write_error(path, error) from error
+    except UnicodeEncodeError as error:  # half a surrogate: of a shell, what is not UTF-8
+        got, hint = repr(error.object)[:120], "type the text again, in a terminal that sends UTF-8"
+        raise DuoError(f"cannot write {printable(path)}: a text in it is not UTF-8", got=got, hint=hint) from error
+    except Exception as error:
+        # safetensors (Rust) reports a full disk as its own exception type.
+        if (found := re.search(r"(?:os error|Os { code:) (\d+)", str(error))) is None:
+            raise
+        raise _write_error(path, OSError(int(found[1]), os.strerror(int(found[1])))) from error
 
 
 def _write_error(path: Path, error: OSError) -> DuoError:
