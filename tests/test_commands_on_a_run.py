@@ -1,8 +1,9 @@
-"""`duo check RUN` and `duo drop` on a run folder: what they print, and what they refuse."""
+"""Commands on a run folder: what they print, what they refuse, and what they do without."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,3 +67,16 @@ def test_a_drop_names_the_command_that_makes_the_edit_anew(folder: Path, capsys:
     with pytest.raises(DuoError, match="has no reason"):
         run_command(["drop", str(folder), "0", "--undo", "--reason", "not cut off"])
     assert [pair.reason for pair in load_pairs(folder / "pairs")] == ["cut off"]
+
+
+def test_a_page_is_written_without_torch(folder: Path) -> None:
+    code = "import sys; from duo_unlearn.cli.main import run_command; run_command(sys.argv[1:])"
+    code += "; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, "report", str(folder)], check=True)
+    assert (folder / "report.html").is_file()
+
+
+def test_a_count_of_prompts_beside_a_file_of_prompts_is_refused(folder: Path) -> None:
+    (folder / "mine.txt").write_text("a king\na queen\n")
+    with pytest.raises(DuoError, match="every prompt of a file is attacked"):
+        run_command(["attack", str(folder), "--prompts", str(folder / "mine.txt"), "--count", "1"])

@@ -277,7 +277,6 @@ def judge(
 def report(folder: str | Path, *, images: bool = True) -> Path:
     """Write a run's page from what its folder holds; images=False: one with counts alone, to share."""
     from .arena.labelled import results_are_old
-    from .arena.results import make_results
     from .report.page import write_report
 
     run = Run(Path(folder))
@@ -285,6 +284,8 @@ def report(folder: str | Path, *, images: bool = True) -> Path:
     if not run.is_there:
         raise run.no_run("run `duo erase` first")
     if run.attempts.is_dir() and run.settings.exists() and results_are_old(run):
+        from .arena.results import make_results  # which loads torch; a page alone does without
+
         make_results(open_run(folder, quiet=True))
     return write_report(run, images=images)
 

@@ -60,6 +60,8 @@ def test_a_number_that_differs_is_an_exit_code(
     # A plan is not of what was sent.
     assert ended(["mini-sword", "--results", str(path), "--dry-run"], monkeypatch) == 1
     assert "give one of them" in capsys.readouterr().err
+    assert ended(["mini-sword", "--results", str(path), "--seed", "3", "--set", "train.rank=4"], monkeypatch) == 1
+    assert "Got: --seed, --set" in capsys.readouterr().err
 
 
 def test_numbers_that_agree_end_well(

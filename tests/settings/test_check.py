@@ -92,6 +92,10 @@ def test_an_output_that_is_a_file_and_one_that_is_in_use(tmp_path: Path) -> None
     assert "is a file" in faults({"output": str(tmp_path / "file")})
     with Run(tmp_path / "run").lock():
         assert "in use by another run" in faults({"output": str(tmp_path / "run")})
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert f"a link to {tmp_path / 'nowhere'}, which is not there" in faults({"output": str(tmp_path / "link")})
+    with pytest.raises(DuoError, match="which is not there\nTry: choose another"), Run(tmp_path / "link").lock():
+        pass
 
 
 def test_a_run_folder_of_the_older_form(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..session import Session
 
 
+PROMPTS: Final = 50
+"""How many prompts are attacked where nobody says."""
 OF_OTHERS: Final = "for a model of others, name its base: --model BASE --erased FOLDER -o RUN"
 
 
@@ -52,8 +54,12 @@ def attack(
     preset: Annotated[
         str, typer.Option("--preset", help="quick: minutes on the mini model; paper: as published.")
     ] = "quick",
-    count: Annotated[int, typer.Option("--count", min=1, help="How many prompts are attacked.")] = 50,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="A file of prompts: .txt, .csv, .jsonl.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="How many prompts are attacked; 50 when not given.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="A file of prompts, all attacked: .txt, .csv, .jsonl.")
+    ] = None,
     replay: Annotated[Path | None, typer.Option("--replay", help="Use what was found on this run's model.")] = None,
     system: SystemNames = None,
     guard: GuardNames = None,
@@ -89,6 +95,9 @@ def attack(
     from ..pipeline import attack as run_attacks
 
     budget = checked_preset(preset)
+    if prompts is not None and count is not None:
+        hint = "leave --count out, or name a shorter file"
+        raise DuoError("every prompt of a file is attacked", got=f"--count {count} with --prompts", hint=hint)
     session = _session(one_folder(run, output), {"model": model, "concept": joined_concept(concept), "device": device})
     sources = {"erased": erased, "lora": lora, "unet": unet, "text_encoder": text_encoder}
     share(workers, {session.run.folder: ["images"]}, sys.argv[1:], device=session.settings.device)
@@ -97,7 +106,7 @@ def attack(
         names,
         systems=system_names(session, system, guard, sources),
         preset=budget,
-        prompts=count,
+        prompts=count if count is not None else PROMPTS,
         file=prompts,
         replay=replay,
         aware=aware,

@@ -72,6 +72,13 @@ def reproduce(
         raise DuoError("--dry-run plans a reproduction, --results reads one", hint="give one of them")
     protocol = load_protocol(name)
     if results is not None:
+        others = {
+            "-o": output, "--model": model, "--captions": captions, "--images": images, "--seed": seed,
+            "--device": device, "--set": assign or None, "--workers": workers,
+        }  # fmt: skip
+        if said := [option for option, value in others.items() if value is not None]:
+            hint = "leave them out, or leave --results out"
+            raise DuoError("--results reads what is there, and runs nothing", got=", ".join(said), hint=hint)
         sent = read_sent(results, protocol)
         print(as_text(sent), end="")
         if not is_reproduced(sent):

@@ -175,8 +175,10 @@ class Run:
                 locks = self._locks()
                 mine = stack.enter_context(locks.hold("lock", shared=shared, sure=True))
             except OSError as error:
-                got = error.strerror or str(error)
-                raise DuoError(f"cannot use {self.folder} as output folder", got=got) from error
+                got, hint = error.strerror or str(error), "choose another --output"
+                if self.folder.is_symlink() and not self.folder.exists():
+                    got = f"a link to {self.folder.readlink()}, which is not there"
+                raise DuoError(f"cannot use {self.folder} as output folder", got=got, hint=hint) from error
             if not mine:
                 hint = "wait for it, stop it, or choose another --output"
                 raise DuoError(f"{self.folder} is in use by another run", got=locks.owner("lock"), hint=hint)

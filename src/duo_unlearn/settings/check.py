@@ -205,6 +205,11 @@ def check_output(folder: Path) -> None:
     """Fail where a run cannot be written in a folder: it is a file, has no room for the run's files, or is in use."""
     if folder.exists() and not folder.is_dir():
         raise DuoError(f"the output {folder} is a file", hint="choose another --output")
+    if folder.is_symlink() and not folder.exists():
+        got = f"a link to {folder.readlink()}, which is not there"
+        raise DuoError(
+            f"the output folder {folder} cannot be made", got=got, hint="make it, or choose another --output"
+        )
     existing = folder
     while not existing.exists():
         existing = existing.parent
