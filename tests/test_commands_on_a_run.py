@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import duo_unlearn as duo
+from duo_unlearn.arena.bank import fill_bank
 from duo_unlearn.cli.main import main, run_command
 from duo_unlearn.errors import DuoError
 from duo_unlearn.pairs.manifest import load_pairs, save_manifest
@@ -19,6 +21,7 @@ from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import write_settings
 from duo_unlearn.storage.files import write_json
 from duo_unlearn.storage.pictures import save_png
+from duo_unlearn.system import System
 
 
 @pytest.fixture
@@ -80,3 +83,12 @@ def test_a_count_of_prompts_beside_a_file_of_prompts_is_refused(folder: Path) ->
     (folder / "mine.txt").write_text("a king\na queen\n")
     with pytest.raises(DuoError, match="every prompt of a file is attacked"):
         run_command(["attack", str(folder), "--prompts", str(folder / "mine.txt"), "--count", "1"])
+
+
+def test_files_of_another_kind_than_is_written_are_refused(folder: Path) -> None:
+    with pytest.raises(DuoError, match="a bank is a safetensors file") as caught:
+        fill_bank(duo.open_run(folder, quiet=True), System(), ["unlearndiffatk"], 1, folder / "b.pt")
+    assert caught.value.hint == "-o b.safetensors"
+    with pytest.raises(DuoError, match="as one PNG"):
+        run_command(["mini", "scenes", "-o", str(folder / "scenes.jpg"), "--count", "1"])
+    assert {"b.pt", "bank", "scenes.jpg"}.isdisjoint(path.name for path in folder.iterdir())

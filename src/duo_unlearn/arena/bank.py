@@ -58,6 +58,8 @@ def fill_bank(
     the quick one's. What could not run is said, and is not in the bank; so is a bank of nothing a DuoError. The same
     command goes on after a kill.
     """
+    if path.suffix != ".safetensors":  # readers take some other endings for pickles
+        raise DuoError("a bank is a safetensors file", got=str(path), hint=f"-o {path.stem or 'bank'}.safetensors")
     if path.exists():
         read_bank(path)  # another file is not replaced
     searched = search(session, system, attacks, count, budgets or {})

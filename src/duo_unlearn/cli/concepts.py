@@ -18,7 +18,10 @@ Name = Annotated[str, typer.Argument(help="A shipped concept, or a concept file.
 
 @concepts.command("list")
 def list_concepts(as_json: AsJson = False) -> None:
-    """The shipped concepts."""
+    """The shipped concepts.
+
+    duo concepts list
+    """
     from ..concepts.store import load_concept, shipped_concepts
 
     rows = [{"name": name, "summary": load_concept(name).summary} for name in shipped_concepts()]
