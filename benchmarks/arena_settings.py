@@ -26,10 +26,14 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "form": "empty", "plain_share": 0.0, "retain_behind": 0.0, "renew_every": 10, "attack_tokens": 1,
         "attack_lr": 1e-3, "retain_batch": 8, "retain_weight": 1.0,
     }),
+    "eraseflow-paper": ("eraseflow", {
+        "sampling_steps": 20, "steps": 100, "lr": 1e-3, "at_once": 20, "paths_at_once": 1,
+    }),
 }  # fmt: skip
 """Erasers in a form of their papers beside a recommended one of ours: system → eraser, options that differ.
 
-AdvUnlearn's are those that did best in docs/notes/rivals.md without an option of ours.
+AdvUnlearn's are those that did best in docs/notes/rivals.md without an option of ours. EraseFlow's sample a path for
+each of 100 steps.
 """
 ALL: Final = "-all"
 """The end of the name of an eraser that is given prompts of every wording."""
