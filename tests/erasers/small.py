@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "hirm": {"steps": 2},
     "spm": {"steps": 2, "sampling_steps": 4},
     # refresh 0: the second step reads the first one's path, also after it was killed.
-    "eraseflow": {"steps": 2, "sampling_steps": 4, "refresh": 0},
+    "eraseflow": {"steps": 3, "sampling_steps": 4, "paths_at_once": 3},
     "advunlearn": {"steps": 2, "warm_up": 0, "renew_every": 2, "attack_steps": 2, "retain_batch": 2, "lr": 1e-4},
     "stereo": {"steps": 2, "rounds": 1, "search_steps": 2, "inversion_steps": 2, "sampling_steps": 4},
     "salun": {"steps": 2, "batch": 2},
