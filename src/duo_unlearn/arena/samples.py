@@ -25,7 +25,7 @@ from ..settings.resolve import resolve_settings
 from ..settings.source import edit_source, settings_of
 from ..settings.tree import Settings
 from ..storage.files import seed_of
-from ..storage.pictures import save_png, sheet
+from ..storage.pictures import check_sheet, save_png, sheet
 from .target import guarded
 
 
@@ -58,7 +58,7 @@ def sample_sheet(
     the run, or else the default; without a system it is loaded in float32. compare: two rows a prompt, the base above
     what was asked for, from the same noise.
     """
-    _check_sheet(path)
+    check_sheet(path)
     _check_asked(prompts, {"strength": strength, "guidance": guidance})
     if strength != 1 and adapter is None:
         hint = "name an adapter: --adapter runs/erase"
@@ -75,13 +75,6 @@ def sample_sheet(
             side = (subject.model.resolution, subject.model.resolution)
             grids.append([image or Image.new("RGB", side) for image in guarded(subject.model, made)])
     save_png(sheet([images[i : i + count] for i in range(0, len(requests), count) for images in grids]), path)
-
-
-def _check_sheet(path: Path) -> None:
-    """Fail for a file that a sheet cannot be, or must not replace, before anything is sampled."""
-    if path.is_dir() or path.suffix.lower() != ".png":
-        got = f"{path}, a folder" if path.is_dir() else str(path)
-        raise DuoError("the images are written as one PNG", got=got, hint="-o NAME.png")
 
 
 def _check_asked(prompts: Sequence[str], numbers: Mapping[str, float]) -> None:

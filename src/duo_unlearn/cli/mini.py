@@ -72,14 +72,12 @@ def scenes(
     """
     import random
 
-    from ..errors import DuoError
     from ..mini.fit.batches import training_scene
     from ..mini.world.captions import caption
     from ..mini.world.drawing import draw
-    from ..storage.pictures import save_png, sheet
+    from ..storage.pictures import check_sheet, save_png, sheet
 
-    if output.is_dir() or output.suffix.lower() != ".png":
-        raise DuoError("the scenes are drawn as one PNG", got=str(output), hint="-o NAME.png")
+    check_sheet(output)
     rng, drawings = random.Random(seed), []
     for i in range(count):
         scene = training_scene(rng)

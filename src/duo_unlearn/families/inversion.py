@@ -5,6 +5,7 @@ Pham et al. 2023 invert a token on an erased model to bring the concept back; 25
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -37,10 +38,15 @@ def gradient(loss: Tensor, of: Tensor, what: str) -> Tensor:
     if not loss.requires_grad:
         got = "a guard that puts another conditioning in its place"
         raise DuoError(f"{what} has no gradient", got=got, hint="a search that is unaware of guards: --unaware")
-    (scaled,) = torch.autograd.grad(loss * SCALE, [of])
-    if not torch.isfinite(scaled).all():
+    (found,) = gradients(loss, [of])
+    if not torch.isfinite(found).all():
         raise DuoError(f"{what} was not finite", got=f"loss {loss.item()}", hint="mixed_precision no or bf16")
-    return scaled / SCALE
+    return found
+
+
+def gradients(loss: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of a scalar loss, in order, finite or not; in half precision small ones too."""
+    return [scaled / SCALE for scaled in torch.autograd.grad(loss * SCALE, of)]
 
 
 def invert(

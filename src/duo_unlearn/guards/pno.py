@@ -137,7 +137,7 @@ class Search:
     ) -> _Look:
         import torch
 
-        from ..families.inversion import SCALE
+        from ..families.inversion import gradients
         from ..families.latents import without_overflow
 
         noise = start.unsqueeze(0).to(self.model.device).requires_grad_(True)
@@ -147,8 +147,7 @@ class Search:
             # The way back goes through the VAE too.
             with torch.enable_grad(), without_overflow(self.model.pipe.vae):
                 loss = self.loss(noise, _with_text(guidance, text), sampling)
-                slopes = torch.autograd.grad(loss * SCALE, [noise, text])
-            noise.grad, text.grad = (slope / SCALE for slope in slopes)
+                noise.grad, text.grad = gradients(loss, [noise, text])
             if not (torch.isfinite(noise.grad).all() and torch.isfinite(text.grad).all()):
                 break
             optimizer.step()

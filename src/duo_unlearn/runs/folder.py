@@ -176,8 +176,7 @@ class Run:
                 mine = stack.enter_context(locks.hold("lock", shared=shared, sure=True))
             except OSError as error:
                 got, hint = error.strerror or str(error), "choose another --output"
-                if self.folder.is_symlink() and not self.folder.exists():
-                    got = f"a link to {self.folder.readlink()}, which is not there"
+                got = dead_link(self.folder) or got
                 raise DuoError(f"cannot use {self.folder} as output folder", got=got, hint=hint) from error
             if not mine:
                 hint = "wait for it, stop it, or choose another --output"
@@ -190,3 +189,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._form = choose(self.locks)
         return FlockLocks(self.folder) if self._form == "flock" else OwnerLocks(self.locks)
+
+
+def dead_link(folder: Path) -> str | None:
+    """That a folder is a link to what is not there, and to what; None: it is no such link."""
+    return f"a link to {folder.readlink()}, which is not there" if folder.is_symlink() and not folder.exists() else None

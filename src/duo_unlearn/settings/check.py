@@ -18,7 +18,7 @@ from ..errors import DuoError
 from ..families.identify import model_faults
 from ..families.quantize import check_quantize, check_quantize_device
 from ..families.registry import FAMILIES
-from ..runs.folder import Run
+from ..runs.folder import Run, dead_link
 from ..storage.files import printable
 from ..storage.forms import read_yaml
 from .guards import check_asked, check_guard_family
@@ -205,8 +205,7 @@ def check_output(folder: Path) -> None:
     """Fail where a run cannot be written in a folder: it is a file, has no room for the run's files, or is in use."""
     if folder.exists() and not folder.is_dir():
         raise DuoError(f"the output {folder} is a file", hint="choose another --output")
-    if folder.is_symlink() and not folder.exists():
-        got = f"a link to {folder.readlink()}, which is not there"
+    if (got := dead_link(folder)) is not None:
         raise DuoError(
             f"the output folder {folder} cannot be made", got=got, hint="make it, or choose another --output"
         )

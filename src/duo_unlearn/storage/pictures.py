@@ -150,6 +150,13 @@ def sheet(rows: Sequence[Sequence[Image.Image]], *, gap: int = 0, background: st
     return page
 
 
+def check_sheet(path: Path) -> None:
+    """Fail for a file that a sheet cannot be, or must not replace, before there is one."""
+    if path.is_dir() or path.suffix.lower() != ".png":
+        got = f"{path}, a folder" if path.is_dir() else str(path)
+        raise DuoError("the images are written as one PNG", got=got, hint="-o NAME.png")
+
+
 def blurred(image: Image.Image) -> Image.Image:
     """An image in which nothing can be recognised: reduced to eight pixels a side, and smoothly enlarged."""
     small = image.convert("RGB").resize((8, 8), Image.Resampling.BOX)
