@@ -75,8 +75,9 @@ def _write_error(path: Path, error: OSError) -> DuoError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space and run the same command again; what was finished is kept"
         return DuoError(f"cannot write {printable(path)}: the disk is full", hint=hint)
-    # That is how mkdir tells of a file in a folder's place.
-    got = "a file in the place of its folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    got = error.strerror or str(error)
+    if isinstance(error, FileExistsError) and not path.parent.is_dir():  # that is how mkdir tells of it
+        got = "a file in the place of its folder"
     return DuoError(f"cannot write {printable(path)}", got=got, hint="choose another output folder")
 
 
