@@ -167,6 +167,14 @@ def test_attempts_of_another_edit_do_not_count(set_up: Run) -> None:
     assert "of another edit" in stale.note
 
 
+def test_images_that_were_sampled_otherwise_do_not_count(set_up: Run) -> None:
+    ask(set_up, Group("original", "direct", "direct", None), 4)
+    (path,) = set_up.attempts.rglob("group.json")
+    write_json(path, json.loads(path.read_text()) | {"sampling": {"steps": 20, "guidance": 7.5}})
+    assert stage(status := read_status(set_up), "evaluate").done == 0
+    assert "its images have steps 20 where the settings have 25: " in status.attacks[0].note
+
+
 def test_attacks_are_told_by_system_with_their_reason_where_they_cannot_run(set_up: Run) -> None:
     sha256 = make_edit(set_up)
     ask(set_up, Group("duo", "direct", "p4d", "quick"), 8, there=2, sha256=sha256)

@@ -20,6 +20,7 @@ from ..records import ORIGINAL, Attempt, Prompt
 from ..runs.attempts import GroupRecord, Part, is_whole, read_group, read_part, write_part
 from ..runs.search_state import NO_STATE
 from ..session import Session
+from ..settings.sampling import sampling_of
 from ..storage.files import digest, sha256_of
 from ..storage.pictures import save_png
 from .findings import FindingsFile, replayed_file
@@ -88,10 +89,10 @@ class GroupWork:
 
     def record(self, reason: str | None) -> GroupRecord:
         """What group.json says."""
-        plan = self.plan
+        plan, sampling = self.plan, sampling_of(self.session.settings.model_dump(include={"evaluate"}))
         return GroupRecord(
             self.group, plan.system.sha256, self.scenario.kind, plan.attack.title, dataclasses.asdict(plan.budget),
-            self.contract, reason, self.size, {} if reason else self.keys,
+            self.contract, reason, self.size, {} if reason else self.keys, sampling,
         )  # fmt: skip
 
     def parts(self) -> list[str]:

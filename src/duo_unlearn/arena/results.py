@@ -16,10 +16,11 @@ from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives, worst_case
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
 from ..records import CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source, told_by
-from ..runs.attempts import GroupRecord, attempts_of, read_derived, read_groups, write_sealed
+from ..runs.attempts import GroupRecord, attempts_of, read_derived, write_sealed
 from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, is_in_worst, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
+from ..settings.sampling import read_current
 from ..storage.files import digest
 from ..system import System
 from .labelled import Labelled, read_labelled
@@ -36,7 +37,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
     """Write results.json from the run folder; gives its content, and whether it changed."""
     run, systems = session.run, session.known_systems()
     groups, absent = [], []
-    for record in read_groups(run):
+    for record in read_current(run, session.settings):
         reason = _why_no_number(record, systems.get(record.group.system))
         attempts = attempts_of(run, record) if reason is None else []
         if reason is None and len(attempts) < record.size:

@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
 from ..records import CORRECTED, PRESERVED, Attempt, Estimate, Verdict
-from ..runs.attempts import Group, GroupRecord, attempts_of, read_groups
+from ..runs.attempts import Group, GroupRecord, attempts_of
 from ..runs.folder import Run
 from ..runs.labels import Label, read_labels
 from ..runs.results import EVERY_SYSTEM, Results
 from ..runs.verdicts import Reading, Verdicts, every_verdicts
+from ..settings.sampling import read_current
 from ..system import System
 from .forms import Asked, AttemptOf, Evidence, GroupOf, JudgeOf, LabelOf, Missing, ReadingOf, SystemOf
 
@@ -42,14 +43,14 @@ def measurement_of(run: Run, results: Results, systems: Sequence[System]) -> Mea
     Attempts of another edit of the same name are left out.
     """
     hashes = {system.name: system.sha256 for system in systems}
-    records = [r for r in read_groups(run) if hashes.get(r.group.system) == r.sha256]
+    records = [r for r in read_current(run) if hashes.get(r.group.system) == r.sha256]
     asked = {record.group: [] if record.reason else attempts_of(run, record) for record in records}
     labels = read_labels(run)
     # Labels are drawn from the pictures of every system, and correct a judge by all of them.
     current = {system["name"]: system["sha256"] for system in results.systems}
     everything = [
         a.sha256
-        for record in read_groups(run)
+        for record in read_current(run)
         if labels and record.reason is None and record.kind not in PRESERVED
         if current.get(record.group.system) == record.sha256
         for a in attempts_of(run, record)

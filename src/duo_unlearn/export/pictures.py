@@ -9,8 +9,9 @@ from typing import Final
 from PIL import Image
 
 from ..records import Attempt
-from ..runs.attempts import GroupRecord, attempts_of, read_groups
+from ..runs.attempts import GroupRecord, attempts_of
 from ..runs.folder import Run
+from ..settings.sampling import read_current
 from ..storage.files import sha256_of
 from ..storage.pictures import blurred, read_image, save_png, sheet
 from ..system import System
@@ -40,7 +41,7 @@ def write_pictures(run: Run, systems: Sequence[System], folder: Path, *, blur: b
 def _attempts(run: Run, system: System) -> list[Attempt]:
     """The first attempts of the first sets of plain prompts that ask for the concept, and that must go on working."""
     found: list[Attempt] = []
-    groups = [record for record in read_groups(run) if _is_plain(record, system)]
+    groups = [record for record in read_current(run) if _is_plain(record, system)]
     for kind, count in SHOWN.items():
         first = next((record for record in groups if record.kind == kind), None)
         found += attempts_of(run, first)[:count] if first is not None else []

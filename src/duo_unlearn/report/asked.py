@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..edits.provenance import read_provenance
 from ..errors import DuoError
+from ..records import ORIGINAL
 from ..runs.attempts import Group
 from ..runs.folder import Run
+from ..settings.sampling import why_other
 from ..storage.files import read_object
+from ..system import EditFile, System
 
 
 class Tally(NamedTuple):
@@ -25,7 +29,7 @@ class Tally(NamedTuple):
 class Asked(NamedTuple):
     """A group of attempts on disk. parts: how many it has. done: attempts that are there under their keys.
 
-    seconds: they took, as recorded. pictures: the hashes of their images.
+    seconds: they took, as recorded. pictures: the hashes of their images. sampling: see `GroupRecord`.
     """
 
     group: Group
@@ -36,6 +40,7 @@ class Asked(NamedTuple):
     done: int
     seconds: float
     pictures: frozenset[str]
+    sampling: Mapping[str, float]
 
 
 def parts_of(asked: Sequence[Asked], batch: int) -> int:
@@ -65,8 +70,8 @@ def read_asked(run: Run, known: dict[tuple[Path, str], Tally] | None = None) -> 
                 made += [known[place]] if place in known else []
             done, seconds = sum(one.done for one in made), sum(one.seconds for one in made)
             pictures = frozenset().union(*(one.pictures for one in made))
-            size, reason = int(content["size"]), content["reason"]
-            found.append(Asked(group, content["sha256"], reason, size, len(parts), done, seconds, pictures))
+            size, reason, sampling = int(content["size"]), content["reason"], dict(content.get("sampling", {}))
+            found.append(Asked(group, content["sha256"], reason, size, len(parts), done, seconds, pictures, sampling))
         except (KeyError, TypeError, ValueError):
             continue  # broken: as if it were not there, which is how the commands take it
     return found
@@ -86,6 +91,22 @@ def rate_of(asked: Sequence[Asked]) -> float | None:
     """Seconds an image, of those that are there."""
     done, seconds = sum(one.done for one in asked), sum(one.seconds for one in asked)
     return seconds / done if done and seconds else None
+
+
+def why_stale(run: Run, one: Asked, sampling: Mapping[str, float]) -> str | None:
+    """Why attempts are not of what is there, or None. Of guards it is not looked at. sampling: by the settings."""
+    if (why := why_other(one.sampling, sampling)) is not None:
+        return why
+    edits = []
+    for name in one.group.system.split("+") if one.group.system != ORIGINAL else []:
+        place = run.edit(name)
+        if not place.is_dir():
+            return None
+        try:
+            edits.append(EditFile(name, place, str(read_provenance(place).get("sha256"))))
+        except DuoError:
+            return None
+    return None if one.sha256 == System(tuple(edits)).sha256 else "of another edit than the one that is there"
 
 
 def place_of(group: Group) -> tuple[str, str, str]:

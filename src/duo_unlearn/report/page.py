@@ -23,12 +23,13 @@ from .frontier import frontier_plots
 from .html import environment_of
 from .labels import label_table
 from .pictures import LIMIT, Grid, grids, pair_cells
-from .read import Contents, GroupAttempts, flatten, read_contents, readable, to_share
+from .read import Contents, GroupAttempts, flatten, read_contents, readable
 from .relearned_few import few_pictures_plot
 from .relearning import relearning_plots
 from .rounds import rounds_tables
 from .tables import Table, blind_spots, gaps, table
 from .tiles import cases, tiles
+from .to_share import to_share
 from .verdict import attack_verdict, further_verdicts, verdict
 from .words import awareness, figure, interval, metric_name, set_name, set_order
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,18 +12,17 @@ from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..pairs.manifest import MANIFEST
 from ..records import CORRECTED, ORIGINAL, Attempt, Estimate, Pair
-from ..runs.attempts import Group, GroupRecord, parts_of, read_groups
+from ..runs.attempts import Group, GroupRecord, parts_of
 from ..runs.folder import Run
 from ..runs.metrics import read_lines
 from ..runs.results import STALE, Results, read_results
 from ..runs.verdicts import Verdicts, every_verdicts, read_verdicts
+from ..settings.sampling import read_current
 from ..settings.tree import read_settings, setting_keys
 from ..storage.files import read_object
 
 DETECTIONS: Final = ("dsr", CORRECTED, "detected", "refused", "broken")
 """Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
-_FOLDERS: Final = re.compile(r"(?<![^\s(\"'])(?:~|[A-Za-z]:)?[/\\](?:\S*[/\\])?")
-"""The folders of a path in a text, before its last name."""
 
 
 class Absent(NamedTuple):
@@ -140,7 +138,7 @@ def read_contents(run: Run) -> Contents:
     """Read what the run folder has. A broken or edited file that cannot be made again here is a DuoError."""
     results = read_results(run) if run.results.exists() else None
     raw = read_settings(run.settings) if run.settings.exists() else {}
-    records = [record for record in read_groups(run) if record.reason is None]
+    records = [record for record in read_current(run) if record.reason is None]
     systems = _systems(results, records)
     hashes = {system.name: system.sha256 for system in systems}
 
@@ -250,29 +248,6 @@ def curve(path: Path) -> list[dict[str, float]]:
 def _settings(raw: Mapping[str, Any]) -> list[Setting]:
     meanings = setting_keys()
     return [Setting(name, value, meanings.get(name, "")) for name, value in flatten(raw)]
-
-
-def to_share(contents: Contents) -> Contents:
-    """The same without what tells of the machine: folders before file names, and the words of exceptions."""
-    return contents._replace(
-        concept=contents.concept and _file_name(contents.concept),
-        model=contents.model and _file_name(contents.model),
-        absent=[a._replace(reason=_FOLDERS.sub("", a.reason.partition(": ")[0])) for a in contents.absent],
-        settings=[s._replace(value=_file_name(s.value)) for s in contents.settings],
-        record=_without_folders(contents.record),
-    )
-
-
-def _file_name(text: str) -> str:
-    return re.split(r"[/\\]", text)[-1] if re.match(r"([A-Za-z]:)?[/\\.~]", text) else text
-
-
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_folders(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(entry) for entry in value]
-    return _file_name(value) if isinstance(value, str) else value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ..concepts.captions import CAPTIONS, read_captions
 from ..concepts.store import load_concept
-from ..edits.provenance import edit_names, read_provenance
+from ..edits.provenance import edit_names
 from ..erasers.duo.settings import ObjectiveSettings
 from ..erasers.wraps import edit_name, is_round, round_name, whole_name
 from ..errors import DuoError
@@ -20,9 +20,9 @@ from ..pairs.manifest import MANIFEST, PARTIAL
 from ..records import ORIGINAL
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
+from ..settings.sampling import sampling_of
 from ..settings.tree import Settings, merge, own_options, read_settings, whole_settings
-from ..system import EditFile, System
-from .asked import Asked, object_or_empty, place_of, rate_of, read_asked
+from .asked import Asked, object_or_empty, place_of, rate_of, read_asked, why_stale
 from .read import curve
 
 State = Literal["done", "running", "begun", "not begun"]
@@ -83,13 +83,17 @@ class Status(NamedTuple):
 
 
 class _Folder(NamedTuple):
-    """What the parts of a status are read from. settings: of the run, with defaults for what it has none of."""
+    """What the parts of a status are read from. settings: of the run, with defaults for what it has none of.
+
+    sampling: that of the settings, without defaults.
+    """
 
     run: Run
     settings: Mapping[str, Any]
     record: Mapping[str, Any]
     asked: list[Asked]
     processes: list[Holder]
+    sampling: Mapping[str, float] = {}
 
     @property
     def edit(self) -> str:
@@ -105,7 +109,7 @@ def read_status(run: Run) -> Status:
     found = holders(run)
     at_work = [holder for holder in found or [] if holder.lives is not False]
     settings = merge(Settings().model_dump(mode="json"), raw)
-    folder = _Folder(run, settings, object_or_empty(run.record), read_asked(run), at_work)
+    folder = _Folder(run, settings, object_or_empty(run.record), read_asked(run), at_work, sampling_of(raw))
     evaluated, attacks = _evaluated(folder)
     stages = [_pairs(folder), _train(folder), evaluated, _judged(folder), _report(folder)]
     stages = _running(stages, folder.processes)
@@ -174,7 +178,8 @@ def _train(folder: _Folder) -> Work:
 
 def _evaluated(folder: _Folder) -> tuple[Work, list[Work]]:
     """The images of an evaluation under the settings, and a line for each attack."""
-    current = [one for one in folder.asked if not _is_stale(folder, one)]
+    stale = {one.group: why for one in folder.asked if (why := why_stale(folder.run, one, folder.sampling)) is not None}
+    current = [one for one in folder.asked if one.group not in stale]
     wanted = _wanted(folder)
     mine = {place: [one for one in current if place_of(one.group) == place] for place in wanted}
     done = of = 0
@@ -188,16 +193,15 @@ def _evaluated(folder: _Folder) -> tuple[Work, list[Work]]:
     state: State = "done" if of and done >= of else "begun" if done else "not begun"
     work = Work("evaluate", state, done, of or None, "images", left)
     rest = [one for one in folder.asked if place_of(one.group) not in wanted or one not in current]
-    return work, [_attack(one, rest, stale=one not in current, processes=folder.processes) for one in rest]
+    return work, [_attack(one, rest, stale.get(one.group), folder.processes) for one in rest]
 
 
-def _attack(one: Asked, others: Sequence[Asked], *, stale: bool, processes: Sequence[Holder]) -> Work:
+def _attack(one: Asked, others: Sequence[Asked], stale: str | None, processes: Sequence[Holder]) -> Work:
     """The line of one attack on one system. others: the same one on other systems says how long it takes."""
     group = one.group
     name = f"{group.attack_name} on {group.system}: {group.scenario}" + (f", {group.preset}" if group.preset else "")
     name += f", {group.search}" if group.search else ""
-    if one.reason is not None or stale:
-        note = one.reason or "of another edit than the one that is there"
+    if (note := one.reason or stale) is not None:
         return Work(name, "done" if one.reason else "begun", 0, 0, "images", note=note)
     working = any(group.is_claimed_by(claim.name) for holder in processes for claim in holder.claims)
     state: State = "done" if one.done >= one.size else "running" if working else "begun" if one.done else "not begun"
@@ -247,20 +251,6 @@ def _captions(counts: Mapping[str, Any]) -> dict[str, int]:
 def _captions_in(path: Path, _changed: int) -> int:
     """How many captions a file has, read once: who waits for a run looks every few seconds."""
     return len(read_captions(path))
-
-
-def _is_stale(folder: _Folder, one: Asked) -> bool:
-    """Whether attempts are of another edit than there is. Of a system with guards that is not looked at."""
-    edits = []
-    for name in one.group.system.split("+") if one.group.system != ORIGINAL else []:
-        place = folder.run.edit(name)
-        if not place.is_dir():
-            return False
-        try:
-            edits.append(EditFile(name, place, str(read_provenance(place).get("sha256"))))
-        except DuoError:
-            return False
-    return one.sha256 != System(tuple(edits)).sha256
 
 
 def _judged(folder: _Folder) -> Work:

@@ -64,7 +64,7 @@ class GroupRecord(NamedTuple):
     """group.json: what was asked for last. sha256: of the system. kind: of the scenario.
 
     reason: why the attack did not run, or None. size: how many prompts it has. parts: name of a part's file → the key
-    that it must have.
+    that it must have. sampling: steps and guidance of its images; {}: not known.
     """
 
     group: Group
@@ -76,6 +76,7 @@ class GroupRecord(NamedTuple):
     reason: str | None
     size: int
     parts: Mapping[str, str]
+    sampling: Mapping[str, float] = {}
 
 
 class Part(NamedTuple):
