@@ -10,6 +10,7 @@ from PIL import Image
 from duo_unlearn.records import ORIGINAL, Awareness
 from duo_unlearn.runs.attempts import Group
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import write_json
 from duo_unlearn.system import GuardChoice, System
 
 from .html_page import Page, assert_inert, page_of
@@ -189,6 +190,18 @@ def test_numbers_and_pictures_of_another_edit_are_not_shown(tmp_path: Path) -> N
     assert f"DSR, on synonyms ({GUARDED}): its attempts are of another edit" in page.section("estimates")
     assert "p4d (quick budget), on direct wording (duo): its attempts are of another edit" in page.section("red-team")
     assert "p4d" in page.section("untested")
+
+
+def test_numbers_of_an_edit_that_was_made_anew_are_not_shown(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write(run, [*plain_estimates(), *attack_estimates()], TWO)
+    provenance = run.edit("duo") / "provenance.json"
+    write_json(provenance, {"sha256": "d" * 64})
+    assert "its attempts are of another edit" not in page_of(run).text
+    write_json(provenance, {"sha256": "e" * 64})
+    page = page_of(run)
+    assert page.rows("DSR: concept not seen")[0] == ["4.0 % 2.3 to 6.9 % n = 300", "not measured", "C1"]
+    assert "(duo): its attempts are of another edit" in page.section("estimates")
 
 
 def test_without_results_the_systems_are_those_that_have_attempts(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from ..edits.provenance import read_provenance
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..pairs.manifest import MANIFEST
@@ -140,7 +142,8 @@ def read_contents(run: Run) -> Contents:
     raw = read_settings(run.settings) if run.settings.exists() else {}
     records = [record for record in read_current(run) if record.reason is None]
     systems = _systems(results, records)
-    hashes = {system.name: system.sha256 for system in systems}
+    changed = _changed(run, results)
+    hashes = {system.name: system.sha256 for system in systems if system.name not in changed}
 
     def is_current(name: str, sha256: str) -> bool:
         return name in hashes and hashes[name] in (None, sha256)
@@ -172,6 +175,17 @@ def read_contents(run: Run) -> Contents:
         },
         labels=results.labels if results is not None else None,
     )
+
+
+def _changed(run: Run, results: Results | None) -> set[str]:
+    """The systems of results.json of whose edits one was made anew since. A broken edit is told where it is used."""
+    found = set[str]()
+    for entry in results.systems if results is not None else []:
+        for edit in entry["edits"]:
+            with contextlib.suppress(DuoError):
+                if read_provenance(run.edit(edit["name"])).get("sha256") not in (None, edit["sha256"]):
+                    found.add(str(entry["name"]))
+    return found
 
 
 def _systems(results: Results | None, records: Sequence[GroupRecord]) -> list[SystemEntry]:
