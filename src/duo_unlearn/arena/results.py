@@ -16,7 +16,7 @@ from ..features.lpips import why_no_lpips
 from ..metrics.estimate import Outcome, agreement, defence, false_positives, worst_case
 from ..metrics.fidelity import Images, fidelity, names_digest, reference_pictures
 from ..records import CORRECTED, ORIGINAL, PRESERVED, Attempt, Estimate, Source, told_by
-from ..runs.attempts import GroupRecord, attempts_of, read_derived, write_sealed
+from ..runs.attempts import GroupRecord, attempts_of, read_derived, why_partial, write_sealed
 from ..runs.results import EVERY_SYSTEM, STALE, WORST, Results, estimate_of, is_in_worst, write_results
 from ..runs.verdicts import Verdicts, every_verdicts
 from ..session import Session
@@ -40,8 +40,7 @@ def make_results(session: Session) -> tuple[Results, bool]:
     for record in read_current(run, session.settings):
         reason = _why_no_number(record, systems.get(record.group.system))
         attempts = attempts_of(run, record) if reason is None else []
-        if reason is None and len(attempts) < record.size:
-            reason = f"{len(attempts)} of {record.size} attempts are there: `duo evaluate` or `duo attack` again"
+        reason = reason or why_partial(record, len(attempts))
         if reason is not None:
             absent.append(_absence(record, "dsr", reason))
         else:

@@ -7,12 +7,12 @@ along. So every estimate of what judges say can be computed again from the expor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ..attacks.registry import ATTACKS
 from ..records import CORRECTED, PRESERVED, Attempt, Estimate, Verdict
-from ..runs.attempts import Group, GroupRecord, attempts_of
+from ..runs.attempts import Group, GroupRecord, attempts_of, why_partial
 from ..runs.folder import Run
 from ..runs.labels import Label, read_labels
 from ..runs.results import EVERY_SYSTEM, Results
@@ -43,29 +43,34 @@ def measurement_of(run: Run, results: Results, systems: Sequence[System]) -> Mea
     Attempts of another edit of the same name are left out.
     """
     hashes = {system.name: system.sha256 for system in systems}
-    records = [r for r in read_current(run) if hashes.get(r.group.system) == r.sha256]
-    asked = {record.group: [] if record.reason else attempts_of(run, record) for record in records}
+    asked = list(_asked(run, hashes))
     labels = read_labels(run)
     # Labels are drawn from the pictures of every system, and correct a judge by all of them.
-    current = {system["name"]: system["sha256"] for system in results.systems}
-    everything = [
-        a.sha256
-        for record in read_current(run)
-        if labels and record.reason is None and record.kind not in PRESERVED
-        if current.get(record.group.system) == record.sha256
-        for a in attempts_of(run, record)
-    ]
+    current = {system["name"]: system["sha256"] for system in results.systems} if labels else {}
+    everything = (a.sha256 for record, some in _asked(run, current) if record.kind not in PRESERVED for a in some)
     pool = sorted({sha256 for sha256 in everything if sha256 is not None})
-    wanted = {a.sha256 for attempts in asked.values() for a in attempts} | set(pool)
+    wanted = {a.sha256 for _, attempts in asked for a in attempts} | set(pool)
     return Measurement(
         systems=[SystemOf(name=system.name, sha256=system.sha256) for system in systems],
-        groups=[_group(record, asked[record.group]) for record in records],
+        groups=[_group(record, attempts) for record, attempts in asked],
         judges=[_judge(verdicts, wanted) for verdicts in every_verdicts(run)],
         labels=_labels(labels),
         pool=pool,
         kept=[e for e in results.estimates if hashes.get(e.system) == e.sha256 and not is_judged(e.metric)],
         absent=[_missing(entry) for entry in results.absent if entry["system"] in (*hashes, EVERY_SYSTEM)],
     )
+
+
+def _asked(run: Run, hashes: Mapping[str, str]) -> Iterator[tuple[GroupRecord, list[Attempt]]]:
+    """The groups of some systems with their attempts. One that lacks some has no number: it has none, and why.
+
+    hashes: system → its own, which a group must have.
+    """
+    for record in read_current(run):
+        if hashes.get(record.group.system) == record.sha256:
+            attempts = [] if record.reason else attempts_of(run, record)
+            reason = record.reason or why_partial(record, len(attempts))
+            yield record._replace(reason=reason), [] if reason else attempts
 
 
 def is_judged(metric: str) -> bool:

@@ -198,6 +198,13 @@ def parts_of(run: Run, record: GroupRecord) -> Iterator[Part]:
             yield part
 
 
+def why_partial(record: GroupRecord, there: int) -> str | None:
+    """Why a group has no number while attempts of it are missing, or None. there: how many it has."""
+    if there >= record.size:
+        return None
+    return f"{there} of {record.size} attempts are there: `duo evaluate` or `duo attack` again"
+
+
 def is_whole(run: Run, attempts: Sequence[Attempt]) -> bool:
     """Whether every image is there and is the one that was sampled.
 
