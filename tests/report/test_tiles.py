@@ -12,6 +12,7 @@ from duo_unlearn.runs.folder import Run
 
 from .html_page import Page, page_of
 from .make_run import (
+    JUDGE,
     NEIGHBOURS,
     READER,
     absence,
@@ -91,6 +92,16 @@ def test_a_cost_names_what_was_refused_and_broken(run: Run) -> None:
     write(run, [*agreement(90, 92), *lost])
     said = "No fall seen no attribute agrees less than before (n = 100 a set)"
     assert f"{said}; 66.7 % refused by a guard under keep prompts; 1.0 % broken under keep prompts" in page_of(run).text
+
+
+def test_a_cost_says_nothing_of_another_judges_broken_pictures(run: Run) -> None:
+    others = [
+        share("broken", source_of("duo", "keep", contract), n, 300) for contract, n in ((JUDGE, 3), ("b[c]@1", 30))
+    ]
+    write(run, [*plain_estimates(), *agreement(90, 92), *others])
+    cost = tile(page_of(run).text, "Cost", "What opens it")
+    assert "; 1.0 % broken under keep prompts" in cost
+    assert "10.0 %" not in cost
 
 
 def test_without_an_edited_system_there_is_no_answer(run: Run) -> None:

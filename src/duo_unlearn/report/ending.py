@@ -7,7 +7,7 @@ from typing import Final
 
 from ..records import Estimate
 from ..runs.results import Results
-from .selection import counterpart, falls
+from .selection import by_first, counterpart, falls
 
 GONE: Final = 0.5
 """What the DSR of an erased concept lies above, interval and all: it is more often gone than there."""
@@ -50,8 +50,11 @@ def _is_erased(after: Estimate, before: Estimate | None) -> bool:
 
 
 def _cost(results: Results, system: str) -> str:
-    """The worst fall of an agreement on keep or neighbour prompts; without a reader, the least prior preservation."""
-    if fallen := falls(results.estimates, system):
+    """The worst fall of an agreement on keep or neighbour prompts; without a reader, the least prior preservation.
+
+    It is by the judge that heads the tables, as the report's cost is.
+    """
+    if fallen := falls(by_first(results.estimates), system):
         largest = fallen[0]
         where = f"{largest.after.metric.removesuffix(' agreement')} on {largest.after.scenario} prompts"
         return (

@@ -95,7 +95,7 @@ def _lost(contents: Contents, system: str) -> str:
     """The largest shares of pictures on prompts to keep that were refused, and that were broken; "" of none."""
     words = ""
     for metric, said in (("refused", "refused by a guard"), ("broken", "broken")):
-        most = most_kept(contents.estimates, metric, system)
+        most = most_kept(contents.primary, metric, system)
         if most is not None and most.value > 0:
             words += f"; {figure(metric, most.value)} {said} under {set_name(most.scenario).lower()}"
     return words
