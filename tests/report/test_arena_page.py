@@ -132,6 +132,20 @@ def test_what_a_system_costs_and_prior_preservation_stand_in_the_table(tmp_path:
     assert "0.940 (0.889 to 0.991), n = 100" in page.text
 
 
+def test_an_interval_that_ends_at_1_makes_prior_preservation_no_surer() -> None:
+    """As of three sets of pictures, in each of which one is another one: their intervals would reach beyond 1."""
+    sets = [
+        dataclasses.replace(
+            share("prior preservation", "spell", place, 0.98, "cosine[x]"), value=0.98, low=0.94, high=1.0
+        )
+        for place in ("keep", "oar", "wand")
+    ]
+    found = prior_preservation(Standing("spell", "guard", "–", "generator", Cost(), sets))
+    assert found is not None
+    assert found.low == pytest.approx(0.98 - 0.04 / math.sqrt(3))
+    assert found.high == 1
+
+
 def test_what_a_guard_refused_is_told_and_what_of_it_must_stay(tmp_path: Path) -> None:
     places: list[Place] = [("direct", None, None)]
 

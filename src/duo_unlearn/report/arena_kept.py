@@ -71,7 +71,8 @@ def prior_preservation(standing: Standing) -> Share | None:
     if not n:
         return None
     value = sum(e.value * e.n for e in found) / n
-    half = math.sqrt(sum((e.n * (e.high - e.low) / 2) ** 2 for e in found)) / n
+    # An interval ends at 1; its lower side is not cut off.
+    half = math.sqrt(sum((e.n * (e.value - e.low)) ** 2 for e in found)) / n
     return Share(value, value - half, min(value + half, 1.0), n)
 
 
