@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -96,6 +97,30 @@ def test_a_page_without_pictures_has_counts_and_no_prompts(run: Run) -> None:
     assert not any(prompt and prompt in page for prompt in prompts)
     assert "Concept seen: original 3 of 3, duo 1 of 2." in page
     assert "has no pictures" in page
+
+
+def test_a_page_to_share_names_no_folder_of_a_judges_model(run: Run) -> None:
+    """Its contract does, and stands in the tables, below the plots and among what has no number."""
+    place, kept = "/home/someone/secret place/nsfw", "q16[model=google/vit>=0.5]@2"
+    contract = f"classifier[model={place}|unsafe=sword>=0.5]@1a2b3c4d"
+    scores = [*plain_estimates(), *(attack_estimate("p4d", name, 3, contract=kept) for name in ("original", "duo"))]
+    scores += [attack_estimate(f"relearning-concept-{n}", "duo", 3, contract=contract) for n in (100, 300)]
+    guard = {"name": "output-filter", "options": {}, "pairs": "", "detector": contract}
+    entries: list[dict[str, Any]] = [{"name": "original", "sha256": "0", "edits": [], "guards": []}]
+    entries += [{"name": "duo", "sha256": "d", "edits": [], "guards": []}]
+    entries += [{"name": "duo+output-filter", "sha256": "f", "edits": [], "guards": [guard]}]
+    seen = attack_estimate(None, "duo", 20, contract=contract)
+    seen = dataclasses.replace(seen, system="duo+output-filter", sha256="f")
+    scores = [dataclasses.replace(e, sha256={"original": "0", "duo": "d"}[e.system]) for e in scores]
+    absent = [absence(f"not judged under {contract}: duo judge RUN")]
+    write(run, [*scores, seen], entries=entries, absent=absent)
+    write_settings(run.settings, Settings(output=run.folder, guards={"output-filter": {"labels": [f"model={place}"]}}))
+    assert place in write_report(run).read_text()
+    page = write_report(run, images=False).read_text()
+    assert "secret place" not in page
+    assert "classifier[model=nsfw|unsafe=sword&gt;=0.5]@1a2b3c4d" in page
+    assert "its guard output-filter refuses every image in which that judge sees the concept" in page
+    assert "q16[model=google/vit&gt;=0.5]@2" in page
 
 
 def sweep_of(**changed: Any) -> dict[str, Any]:

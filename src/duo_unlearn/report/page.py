@@ -29,7 +29,7 @@ from .relearning import relearning_plots
 from .rounds import rounds_tables
 from .tables import Table, blind_spots, gaps, table
 from .tiles import cases, tiles
-from .to_share import to_share
+from .to_share import to_share, without_folder
 from .verdict import attack_verdict, further_verdicts, verdict
 from .words import awareness, figure, interval, metric_name, set_name, set_order
 
@@ -115,7 +115,9 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
     # What people labelled too little of is told in one sentence.
     lacking = [absent for absent in contents.absent if absent.metric != CORRECTED]
     attacks = [absent for absent in lacking if absent.attack is not None]
-    relearned = relearning_plots(contents)
+    relearned, rounds = relearning_plots(contents), rounds_tables(run)
+    if not images:
+        rounds = [one._replace(contracts=[without_folder(c) for c in one.contracts]) for one in rounds]
     return {
         "contents": contents,
         "images": images,
@@ -149,7 +151,9 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         },
         "held_out": {name: held_out_note(lines) for name, lines in contents.curves.items()},
         "buckets": BUCKETS,
-        "rounds": rounds_tables(run),
+        "rounds": rounds
+        if images
+        else [one._replace(contracts=list(map(without_folder, one.contracts))) for one in rounds],
         "stages": _stages(contents.record.get("stages")),
         "machine_time": _machine_time(contents.record.get("stages"), contents.groups),
         "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,6 +11,8 @@ from .read import Contents
 
 _FOLDERS: Final = re.compile(r"(?<![^\s(\"'])(?:~|[A-Za-z]:)?[/\\](?:\S*[/\\])?")
 """The folders of a path in a text, before its last name."""
+_MODEL: Final = re.compile(r"(?<=\bmodel=)[^|]+?(?=\||>=|, |$)")
+"""What a detector's label says of where its model lies, in a contract or in a list of labels."""
 
 
 def to_share(contents: Contents) -> Contents:
@@ -17,14 +20,29 @@ def to_share(contents: Contents) -> Contents:
     return contents._replace(
         concept=contents.concept and _file_name(contents.concept),
         model=contents.model and _file_name(contents.model),
-        absent=[a._replace(reason=_FOLDERS.sub("", a.reason.partition(": ")[0])) for a in contents.absent],
-        settings=[s._replace(value=_file_name(s.value)) for s in contents.settings],
+        systems=[s._replace(asked=tuple((guard, without_folder(c)) for guard, c in s.asked)) for s in contents.systems],
+        estimates=[dataclasses.replace(e, contract=without_folder(e.contract)) for e in contents.estimates],
+        absent=[a._replace(reason=_reason(a.reason)) for a in contents.absent],
+        contract=contents.contract and without_folder(contents.contract),
+        groups=[g._replace(contract=g.contract and without_folder(g.contract)) for g in contents.groups],
+        settings=[s._replace(value=_file_name(without_folder(s.value))) for s in contents.settings],
         record=_without_folders(contents.record),
+        labels=_without_folders(contents.labels),
     )
 
 
+def without_folder(contract: str) -> str:
+    """A contract, or labels, without the folders before the name of a detector's own model. A hub id stays."""
+    return _MODEL.sub(lambda found: _file_name(found[0]), contract)
+
+
+def _reason(text: str) -> str:
+    return _FOLDERS.sub("", without_folder(text).partition(": ")[0])
+
+
 def _file_name(text: str) -> str:
-    return re.split(r"[/\\]", text)[-1] if re.match(r"([A-Za-z]:)?[/\\.~]", text) else text
+    is_path = re.match(r"([A-Za-z]:)?[/\\.~]", text)
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if is_path else text
 
 
 def _without_folders(value: Any) -> Any:
@@ -32,4 +50,4 @@ def _without_folders(value: Any) -> Any:
         return {key: _without_folders(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_without_folders(entry) for entry in value]
-    return _file_name(value) if isinstance(value, str) else value
+    return _file_name(without_folder(value)) if isinstance(value, str) else value
