@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import re
 
-from duo_unlearn.runs.attempts import Group, attempts_of, read_groups
+from duo_unlearn.edits.provenance import PROVENANCE
+from duo_unlearn.look.records import Records
+from duo_unlearn.runs.attempts import Group, attempts_of, read_group, read_groups, write_group
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.settings.tree import read_settings
+from duo_unlearn.storage.files import write_json
 
 from ..report.make_run import (
     GUARDED,
@@ -93,8 +98,32 @@ def test_attempts_of_an_older_edit_are_told(asked: Run) -> None:
     write_attempts(
         asked, Group("duo", "slang", "direct", None), attempts_of(asked, read_groups(asked)[0])[:1], sha256="0" * 64
     )
-    assert "of an older edit" in opened(asked).get("/attempts/duo/slang/direct/0").text
-    assert "of an older edit" not in opened(asked).get("/attempts/duo/direct/direct/0").text
+    assert "of another edit than the one that the results are of" in told_of(asked, "slang")
+    assert "No number is of this attempt now" not in told_of(asked, "direct")
+
+
+def test_attempts_that_were_sampled_otherwise_or_of_an_edit_that_was_made_anew_are_told(asked: Run) -> None:
+    """They are in no number, so nobody is asked to label them."""
+    group, pool = Group("duo", "direct", "direct", None), Records(asked).pool()
+    known = read_group(group.folder(asked) / "group.json")
+    assert known is not None
+    write_group(asked, known._replace(sampling={"steps": 7}))
+    wanted = read_settings(asked.settings)["evaluate"]["steps"]
+    why = f"its images have steps 7 where the settings have {wanted}: `duo evaluate` or `duo attack` again"
+    assert html.escape(f"No number is of this attempt now: {why}.") in told_of(asked, "direct")
+    records = Records(asked)
+    left = records.pool()
+    assert set(left) < set(pool)
+    assert not any(entry.record.group == group for entry in left.values())
+    assert all(entry.current for entry in records.attempts())  # `compare` offers the system all the same
+    write_json(asked.edit("duo") / PROVENANCE, {"sha256": "1" * 64})
+    assert {entry.record.group.system for entry in records.pool().values()} == {"original"}
+    assert "of another edit than the one that is there" in told_of(asked, "direct")
+
+
+def told_of(run: Run, scenario: str) -> str:
+    """The page of the first attempt of a prompt set."""
+    return opened(run).get(f"/attempts/duo/{scenario}/direct/0").text
 
 
 def test_a_run_without_attempts_and_one_without_verdicts(run: Run) -> None:

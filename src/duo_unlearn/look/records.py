@@ -13,27 +13,35 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL, Manifest, read_entries
 from ..records import PRESERVED, Attempt, Pair, Verdict, spoken
+from ..report.read import changed_systems
 from ..report.status import read_status
 from ..runs.attempts import GroupRecord, attempts_of, read_groups
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
-from ..runs.results import read_results
+from ..runs.results import Results, read_results
 from ..runs.verdicts import Verdicts, every_verdicts
+from ..settings.sampling import sampling_of, why_other
 from ..settings.tree import read_settings
 from ..storage.files import read_object
 from ..storage.names import leads_out
 
 PATIENCE: Final = 1.0
 """Seconds for which it is not asked again which process holds the run."""
+CHANGED: Final = "of another edit than the one that is there"
+OTHER: Final = "of another edit than the one that the results are of"
 Value = TypeVar("Value")
 
 
 class Entry(NamedTuple):
-    """An attempt and where it stands: its group, and its place in it. current: it is of the system as it is now."""
+    """An attempt and where it stands: its group, and its place in it.
+
+    stale: why no number is of it now, or None. current: it is of the system as it is now, however it was sampled.
+    """
 
     record: GroupRecord
     place: int
     attempt: Attempt
+    stale: str | None
     current: bool
 
     @property
@@ -118,20 +126,27 @@ class Records:
     def _mark_attempts(self) -> Hashable:
         # A file that is replaced changes its folder's time.
         folders = sorted(self.run.attempts.glob("*/*/*"))
-        return tuple(folders), mark_of(*folders), mark_of(*(f / "group.json" for f in folders), self.run.results)
+        others = (self.run.results, self.run.settings, *sorted(self.run.edits.glob("*")))  # by these it is stale
+        return tuple(folders), mark_of(*folders), mark_of(*(f / "group.json" for f in folders), *others)
 
     def _read_attempts(self) -> list[Entry]:
-        try:
-            systems = read_results(self.run).systems if self.run.results.exists() else []
-        except DuoError:
-            systems = []
-        hashes = {str(entry["name"]): str(entry["sha256"]) for entry in systems}
-        return [
-            Entry(record, i, attempt, hashes.get(record.group.system, record.sha256) == record.sha256)
-            for record in read_groups(self.run)
-            if record.reason is None
-            for i, attempt in enumerate(attempts_of(self.run, record))
-        ]
+        results: Results | None = None
+        with contextlib.suppress(DuoError):
+            results = read_results(self.run) if self.run.results.exists() else None
+        hashes = {str(entry["name"]): str(entry["sha256"]) for entry in (results.systems if results else [])}
+        changed = changed_systems(self.run, results)
+        sampling: dict[str, float] = {}
+        with contextlib.suppress(DuoError):  # settings that were changed by hand are told by the first page
+            sampling = sampling_of(read_settings(self.run.settings)) if self.run.settings.exists() else {}
+        found = []
+        for record in (record for record in read_groups(self.run) if record.reason is None):
+            name = record.group.system
+            is_told = hashes.get(name, record.sha256) == record.sha256
+            other = OTHER if not is_told else CHANGED if name in changed else None
+            stale = other or why_other(record.sampling, sampling)
+            attempts = attempts_of(self.run, record)
+            found += [Entry(record, i, attempt, stale, other is None) for i, attempt in enumerate(attempts)]
+        return found
 
     def _read_pictures(self) -> dict[str, Path]:
         """SHA-256 → the file that a record names. Only what is inside the run is taken."""
@@ -171,7 +186,7 @@ class Records:
         return {
             str(entry.attempt.sha256): entry
             for entry in self.attempts()
-            if entry.current and entry.attempt.sha256 and entry.record.kind not in PRESERVED
+            if entry.stale is None and entry.attempt.sha256 and entry.record.kind not in PRESERVED
         }
 
     def _mark_stand(self) -> Hashable:

@@ -142,7 +142,7 @@ def read_contents(run: Run) -> Contents:
     raw = read_settings(run.settings) if run.settings.exists() else {}
     records = [record for record in read_current(run) if record.reason is None]
     systems = _systems(results, records)
-    changed = _changed(run, results)
+    changed = changed_systems(run, results)
     hashes = {system.name: system.sha256 for system in systems if system.name not in changed}
 
     def is_current(name: str, sha256: str) -> bool:
@@ -177,7 +177,7 @@ def read_contents(run: Run) -> Contents:
     )
 
 
-def _changed(run: Run, results: Results | None) -> set[str]:
+def changed_systems(run: Run, results: Results | None) -> set[str]:
     """The systems of results.json of whose edits one was made anew since. A broken edit is told where it is used."""
     found = set[str]()
     for entry in results.systems if results is not None else []:
