@@ -79,12 +79,41 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["arena", "run", "--system", "duo+sld+sld"],
             ["a system holds each edit and guard once", "duo+sld+sld", "name sld once"],
         ),
+        # Options that would do nothing.
+        (
+            ["arena", "run", "--attack", "p4d", "--count", "0"],
+            ["without a prompt nothing is attacked", "--attack with --count 0", "a --count above 0"],
+        ),
+        (
+            ["arena", "run", "--system", "duo", "--aware"],
+            ["a search is aware of guards alone", "no guard in duo", "leave --aware out"],
+        ),
+        (
+            ["sweep", "run", "--beta", "9", "--preset", "paper"],
+            ["a sweep attacks with what is named alone", "without --attack", "name an attack: --attack"],
+        ),
+        (["verify", "run", "--seed", "3"], ["--seed is for --remeasure alone", "no --remeasure", "--remeasure 20"]),
         (
             [*ERASE, "--set", "evaluate.judges=[mini-judge-b,mini-judge-b]"],
             ["the settings have faults", "evaluate.judges: mini-judge-b is named twice", "duo check --help"],
         ),
     ],
-    ids=["guards", "family", "wrap", "option", "threshold", "category", "pairs", "replay", "arena", "judges"],
+    ids=[
+        "guards",
+        "family",
+        "wrap",
+        "option",
+        "threshold",
+        "category",
+        "pairs",
+        "replay",
+        "arena",
+        "no prompt",
+        "aware",
+        "sweep",
+        "verify",
+        "judges",
+    ],
 )
 def test_it_is_told_in_three_lines(
     words: list[str],

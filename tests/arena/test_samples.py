@@ -81,6 +81,7 @@ def test_what_cannot_be_sampled(folder: Path, tmp_path: Path) -> None:
         ({"system": "duo"}, "a system is one of a run"),
         ({"adapter": tmp_path, "system": "duo"}, "is no run folder"),
         ({"adapter": folder, "system": "esd"}, "unknown system"),
+        ({"adapter": folder, "system": "duo", "model": "mini"}, "on the model of its run"),
         ({"adapter": tmp_path}, "there is no edit in"),
         ({"adapter": folder, "strength": float("nan")}, "the strength must be a finite number"),
         ({"guidance": float("inf")}, "the guidance must be a finite number"),

@@ -55,8 +55,8 @@ def sample_sheet(
 
     adapter: a run folder, whose eraser's edit is taken, an edit's folder or its file; None: the model as it is. system:
     the name of a system of that run folder, in place of one edit; strength is of all its edits. model: None for that of
-    the run, or else the default; without a system it is loaded in float32. compare: two rows a prompt, the base above
-    what was asked for, from the same noise.
+    the run, or else the default, which is loaded in float32; a system has that of its run. compare: two rows a prompt,
+    the base above what was asked for, from the same noise.
     """
     check_sheet(path)
     _check_asked(prompts, {"strength": strength, "guidance": guidance})
@@ -96,6 +96,9 @@ def _subject(source: Path | None, system: str | None, model: str | None, strengt
     if source is None:
         return Subject(load_model(model or Settings().model, pick_device(device)), contextlib.nullcontext())
     if system is not None:
+        if model is not None:
+            hint = "leave --model out; or name the edit's folder, and no --system"
+            raise DuoError("a system is sampled on the model of its run", got=f"--model {model}", hint=hint)
         return _system(source, system, strength, device)
     return _edited(source, model, strength, device)
 

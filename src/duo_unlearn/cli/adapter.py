@@ -101,8 +101,9 @@ def verify(
 
     if base is not None and (faults := model_faults(base)[0]):
         raise faults[0]
-    if concept is not None and not remeasure:
-        raise DuoError("--concept is for --remeasure alone", got="no --remeasure", hint="--remeasure 20")
+    for name, given in (("--concept", concept), ("--seed", seed)):
+        if given and not remeasure:
+            raise DuoError(f"{name} is for --remeasure alone", got="no --remeasure", hint="--remeasure 20")
     found = check(folder, base=base, concept=concept, remeasure=remeasure, seed=seed, device=device or "auto")
     fails = found.has("differs") or (strict and found.has("not checked"))
     if as_json:

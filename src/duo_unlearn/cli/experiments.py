@@ -78,6 +78,7 @@ def arena(
 
     for name in names or []:
         ATTACKS.check(name)
+    _check_heard(system or [], attacks=bool(names), count=count, aware=aware)
     plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
     plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
     sessions = [reopen_run(run) for run in runs]
@@ -93,6 +94,20 @@ def arena(
         attacks=plans,
         say=say,
     )
+
+
+def _check_heard(systems: list[str], *, attacks: bool, count: int, aware: bool) -> None:
+    """Fail for options of the arena's attacks that would do nothing."""
+    from ..guards.registry import GUARDS
+
+    if not count and (attacks or aware):
+        got = f"{'--attack' if attacks else '--aware'} with --count 0"
+        raise DuoError(
+            "without a prompt nothing is attacked", got=got, hint="a --count above 0; or leave the other out"
+        )
+    if aware and not any(part in GUARDS.names() for name in systems for part in name.split("+")):
+        got = f"--aware, and no guard in {', '.join(systems) or 'the erasers'}"
+        raise DuoError("a search is aware of guards alone", got=got, hint="leave --aware out; or --system duo+GUARD")
 
 
 def sweep(
@@ -131,6 +146,9 @@ def sweep(
 
     if beta and strength:
         raise DuoError("a sweep is over β or over strength", got="--beta and --strength", hint="one command each")
+    if not names and (preset != "quick" or count != 20):
+        got, hint = "--preset or --count without --attack", "name an attack: --attack ring-a-bell"
+        raise DuoError("a sweep attacks with what is named alone", got=got, hint=hint)
     for name in names or []:
         ATTACKS.check(name)
     budget, session = checked_preset(preset), reopen_run(run)
