@@ -222,7 +222,7 @@ def demo(output: Output = None, seed: Seed = None) -> None:
     asks for the sword, few of the others, images of 12 steps in place of 20, weights that lie channels last, the
     adapter in them while images are made, and no inverted token: a look, not a measurement.
     `duo erase -o runs/sword` makes and measures all. It is DUO alone: the recipe `robust` exists too (docs/robust.md)
-    and is measured once.
+    and is measured on two seeds and two concepts.
     """
     few = {"prompts": 4, "keep_prompts": 8, "neighbour_prompts": 2, "inversion_prompts": 0, "steps": 12}
     flags: dict[str, Any] = {"output": str(output or "runs/demo"), "seed": seed}
