@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from duo_unlearn.edits.files import read_edit
 from duo_unlearn.export.attest import measured_of
-from duo_unlearn.export.card import metadata
+from duo_unlearn.export.card import metadata, model_card
 from duo_unlearn.export.forms import Missing
 from duo_unlearn.export.pictures import write_pictures
 from duo_unlearn.export.registry import FORMATS
@@ -26,6 +26,7 @@ from duo_unlearn.families.load import load_model
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.source import edit_source
 from duo_unlearn.storage.files import sha256_of
+from duo_unlearn.storage.forms import parse_yaml
 from duo_unlearn.storage.pictures import blurred
 
 
@@ -87,6 +88,16 @@ def test_a_base_of_the_hub_is_named_with_its_relation(exported: Path) -> None:
         )
         data = ModelCard(f"---\n{metadata(other, 'out')}\n---\n").data
         assert (data["base_model"], data["base_model_relation"]) == ("owner/model", relation)
+
+
+def test_numbers_of_another_strength_are_in_no_model_index(exported: Path) -> None:
+    """The hub shows an index without the card's note on it."""
+    said = read_statement(exported).predicate
+    half = said.model_copy(update={"export": said.export.model_copy(update={"strength": 0.5})})
+    data = parse_yaml(metadata(half, "out"), "the metadata")
+    assert "model-index" not in data
+    assert data["license"] == said.export.license
+    assert "Measured at strength 1, not at 0.5." in model_card(half, {}, "out", None)
 
 
 def test_pictures_of_a_sensitive_concept_are_blurred(measured: Path, exported: Path, tmp_path: Path) -> None:

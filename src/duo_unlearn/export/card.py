@@ -58,12 +58,17 @@ def model_card(predicate: Predicate, provenance: Mapping[str, Any], name: str, p
     return "\n".join(lines)
 
 
-def metadata(predicate: Predicate, name: str) -> str:
-    """The card's head as YAML, as the hub's own class writes it."""
+def metadata(predicate: Predicate, name: str, *, indexed: bool | None = None) -> str:
+    """The card's head as YAML, as the hub's own class writes it.
+
+    indexed: whether it has a model index; None: where the numbers are of the strength that the export has, since who
+    reads an index reads no note beside it.
+    """
     from huggingface_hub import ModelCardData
 
     removable = predicate.export.removable
-    index = model_index(predicate)
+    indexed = predicate.export.strength == 1 if indexed is None else indexed
+    index = model_index(predicate) if indexed else []
     data = ModelCardData(
         license=predicate.export.license,
         library_name="diffusers",
