@@ -134,9 +134,7 @@ def judged_under(
 
     head: the contract that heads its tables; None: this one.
     """
-    estimates: list[Estimate] = []
-    absent: list[dict[str, Any]] = []
-    measured: list[Asked] = []
+    estimates, absent, measured = list[Estimate](), list[dict[str, Any]](), list[Asked]()
     for asked in groups:
         reason = systems[asked.record.group.system].why_no_measure(verdicts.contract, head)
         if reason is None:
@@ -233,11 +231,14 @@ def _preserved(session: Session, groups: Sequence[Asked]) -> tuple[list[Estimate
     chosen = [g for g in groups if g.record.kind in PRESERVED and g.record.group.preset is None]
     originals = {g.record.group.scenario: g for g in chosen if g.record.group.system == ORIGINAL}
     cache = _Cache(session)
-    estimates: list[Estimate] = []
-    absent: list[dict[str, Any]] = []
+    estimates, absent = list[Estimate](), list[dict[str, Any]]()
     for asked in chosen:
         original = originals.get(asked.record.group.scenario)
-        if original is None or len(original.attempts) != len(asked.attempts):
+        there = 0 if original is None else len(original.attempts)
+        if original is None or there != len(asked.attempts):
+            reason = f"the original has {there} of these pictures, and it {len(asked.attempts)}"
+            again = f"{reason}: `duo evaluate --system {asked.record.group.system}`"
+            absent.append(_absence(asked.record, "prior preservation", again))
             continue
         found, lacking = cache.measured(asked, original)
         estimates += found
