@@ -7,7 +7,8 @@ from typing import Final
 
 from ..records import Estimate
 from ..runs.results import Results
-from .selection import by_first, counterpart, falls
+from .read import under_first
+from .selection import counterpart, falls
 
 GONE: Final = 0.5
 """What the DSR of an erased concept lies above, interval and all: it is more often gone than there."""
@@ -54,7 +55,7 @@ def _cost(results: Results, system: str) -> str:
 
     It is by the judge that heads the tables, as the report's cost is.
     """
-    if fallen := falls(by_first(results.estimates), system):
+    if fallen := falls(under_first(results.estimates), system):
         largest = fallen[0]
         where = f"{largest.after.metric.removesuffix(' agreement')} on {largest.after.scenario} prompts"
         return (

@@ -151,9 +151,7 @@ def _values(run: Run, contents: Contents, *, images: bool) -> dict[str, Any]:
         },
         "held_out": {name: held_out_note(lines) for name, lines in contents.curves.items()},
         "buckets": BUCKETS,
-        "rounds": rounds
-        if images
-        else [one._replace(contracts=list(map(without_folder, one.contracts))) for one in rounds],
+        "rounds": rounds,
         "stages": _stages(contents.record.get("stages")),
         "machine_time": _machine_time(contents.record.get("stages"), contents.groups),
         "provenance": flatten({k: v for k, v in contents.record.items() if k != "stages"}),

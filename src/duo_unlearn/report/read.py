@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ..edits.provenance import read_provenance
@@ -130,10 +131,15 @@ class Contents(NamedTuple):
     @property
     def primary(self) -> list[Estimate]:
         """The estimates under the page's contract, and of metrics that no detector makes those under their first."""
-        first = {metric: self.contract for metric in DETECTIONS if self.contract is not None}
-        for estimate in self.estimates:
-            first.setdefault(estimate.metric, estimate.contract)
-        return [estimate for estimate in self.estimates if estimate.contract == first[estimate.metric]]
+        return under_first(self.estimates, dict.fromkeys(DETECTIONS, self.contract) if self.contract else {})
+
+
+def under_first(estimates: Sequence[Estimate], known: Mapping[str, str] = MappingProxyType({})) -> list[Estimate]:
+    """The estimates of each metric under one contract: that which is known, else its first, the head judge's."""
+    first = dict(known)
+    for estimate in estimates:
+        first.setdefault(estimate.metric, estimate.contract)
+    return [estimate for estimate in estimates if estimate.contract == first[estimate.metric]]
 
 
 def read_contents(run: Run) -> Contents:

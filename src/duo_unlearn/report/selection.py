@@ -26,14 +26,6 @@ class Fall(NamedTuple):
         return self.before.value - self.after.value
 
 
-def by_first(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The estimates of each metric under its first contract, which is the head judge's where it has one."""
-    first: dict[str, str] = {}
-    for e in estimates:
-        first.setdefault(e.metric, e.contract)
-    return [e for e in estimates if e.contract == first[e.metric]]
-
-
 def plain_scores(contents: Contents, system: str) -> list[Estimate]:
     """A system's DSR on each prompt set, without an attack."""
     return [e for e in contents.primary if e.metric == "dsr" and e.system == system and e.attack is None]
