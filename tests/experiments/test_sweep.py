@@ -16,13 +16,16 @@ from duo_unlearn.edits.files import write_changes
 from duo_unlearn.edits.weights import LowRank, Replacement
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.sweep import SweepResult, as_text, choose, sweep
+from duo_unlearn.experiments.swept import hash_of_sweep, member_folder, with_known
 from duo_unlearn.pairs.manifest import set_keep
 from duo_unlearn.report.frontier import Point, frontier_plot
+from duo_unlearn.report.read import read_contents
 from duo_unlearn.runs.attempts import Group, read_part
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
-from duo_unlearn.storage.files import read_json, read_tensors
+from duo_unlearn.storage.files import read_json, read_tensors, write_json
 
+from ..random_adapter import random_adapter
 from ..small_concept import ASKING
 from .small_run import edited_run, new_run, reopen
 
@@ -135,13 +138,15 @@ def test_a_sweep_shares_pairs_and_originals_and_resumes(tmp_path: Path) -> None:
     (run.sweep / "beta.json").write_text("[")
     assert [p.at for p in once(10)] == [10]
     assert (run.sweep / "beta.json.broken").exists()
-    # A sweep over one more keeps what is known; dropped pairs are dropped in every member.
+    # A sweep over one more keeps what is known; dropped pairs are dropped in every member, as it is swept again.
     assert once(30, 10) == points
+    assert [p.at for p in once(10)] == [10, 30]
     manifest = run.pairs / "manifest.json"
     set_keep(run.pairs, [json.loads(manifest.read_text())["pairs"][1]["name"]], False, "no hand")
-    assert [p.at for p in once(10)] == [10, 30]
+    assert [p.at for p in once(10)] == [10]
     assert (members[0].pairs / "manifest.json").read_bytes() == manifest.read_bytes()
     assert len(read_json(members[0].edit("duo") / "provenance.json")["pairs"]) == 2
+    assert [p.at for p in once(30)] == [10, 30]
 
 
 @pytest.mark.slow
@@ -203,6 +208,13 @@ def test_strengths_of_one_adapter_need_no_training(tmp_path: Path) -> None:
     (member.edit("duo") / path).write_bytes(b"half")
     assert sweep(reopen(session), "strength", [0, 1.5]).points == points
     assert images(run.folder) == before
+    # A point of another edit is none of a sweep of this one.
+    was, again = hash_of_sweep(session, "strength"), reopen(session)
+    assert set(read_contents(run).sweeps) == {"strength"}
+    random_adapter(again.model, run.edit("duo"), size=0.02, concept="sword")
+    assert hash_of_sweep(again, "strength") != was
+    assert read_contents(run).sweeps == {}
+    assert [p.at for p in sweep(again, "strength", [1.5]).points] == [1.5]
     shutil.rmtree(run.edit("duo"))
     with pytest.raises(DuoError, match="holds no edit duo"):
         sweep(reopen(session), "strength", [1])
@@ -225,6 +237,25 @@ def test_strengths_of_another_erasers_edit(tmp_path: Path) -> None:
         sweep(reopen(session), "beta", [5])
 
 
-def test_a_sweep_needs_values(tmp_path: Path) -> None:
+def test_points_of_another_sweep_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, points = Run(tmp_path), [point(at, 0.9, 1.0) for at in (0.5, 1, 2)]
+    content = {"version": 1, "kind": "strength", "of": "a", "points": [one._asdict() for one in points]}
+    write_json(run.sweep / "strength.json", content)
+    for at in (0.5, 1):
+        member_folder(run, "strength", at).mkdir()
+    # A member that was deleted is no point any more.
+    assert [p.at for p in with_known(run, "strength", "a", [point(1.5, 0.8, 1.0)])] == [0.5, 1, 1.5]
+    assert capsys.readouterr().err == ""
+    assert [p.at for p in with_known(run, "strength", "b", [point(1, 0.8, 1.0)])] == [1]
+    assert "the same command with --strength 0.5" in capsys.readouterr().err
+    del content["of"]  # of before this was told
+    write_json(run.sweep / "strength.json", content)
+    assert [p.at for p in with_known(run, "strength", "b", [point(1.5, 0.8, 1.0)])] == [1.5]
+
+
+def test_a_sweep_needs_values_that_are_numbers(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
     with pytest.raises(DuoError, match="needs values of beta"):
-        sweep(new_run(tmp_path), "beta", [])
+        sweep(run, "beta", [])
+    with pytest.raises(DuoError, match="a strength must be a finite number"):
+        sweep(run, "strength", [1, float("nan")])

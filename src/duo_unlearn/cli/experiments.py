@@ -140,7 +140,8 @@ def sweep(
     """
     from ..arena.plans import AttackPlan
     from ..attacks.registry import ATTACKS
-    from ..experiments.sweep import BETAS, member_folder
+    from ..experiments.sweep import BETAS
+    from ..experiments.swept import member_folder
     from ..pipeline import reopen_run
     from ..several import sweep as run_sweep
 

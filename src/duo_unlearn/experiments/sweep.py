@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,13 +19,13 @@ from ..edits.provenance import edit_hash, read_provenance
 from ..errors import DuoError
 from ..records import Estimate
 from ..report.frontier import Kind, Point, frontier_plot
-from ..runs.attempts import set_broken_aside
 from ..runs.folder import Run
 from ..runs.results import WORST, Results
 from ..session import Session
 from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.tree import merge, write_settings
 from ..storage.files import read_object, write_json
+from .swept import hash_of_sweep, member_folder, own_options, with_known
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
 """The paper's grid."""
@@ -72,16 +73,20 @@ def sweep(
                 points.append(_point(session, value, _measure(session, first, attacks)))
             say(f"{kind} {value:g}: {as_text(points[-1])}")
         with first.run.claim("sweep", wait=True):
-            return _written(first.run, kind, _with_known(first.run, kind, points), want_dsr)
+            of, edit = hash_of_sweep(first, kind), first.settings.edit
+            told = {"of": of}
+            if kind == "strength":  # by which a page knows whether it is of the edit that is there
+                told |= {"edit": edit, "sha256": edit_hash(first.run.edit(edit))}
+            return _written(first.run, kind, with_known(first.run, kind, of, points), told, want_dsr)
 
 
-def _written(run: Run, kind: Kind, points: Sequence[Point], want_dsr: float) -> SweepResult:
-    """Write the points and draw them, unless another process has done it."""
+def _written(run: Run, kind: Kind, points: Sequence[Point], of_what: Mapping[str, str], want_dsr: float) -> SweepResult:
+    """Write the points and draw them, unless another process has done it. of_what: what they are of."""
     chosen, path = choose(points, want_dsr), run.sweep / f"{kind}.json"
     figures = [run.sweep / f"{kind}.{suffix}" for suffix in ("svg", "png")]
     told = [{name: part for name, part in point._asdict().items() if name != "broken" or part} for point in points]
     shown = {"points": told, "frontier": chosen.frontier, "ship": chosen.ship}
-    content = {"version": 1, "kind": kind, "want_dsr": want_dsr, **shown}
+    content = {"version": 1, "kind": kind, **of_what, "want_dsr": want_dsr, **shown}
     # Compared as the file has it, where tuples are lists.
     if (
         all(figure.exists() for figure in figures)
@@ -98,6 +103,8 @@ def _written(run: Run, kind: Kind, points: Sequence[Point], want_dsr: float) -> 
 def _check(first: Session, kind: Kind, values: Sequence[float]) -> None:
     if not values:
         raise DuoError(f"a sweep needs values of {kind}", hint=f"--{kind} 100 --{kind} 500")
+    if odd := [value for value in values if not math.isfinite(value)]:
+        raise DuoError(f"a {kind} must be a finite number", got=f"{odd[0]:g}", hint=f"for example --{kind} 1")
     if not first.concept.attacks or not first.concept.keep:
         hint = "add attacks: and keep: to the concept file"
         raise DuoError("a sweep needs prompts that ask for the concept, and keep prompts", hint=hint)
@@ -114,19 +121,12 @@ def _check(first: Session, kind: Kind, values: Sequence[float]) -> None:
         raise DuoError(f"{first.run.folder} holds no edit {edit}", hint=hint)
 
 
-def member_folder(run: Run, kind: Kind, value: float) -> Path:
-    """Where a member of a run's sweep lies."""
-    return run.sweep / f"{kind}-{value:g}"
-
-
 def _member(first: Session, kind: Kind, value: float) -> Session:
     """A run of the sweep: the first one's settings and model, and what does not depend on the edit copied."""
     run = Run(member_folder(first.run, kind, value))
     known = for_another_run(first.settings)
     if kind == "beta":
-        if first.settings.recipe == "paper":  # lr and λ follow β there, so they are not carried over
-            known["train"] = {k: v for k, v in known["train"].items() if k not in ("learning_rate", "prior_weight")}
-        known = merge(known, {"train": {"beta": value}})
+        known["train"] = {k: v for k, v in known["train"].items() if k not in own_options(first)} | {"beta": value}
     session = Session(resolve_settings(merge(known, {"output": str(run.folder)})), quiet=first.quiet)
     session.model = first.model  # several may not fit
     with first.run.claim("share", wait=True):
@@ -182,27 +182,6 @@ def _scale(source: Path, strength: float, target: Path) -> None:
     except DuoError:  # half written or broken: it is made again
         pass
     write_scaled(read_edit(source, source.name), strength, target, {"scaled": origin})
-
-
-def _with_known(run: Run, kind: Kind, points: Sequence[Point]) -> list[Point]:
-    """The points with those of earlier sweeps of the run whose members are there still, in order."""
-    new = {point.at for point in points}
-    there = [p for p in _earlier(run.sweep / f"{kind}.json") if member_folder(run, kind, p.at).is_dir()]
-    return sorted([*points, *(p for p in there if p.at not in new)], key=lambda point: point.at)
-
-
-def _earlier(path: Path) -> list[Point]:
-    """The points of an earlier sweep; none where there was none, or where its file is broken and set aside."""
-    if not path.exists():
-        return []
-    try:
-        return [
-            Point(p["at"], tuple(p["kept"]), {k: tuple(v) for k, v in p["defence"].items()}, tuple(p.get("broken", ())))
-            for p in read_object(path)["points"]
-        ]
-    except (DuoError, KeyError, TypeError, AttributeError) as error:
-        set_broken_aside(path, str(error).replace("\n", " "))
-        return []
 
 
 def _point(session: Session, value: float, results: Results) -> Point:

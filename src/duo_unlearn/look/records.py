@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from ..errors import DuoError
 from ..pairs.manifest import MANIFEST, PARTIAL, Manifest, read_entries
 from ..records import PRESERVED, Attempt, Pair, Verdict, spoken
-from ..report.read import changed_systems
+from ..report.anew import changed_systems
 from ..report.status import read_status
 from ..runs.attempts import GroupRecord, attempts_of, read_groups
 from ..runs.folder import Run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from ..edits.provenance import read_provenance
 from ..errors import DuoError
 from ..guards.registry import GUARDS
 from ..pairs.manifest import MANIFEST
@@ -23,6 +21,7 @@ from ..runs.verdicts import Verdicts, every_verdicts, read_verdicts
 from ..settings.sampling import read_current
 from ..settings.tree import read_settings, setting_keys
 from ..storage.files import read_object
+from .anew import changed_systems, current_sweeps
 
 DETECTIONS: Final = ("dsr", CORRECTED, "detected", "refused", "broken")
 """Metrics that a detector's verdicts make. Their contract is that of the page's sentences and pictures."""
@@ -174,24 +173,9 @@ def read_contents(run: Run) -> Contents:
         curves=_curves(run),
         settings=_settings(raw),
         record=run.read_record(),
-        sweeps={
-            kind: read_object(path, "duo sweep")
-            for kind in ("beta", "strength")
-            if (path := run.sweep / f"{kind}.json").exists()
-        },
+        sweeps=current_sweeps(run),
         labels=results.labels if results is not None else None,
     )
-
-
-def changed_systems(run: Run, results: Results | None) -> set[str]:
-    """The systems of results.json of whose edits one was made anew since. A broken edit is told where it is used."""
-    found = set[str]()
-    for entry in results.systems if results is not None else []:
-        for edit in entry["edits"]:
-            with contextlib.suppress(DuoError):
-                if read_provenance(run.edit(edit["name"])).get("sha256") not in (None, edit["sha256"]):
-                    found.add(str(entry["name"]))
-    return found
 
 
 def _systems(results: Results | None, records: Sequence[GroupRecord]) -> list[SystemEntry]:

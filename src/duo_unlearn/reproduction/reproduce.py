@@ -14,7 +14,8 @@ from ..arena.stages import attack, evaluate
 from ..concepts.captions import CAPTIONS
 from ..errors import DuoError
 from ..experiments.interference import COMPOSED, compose_runs, measure
-from ..experiments.sweep import member_folder, sweep
+from ..experiments.sweep import sweep
+from ..experiments.swept import member_folder
 from ..families.load import pick_device
 from ..pipeline import Say, silent
 from ..records import ORIGINAL, Stage

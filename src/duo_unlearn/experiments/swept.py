@@ -1,0 +1,78 @@
+"""The members of a run's sweep, and which points of earlier sweeps may stand beside new ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..edits.provenance import edit_hash
+from ..errors import DuoError
+from ..report.frontier import Kind, Point
+from ..runs.attempts import set_broken_aside
+from ..runs.folder import Run
+from ..session import Session
+from ..storage.files import digest, read_object
+
+SAMPLED: Final = ("resolution", "quantize", "channels_last", "detector", "evaluate")
+"""Settings that decide a member's numbers, beside its edit. How many prompts there are is told by n."""
+TRAINED: Final = ("recipe", "wrap", "wraps", "train")
+"""Settings that decide a member's training beside them."""
+
+
+def member_folder(run: Run, kind: Kind, value: float) -> Path:
+    """Where a member of a run's sweep lies."""
+    return run.sweep / f"{kind}-{value:g}"
+
+
+def own_options(first: Session) -> list[str]:
+    """The options of DUO's training that are a member's own: β, and in the paper's recipe what follows it."""
+    return ["beta", *(["learning_rate", "prior_weight"] if first.settings.recipe == "paper" else [])]
+
+
+def hash_of_sweep(first: Session, kind: Kind) -> str:
+    """A hash of what all points of a sweep have in common: those of another one say nothing beside them."""
+    settings = first.settings
+    counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
+    names = {*SAMPLED, *(TRAINED if kind == "beta" else ())}
+    own: Any = {"evaluate": {*counts, "batch"}, "train": set(own_options(first))}
+    known = settings.model_dump(mode="json", include=names, exclude=own)
+    edit = edit_hash(first.run.edit(settings.edit)) if kind == "strength" else ""
+    concept = first.concept.model_dump(mode="json", exclude={"summary", "recommended", "robust", "paper"})
+    return digest([known, concept, first.model.fingerprint(), first.model.variant, first.pairs_digest, edit])[:16]
+
+
+def with_known(run: Run, kind: Kind, of: str, points: Sequence[Point]) -> list[Point]:
+    """The points with those of earlier sweeps of the same whose members are there still, in order.
+
+    of: see `hash_of_sweep`. Points of another edit, or of other pairs or settings, are left out, and told on stderr.
+    """
+    new = {point.at for point in points}
+    was, known = _earlier(run.sweep / f"{kind}.json")
+    there = [p for p in known if p.at not in new and member_folder(run, kind, p.at).is_dir()]
+    if there and was != of:
+        values = [f"{p.at:g}" for p in there]
+        print(f"sweep: {kind} {', '.join(values)} left out, of another edit, pairs or settings", file=sys.stderr)
+        again = " ".join(f"--{kind} {value}" for value in values)
+        print(f"to have them beside the others: the same command with {again}", file=sys.stderr, flush=True)
+        there = []
+    return sorted([*points, *there], key=lambda point: point.at)
+
+
+def _earlier(path: Path) -> tuple[str | None, list[Point]]:
+    """What an earlier sweep was of, None where that is not told, and its points.
+
+    There is none where its file is not there, or was broken and is set aside.
+    """
+    if not path.exists():
+        return None, []
+    try:
+        content = read_object(path)
+        return content.get("of"), [
+            Point(p["at"], tuple(p["kept"]), {k: tuple(v) for k, v in p["defence"].items()}, tuple(p.get("broken", ())))
+            for p in content["points"]
+        ]
+    except (DuoError, KeyError, TypeError, AttributeError) as error:
+        set_broken_aside(path, str(error).replace("\n", " "))
+        return None, []
