@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,14 @@ def attacked(value: float, attack: str, **of: Any) -> Estimate:
     return entry(value, attack=attack, preset="quick", **of)
 
 
-def make(folder: Path, seed: int, *estimates: Estimate, beta: float = 9) -> Path:
+def make(folder: Path, seed: int, *estimates: Estimate, beta: float = 9, systems: Sequence[Any] = ()) -> Path:
     """A run folder with settings and results."""
     settings = resolve_settings({"output": str(folder), "seed": seed, "train": {"beta": beta}})
     write_text(folder / "settings.yaml", as_yaml(settings))
     write_results(
-        Run(folder), concept="sword", model="mini", seed=seed, quick=True, systems=[], estimates=estimates, absent=[]
-    )
+        Run(folder), concept="sword", model="mini", seed=seed, quick=True, systems=systems, estimates=estimates,
+        absent=[],
+    )  # fmt: skip
     return folder
 
 
@@ -55,6 +58,44 @@ def test_seeds_have_a_spread(tmp_path: Path) -> None:
     # Student's t with two degrees of freedom.
     assert row.spread.mean - row.spread.low == pytest.approx(4.303 * statistics.stdev(values) / 3**0.5)
     assert row.spread.high == 1.0  # a share's mean is at most 1
+
+
+def test_a_seed_without_a_broken_picture_counts_as_none_in_the_spread(tmp_path: Path) -> None:
+    def broken(share: float) -> Estimate:
+        return dataclasses.replace(entry(share), metric="broken", n=50)
+
+    runs = [make(tmp_path / "s0", 0, entry(0.9), broken(0.1)), make(tmp_path / "s1", 1, entry(0.8), broken(0.2))]
+    runs.append(make(tmp_path / "s2", 2, entry(0.7)))
+    rows = {row.key.metric: row for row in compare(runs).rows}
+    assert [figure and (figure.value, figure.n) for figure in rows["broken"].figures] == [(0.1, 50), (0.2, 50), (0, 50)]
+    spread = rows["broken"].spread
+    assert spread is not None
+    assert (spread.mean, spread.seeds) == (pytest.approx(0.1), 3)
+    assert rows["dsr"].spread is not None
+    assert rows["dsr"].spread.seeds == 3
+
+
+def test_numbers_of_an_edit_that_was_made_anew_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    systems = [{"name": name, "sha256": "", "edits": [{"name": "duo", "sha256": "a", "strength": 1}], "guards": []}
+               for name in ("duo", "duo+sld")]  # fmt: skip
+    systems.append(
+        {"name": "uce", "sha256": "", "edits": [{"name": "uce", "sha256": "b", "strength": 1}], "guards": []}
+    )
+    measured = (entry(0.9), entry(0.95, system="duo+sld"), entry(0.5, system="uce"))
+    runs = [make(tmp_path / f"s{seed}", seed, *measured, systems=systems) for seed in (0, 1)]
+    for run in runs:
+        for name, sha256 in (("duo", "a"), ("uce", "b")):
+            write_json(Run(run).edit(name) / "provenance.json", {"sha256": sha256})
+    assert len(compare(runs).rows) == 3
+    assert capsys.readouterr().err == ""
+    write_json(Run(runs[1]).edit("duo") / "provenance.json", {"sha256": "another"})
+    rows = {row.key.system: row for row in compare(runs).rows}
+    assert [figure and figure.value for figure in rows["duo"].figures] == [0.9, None]
+    assert [figure and figure.value for figure in rows["duo+sld"].figures] == [0.95, None]
+    assert rows["uce"].spread is not None
+    assert "s1: no number of duo, duo+sld: its attempts are of another edit" in capsys.readouterr().err
 
 
 def test_other_settings_and_other_contracts_are_not_pooled(tmp_path: Path) -> None:

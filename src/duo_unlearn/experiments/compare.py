@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..errors import DuoError
-from ..records import ORIGINAL, Awareness, is_share
+from ..records import ORIGINAL, Awareness, Estimate, is_share
+from ..report.anew import changed_systems
 from ..runs.folder import Run
-from ..runs.results import Results, read_results
+from ..runs.results import STALE, Results, read_results
 from ..settings.resolve import resolve_settings
 from ..settings.tree import Settings
+from .pooled import with_none
 
 T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a 95 % interval of a mean, by degrees of freedom from 1; beyond, the last is near enough."""
@@ -108,7 +111,8 @@ class Comparison(NamedTuple):
 def compare(folders: Sequence[Path]) -> Comparison:
     """The estimates of runs, row by row, of all systems but the original. Other contracts are other rows.
 
-    Between seeds there is a spread where all runs have the same concept, model and training settings.
+    What was measured of an edit that was made anew since is left out, and told on stderr. Between seeds there is a
+    spread where all runs have the same concept, model and training settings.
     """
     if len(folders) < 2:
         raise DuoError("there is nothing to compare", got=f"{len(folders)} run", hint="duo compare RUN RUN …")
@@ -122,7 +126,8 @@ def compare(folders: Sequence[Path]) -> Comparison:
         len(set(seeds)) == len(seeds)
         and len({settings_of(resolve_settings({"output": str(run.folder)})) for run in runs}) == 1
     )
-    entries = [_entries(found) for found in results]
+    estimates = [_current(run, found) for run, found in zip(runs, results, strict=True)]
+    entries = [_entries(found) for found in with_none(estimates)]
     rows = []
     for key in dict.fromkeys(key for known in entries for key in known):
         if _replayed_from(key) in names:
@@ -140,6 +145,14 @@ def _results(run: Run) -> Results:
     return read_results(run)
 
 
+def _current(run: Run, results: Results) -> list[Estimate]:
+    """The estimates of all systems but the original that are of the edits which the run has now."""
+    changed = changed_systems(run, results)
+    if changed:
+        print(f"{run.folder}: no number of {', '.join(sorted(changed))}: {STALE}", file=sys.stderr, flush=True)
+    return [e for e in results.estimates if e.system not in (ORIGINAL, *changed)]
+
+
 def settings_of(settings: Settings) -> str:
     """What must be the same for runs that differ by their seed alone: all but numbers of prompts and batch."""
     counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
@@ -147,14 +160,13 @@ def settings_of(settings: Settings) -> str:
     return settings.model_dump_json(exclude=left_out)
 
 
-def _entries(results: Results) -> dict[Key, Figure]:
-    """What each number is of → the number, of all systems but the original."""
+def _entries(estimates: Sequence[Estimate]) -> dict[Key, Figure]:
+    """What each number is of → the number."""
     return {
         Key(e.metric, e.system, e.scenario, e.attack, e.preset, e.search, e.contract): Figure(
             e.value, e.low, e.high, e.n
         )
-        for e in results.estimates
-        if e.system != ORIGINAL
+        for e in estimates
     }
 
 

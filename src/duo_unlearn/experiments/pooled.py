@@ -24,11 +24,16 @@ def pooled(runs: Sequence[Sequence[Estimate]]) -> list[Estimate]:
     is of the prompts that were asked: how far trainings of other seeds differ is not in it.
     """
     groups: dict[tuple[str | None, ...], list[Estimate]] = {}
-    some = {e.of_what for run in runs for e in run if e.metric in APART}
-    for run in runs:
-        for e in [*run, *_none_of(run, some)]:
+    for run in with_none(runs):
+        for e in run:
             groups.setdefault(e.of_what, []).append(e)
     return [group[0] if len(group) == 1 else _pool(group) for group in groups.values()]
+
+
+def with_none(runs: Sequence[Sequence[Estimate]]) -> list[list[Estimate]]:
+    """The estimates of each run, with a share of 0 for what some of another's pictures were and none of its own."""
+    some = {e.of_what for run in runs for e in run if e.metric in APART}
+    return [[*run, *_none_of(run, some)] for run in runs]
 
 
 def _none_of(run: Sequence[Estimate], some: set[tuple[str | None, ...]]) -> Iterator[Estimate]:
