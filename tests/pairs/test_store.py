@@ -73,6 +73,20 @@ def test_importing_the_same_again_changes_nothing(source: Path, folder: Path) ->
     assert [p.keep for p in pairs] == [True, False, True]
 
 
+def test_pairs_that_are_in_the_run_need_the_place_they_came_from_no_more(source: Path, folder: Path) -> None:
+    before = load_pairs(folder)
+    set_keep(folder, ["p1"], False, "no hand")
+    shutil.rmtree(source)
+    assert [pair.keep for pair in import_pairs(source, folder, quiet=True)] == [True, False, True]
+    assert [pair.name for pair in before] == ["p0", "p1", "p2"]
+    # A name that was mistyped is still one.
+    with pytest.raises(DuoError, match="there is no"):
+        import_pairs(source.with_name("mien"), folder, quiet=True)
+    (folder / "safe" / "p0.png").unlink()
+    with pytest.raises(DuoError, match="are missing"):
+        import_pairs(source, folder, quiet=True)
+
+
 def test_importing_other_pairs_into_the_folder_is_refused(source: Path, folder: Path) -> None:
     before = (folder / "manifest.json").read_bytes()
     picture(source / "unsafe" / "p0.png", 11)

@@ -14,6 +14,7 @@ import yaml
 import duo_unlearn as duo
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
+from duo_unlearn.pairs.manifest import save_manifest
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.check import check_family, check_wrap_weights, find_faults
 from duo_unlearn.settings.tree import resolve, write_settings
@@ -120,6 +121,12 @@ def test_swapped_pairs_are_no_fault_here_but_identical_ones_are(tmp_path: Path) 
     assert faults(given) == ""
     shutil.copy(tmp_path / "mine" / "unsafe" / "1.png", tmp_path / "mine" / "safe" / "1.png")
     assert "the same image" in faults(given)
+    shutil.rmtree(tmp_path / "mine")
+    assert "there is no" in faults(given)
+    # A run that has them needs them there no more.
+    settings = {"source": str(tmp_path / "mine")}
+    save_manifest(tmp_path / "run" / "pairs", concept=None, settings=settings, pairs=[])
+    assert faults(given) == ""
 
 
 @pytest.fixture

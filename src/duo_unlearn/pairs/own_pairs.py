@@ -20,7 +20,17 @@ from ..records import Pair
 from ..storage.files import is_regular, sha256_of
 from ..storage.pictures import image_fault, open_image, save_png
 from .held_out import chosen_names
-from .manifest import MANIFEST, PARTIAL, check_pair_name, claim, load_pairs, read_own_manifest, save_manifest, set_keep
+from .manifest import (
+    MANIFEST,
+    PARTIAL,
+    check_pair_name,
+    claim,
+    load_pairs,
+    read_entries,
+    read_own_manifest,
+    save_manifest,
+    set_keep,
+)
 from .sides import check_sides, count_sides, judge_sides, report_sides
 
 __all__ = ["check_pairs", "find_pairs", "import_pairs", "load_pairs", "save_manifest", "set_keep"]
@@ -43,6 +53,13 @@ def check_pairs(source: Path) -> None:
     _check_images(_find(source))
 
 
+def are_taken(source: Path, folder: Path) -> bool:
+    """Whether a pairs folder has all that was brought from a place which is not there any more, or not from here."""
+    if source.exists() or not (folder / MANIFEST).exists():
+        return False
+    return read_entries(folder).settings.get("source") == str(source)
+
+
 def find_pairs(source: Path) -> list[Pair]:
     """A user's pairs as they lie there, with what a manifest says of them. No image is looked at."""
     return [entry.pair for entry in _find(source)]
@@ -61,13 +78,15 @@ def import_pairs(
     """Copy a user's own pairs into a pairs folder as RGB PNGs, and write its manifest. `duo pairs` calls it.
 
     source: a folder with unsafe/ and safe/ of the same names (extensions may differ), a manifest.json, or a folder
-    with one. No prompt is needed. The same source again changes nothing, so pairs dropped meanwhile stay dropped.
+    with one. No prompt is needed. The same source again changes nothing, so pairs dropped meanwhile stay dropped; nor
+    need it be there then.
     detector: judges every member; without one the pairs have no scores. trust: take pairs whose sides look swapped too.
     held_out: a second pairs folder, which gets a share of them, each pair by its name. Gives those of `folder`.
     DuoError, before anything is written: a missing member (all are named), a stem used twice, an empty folder, a bad
     or flat image, members that are identical or of different aspect ratios, sides that look swapped.
     """
-    if (folder / MANIFEST).exists() and source.resolve() in (folder.resolve(), (folder / MANIFEST).resolve()):
+    is_own = (folder / MANIFEST).exists() and source.resolve() in (folder.resolve(), (folder / MANIFEST).resolve())
+    if is_own or are_taken(source, folder):
         return load_pairs(folder)
     if source.resolve() == folder.resolve():
         raise DuoError(f"your pairs lie in the run's own folder {folder}", hint="move them to a folder of their own")

@@ -126,9 +126,9 @@ def _checks(settings: Settings, family: str | None) -> Iterator[Callable[[], obj
         yield lambda: check_quantize(settings.quantize, family, settings.model)
     yield lambda: check_device(settings)
     if (folder := settings.pairs.folder) is not None:
-        from ..pairs.own_pairs import check_pairs
+        from ..pairs.own_pairs import are_taken, check_pairs
 
-        yield lambda: check_pairs(folder)
+        yield lambda: None if are_taken(folder, Run(settings.output).pairs) else check_pairs(folder)
     if (captions := settings.evaluate.captions) is not None:
         from ..concepts.captions import read_captions
 
