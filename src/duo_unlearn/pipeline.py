@@ -231,7 +231,9 @@ def add_edit(
     sources one is given. Any number of processes may do it together.
     """
     from .edits.foreign import add_edit as write
+    from .system import check_edit_name
 
+    check_edit_name(name)
     # Processes that share the command wait for the one that takes it over, and find it there.
     with run.run.lock(shared=True), run.run.claim(f"edit.{name}", wait=True):
         run.begin()

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .detectors.interface import sees_all_of
 from .edits.provenance import edit_hash, edit_names, read_provenance
@@ -19,6 +19,10 @@ from .storage.files import digest
 if TYPE_CHECKING:
     from .families.interface import Model
     from .guards.interface import Context, Seen
+
+
+LONGEST_NAME: Final = 100
+"""How many bytes an edit's name may have: claims and folders have it beside other names."""
 
 
 class EditFile(NamedTuple):
@@ -202,6 +206,18 @@ def check_parts(name: str) -> list[str]:
     if repeated := [part for part in parts if parts.count(part) > 1]:
         raise DuoError("a system holds each edit and guard once", got=name, hint=f"name {repeated[0]} once")
     return parts
+
+
+def check_edit_name(name: str) -> None:
+    """Fail for a name that an edit of others cannot have: none of a folder, or one that means something else."""
+    is_folder = bool(name) and Path(name).name == name and not name.startswith(".") and not set(name) & set("+\\\0")
+    if (
+        not is_folder
+        or name in (ORIGINAL, *GUARDS.names())
+        or len(name.encode(errors="surrogateescape")) > LONGEST_NAME
+    ):
+        hint = "--system NAME: letters, digits and dashes, and no guard's name"
+        raise DuoError("this cannot be the name of an edit", got=repr(name)[:120], hint=hint)
 
 
 def check_below(edit: str, on: Sequence[str], below: Collection[str]) -> None:

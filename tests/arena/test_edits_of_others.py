@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import duo_unlearn as api
+from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.runs.results import read_results
@@ -81,6 +82,21 @@ def test_a_guard_that_learns_gets_pairs_first_and_its_numbers_are_not_stale(eras
     _, results = api.attack(run, ["direct"], systems=["esd+inverted-negative"], prompts=2)
     assert "esd+inverted-negative" in {e.system for e in results.estimates}
     assert not [entry for entry in results.absent if entry["metric"] == "dsr"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../mine.txt", "a/b", "..", ".a", "", "a+b", "original", "sld", "a" * 101, "a\\b"]
+)
+def test_a_name_that_no_edit_can_have_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    run = api.open_run(tmp_path / "run", quiet=True)
+    mine = tmp_path / "run" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(DuoError, match="cannot be the name of an edit") as caught:
+        api.add_edit(run, name, lora=tmp_path / "theirs.safetensors")
+    assert len(str(caught.value).splitlines()) == 3
+    assert mine.read_text() == "mine"
+    assert [path.name for path in mine.parent.iterdir()] == ["mine.txt"]
 
 
 def tiny_run(erased: Path, folder: Path, settings: dict[str, Any]) -> Session:
