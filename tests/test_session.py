@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import duo_unlearn as duo
+from duo_unlearn.arena.stages import other_detector
 from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.errors import DuoError
 from duo_unlearn.runs.folder import Run
@@ -79,6 +80,20 @@ def test_a_judge_that_cannot_be_had_is_told_unless_the_settings_name_it(tmp_path
     # The next one heads the tables then, and no guard may work towards it.
     with pytest.raises(DuoError, match="works towards the detector that measures"):
         run.check_system(run.system("pno"))
+
+
+def test_a_detector_that_the_concept_names_is_judged_by_as_it_says(tmp_path: Path) -> None:
+    run = session(tmp_path, concept=str(with_judge(tmp_path, {"name": "mini-judge-b", "labels": ["item=wand"],
+                                                              "threshold": 0.7})))  # fmt: skip
+
+    def contract(name: str | None, labels: tuple[str, ...] = (), threshold: float | None = None) -> str:
+        return str(other_detector(run, name, labels, threshold).contract).partition("@")[0]
+
+    assert contract("mini-judge-b") == "mini-judge-b[item=wand>=0.7]"
+    assert contract("mini-judge-b", threshold=0.9) == "mini-judge-b[item=wand>=0.9]"
+    assert contract("mini-judge-b", ("item=sword",)) == "mini-judge-b[item=sword>=0.5]"
+    assert contract(None, threshold=0.9) == "mini-judge[item=sword>=0.9]"
+    assert contract("mini-judge") == "mini-judge[item=sword>=0.5]"
 
 
 def test_two_detectors_of_one_name_are_refused(tmp_path: Path) -> None:

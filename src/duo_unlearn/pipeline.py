@@ -252,6 +252,7 @@ def judge(
 ) -> Results:
     """Judge every attempt under a detector, the concept's when None; nothing is sampled.
 
+    labels, threshold: in place of what the concept file says of a detector that it names.
     The estimates under each contract stand side by side in results.json. What was derived and is broken is made again.
     A system whose guard works towards a detector, or refuses what it sees, has no number under that one, and `say` is
     told so. Under the judge that heads the tables a filter's number stands; the report says what it is.
@@ -259,11 +260,9 @@ def judge(
     from .arena.stages import judge as stage
     from .arena.stages import other_detector
 
-    spec = run.concept.detector
     used = None
     if detector is not None or labels or threshold is not None:
-        chosen = tuple(labels) or (tuple(spec.labels) if detector in (None, spec.name) else ())
-        used = other_detector(run, detector or spec.name, chosen, threshold)
+        used = other_detector(run, detector, labels, threshold)
     with run.run.lock():
         measured = stage(run, used)
     say(f"judge: {measured.state} → {run.run.results}")

@@ -184,6 +184,17 @@ def judge(
     return Measurement(results, "done" if sampled or any(judged) or changed else "already done")
 
 
-def other_detector(session: Session, name: str, labels: Sequence[str], threshold: float | None) -> Detector:
-    """A detector by name, for the pictures of the run's family."""
-    return make_detector(name, tuple(labels), session.family, threshold)
+def other_detector(session: Session, name: str | None, labels: Sequence[str], threshold: float | None) -> Detector:
+    """A detector by name, for the pictures of the run's family; None: the concept's.
+
+    One that the concept file names is as that says, but for the labels or the threshold that are given.
+    """
+    concept = session.concept
+    specs = {spec.name: spec for spec in (*concept.judges, concept.detector)}
+    spec = specs.get(concept.detector.name if name is None else name)
+    if spec is None:
+        return make_detector(name or "", tuple(labels), session.family, threshold)
+    # The concept's threshold is that of its own labels.
+    usual = None if labels else spec.threshold
+    chosen = tuple(labels) or tuple(spec.labels)
+    return make_detector(spec.name, chosen, session.family, usual if threshold is None else threshold)
