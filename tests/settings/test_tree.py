@@ -112,6 +112,9 @@ def test_merged_leaves_its_layers_alone() -> None:
 
 def test_nested() -> None:
     assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    # A part as a whole and one of its values, in either order.
+    for given in (["a.b=1", "a={c: 2}"], ["a={c: 2}", "a.b=1"]):
+        assert parse_assignments(given) == {"a": {"b": 1, "c": 2}}
 
 
 def test_a_key_and_its_branch_cannot_both_be_set() -> None:

@@ -70,6 +70,19 @@ def test_aliases_as_people_use_them(tmp_path: Path) -> None:
     assert content["three"] == [content["one"]] * 2
 
 
+@pytest.mark.parametrize("again", ["train: {rank: 4}", "'train': {rank: 4}", "evaluate: {steps: 4, steps: 5}"])
+def test_a_key_that_stands_twice_is_told_by_its_line(tmp_path: Path, again: str) -> None:
+    said = refused(tmp_path / "a.yaml", f"train: {{beta: 5}}\nseed: 1\n{again}\n")
+    assert "stands twice (line 3, column" in said
+    assert "'train'" in said or "'steps'" in said
+
+
+def test_keys_that_are_not_the_same_and_merges_of_several(tmp_path: Path) -> None:
+    text = "a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: *a, <<: *b, x: 3}\nd: {1: one, '1': text}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    assert read_yaml(tmp_path / "a.yaml", "settings file")["d"] == {1: "one", "1": "text"}
+
+
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     assert "too large" in refused(tmp_path / "a.yaml", b"#" * (MOST_BYTES + 1)).replace("\n", " ")
 

@@ -193,7 +193,8 @@ def nest(pairs: Mapping[str, Any]) -> dict[str, Any]:
             here = here.setdefault(part, {})
             if not isinstance(here, dict):
                 raise DuoError(f"{key} is set, and so is {part} as a whole", got=str(here), hint=f"set {key} alone")
-        here[last] = value
+        known = here.get(last)
+        here[last] = merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
     return tree
 
 

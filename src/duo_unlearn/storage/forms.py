@@ -88,7 +88,8 @@ class _Depth(yaml.YAMLError):
 def read_yaml(path: Path, what: str, hint: str | None = None) -> dict[str, Any]:
     """Read a YAML file that must hold a mapping with names as keys. what: e.g. "settings file"; hint: what to do.
 
-    DuoError: the file is missing, no regular file, larger than a megabyte, no UTF-8, no YAML, or no mapping.
+    DuoError: the file is missing, no regular file, larger than a megabyte, no UTF-8, no YAML, or no mapping; or a key
+    stands twice in it.
     """
     try:
         text = read_bytes(path, what, MOST_BYTES).decode("utf-8-sig")
@@ -150,12 +151,24 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
     if isinstance(node, yaml.SequenceNode):
         parts = node.value
     elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         parts = [part for pair in node.value for part in pair]
     total = 1 + sum(_size(part, sizes) for part in parts)
     if total > MOST_NODES:
         raise _Aliases(f"its aliases stand for more than {MOST_NODES} values")
     sizes[id(node)] = total
     return total
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Fail for a key that stands twice: PyYAML keeps what is under the last one, and says nothing of the first."""
+    known: dict[tuple[str, str], yaml.Node] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+            continue
+        if (first := known.setdefault((key.tag, key.value), key)) is not key:
+            problem = f"the key {key.value[:80]!r} stands twice"
+            raise yaml.MarkedYAMLError(None, first.start_mark, problem, key.start_mark)
 
 
 def faults(error: ValidationError, names: Iterable[str]) -> list[str]:
