@@ -21,12 +21,21 @@ from duo_unlearn.metrics.distribution import LEAST
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.report.status import read_status
 from duo_unlearn.reproduction.page import as_text
-from duo_unlearn.reproduction.plan import Brought, changes, check_captions, given_settings, plan_lines, used_files
+from duo_unlearn.reproduction.plan import (
+    Brought,
+    changes,
+    check_brought,
+    check_captions,
+    given_settings,
+    plan_lines,
+    used_files,
+)
 from duo_unlearn.reproduction.protocol import Protocol, load_protocol
 from duo_unlearn.reproduction.reproduce import RESULTS, reproduce, stages
 from duo_unlearn.reproduction.results import read_reproduction
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
+from duo_unlearn.settings.tree import nest
 from duo_unlearn.storage.files import sha256_of
 
 from ..command import as_process
@@ -213,6 +222,26 @@ def test_what_is_not_as_the_protocol_has_it_is_told(place: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "key", "hint"),
+    [
+        ("mini-sword", "seed", "--seed"),
+        ("mini-sword", "model", "--model"),
+        ("mini-sword", "train.beta", "a protocol of yours"),
+        ("sd14-nudity", "train.learning_rate", "a protocol of yours"),
+    ],
+)
+def test_a_setting_that_would_not_be_read_is_refused(tmp_path: Path, name: str, key: str, hint: str) -> None:
+    protocol, brought = load_protocol(name), Brought(tmp_path / "out", settings=nest({key: 7}))
+    for refuses in (check_brought, plan_lines, reproduce):
+        with pytest.raises(DuoError, match="would not be read") as caught:
+            refuses(protocol, brought)
+        assert (caught.value.got, str(caught.value.hint)[: len(hint)]) == (f"--set {key}", hint)
+    assert not (tmp_path / "out").exists()
+    rate = nest({"train.learning_rate": 1e-4, "device": "cpu"})
+    check_brought(load_protocol("mini-sword"), Brought(tmp_path, settings=rate))
+
+
 def test_a_copy_of_an_edit_follows_it(place: Path, tmp_path: Path) -> None:
     source = next((place / "out").glob("*/sweep/beta-20/edits/duo"))
     share_edit(source, tmp_path / "duo")

@@ -59,6 +59,15 @@ class Piece(NamedTuple):
     missing: str | None
 
 
+OF_YOURS: Final = "a protocol of yours (docs/reproduce.md)"
+OWN: Final = {
+    "model": "--model", "seed": "--seed", "output": "-o", "concept": OF_YOURS, "train.beta": OF_YOURS,
+}  # fmt: skip
+"""Settings that a protocol has of its own, so that one of the user's is not read, and what to do in its place."""
+BY_BETA: Final = ("train.learning_rate", "train.prior_weight")
+"""Settings that follow β in the recipe `paper`, so that they are not read there either."""
+
+
 def given_settings(protocol: Protocol, brought: Brought, concept: str, folder: Path) -> dict[str, Any]:
     """The settings of a run of the protocol, nested; what the user brings stands above the protocol's."""
     own = {
@@ -121,8 +130,18 @@ def check_captions(protocol: Protocol, path: Path) -> None:
         raise DuoError(f"{printable(path)} is not the whole file, or of another part of COCO", got=got, hint=hint)
 
 
+def _check_settings(protocol: Protocol, brought: Brought) -> None:
+    """Fail for settings of the user's that would not be read."""
+    recipe = merge(protocol.settings, brought.settings).get("recipe")
+    fixed = {**OWN, **(dict.fromkeys(BY_BETA, OF_YOURS) if recipe == "paper" else {})}
+    if unread := [key for key in _flat(brought.settings) if key in fixed]:
+        problem = f"{unread[0]} is the protocol's own, and a setting of it would not be read"
+        raise DuoError(problem, got=", ".join(f"--set {key}" for key in unread), hint=fixed[unread[0]])
+
+
 def check_brought(protocol: Protocol, brought: Brought) -> None:
     """Fail for what the user brings and the protocol cannot use, before anything is made."""
+    _check_settings(protocol, brought)
     if brought.captions is not None:
         check_captions(protocol, brought.captions)
     if brought.images is not None:
@@ -241,6 +260,7 @@ def _needs(given: Mapping[str, Any]) -> Needs | None:
 
 def plan_lines(protocol: Protocol, brought: Brought) -> list[str]:
     """The plan for people: what is done, what must be at hand, and what is compared within which tolerance."""
+    _check_settings(protocol, brought)
     lines = [f"{protocol.title} ({protocol.source})", "", "what is done:"]
     for step in steps(protocol, brought):
         cost = ""
