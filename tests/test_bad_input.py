@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import duo_unlearn as duo
 from duo_unlearn.arena.plans import AttackPlan
 from duo_unlearn.arena.stages import check_attack
 from duo_unlearn.cli.main import main
+from duo_unlearn.concepts.store import concept_path
 from duo_unlearn.errors import DuoError
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import write_settings
@@ -145,6 +147,48 @@ def test_an_attack_on_a_run_of_another_concept_is_told_by_the_run(
         main()
     said = capsys.readouterr().err
     assert "holds another run\nGot: concept sword there, balloon now\nTry: --concept sword, or another --out" in said
+
+
+def test_a_run_of_ones_own_concept_file_is_told_by_that_file(tmp_path: Path) -> None:
+    content = yaml.safe_load(concept_path("sword").read_text()) | {"name": "blade"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    run = duo.open_run(tmp_path / "run", concept=str(tmp_path / "mine.yaml"), quiet=True)
+    run.finish("pairs", 1.0, "done")
+    with pytest.raises(DuoError, match="Got: concept blade there, sword now") as caught:
+        duo.open_run(tmp_path / "run", concept="sword", quiet=True).begin()
+    assert caught.value.hint == f"--concept {tmp_path / 'mine.yaml'}, or another --output"
+    duo.open_run(tmp_path / "run", concept=str(tmp_path / "mine.yaml"), quiet=True).begin()
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content | {"name": "dagger"}))
+    with pytest.raises(DuoError, match=r"Try: the name blade in \S+mine.yaml again"):
+        duo.open_run(tmp_path / "run", quiet=True).begin()
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", LONG],
+        ["drop", LONG, "0001"],
+        ["sweep", LONG],
+        ["ledger", LONG],
+        ["concepts", "new", "x", "-o", f"{LONG}.yaml"],
+    ],
+    ids=["report", "drop", "sweep", "ledger", "concepts"],
+)
+def test_a_name_that_no_file_can_have_is_told(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["duo", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["Error", "Got", "Try"]
+    assert lines[0].startswith("Error: cannot use aaa")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_is_aware_of_a_guard_or_refused(tmp_path: Path) -> None:

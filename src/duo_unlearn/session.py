@@ -30,6 +30,7 @@ from .records import ORIGINAL, Pair
 from .runs.folder import Run
 from .runs.machine import is_first_process
 from .settings.guards import check_asked, check_guard_family, guard_detector
+from .settings.resolve import as_kept
 from .settings.tree import Settings, write_settings
 from .storage.files import digest, read_object
 from .system import System, system_of
@@ -247,9 +248,8 @@ class Session:
         """Check that the folder holds a run of this concept and seed, or none yet; gives the time now."""
         known = self.run.read_record()
         for name, now in (("concept", self.concept.name), ("seed", self.settings.seed)):
-            if known.get(name, now) != now:
-                got = f"{name} {known[name]} there, {now} now"
-                hint = f"--{name} {str(known[name]).replace('-and-', '+')}, or another --output"
+            if (kept := known.get(name, now)) != now:
+                got, hint = f"{name} {kept} there, {now} now", as_kept(self.settings, name, kept)
                 raise DuoError(f"{self.run.folder} holds another run", got=got, hint=hint)
         return time.monotonic()
 

@@ -101,6 +101,7 @@ def test_unbalanced_braces(tmp_path: Path) -> None:
         ({"fill": {"colour": []}}, "fill.colour"),
         ({"judges": [{"name": "a", "labels": []}, {"name": "a", "labels": ["x"]}]}, "names a detector twice"),
         ({"fill": {"place": {"meadow": []}}}, "fill.place"),
+        ({"fill": {"mood": {}}}, "fill.mood"),
         ({"fill": {"subject": ["man"]}}, "fill.subject is not the mini world's"),
         ({"neighbours": {"direct": [{"templates": ["a {colour} king"]}]}}, "two prompt sets of one name"),
         ({"attacks": {"../up": {"templates": ["a {colour} king"]}}}, "attacks"),

@@ -6,12 +6,14 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import __version__
 from ..errors import DuoError, Interrupted
+from ..storage.files import printable
 from . import adapter, arena, experiments, ledger, lists, look, reproduce, run, status
 from .concepts import concepts
 from .mini import mini
@@ -59,6 +61,12 @@ def main() -> None:
         sys.exit(130)
     except DuoError as error:
         print_error(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:  # no fault of a file
+            raise
+        name, hint = printable(Path(os.fsdecode(error.filename))), "check the path and its permissions"
+        print_error(DuoError(f"cannot use {name}", got=error.strerror, hint=hint))
         sys.exit(1)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself is not imported here

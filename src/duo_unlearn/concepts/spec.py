@@ -22,6 +22,8 @@ def _check_words(text: str) -> str:
 Text = Annotated[str, AfterValidator(_check_words)]
 """Words of a prompt. YAML reads 1, null and yes as no strings; they are refused until they stand in quotes."""
 Values = Annotated[list[Text], Field(min_length=1)]
+Phrases = Annotated[dict[str, Values], Field(min_length=1)]
+"""Label: the words that say it."""
 SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
 """A prompt set's name, which is also a folder's."""
 
@@ -77,7 +79,7 @@ class Concept(Frozen):
     judges: list[DetectorSpec] = Field(
         default=[], description="Detectors that score and that nothing else asks. The first one heads every table."
     )
-    fill: dict[str, Values | dict[str, Values]] = Field(
+    fill: dict[str, Values | Phrases] = Field(
         default={}, description="Placeholder: its values, or label: phrases when the words differ from the label."
     )
     split: Literal["none", "mini"] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +78,18 @@ def for_another_run(settings: Settings) -> dict[str, Any]:
     """A run's settings as they are given to another one, whose pairs are copied from it; the folder is left to say."""
     known = settings.model_dump(mode="json", exclude={"output": True, "pairs": {"folder"}})
     return {**known, "train": without_lacking(known["train"])} if _is_robust(settings) else known
+
+
+def as_kept(settings: Settings, name: str, known: object) -> str:
+    """What to do where a run has another concept or seed than the settings. known: as its record has it.
+
+    Of a concept its record has the name alone, and a file of the user's may have any.
+    """
+    path = Run(settings.output).settings
+    kept = read_settings(path).get(name, known) if path.exists() else str(known).replace("-and-", "+")
+    if kept == getattr(settings, name):
+        return f"the name {known} in {kept} again, or another --output"
+    return f"--{name} {shlex.quote(str(kept))}, or another --output"
 
 
 def _is_robust(settings: Settings) -> bool:
