@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from duo_unlearn.cli.run import drop as command
 from duo_unlearn.errors import DuoError
 from duo_unlearn.pairs.drop import drop
 from duo_unlearn.pairs.manifest import load_pairs, read_entries
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import write_json
 
 from ..report.make_run import add_pairs
 
@@ -34,3 +36,23 @@ def test_a_run_that_is_held_or_has_no_pairs(run: Run) -> None:
     assert not drop(run, ["0001"])[1].keep
     assert drop(run, ["0001"], undo=True)[1].reason is None
     assert (run.pairs / "manifest.json").read_bytes() == before
+
+
+def test_each_edit_of_other_pairs_is_told_with_what_makes_it_anew(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    add_pairs(run, count=3)
+    saw = [[pair.unsafe_sha256, pair.safe_sha256] for pair in load_pairs(run.pairs)]
+    made = {"duo": "duo", "duo-round-1": "duo", "duo-300": "duo", "esd-all": "esd-x"}
+    for name, eraser in made.items():
+        write_json(run.edit(name) / "provenance.json", {"eraser": eraser, "pairs": saw})
+    write_json(run.edit("theirs") / "provenance.json", {"made_by": "others"})
+    run.checkpoint("esd-all").parent.mkdir(parents=True)
+    command(run.folder, ["0001"], None, undo=False)
+    told = [line.removeprefix("the edit ") for line in capsys.readouterr().err.splitlines()[1:]]
+    by = {line.partition(" ")[0]: line.partition("from these: ")[2] for line in told}
+    train = f"`duo train -o {run.folder}`"
+    assert by == {
+        "duo": train,
+        "duo-round-1": train,
+        "duo-300": "the command that made it",
+        "esd-all": f"delete {run.checkpoint('esd-all').parent}, then the command that made it",
+    }

@@ -243,19 +243,26 @@ def drop(
     duo drop runs/sword 0003 0017 --reason "the hand is cut off"
     """
     from ..edits.provenance import edit_names, read_provenance
+    from ..erasers.wraps import edit_name, is_round
     from ..pairs.drop import drop as drop_pairs
     from ..runs.folder import Run
+    from ..settings.tree import whole_settings
 
     if undo and reason is not None:
         raise DuoError("a pair that is used again has no reason", got="--undo with --reason", hint="name one of them")
     folder = Run(run)
+    known = whole_settings(folder.settings)
+    own = edit_name(known["eraser"], known["wrap"])
     pairs = drop_pairs(folder, names, reason, undo=undo)
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
     kept = sorted([pair.unsafe_sha256, pair.safe_sha256] for pair in pairs if pair.keep)
     for name in edit_names(folder.edits):
-        if sorted(read_provenance(folder.edit(name)).get("pairs") or [[]]) == kept:
-            continue  # it is of these pairs
+        provenance = read_provenance(folder.edit(name))
+        saw = provenance.get("pairs")
+        if (saw is None and "eraser" not in provenance) or sorted(saw or [[]]) == kept:
+            continue  # it is of others, who had no pair of this run, or of these pairs
+        is_trained = name in (own, known["floor"]) or is_round(name, own)
+        again = f"`duo train -o {folder.argument}`" if is_trained else "the command that made it"
         state = folder.checkpoint(name).parent
-        again = f"`duo train -o {folder.argument}`"
         first = f"delete {state}, then {again}" if state.is_dir() else again
         say(f"the edit {name} of other pairs is kept; to make it anew from these: {first}")
