@@ -189,6 +189,9 @@ def test_until_its_slice_is_trained_again_the_ledger_names_a_pair(run: Run, monk
         duo.slice_run(run.folder, SLICES)
     assert gone.name not in [pair.name for pair in pairs_of(mine)]
     assert [entry.source for entry in holders(read_ledger([mine]), gone.name)] == [mine]
+    monkeypatch.chdir(mine.parent)  # the folder of slices: a relative name does not say that it is one
+    here = Path(mine.name)
+    assert [entry.source for entry in holders(read_ledger([here]), gone.name)] == [here]
 
 
 def test_a_slice_that_lost_all_its_pairs_is_told_and_then_left_out(run: Run) -> None:

@@ -76,7 +76,8 @@ def _listed(run: Run) -> list[Pair]:
 
     A slice that was dealt anew and not trained yet has an edit that saw a pair which the slice lists no longer.
     """
-    whole = _listed(Run(run.folder.parent.parent)) if run.folder.parent.name == run.slices.name else []
+    place = run.folder.resolve().parent
+    whole = _listed(Run(place.parent)) if place.name == run.slices.name else []
     return whole + (read_entries(run.pairs).pairs if (run.pairs / MANIFEST).exists() else [])
 
 
