@@ -23,6 +23,7 @@ from duo_unlearn.report.status import read_status
 from duo_unlearn.reproduction.page import as_text
 from duo_unlearn.reproduction.plan import (
     Brought,
+    caption_folder,
     changes,
     check_brought,
     check_captions,
@@ -31,12 +32,12 @@ from duo_unlearn.reproduction.plan import (
     used_files,
 )
 from duo_unlearn.reproduction.protocol import Protocol, load_protocol
-from duo_unlearn.reproduction.reproduce import RESULTS, reproduce, stages
+from duo_unlearn.reproduction.reproduce import RESULTS, _captions, _Place, reproduce, stages
 from duo_unlearn.reproduction.results import read_reproduction
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import nest
-from duo_unlearn.storage.files import sha256_of
+from duo_unlearn.storage.files import sha256_of, write_json, write_tensors
 
 from ..command import as_process
 from ..concepts.test_captions import coco
@@ -210,6 +211,18 @@ def test_captions_that_were_measured_stay_without_the_file(place: Path) -> None:
     before = read_reproduction(place / "out" / RESULTS)
     found = reproduce(own_protocol(place), Brought(place / "out"), quiet=True)
     assert found == before
+
+
+def test_captions_that_were_asked_of_another_edit_are_not_read(tmp_path: Path) -> None:
+    protocol, out = own_protocol(tmp_path), tmp_path / "out"
+    trained, asked = Run(out / "member"), Run(caption_folder(out, 20))
+    for run in (trained, asked):
+        write_tensors(run.edit("duo") / "pytorch_lora_weights.safetensors", {"a": torch.zeros(1)})
+    write_json(asked.results, {})
+    places = [_Place(20, protocol.names[0], trained, "duo")]
+    assert [place.run.folder for place in _captions(protocol, Brought(out), places, quiet=True)] == [asked.folder]
+    write_tensors(trained.edit("duo") / "pytorch_lora_weights.safetensors", {"a": torch.ones(1)})  # it is trained anew
+    assert _captions(protocol, Brought(out), places, quiet=True) == []
 
 
 @pytest.mark.slow

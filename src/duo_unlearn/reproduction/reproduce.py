@@ -12,6 +12,7 @@ from ..arena.plans import AttackPlan
 from ..arena.sharing import share_edit, share_originals
 from ..arena.stages import attack, evaluate
 from ..concepts.captions import CAPTIONS
+from ..edits.provenance import edit_hash
 from ..errors import DuoError
 from ..experiments.interference import COMPOSED, compose_runs, measure
 from ..experiments.sweep import sweep
@@ -130,7 +131,7 @@ def _several(protocol: Protocol, brought: Brought, firsts: Sequence[Session], sa
 def _captions(protocol: Protocol, brought: Brought, places: Sequence[_Place], quiet: bool) -> list[_Place]:
     """Captions, asked at every β of the edit of the first concept's place; the original's images are those of all.
 
-    Without captions now, those that were asked before are read.
+    Without captions now, those that were asked before are read, where they were asked of the same edit.
     """
     found: list[_Place] = []
     model = None
@@ -138,7 +139,7 @@ def _captions(protocol: Protocol, brought: Brought, places: Sequence[_Place], qu
         run = Run(caption_folder(brought.output, place.beta))
         there = place._replace(run=run, scenario=CAPTIONS)
         if brought.captions is None:
-            found += [there] if run.results.exists() else []
+            found += [there] if run.results.exists() and _is_copy(place, run) else []
             continue
         session = _session(caption_settings(protocol, brought, place.beta), quiet)
         session.model = model = session.model if model is None else model
@@ -152,10 +153,19 @@ def _captions(protocol: Protocol, brought: Brought, places: Sequence[_Place], qu
     return found
 
 
+def _is_copy(place: _Place, run: Run) -> bool:
+    """Whether a run that asks captions has the edit of a place as it is now."""
+    try:
+        return edit_hash(run.edit(place.system)) == edit_hash(place.run.edit(place.system))
+    except DuoError:  # one of them is gone
+        return False
+
+
 def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], places: Sequence[_Place]) -> Reproduction:
     measured, absent = _measured(places)
     settings: Settings = firsts[0].settings
-    if protocol.captions is not None and not any(place.scenario == CAPTIONS for place in places):
+    asked = any(place.scenario == CAPTIONS for place in places)
+    if protocol.captions is not None and not asked:
         absent.append("captions: no --captions")
     path = brought.output / RESULTS
     known = read_reproduction(path) if path.exists() else None
@@ -172,7 +182,7 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
         changes=changes(protocol, settings, protocol.concepts[0]),
         concepts={n: digest(f.concept.model_dump(mode="json")) for n, f in zip(protocol.names, firsts, strict=True)},
         judges=[str(judge.contract) for judge in firsts[0].judges.there],
-        files=used_files(brought) or (known.files if known is not None else []),
+        files=used_files(brought) or (known.files if known is not None and asked else []),
         rows=rows_of(protocol, measured),
         measured=measured,
         not_measured=absent,
