@@ -52,6 +52,18 @@ def test_a_recipe_that_is_asked_for_anew_takes_the_place_of_the_runs(tmp_path: P
     assert (back.eraser, back.floor, back.erasers) == ("duo", None, resolve_settings({"concept": "sword"}).erasers)
 
 
+@pytest.mark.parametrize("recipe", ["recommended", "robust"])
+def test_numbers_of_the_paper_give_way_to_another_recipe(tmp_path: Path, recipe: str) -> None:
+    given = {"concept": "nudity", "model": str(small_models.sd1(tmp_path / "model"))}
+    path = tmp_path / "run" / "settings.yaml"
+    for own in ({"rank": 8}, {"rank": 8, "beta": 250}):
+        fresh = resolve_settings({**given, "recipe": recipe, "train": own})
+        write_settings(path, resolve_settings({**given, "recipe": "paper", "train": own}))
+        back = resolve_settings({"output": str(path.parent), "recipe": recipe})
+        # What was said of the run stays; lr and λ are no more those that follow β.
+        assert (back.recipe, back.eraser, back.train) == (recipe, fresh.eraser, fresh.train)
+
+
 def test_what_is_said_of_duos_objective_is_said_of_robust_duos(tmp_path: Path) -> None:
     given = {"recipe": "robust", "output": str(tmp_path), "train": {"beta": 77, "max_train_steps": 9}}
     options = resolve_settings(given).erasers["robust-duo"]

@@ -31,7 +31,7 @@ def resolve_settings(given: Mapping[str, Any] | None = None, file: Path | None =
     run, *new = settings_layers(read_yaml(file, "settings file") if file is not None else {}, dict(given or {}))
     wanted = merge(*new)
     if wanted.get("recipe", run.get("recipe")) != run.get("recipe") and run:
-        run = _without_recipe(run)
+        run = _without_recipe(run, resolve(run, *new))
     settings = resolve(run, *new)
     concept, family = load_concept(settings.concept), family_of(settings.model)
     if settings.recipe == "paper":
@@ -97,12 +97,18 @@ def _is_robust(settings: Settings) -> bool:
     return (settings.recipe, settings.eraser) == ("robust", "robust-duo")
 
 
-def _without_recipe(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings without what its recipe chose: another one is asked for now."""
+def _without_recipe(run: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """A run's settings without what its recipe chose: another one is asked for now. settings: as they are so far."""
     chosen = ("robust-duo", run.get("floor"))
     erasers = {name: options for name, options in run.get("erasers", {}).items() if name not in chosen}
     kept = {key: value for key, value in run.items() if key not in ("eraser", "floor", "recipe")}
-    return {**kept, "erasers": erasers}
+    train = run.get("train", {})
+    concept, family = load_concept(settings.concept), family_of(settings.model)
+    if run.get("recipe") == "paper" and family in concept.paper:
+        # A β of the user's own stays; what follows it there does not.
+        numbers = {**paper_settings(concept, family, train.get("beta"))["train"], "beta": concept.paper[family].beta}
+        train = {key: value for key, value in train.items() if key not in numbers or value != numbers[key]}
+    return {**kept, "erasers": erasers, "train": train}
 
 
 def settings_layers(file: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
