@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import duo_unlearn as api
+from duo_unlearn.cli.main import main
 from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.runs.folder import Run
@@ -163,12 +165,19 @@ def _two_sources(folder: Path) -> list[str]:
         _nowhere, _two_sources,
     ],
 )  # fmt: skip
-def test_bad_input_is_three_lines_exit_1_and_writes_no_edit(make: Callable[[Path], list[str]], tmp_path: Path) -> None:
+def test_bad_input_is_three_lines_exit_1_and_writes_no_edit(
+    make: Callable[[Path], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run = tmp_path / "run"
-    done = duo("attack", "-o", str(run), "--model", "mini", *QUICK, *make(tmp_path))
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr[done.stderr.index("Error:") :].strip().splitlines()) <= 3
+    monkeypatch.setattr(sys, "argv", ["duo", "attack", "-o", str(run), "--model", "mini", *QUICK, *make(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert len(said[said.index("Error:") :].strip().splitlines()) <= 3
     assert not list((run / "edits").glob("*/*"))
 
 
