@@ -33,6 +33,7 @@ SMALL = {
     "evaluate.neighbour_prompts": 2,
     "evaluate.inversion_prompts": 2,
     "evaluate.inversion_steps": 2,
+    "evaluate.steps": 6,
 }
 
 

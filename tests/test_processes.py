@@ -44,8 +44,8 @@ def with_pairs(folder: Path, **settings: object) -> Run:
     return Run(folder / "run")
 
 
-def with_adapter(folder: Path) -> Run:
-    run = with_pairs(folder)
+def with_adapter(folder: Path, **settings: object) -> Run:
+    run = with_pairs(folder, **settings)
     model = load_model("mini", torch.device("cpu"))
     random_adapter(model, run.edit("duo"))
     return run
@@ -107,7 +107,7 @@ def test_two_processes_share_an_evaluation_and_one_may_die(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_processes_share_attacks(tmp_path: Path) -> None:
-    alone = with_adapter(tmp_path / "a")
+    alone = with_adapter(tmp_path / "a", **{"evaluate.steps": 6})
     both = Run(Path(shutil.copytree(alone.folder, tmp_path / "b" / "run")))
     told = ["--attack", "direct", "--attack", "image-to-image", "--count", "60"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # more threads than cores crawl
