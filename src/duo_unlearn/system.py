@@ -220,6 +220,13 @@ def check_edit_name(name: str) -> None:
         raise DuoError("this cannot be the name of an edit", got=repr(name)[:120], hint=hint)
 
 
+def check_aware(systems: Sequence[str], way: str) -> None:
+    """Fail for a search that is aware of guards where no system has one. way: how to name a guard, in the hint."""
+    if not any(part in GUARDS.names() for name in systems for part in name.split("+")):
+        got = f"--aware, and no guard in {', '.join(systems) or 'the erasers'}"
+        raise DuoError("a search is aware of guards alone", got=got, hint=f"leave --aware out; or {way}")
+
+
 def check_below(edit: str, on: Sequence[str], below: Collection[str]) -> None:
     """Fail for an edit that is made on top of others where one of them does not come before it."""
     if missing := [name for name in on if name not in below]:

@@ -22,7 +22,7 @@ def attack(run: Session, *names: str) -> Results:
     return duo.attack(run, names, prompts=2)[1]
 
 
-def asked(results: Results) -> set[Any]:
+def attacks_in(results: Results) -> set[Any]:
     return {e.attack for e in results.estimates if e.metric == "dsr"}
 
 
@@ -30,10 +30,10 @@ def asked(results: Results) -> set[Any]:
 def test_images_of_other_steps_have_no_number_until_they_are_the_settings_again(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"evaluate.steps": 4})
     folder = run.run.folder
-    assert asked(attack(run, "direct", "image-to-image")) == {None, "image-to-image", "worst case"}
+    assert attacks_in(attack(run, "direct", "image-to-image")) == {None, "image-to-image", "worst case"}
     before = stamps(folder)
     results = duo.evaluate(reopen(folder, evaluate__steps=3))
-    assert "image-to-image" not in asked(results)
+    assert "image-to-image" not in attacks_in(results)
     assert {(a["system"], a["attack"], a["reason"]) for a in results.absent if a["attack"] == "image-to-image"} == {
         (system, "image-to-image", WHY) for system in ("original", "duo")
     }
@@ -41,6 +41,6 @@ def test_images_of_other_steps_have_no_number_until_they_are_the_settings_again(
     assert "image-to-image" not in {group.group.attack for group in contents.groups}
     assert {work.note for work in status.attacks if "image-to-image" in work.name} == {WHY}
     assert status.next is not None
-    assert {"image-to-image", "worst case"} <= asked(attack(reopen(folder, evaluate__steps=4), "direct"))
+    assert {"image-to-image", "worst case"} <= attacks_in(attack(reopen(folder, evaluate__steps=4), "direct"))
     after = stamps(folder)
     assert all(after[name] == time for name, time in before.items() if "image-to-image" in name)

@@ -16,7 +16,7 @@ from duo_unlearn.edits.files import write_changes
 from duo_unlearn.edits.weights import LowRank, Replacement
 from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.sweep import SweepResult, as_text, choose, sweep
-from duo_unlearn.experiments.swept import hash_of_sweep, member_folder, with_known
+from duo_unlearn.experiments.swept import identity_of, member_folder, with_known
 from duo_unlearn.pairs.manifest import set_keep
 from duo_unlearn.report.frontier import Point, frontier_plot
 from duo_unlearn.report.read import read_contents
@@ -209,10 +209,10 @@ def test_strengths_of_one_adapter_need_no_training(tmp_path: Path) -> None:
     assert sweep(reopen(session), "strength", [0, 1.5]).points == points
     assert images(run.folder) == before
     # A point of another edit is none of a sweep of this one.
-    was, again = hash_of_sweep(session, "strength"), reopen(session)
+    was, again = identity_of(session, "strength"), reopen(session)
     assert set(read_contents(run).sweeps) == {"strength"}
     random_adapter(again.model, run.edit("duo"), size=0.02, concept="sword")
-    assert hash_of_sweep(again, "strength") != was
+    assert identity_of(again, "strength") != was
     assert read_contents(run).sweeps == {}
     assert [p.at for p in sweep(again, "strength", [1.5]).points] == [1.5]
     shutil.rmtree(run.edit("duo"))

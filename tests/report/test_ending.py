@@ -80,11 +80,11 @@ def test_a_cost_that_is_none_and_one_that_was_not_measured() -> None:
 def test_the_cost_is_by_the_judge_that_heads_the_tables() -> None:
     """As on the report. What another judge reads is in its tables."""
 
-    def kept(reader: str, counts: tuple[int, int]) -> list[Estimate]:
+    def agreements(reader: str, counts: tuple[int, int]) -> list[Estimate]:
         pairs = zip((ORIGINAL, "duo"), counts, strict=True)
         return [share("item agreement", source_of(system, "keep", reader), hits, 50) for system, hits in pairs]
 
-    head, other = kept("mini-judge-b@2", (50, 49)), kept(READER, (50, 40))
+    head, other = agreements("mini-judge-b@2", (50, 49)), agreements(READER, (50, 40))
     assert ending(results([*head, *other]), "duo", []).endswith("cost: 2.0 points of item on keep prompts")
     assert ending(results([*other, *head]), "duo", []).endswith("cost: 20.0 points of item on keep prompts")
 

@@ -89,7 +89,7 @@ class GroupWork:
 
     def record(self, reason: str | None) -> GroupRecord:
         """What group.json says."""
-        plan, sampling = self.plan, sampling_of(self.session.settings.model_dump(include={"evaluate"}))
+        plan, sampling = self.plan, sampling_of(self.session.settings)
         return GroupRecord(
             self.group, plan.system.sha256, self.scenario.kind, plan.attack.title, dataclasses.asdict(plan.budget),
             self.contract, reason, self.size, {} if reason else self.keys, sampling,

@@ -28,7 +28,7 @@ from ..runs.folder import Run
 from ..runs.machine import alone
 from ..runs.results import Results
 from ..session import Session
-from ..system import System
+from ..system import System, check_aware
 from .attempts import AttackState, make_attempts
 from .held_out import held_out_share
 from .judge import judge as judge_attempts
@@ -151,9 +151,8 @@ def check_attack(session: Session, systems: Sequence[System], plan: AttackPlan, 
     chosen = with_original(systems)
     for system in chosen:
         session.check_system(system)
-    if plan.aware and not any(system.guards for system in chosen):
-        got = f"--aware, and no guard in {', '.join(system.name for system in systems)}"
-        raise DuoError("a search is aware of guards alone", got=got, hint="leave --aware out; or --guard NAME")
+    if plan.aware:
+        check_aware([system.name for system in systems], "--guard NAME")
     if replay is not None and not Run(replay).settings.exists():
         raise Run(replay).no_run("--replay RUN")
     attack_plans(session, chosen, plan, replay)
@@ -190,10 +189,9 @@ def other_detector(session: Session, name: str | None, labels: Sequence[str], th
     One that the concept file names is as that says, but for the labels or the threshold that are given.
     """
     concept = session.concept
-    specs = {spec.name: spec for spec in (*concept.judges, concept.detector)}
-    spec = specs.get(concept.detector.name if name is None else name)
-    if spec is None:
-        return make_detector(name or "", tuple(labels), session.family, threshold)
+    if name is not None and name not in concept.detectors:
+        return make_detector(name, tuple(labels), session.family, threshold)
+    spec = concept.detector_named(name)
     # The concept's threshold is that of its own labels.
     usual = None if labels else spec.threshold
     chosen = tuple(labels) or tuple(spec.labels)

@@ -98,16 +98,15 @@ def arena(
 
 def _check_heard(systems: list[str], *, attacks: bool, count: int, aware: bool) -> None:
     """Fail for options of the arena's attacks that would do nothing."""
-    from ..guards.registry import GUARDS
+    from ..system import check_aware
 
     if not count and (attacks or aware):
         got = f"{'--attack' if attacks else '--aware'} with --count 0"
         raise DuoError(
             "without a prompt nothing is attacked", got=got, hint="a --count above 0; or leave the other out"
         )
-    if aware and not any(part in GUARDS.names() for name in systems for part in name.split("+")):
-        got = f"--aware, and no guard in {', '.join(systems) or 'the erasers'}"
-        raise DuoError("a search is aware of guards alone", got=got, hint="leave --aware out; or --system duo+GUARD")
+    if aware:
+        check_aware(systems, "--system duo+GUARD")
 
 
 def sweep(

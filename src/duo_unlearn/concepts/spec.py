@@ -136,9 +136,14 @@ class Concept(Frozen):
         own = [one for one in self.joins if name in self.attacks and name.startswith(f"{one}-")]
         return max(own, key=len, default=None)
 
+    @property
+    def detectors(self) -> dict[str, DetectorSpec]:
+        """The judges and the detector by their names."""
+        return {spec.name: spec for spec in (*self.judges, self.detector)}
+
     def detector_named(self, name: str | None) -> DetectorSpec:
         """The detector or judge of a name; None: the detector. One that the concept does not have is a DuoError."""
-        known = {spec.name: spec for spec in (*self.judges, self.detector)}
+        known = self.detectors
         if name is not None and name not in known:
             hint = f"one of {', '.join(known)}; or name it under detector: or judges: in the concept file"
             raise DuoError(f"the concept {self.name} has no detector of that name", got=name, hint=hint)

@@ -155,7 +155,7 @@ def _current(run: Run, results: Results) -> list[Estimate]:
 
 def settings_of(settings: Settings) -> str:
     """What must be the same for runs that differ by their seed alone: all but numbers of prompts and batch."""
-    counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
+    counts = settings.evaluate.counts
     left_out: Any = {"output": True, "seed": True, "device": True, "evaluate": {*counts, "batch"}}
     return settings.model_dump_json(exclude=left_out)
 

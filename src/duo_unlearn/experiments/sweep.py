@@ -25,7 +25,7 @@ from ..session import Session
 from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.tree import merge, write_settings
 from ..storage.files import read_object, write_json
-from .swept import hash_of_sweep, member_folder, own_options, with_known
+from .swept import identity_of, member_folder, own_options, with_known
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
 """The paper's grid."""
@@ -73,20 +73,18 @@ def sweep(
                 points.append(_point(session, value, _measure(session, first, attacks)))
             say(f"{kind} {value:g}: {as_text(points[-1])}")
         with first.run.claim("sweep", wait=True):
-            of, edit = hash_of_sweep(first, kind), first.settings.edit
-            told = {"of": of}
-            if kind == "strength":  # by which a page knows whether it is of the edit that is there
-                told |= {"edit": edit, "sha256": edit_hash(first.run.edit(edit))}
-            return _written(first.run, kind, with_known(first.run, kind, of, points), told, want_dsr)
+            identity = identity_of(first, kind)
+            every = with_known(first.run, kind, identity["of"], points)
+            return _written(first.run, kind, every, identity, want_dsr)
 
 
-def _written(run: Run, kind: Kind, points: Sequence[Point], of_what: Mapping[str, str], want_dsr: float) -> SweepResult:
-    """Write the points and draw them, unless another process has done it. of_what: what they are of."""
+def _written(run: Run, kind: Kind, points: Sequence[Point], of: Mapping[str, str], want_dsr: float) -> SweepResult:
+    """Write the points and draw them, unless another process has done it. of: see `identity_of`."""
     chosen, path = choose(points, want_dsr), run.sweep / f"{kind}.json"
     figures = [run.sweep / f"{kind}.{suffix}" for suffix in ("svg", "png")]
     told = [{name: part for name, part in point._asdict().items() if name != "broken" or part} for point in points]
     shown = {"points": told, "frontier": chosen.frontier, "ship": chosen.ship}
-    content = {"version": 1, "kind": kind, **of_what, "want_dsr": want_dsr, **shown}
+    content = {"version": 1, "kind": kind, **of, "want_dsr": want_dsr, **shown}
     # Compared as the file has it, where tuples are lists.
     if (
         all(figure.exists() for figure in figures)

@@ -31,22 +31,27 @@ def own_options(first: Session) -> list[str]:
     return ["beta", *(["learning_rate", "prior_weight"] if first.settings.recipe == "paper" else [])]
 
 
-def hash_of_sweep(first: Session, kind: Kind) -> str:
-    """A hash of what all points of a sweep have in common: those of another one say nothing beside them."""
-    settings = first.settings
-    counts = {name for name in type(settings.evaluate).model_fields if name.endswith("prompts")}
+def identity_of(first: Session, kind: Kind) -> dict[str, str]:
+    """What a sweep's file says that all its points have in common.
+
+    of: a hash of it; points of another one say nothing beside them. edit, sha256: of strengths alone; by these a page
+    knows whether they are of the edit that is there.
+    """
+    settings, edit = first.settings, dict[str, str]()
     names = {*SAMPLED, *(TRAINED if kind == "beta" else ())}
-    own: Any = {"evaluate": {*counts, "batch"}, "train": set(own_options(first))}
+    own: Any = {"evaluate": {*settings.evaluate.counts, "batch"}, "train": set(own_options(first))}
     known = settings.model_dump(mode="json", include=names, exclude=own)
-    edit = edit_hash(first.run.edit(settings.edit)) if kind == "strength" else ""
+    if kind == "strength":
+        edit = {"edit": settings.edit, "sha256": edit_hash(first.run.edit(settings.edit))}
     concept = first.concept.model_dump(mode="json", exclude={"summary", "recommended", "robust", "paper"})
-    return digest([known, concept, first.model.fingerprint(), first.model.variant, first.pairs_digest, edit])[:16]
+    basis = [known, concept, first.model.fingerprint(), first.model.variant, first.pairs_digest]
+    return {"of": digest([*basis, edit.get("sha256", "")])[:16], **edit}
 
 
 def with_known(run: Run, kind: Kind, of: str, points: Sequence[Point]) -> list[Point]:
     """The points with those of earlier sweeps of the same whose members are there still, in order.
 
-    of: see `hash_of_sweep`. Points of another edit, or of other pairs or settings, are left out, and told on stderr.
+    of: see `identity_of`. Points of another edit, or of other pairs or settings, are left out, and told on stderr.
     """
     new = {point.at for point in points}
     was, known = _earlier(run.sweep / f"{kind}.json")

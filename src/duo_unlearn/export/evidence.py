@@ -43,11 +43,11 @@ def measurement_of(run: Run, results: Results, systems: Sequence[System]) -> Mea
     Attempts of another edit of the same name are left out.
     """
     hashes = {system.name: system.sha256 for system in systems}
-    asked = list(_asked(run, hashes))
+    asked = list(_groups(run, hashes))
     labels = read_labels(run)
     # Labels are drawn from the pictures of every system, and correct a judge by all of them.
     current = {system["name"]: system["sha256"] for system in results.systems} if labels else {}
-    everything = (a.sha256 for record, some in _asked(run, current) if record.kind not in PRESERVED for a in some)
+    everything = (a.sha256 for record, some in _groups(run, current) if record.kind not in PRESERVED for a in some)
     pool = sorted({sha256 for sha256 in everything if sha256 is not None})
     wanted = {a.sha256 for _, attempts in asked for a in attempts} | set(pool)
     return Measurement(
@@ -61,7 +61,7 @@ def measurement_of(run: Run, results: Results, systems: Sequence[System]) -> Mea
     )
 
 
-def _asked(run: Run, hashes: Mapping[str, str]) -> Iterator[tuple[GroupRecord, list[Attempt]]]:
+def _groups(run: Run, hashes: Mapping[str, str]) -> Iterator[tuple[GroupRecord, list[Attempt]]]:
     """The groups of some systems with their attempts. One that lacks some has no number: it has none, and why.
 
     hashes: system → its own, which a group must have.

@@ -18,16 +18,15 @@ from ..report.status import read_status
 from ..runs.attempts import GroupRecord, attempts_of, read_groups
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
-from ..runs.results import Results, read_results
+from ..runs.results import ANOTHER_EDIT, Results, read_results
 from ..runs.verdicts import Verdicts, every_verdicts
-from ..settings.sampling import sampling_of, why_other
+from ..settings.sampling import read_sampling, why_other
 from ..settings.tree import read_settings
 from ..storage.files import read_object
 from ..storage.names import leads_out
 
 PATIENCE: Final = 1.0
 """Seconds for which it is not asked again which process holds the run."""
-CHANGED: Final = "of another edit than the one that is there"
 OTHER: Final = "of another edit than the one that the results are of"
 Value = TypeVar("Value")
 
@@ -137,12 +136,12 @@ class Records:
         changed = changed_systems(self.run, results)
         sampling: dict[str, float] = {}
         with contextlib.suppress(DuoError):  # settings that were changed by hand are told by the first page
-            sampling = sampling_of(read_settings(self.run.settings)) if self.run.settings.exists() else {}
+            sampling = read_sampling(self.run)
         found = []
         for record in (record for record in read_groups(self.run) if record.reason is None):
             name = record.group.system
             is_told = hashes.get(name, record.sha256) == record.sha256
-            other = OTHER if not is_told else CHANGED if name in changed else None
+            other = OTHER if not is_told else ANOTHER_EDIT if name in changed else None
             stale = other or why_other(record.sampling, sampling)
             attempts = attempts_of(self.run, record)
             found += [Entry(record, i, attempt, stale, other is None) for i, attempt in enumerate(attempts)]

@@ -13,6 +13,7 @@ from ..errors import DuoError
 from ..records import ORIGINAL
 from ..runs.attempts import Group
 from ..runs.folder import Run
+from ..runs.results import ANOTHER_EDIT
 from ..settings.sampling import why_other
 from ..storage.files import read_object
 from ..system import EditFile, System
@@ -106,7 +107,7 @@ def why_stale(run: Run, one: Asked, sampling: Mapping[str, float]) -> str | None
             edits.append(EditFile(name, place, str(read_provenance(place).get("sha256"))))
         except DuoError:
             return None
-    return None if one.sha256 == System(tuple(edits)).sha256 else "of another edit than the one that is there"
+    return None if one.sha256 == System(tuple(edits)).sha256 else ANOTHER_EDIT
 
 
 def place_of(group: Group) -> tuple[str, str, str]:

@@ -145,7 +145,7 @@ def read_contents(run: Run) -> Contents:
     """Read what the run folder has. A broken or edited file that cannot be made again here is a DuoError."""
     results = read_results(run) if run.results.exists() else None
     raw = read_settings(run.settings) if run.settings.exists() else {}
-    records = [record for record in read_current(run) if record.reason is None]
+    records = [record for record in read_current(run, raw) if record.reason is None]
     systems = _systems(results, records)
     changed = changed_systems(run, results)
     hashes = {system.name: system.sha256 for system in systems if system.name not in changed}

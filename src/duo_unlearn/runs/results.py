@@ -12,7 +12,8 @@ from ..storage.files import digest, read_object, write_json
 from .folder import Run
 
 VERSION: Final = 2
-STALE: Final = "its attempts are of another edit than the one that is there: `duo evaluate` or `duo attack` again"
+ANOTHER_EDIT: Final = "of another edit than the one that is there"
+STALE: Final = f"its attempts are {ANOTHER_EDIT}: `duo evaluate` or `duo attack` again"
 WORST: Final = "worst case"
 """The attack's name in estimates over all attacks of a preset."""
 EVERY_SYSTEM: Final = "every system"

@@ -10,10 +10,16 @@ from ..runs.folder import Run
 from .tree import Settings, read_settings
 
 
-def sampling_of(settings: Mapping[str, Any]) -> dict[str, float]:
+def sampling_of(settings: Settings | Mapping[str, Any]) -> dict[str, float]:
     """Steps and guidance of every image that is evaluated or attacked, as far as a run's settings have them."""
-    told = settings.get("evaluate") or {}
+    raw = settings.model_dump(include={"evaluate"}) if isinstance(settings, Settings) else settings
+    told = raw.get("evaluate") or {}
     return {name: told[name] for name in ("steps", "guidance") if name in told}
+
+
+def read_sampling(run: Run) -> dict[str, float]:
+    """Steps and guidance by the settings of a run's folder; {} where it has none."""
+    return sampling_of(read_settings(run.settings)) if run.settings.exists() else {}
 
 
 def why_other(sampling: Mapping[str, float], wanted: Mapping[str, float]) -> str | None:
@@ -23,11 +29,10 @@ def why_other(sampling: Mapping[str, float], wanted: Mapping[str, float]) -> str
     return f"its images have {told}: `duo evaluate` or `duo attack` again" if told else None
 
 
-def read_current(run: Run, settings: Settings | None = None) -> list[GroupRecord]:
+def read_current(run: Run, settings: Settings | Mapping[str, Any] | None = None) -> list[GroupRecord]:
     """Every group of a run. One whose images were sampled otherwise than the settings say has that as its reason.
 
     settings: those that are to hold; None: those of the run's folder.
     """
-    raw = read_settings(run.settings) if settings is None and run.settings.exists() else {}
-    wanted = sampling_of(raw if settings is None else settings.model_dump(include={"evaluate"}))
+    wanted = read_sampling(run) if settings is None else sampling_of(settings)
     return [r if r.reason else r._replace(reason=why_other(r.sampling, wanted)) for r in read_groups(run)]

@@ -58,3 +58,8 @@ class EvaluateSettings(Strict):
         description="A folder of images that FID, KID and CMMD are measured from: those of the captions, or of every "
         "prompt set where there are none. None: the original's images.",
     )
+
+    @property
+    def counts(self) -> set[str]:
+        """The names of the settings that say how many prompts are asked."""
+        return {name for name in type(self).model_fields if name.endswith("prompts")}
