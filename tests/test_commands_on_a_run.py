@@ -51,6 +51,22 @@ def test_a_check_of_a_run_folder_is_json_where_it_is_asked_for(
     assert fault["hint"]
 
 
+def test_faults_of_settings_are_json_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["check", "-o", str(tmp_path / "run"), "--json"]
+    monkeypatch.setattr(sys, "argv", ["duo", *given, "--concept", "swrod", "--set", "train.rank=0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    problems = [fault["problem"] for fault in json.loads(said.out)["faults"]]
+    assert problems == ["the settings have faults", "unknown concept"]
+    assert not said.err
+    run_command(given)
+    assert json.loads(capsys.readouterr().out)["faults"] == []
+
+
 def test_settings_beside_a_run_folder_are_checked_on_top_of_its_own(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

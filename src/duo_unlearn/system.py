@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .detectors.interface import sees_all_of
-from .edits.provenance import edit_hash, edit_names, read_provenance
+from .edits.provenance import edit_hash, edit_names, hashes_below
 from .errors import DuoError
 from .guards.registry import GUARDS
 from .guards.stacking import check_stack
@@ -236,7 +236,7 @@ def check_below(edit: str, on: Sequence[str], below: Collection[str]) -> None:
 
 def _check_below(folder: Path, below: list[EditFile]) -> None:
     """Fail for an edit that was made on top of others which do not come before it, or are not what they were."""
-    on = {str(one["name"]): str(one["sha256"]) for one in read_provenance(folder).get("on", [])}
+    on = hashes_below(folder)
     there = {edit.name: edit.sha256 for edit in below}
     check_below(folder.name, list(on), there)
     if changed := [name for name in on if there[name] != on[name]]:

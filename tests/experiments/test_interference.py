@@ -63,6 +63,16 @@ def test_interference_is_measured_on_each_concept(tmp_path: Path) -> None:
     assert not any("alone" in row for row in again)
 
 
+def test_the_numbers_of_a_sum_go_where_its_weights_change(tmp_path: Path) -> None:
+    runs, both = two_runs(tmp_path, "sword", "balloon"), tmp_path / "both"
+    compose_runs(runs, [], both)
+    write_json(both / "interference.json", {"version": 2, "rows": []})
+    compose_runs(runs, [], both)
+    assert (both / "interference.json").exists()
+    compose_runs(runs, [1.0, 0.5], both)
+    assert not (both / "interference.json").exists()
+
+
 def test_what_composing_refuses(tmp_path: Path) -> None:
     runs = two_runs(tmp_path, "sword", "balloon")
     for sources, said in ((runs[:1], "two adapters or more"), ([runs[0], tmp_path], "there is no edit")):

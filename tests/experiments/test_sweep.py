@@ -253,6 +253,12 @@ def test_points_of_another_sweep_are_left_out_and_told(tmp_path: Path, capsys: p
     assert [p.at for p in with_known(run, "strength", "b", [point(1.5, 0.8, 1.0)])] == [1.5]
 
 
+def test_values_that_agree_in_six_digits_have_folders_of_their_own(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    folders = [member_folder(run, "beta", value).name for value in (500.0, 500.0001, 1 / 3, 0.333333, 1e6)]
+    assert folders == ["beta-500", "beta-500.0001", "beta-0.3333333333333333", "beta-0.333333", "beta-1e+06"]
+
+
 def test_a_sweep_needs_values_that_are_numbers(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     with pytest.raises(DuoError, match="needs values of beta"):

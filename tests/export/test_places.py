@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import duo_unlearn as duo
+from duo_unlearn.cli.main import run_command
 from duo_unlearn.errors import DuoError
 from duo_unlearn.export.export import export
 from duo_unlearn.runs.folder import Run
 
+from ..families import small_models as small
 from .edited_run import run_folder
 
 
@@ -62,6 +64,16 @@ def test_a_place_that_cannot_be_is_told_before_anything_is_sampled(
         assert str(place)[:100] in caught.value.problem
     assert "sample" not in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.slow
+def test_an_export_tells_that_it_names_a_folder_of_this_machine(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(small.sd1(tmp_path / "a model"))
+    for source, is_told in ((run_folder(model, tmp_path / "run"), True), (run, False)):
+        run_command(["export", str(source), "-o", str(tmp_path / f"out-{is_told}"), "--device", "cpu"])
+        assert (f"names its base as it lies here, {model}:" in capsys.readouterr().err) == is_told
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -98,6 +99,16 @@ def test_numbers_of_another_strength_are_in_no_model_index(exported: Path) -> No
     assert "model-index" not in data
     assert data["license"] == said.export.license
     assert "Measured at strength 1, not at 0.5." in model_card(half, {}, "out", None)
+
+
+def test_a_judge_of_several_labels_leaves_the_table_whole(exported: Path) -> None:
+    said = read_statement(exported).predicate
+    contract = "a-judge[one|two>=0.6]@abc"
+    other = said.model_copy(update={"measured": [dataclasses.replace(e, contract=contract) for e in said.measured]})
+    rows = [line for line in model_card(other, {}, "out", None).splitlines() if line.startswith("| ")][1:]
+    cells = [re.split(r"(?<!\\) \| ", row.strip("| ")) for row in rows]
+    assert {len(row) for row in cells} == {8}
+    assert {row[-1] for row in cells} == {r"`a-judge[one\|two>=0.6]@abc`"}
 
 
 def test_pictures_of_a_sensitive_concept_are_blurred(measured: Path, exported: Path, tmp_path: Path) -> None:

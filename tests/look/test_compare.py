@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from duo_unlearn.look.app import application
 from duo_unlearn.look.jobs import Job, Jobs
 from duo_unlearn.look.records import Records
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.storage.files import write_json
 
 from ..experiments.small_run import edited_run
 from ..report.make_run import add_images, add_record
@@ -99,6 +101,18 @@ def test_a_run_without_a_system_and_prompts_of_its_sets(run: Run) -> None:
     assert "&lt;script&gt;" in page
     assert "<script>" not in page
     assert client.get("/compare/1/original").status_code == 404
+
+
+def test_an_edit_on_top_of_another_is_offered_with_it(run: Run) -> None:
+    add_record(run)
+    write_json(run.edit("uce") / "provenance.json", {"eraser": "uce"})
+    write_json(run.edit("robust-duo") / "provenance.json", {"on": [{"name": "uce", "sha256": "0" * 64}]})
+    (run.edit("torn") / "provenance.json").parent.mkdir()
+    (run.edit("torn") / "provenance.json").write_text("{")
+    page = opened(run).get("/compare").text
+    offered = re.findall(r'<option value="([^"]*)"', page)
+    assert {"uce", "uce+robust-duo", "torn"} <= set(offered)
+    assert "robust-duo" not in offered
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from duo_unlearn.cli.run import drop as command
 from duo_unlearn.errors import DuoError
 from duo_unlearn.pairs.drop import drop
-from duo_unlearn.pairs.manifest import load_pairs, read_entries
+from duo_unlearn.pairs.manifest import load_pairs, read_entries, set_keep
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import write_json
 
@@ -21,6 +21,20 @@ def test_a_pair_whose_picture_is_broken_can_be_dropped(run: Run) -> None:
     assert [(pair.name, pair.reason) for pair in read_entries(run.pairs).pairs if not pair.keep] == [("0001", "broken")]
     with pytest.raises(DuoError, match="SHA-256 differs"):  # a training looks at every picture all the same
         load_pairs(run.pairs)
+
+
+def test_dropping_a_pair_deletes_nothing(run: Run) -> None:
+    add_pairs(run, count=3)
+    files = sorted(run.pairs.rglob("*"))
+    set_keep(run.pairs, ["0001"], False, "the subject changed")
+    assert [(p.keep, p.reason) for p in load_pairs(run.pairs)] == [
+        (True, None), (False, "the subject changed"), (True, None),
+    ]  # fmt: skip
+    assert sorted(run.pairs.rglob("*")) == files
+    set_keep(run.pairs, ["0001"], True)
+    assert all(p.keep and p.reason is None for p in load_pairs(run.pairs))
+    with pytest.raises(DuoError, match="0009"):
+        set_keep(run.pairs, ["0009"], False, None)
 
 
 def test_a_run_that_is_held_or_has_no_pairs(run: Run) -> None:

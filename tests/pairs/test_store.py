@@ -283,19 +283,6 @@ def test_no_manifest_and_a_broken_one(folder: Path) -> None:
             load_pairs(folder)
 
 
-def test_dropping_a_pair_deletes_nothing(folder: Path) -> None:
-    files = sorted(folder.rglob("*"))
-    set_keep(folder, ["p1"], False, "the subject changed")
-    assert [(p.keep, p.reason) for p in load_pairs(folder)] == [
-        (True, None), (False, "the subject changed"), (True, None),
-    ]  # fmt: skip
-    assert sorted(folder.rglob("*")) == files
-    set_keep(folder, ["p1"], True)
-    assert all(p.keep and p.reason is None for p in load_pairs(folder))
-    with pytest.raises(DuoError, match="p9"):
-        set_keep(folder, ["p9"], False, None)
-
-
 def test_of_many_missing_members_three_are_named(source: Path, tmp_path: Path) -> None:
     for number in range(5):
         picture(source / "unsafe" / f"alone{number}.png", 90 + number)

@@ -17,15 +17,20 @@ from ..storage.files import write_bytes
 
 
 def share_pairs(source: Run, target: Run, eraser: str) -> None:
-    """Copy the pairs, where the target has none or others (someone dropped some).
+    """Copy the pairs, held-out ones too, where the target has none or others (someone dropped some).
 
     What the eraser trained on others is then taken away.
     """
-    lists = [run.pairs / MANIFEST for run in (source, target)]
-    if not lists[1].exists() or lists[0].read_bytes() != lists[1].read_bytes():
-        for folder, own in ((source.held_out, target.held_out), (source.pairs, target.pairs)):
+    for folder, own in ((source.held_out, target.held_out), (source.pairs, target.pairs)):
+        if (there := _list(folder)) is not None and there != _list(own):
             copy_files(folder, own)
-        shutil.rmtree(target.checkpoint(eraser).parent, ignore_errors=True)
+            shutil.rmtree(target.checkpoint(eraser).parent, ignore_errors=True)
+
+
+def _list(folder: Path) -> bytes | None:
+    """The list of the pairs in a folder, as its file has it; None where there is none."""
+    path = folder / MANIFEST
+    return path.read_bytes() if path.exists() else None
 
 
 def share_originals(source: Run, target: Run) -> None:

@@ -51,6 +51,7 @@ def export(
     """
     from ..export.export import push_folder
     from ..export.statement import STATEMENT
+    from ..families.identify import is_hub_id
     from ..shipping import export as write
 
     options: dict[str, Any] = {
@@ -66,6 +67,8 @@ def export(
     if done.guards:
         say(f"without {', '.join(done.guards)}: a guard acts while duo samples, and no export holds one")
     say(f"statement → {done.folder / STATEMENT}; `duo verify {shlex.quote(str(done.folder))}` checks it")
+    if Path(done.base).name != done.base and not is_hub_id(done.base):
+        say(f"it names its base as it lies here, {done.base}: whoever gets the folder can read that")
     if push is not None:
         say(f"uploaded → {push_folder(done.folder, push)}")
 

@@ -140,7 +140,7 @@ def sweep(
     from ..arena.plans import AttackPlan
     from ..attacks.registry import ATTACKS
     from ..experiments.sweep import BETAS
-    from ..experiments.swept import member_folder
+    from ..experiments.swept import as_name, member_folder
     from ..pipeline import reopen_run
     from ..several import sweep as run_sweep
 
@@ -158,8 +158,8 @@ def sweep(
     members: dict[Path, list[Stage]] = {member_folder(session.run, kind, value): made for value in values}
     share(workers, {run: ["pairs"], **members}, sys.argv[1:], device=session.settings.device)
     result = run_sweep(session, kind, values, attacks=attacks, want_dsr=want_dsr, say=say)
-    say(f"on the frontier: {kind} {', '.join(f'{at:g}' for at in result.frontier)}")
-    ship = f"ship {kind} {result.ship:g}" if result.ship is not None else f"no {kind} reaches it"
+    say(f"on the frontier: {kind} {', '.join(map(as_name, result.frontier))}")
+    ship = f"ship {kind} {as_name(result.ship)}" if result.ship is not None else f"no {kind} reaches it"
     say(f"for a DSR of {want_dsr:.0%} in the weakest scenario or attack: {ship}")
     say(f"figure → {run / 'sweep' / f'{kind}.svg'}, numbers → {run / 'sweep' / f'{kind}.json'}")
 
@@ -217,7 +217,7 @@ def compose(
     duo compose runs/blood runs/gun -o runs/violence --weight 1 --weight 0.8
     """
     from ..edits.provenance import read_provenance
-    from ..experiments.interference import COMPOSED
+    from ..experiments.interference import COMPOSED, INTERFERENCE
     from ..runs.folder import Run
     from ..several import compose as add_up
 
@@ -229,7 +229,7 @@ def compose(
         say(f"one training of all can hold that: duo erase {' '.join(f'--concept {name}' for name in names)}")
     if measure:
         interference_table(rows)
-        say(f"measured → {output / 'interference.json'}")
+        say(f"measured → {output / INTERFERENCE}")
 
 
 def _at_risk(names: list[str]) -> str:

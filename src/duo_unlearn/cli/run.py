@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -163,15 +164,17 @@ def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
 
     memory = memory_of(more["fit"]) if more["fit"] is not None else None
     settings, faults = find_faults(values, config)
-    for error in faults:
-        print_error(error)
     if settings is None:
+        if more["as_json"]:
+            print(json.dumps({"faults": _as_json(faults)}, indent=1, ensure_ascii=False))
+        for fault in [] if more["as_json"] else faults:
+            print_error(fault)
         raise typer.Exit(1)
     concept = load_concept(settings.concept)
     needs, found = estimate(settings, concept), fits(settings, concept, memory) if memory is not None else None
     if more["as_json"]:
         told = as_json(needs, settings.edit)
-        content: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "needs": told}
+        content: dict[str, Any] = {"faults": [], "settings": settings.model_dump(mode="json"), "needs": told}
         content |= {"fits": [fit.as_json() for fit in found]} if found is not None else {}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
@@ -185,13 +188,16 @@ def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) ->
         say("it needs next to nothing: nothing has to be changed")
 
 
+def _as_json(faults: Sequence[DuoError]) -> list[dict[str, Any]]:
+    return [{"problem": fault.problem, "got": fault.got, "hint": fault.hint} for fault in faults]
+
+
 def _check_folder(folder: Path, *, as_json: bool) -> None:
     from ..arena.check import check_run
 
     faults, checked = check_run(folder)
     if as_json:
-        told = [{"problem": fault.problem, "got": fault.got, "hint": fault.hint} for fault in faults]
-        print(json.dumps({"files": checked, "faults": told}, indent=1, ensure_ascii=False))
+        print(json.dumps({"files": checked, "faults": _as_json(faults)}, indent=1, ensure_ascii=False))
     for fault in [] if as_json else faults:
         print_error(fault)
     if faults:

@@ -38,6 +38,11 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return content
 
 
+def hashes_below(folder: Path) -> dict[str, str]:
+    """The names of the edits that an edit of a run was made on top of, in order, with their SHA-256."""
+    return {str(one["name"]): str(one["sha256"]) for one in read_provenance(folder).get("on", [])}
+
+
 def edit_hash(source: Path) -> str:
     """The SHA-256 of an edit's file, compared with what its provenance says. Another one is a DuoError."""
     path = edit_file(source)

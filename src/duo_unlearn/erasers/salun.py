@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,16 +66,33 @@ def most_salient(gradients: Mapping[str, Tensor], share: float) -> dict[str, Ten
 
     Of equal values the earlier ones, in the order of the mapping.
     """
-    flat = torch.cat([gradient.detach().abs().flatten() for gradient in gradients.values()])
-    count = math.floor(share * len(flat))
+    sizes = {name: gradient.detach().abs().float().contiguous() for name, gradient in gradients.items()}
+    count = math.floor(share * sum(map(Tensor.numel, sizes.values())))
     if count == 0:
-        return {name: torch.zeros_like(gradient, dtype=torch.bool) for name, gradient in gradients.items()}
-    least = flat.kthvalue(len(flat) - count + 1).values
-    chosen = flat > least
-    ties = (flat == least).nonzero()[:, 0]
-    chosen[ties[: count - int(chosen.sum())]] = True
-    parts = torch.split(chosen, [gradient.numel() for gradient in gradients.values()])
-    return {name: part.view_as(gradients[name]) for name, part in zip(gradients, parts, strict=True)}
+        return {name: torch.zeros_like(size, dtype=torch.bool) for name, size in sizes.items()}
+    # The bits of floats that are not negative are ordered as these are.
+    bits = {name: size.view(torch.int32) for name, size in sizes.items()}
+    least = _nth_largest(list(bits.values()), count)
+    masks = {name: part > least for name, part in bits.items()}
+    left = count - sum(int(mask.sum()) for mask in masks.values())
+    for name, mask in masks.items():
+        ties = (bits[name] == least).flatten().nonzero()[:left, 0]
+        mask.view(-1)[ties] = True
+        left -= len(ties)
+    return masks
+
+
+def _nth_largest(parts: Sequence[Tensor], count: int) -> int:
+    """The count-th largest of all the integers ≥ 0 in some tensors.
+
+    By halving what it may be: one tensor of all weights would be a copy, and SDXL has more than 2³¹ of them.
+    """
+    low, high = 0, max(int(part.max()) for part in parts if part.numel())
+    while low < high:
+        middle = (low + high + 1) // 2
+        enough = sum(int((part >= middle).sum()) for part in parts) >= count
+        low, high = (middle, high) if enough else (low, middle - 1)
+    return low
 
 
 class SalunLoss:

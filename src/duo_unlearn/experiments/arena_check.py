@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..arena.edits import EditPlan
-from ..edits.provenance import edit_names, read_provenance
+from ..edits.provenance import edit_names, hashes_below
 from ..erasers.registry import ERASERS
 from ..erasers.wraps import whole_name
 from ..errors import DuoError
@@ -100,7 +100,7 @@ def _below(session: Session, edit: str, makers: Sequence[EditPlan]) -> list[str]
         if plan.name == edit:
             floor = plan.floor_in(session.settings)
             return [] if floor is None else [floor]
-    return [one["name"] for one in read_provenance(session.run.edit(edit)).get("on", [])]
+    return list(hashes_below(session.run.edit(edit)))
 
 
 def _check_runs(sessions: Sequence[Session]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..concepts.store import load_concept
 from ..edits.compose import compose
 from ..edits.files import as_lora, read_edit, why_no_lora
 from ..edits.lora import LoraEdit
-from ..edits.provenance import edit_names, read_provenance
+from ..edits.provenance import edit_hash, edit_names, read_provenance
 from ..errors import DuoError
 from ..records import ORIGINAL, Estimate
 from ..runs.folder import Run
@@ -26,6 +27,7 @@ from ..storage.files import write_json
 
 COMPOSED: Final = "composed"
 """The name of the sum, as an edit and as a system."""
+INTERFERENCE: Final = "interference.json"
 
 
 def compose_runs(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> list[LoraEdit]:
@@ -48,7 +50,12 @@ def add_up(sources: Sequence[Path], weights: Sequence[float], folder: Path) -> l
     parts = [_part(edit_source(source)) for source in sources]
     target = Run(folder).edit(COMPOSED)
     _check_target(Run(folder), [part.sha256 for part in parts])
+    before = None
+    with contextlib.suppress(DuoError):  # none, or a broken one, is made
+        before = edit_hash(target)
     compose(parts, list(weights) or [1.0] * len(parts), target)
+    if edit_hash(target) != before:  # the same parts by other weights are another sum, which nobody has measured
+        (folder / INTERFERENCE).unlink(missing_ok=True)
     return parts
 
 
@@ -99,7 +106,7 @@ def measure(
                 share_edit(Run(folder).edit(COMPOSED), session.run.edit(COMPOSED))
             together = evaluate(session, [session.system(COMPOSED)]).results.estimates
         rows += _rows(settings.concept, together, _alone(source))
-    write_json(folder / "interference.json", {"version": 2, "rows": rows})
+    write_json(folder / INTERFERENCE, {"version": 2, "rows": rows})
     return rows
 
 

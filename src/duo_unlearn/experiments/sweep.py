@@ -25,7 +25,7 @@ from ..session import Session
 from ..settings.resolve import for_another_run, resolve_settings
 from ..settings.tree import merge, write_settings
 from ..storage.files import read_object, write_json
-from .swept import identity_of, member_folder, own_options, with_known
+from .swept import as_name, identity_of, member_folder, own_options, with_known
 
 BETAS: Final = (100.0, 250.0, 500.0, 1000.0, 2000.0)
 """The paper's grid."""
@@ -71,7 +71,7 @@ def sweep(
             with first.run.claim(_claim(value)):
                 _make(first, kind, value, session, wait=True)
                 points.append(_point(session, value, _measure(session, first, attacks)))
-            say(f"{kind} {value:g}: {as_text(points[-1])}")
+            say(f"{kind} {as_name(value)}: {as_text(points[-1])}")
         with first.run.claim("sweep", wait=True):
             identity = identity_of(first, kind)
             every = with_known(first.run, kind, identity["of"], points)
@@ -151,7 +151,7 @@ def _next(first: Session, left: Mapping[float, Session]) -> float:
 
 
 def _claim(value: float) -> str:
-    return f"member.{value:g}"
+    return f"member.{as_name(value)}"
 
 
 def _is_free(run: Run, claim: str) -> bool:
@@ -193,7 +193,7 @@ def _point(session: Session, value: float, results: Results) -> Point:
     broken = [_label(e, asked) for e in panels if (e.metric, e.value) == ("broken", 1)]
     if not keep or not defence:
         raise DuoError(
-            "a member of the sweep has no DSR or no preservation", got=f"at {value:g}", hint="see its report"
+            "a member of the sweep has no DSR or no preservation", got=f"at {as_name(value)}", hint="see its report"
         )
     return Point(value, _figures(keep[0]), defence, tuple(name for name in broken if name not in defence))
 

@@ -21,9 +21,15 @@ TRAINED: Final = ("recipe", "wrap", "wraps", "train")
 """Settings that decide a member's training beside them."""
 
 
+def as_name(value: float) -> str:
+    """A value of a sweep in its folder's name and on the command line: six digits, or all where they say less."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def member_folder(run: Run, kind: Kind, value: float) -> Path:
     """Where a member of a run's sweep lies."""
-    return run.sweep / f"{kind}-{value:g}"
+    return run.sweep / f"{kind}-{as_name(value)}"
 
 
 def own_options(first: Session) -> list[str]:
@@ -57,7 +63,7 @@ def with_known(run: Run, kind: Kind, of: str, points: Sequence[Point]) -> list[P
     was, known = _earlier(run.sweep / f"{kind}.json")
     there = [p for p in known if p.at not in new and member_folder(run, kind, p.at).is_dir()]
     if there and was != of:
-        values = [f"{p.at:g}" for p in there]
+        values = [as_name(p.at) for p in there]
         print(f"sweep: {kind} {', '.join(values)} left out, of another edit, pairs or settings", file=sys.stderr)
         again = " ".join(f"--{kind} {value}" for value in values)
         print(f"to have them beside the others: the same command with {again}", file=sys.stderr, flush=True)

@@ -124,7 +124,9 @@ def results(estimates: Sequence[Estimate], strength: float) -> list[str]:
 def _row(e: Estimate) -> str:
     value = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
     cells = (e.metric, e.scenario, e.attack or "–", e.preset or "–", e.system, value, str(e.n), f"`{e.contract}`")
-    return f"| {' | '.join(cells)} |"
+    # A bar ends a cell, in code too: a detector of several labels has some in its contract.
+    told = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(told)} |"
 
 
 def _pictures(predicate: Predicate, picture: Path) -> list[str]:

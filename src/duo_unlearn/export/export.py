@@ -44,13 +44,14 @@ PART: Final = ".part"
 class Exported(NamedTuple):
     """An export: its folder, what to load, and the largest mean difference of an image, in levels of 255.
 
-    guards: the names of the run's guards, which no export holds.
+    guards: the names of the run's guards, which no export holds. base: how the export names its base.
     """
 
     folder: Path
     target: Path
     difference: float
     guards: tuple[str, ...] = ()
+    base: str = ""
 
 
 def export(
@@ -115,7 +116,8 @@ def export(
         if check is not None:
             check(temporary)
     guards = tuple(settings.guard) if place.run is not None else ()
-    return Exported(folder, folder / written.target.relative_to(temporary), written.difference, guards)
+    target = folder / written.target.relative_to(temporary)
+    return Exported(folder, target, written.difference, guards, predicate.base.name)
 
 
 def _check_arguments(folder: Path, precision: str, strength: float) -> None:

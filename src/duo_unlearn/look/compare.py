@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..edits.provenance import edit_names
+from ..edits.provenance import edit_names, hashes_below
 from ..errors import DuoError
 from ..records import ORIGINAL
 from .jobs import Job, Jobs
@@ -123,9 +125,11 @@ class _Room:
         }
 
     def _systems(self) -> list[str]:
-        """The systems that have an edit here or were asked something."""
+        """The systems that have an edit here, each with what lies below it, or that were asked something."""
+        edits = self.records.run.edits
+        own = (_whole(edits / name) for name in edit_names(edits))
         asked = (entry.record.group.system for entry in self.records.attempts() if entry.current)
-        return [name for name in dict.fromkeys([*edit_names(self.records.run.edits), *asked]) if name != ORIGINAL]
+        return [name for name in dict.fromkeys([*own, *asked]) if name != ORIGINAL]
 
     def _prompts(self) -> list[str]:
         """Some prompts of every set that the run asked, those that ask for the concept first."""
@@ -136,6 +140,14 @@ class _Room:
         few = max(2, SUGGESTED // max(1, len(by_set)))
         chosen = [prompt for _, prompts in sorted(by_set.items()) for prompt in list(prompts)[:few]]
         return [prompt for prompt in dict.fromkeys(chosen) if prompt][:SUGGESTED]
+
+
+def _whole(edit: Path) -> str:
+    """The system of an edit and what it was made on top of; of the edit alone where it does not say that readably."""
+    below: list[str] = []
+    with contextlib.suppress(DuoError):
+        below = list(hashes_below(edit))
+    return "+".join([*below, edit.name])
 
 
 def _mark(job: Job | None) -> str:

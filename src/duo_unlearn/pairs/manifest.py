@@ -220,11 +220,16 @@ def _compare(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> 
 def set_keep(folder: Path, names: Sequence[str], keep: bool, reason: str | None = None) -> list[Pair]:
     """Keep pairs or drop them from training; gives all pairs. The reason stands beside each, nothing is deleted.
 
-    No picture is looked at, so that one that is broken can be dropped too; a training looks at all.
+    A search for more pairs that was stopped goes on with the same ones. No picture is looked at, so that one that is
+    broken can be dropped too; a training looks at all.
     """
-    manifest = read_entries(folder)
-    if unknown := sorted(set(names) - {pair.name for pair in manifest.pairs}):
+    read = {
+        name: read_entries(folder, name) for name in (MANIFEST, PARTIAL) if name == MANIFEST or (folder / name).exists()
+    }
+    if unknown := sorted(set(names) - {pair.name for pair in read[MANIFEST].pairs}):
         raise DuoError(f"there is no such pair in {folder}", got=unknown[0], hint=f"`{MANIFEST}` lists the names")
-    pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name in names else p for p in manifest.pairs]
-    save_manifest(folder, concept=manifest.concept, settings=manifest.settings, pairs=pairs, tries=manifest.tries)
+    pairs: list[Pair] = []
+    for name, (concept, settings, there, tries, _) in reversed(read.items()):
+        pairs = [dataclasses.replace(p, keep=keep, reason=reason) if p.name in names else p for p in there]
+        save_manifest(folder, concept=concept, settings=settings, pairs=pairs, tries=tries, name=name)
     return pairs
