@@ -53,6 +53,19 @@ def test_the_new_contents_appear_when_the_block_ends(tmp_path: Path) -> None:
     assert names(path.parent) == ["a.txt"]
 
 
+def test_two_processes_of_one_number_write_one_file(tmp_path: Path) -> None:
+    """As two containers whose only process is number 1 do in a folder that they share."""
+    path = tmp_path / "a.txt"
+    with storage.atomic(path) as first:
+        first.write_text("first")
+        with storage.atomic(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["a.txt"]
+
+
 def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")

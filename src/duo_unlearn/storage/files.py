@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,9 +37,9 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which replaces it when the block ends well, and is removed otherwise.
 
     The file's contents reach the disk before the name does, so a killed process leaves the old file or the new
-    one. A full disk or a folder that cannot be written is a DuoError.
+    one. Its name is drawn: processes of two containers may have one number. What cannot be written is a DuoError.
     """
-    temporary, is_replaced = path.with_name(f".{path.name}.{os.getpid()}.part"), False
+    temporary, is_replaced = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part"), False
     try:
         with write_faults(path):
             if "\0" in str(path):
