@@ -138,6 +138,19 @@ def test_a_file_of_kohya_with_several_ranks_and_alphas(kind: str, model: Model, 
         torch.testing.assert_close(output(plain), output(merged), rtol=1e-4, atol=1e-4)
 
 
+def test_a_file_in_half_precision_keeps_its_numbers_at_a_small_alpha(model: Model, tmp_path: Path) -> None:
+    """alpha 1 at rank 128, as kohya's default is: 1/128 of a small number is none of half precision's normal ones."""
+    generator, name = torch.Generator().manual_seed(0), next(iter(LAYERS))
+    layer = LAYERS[name][0]
+    size = weights(model)[f"{layer}.weight"].shape
+    down, up = (3e-4 * torch.randn(n, generator=generator) for n in ((128, size[1]), (size[0], 128)))
+    halves = {f"{name}.lora_down.weight": down.half(), f"{name}.lora_up.weight": up.half()}
+    write_tensors(tmp_path / "theirs.safetensors", {**halves, f"{name}.alpha": torch.tensor(1.0)})
+    edit = add_edit(model, tmp_path / "edits" / "x", "x", lora=tmp_path / "theirs.safetensors")
+    assert isinstance(edit, LoraEdit)
+    torch.testing.assert_close(edit.scale * edit.layers[layer][1].float(), up.half().float() / 128, rtol=1e-6, atol=0)
+
+
 def test_a_diffusers_adapter_keeps_its_alpha(model: Model, tmp_path: Path) -> None:
     theirs = mini()
     theirs.pipe.unet.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=["to_k"], init_lora_weights=False))

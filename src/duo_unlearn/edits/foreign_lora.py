@@ -47,7 +47,8 @@ def foreign_layers(model: Model, source: Path) -> Layers:
     layers = {}
     for layer, (down, up) in halves.items():
         factor = alphas[layer] / down.shape[0] if layer in alphas else scales.get(layer.partition(".")[0], 1.0)
-        layers[layer] = (down, factor * up)
+        # In half precision a small factor would round small numbers away.
+        layers[layer] = (down, up if factor == 1 else factor * up.float())
     return layers
 
 
