@@ -53,6 +53,7 @@ def test_other_files_are_read_as_prompts(tmp_path: Path) -> None:
         ('{"annotations": [{"image_id": "x", "id": 1, "caption": "a"}]}', "no captions of COCO's form"),
         ('{"annotations": []}', "no caption"),
         ('{"annotations": [{"image_id": 1, "id": 1, "caption": " "}]}', "no caption"),
+        ('{"annotations": [{"image_id": 1, "id": 1, "caption": "a \\ud83d"}]}', "no caption"),
     ],
 )
 def test_a_file_of_another_form(tmp_path: Path, content: str, said: str) -> None:

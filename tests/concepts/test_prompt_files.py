@@ -124,6 +124,12 @@ def test_an_escaped_nul_character(tmp_path: Path) -> None:
     assert "line 1" in refused(tmp_path / "a.jsonl", b'{"prompt": "a\\u0000b"}\n', "NUL")
 
 
+def test_half_a_character_which_no_tokenizer_reads(tmp_path: Path) -> None:
+    assert "line 2" in refused(tmp_path / "a.jsonl", b'{"prompt": "a"}\n{"prompt": "a \\ud83d"}\n', "surrogate")
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a \\ud83d\\ude00"}\n')
+    assert [prompt.text for prompt in read_prompts(tmp_path / "a.jsonl")] == ["a \U0001f600"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("a.txt", "  \t"), ("a.csv", "prompt\n   "), ("a.jsonl", '{"prompt": " "}')]
 )

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import DuoError
 from ..records import Prompt
 from ..storage.files import printable, read_object
-from .prompt_files import LONGEST, read_prompts
+from .prompt_files import LONGEST, is_whole, read_prompts
 
 CAPTIONS: Final = "captions"
 """The name of the prompt set that captions make."""
@@ -40,7 +40,8 @@ def read_coco(path: Path) -> CocoCaptions:
     try:
         for entry in content["annotations"]:
             image, number, text = int(entry["image_id"]), int(entry["id"]), " ".join(entry["caption"].split())
-            if text and len(text) <= LONGEST and (image not in firsts or number < firsts[image][0]):
+            fits = bool(text) and len(text) <= LONGEST and is_whole(text)
+            if fits and (image not in firsts or number < firsts[image][0]):
                 firsts[image] = number, text
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         got = f"annotations without {error}" if isinstance(error, KeyError) else str(error)[:120]

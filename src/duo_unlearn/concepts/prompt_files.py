@@ -105,6 +105,14 @@ def _check_prompt(path: Path, number: int, text: str) -> None:
         raise DuoError(problem, got=f"line {number}", hint=f"at most {LONGEST}")
     if "\0" in text:
         raise DuoError(f"{path} has a prompt with a NUL character", got=f"line {number}", hint="delete it")
+    if not is_whole(text):
+        hint = "delete it, or write the character whole"
+        raise DuoError(f"{path} has a prompt with half a character (a surrogate)", got=f"line {number}", hint=hint)
+
+
+def is_whole(text: str) -> bool:
+    r"""Whether no character is half a surrogate pair: JSON may hold one, "\ud83d", and no tokenizer reads it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _rows(path: Path, content: str) -> list[_Row]:
