@@ -14,7 +14,8 @@ from diffusers import EDMEulerScheduler
 from duo_unlearn.errors import DuoError
 from duo_unlearn.export.single_file import checkpoint_of
 from duo_unlearn.families.identify import family_of, is_hub_id, model_faults
-from duo_unlearn.families.load import load_model
+from duo_unlearn.families.load import load_checkpoint, load_model
+from duo_unlearn.families.noise import Diffusion
 from duo_unlearn.families.parts import variant_of
 from duo_unlearn.families.stable_diffusion import unet_noise
 from duo_unlearn.mini.model.bundle import weights_folder
@@ -22,6 +23,7 @@ from duo_unlearn.storage.files import read_tensors, write_tensors
 
 from . import small_models as small
 
+CPU = torch.device("cpu")
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -108,7 +110,7 @@ def test_code_of_the_models_own_is_refused(folder: Path, file: str, values: dict
     assert "names code of its own" in one
     assert file in one
     with pytest.raises(DuoError, match="names code of its own"):
-        load_model(str(folder), torch.device("cpu"))
+        load_model(str(folder), CPU)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +157,38 @@ def test_weights_that_are_not_finite_are_seen_where_it_is_asked_for(folder: Path
     assert said(folder) == []
 
 
+def test_a_file_of_sdxl_that_predicts_v_says_so_and_is_read_so_alone(tmp_path: Path) -> None:
+    """As ComfyUI does, which takes a file without the mark for one that predicts ε."""
+    folder, path = small.sdxl(tmp_path / "model"), tmp_path / "model.safetensors"
+    assert "v_pred" not in checkpoint_of(load_model(str(folder), CPU).pipe)
+    shutil.copytree(folder, tmp_path / "v")
+    change(
+        tmp_path / "v" / "scheduler" / "scheduler_config.json",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+    )
+    tensors = checkpoint_of(load_model(str(tmp_path / "v"), CPU).pipe)
+    assert {"v_pred", "ztsnr"} <= set(tensors)
+    write_tensors(path, tensors)
+    model = load_checkpoint(path, str(tmp_path / "v"), CPU)
+    assert isinstance(model.noise, Diffusion)
+    assert model.noise.prediction == "v_prediction"
+    with pytest.raises(DuoError, match="predicts v") as caught:
+        load_checkpoint(path, str(folder), CPU)
+    assert "checkpoint_config" in str(caught.value.hint)
+
+
+def test_a_file_for_inpainting_is_refused(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "model.safetensors", checkpoint_of(load_model("mini", CPU).pipe)
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    write_tensors(path, {**tensors, first: torch.cat([tensors[first]] * 2, dim=1)})
+    (one,) = said(path)
+    assert "no picture from text alone" in one
+    assert "8 channels" in one
+
+
 def test_a_single_file_is_looked_into_as_well(tmp_path: Path) -> None:
-    path, tensors = tmp_path / "model.safetensors", checkpoint_of(load_model("mini", torch.device("cpu")).pipe)
+    path, tensors = tmp_path / "model.safetensors", checkpoint_of(load_model("mini", CPU).pipe)
     name = next(name for name in sorted(tensors) if name.startswith("model.diffusion_model."))
     tensors[name] = torch.full_like(tensors[name], float("inf"))
     write_tensors(path, tensors)
@@ -201,10 +233,10 @@ def test_what_is_no_hub_id_is_sought_on_this_machine(tmp_path: Path, monkeypatch
 
 
 def test_a_variant_beside_the_plain_weights_changes_nothing(folder: Path) -> None:
-    plain = load_model(str(folder), torch.device("cpu")).fingerprint()
+    plain = load_model(str(folder), CPU).fingerprint()
     for name, text in WEIGHTS.items():
         shutil.copy(folder / name / f"{text}.safetensors", folder / name / f"{text}.fp16.safetensors")
-    assert load_model(str(folder), torch.device("cpu")).fingerprint() == plain
+    assert load_model(str(folder), CPU).fingerprint() == plain
 
 
 def test_a_folder_with_the_fp16_variant_alone_is_loaded(folder: Path) -> None:
@@ -212,7 +244,7 @@ def test_a_folder_with_the_fp16_variant_alone_is_loaded(folder: Path) -> None:
     for part, name in WEIGHTS.items():
         (folder / part / f"{name}.safetensors").rename(folder / part / f"{name}.fp16.safetensors")
     assert variant_of(folder) == "fp16"
-    model, plain = load_model(str(folder), torch.device("cpu")), load_model("mini", torch.device("cpu"))
+    model, plain = load_model(str(folder), CPU), load_model("mini", CPU)
     assert model.fingerprint() == plain.fingerprint()
     assert torch.equal(model.condition(["a red knight"]).text, plain.condition(["a red knight"]).text)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..edits.interface import KINDS, Edit
 from ..edits.merge import merge
+from ..families.checkpoint import PREDICTS_V, ZERO_SNR
 from ..families.interface import Model
 from ..families.load import load_checkpoint
 from ..storage.files import write_tensors
@@ -59,11 +60,20 @@ def checkpoint_of(pipe: Any) -> Tensors:
     if second is not None:
         found |= {f"conditioner.embedders.0.transformer.{k}": v for k, v in _clip(pipe.text_encoder).items()}
         found |= {f"conditioner.embedders.1.model.{k}": v for k, v in _open_clip(second).items()}
+        found |= _marks(pipe.scheduler.config)
     elif pipe.unet.config.cross_attention_dim == 1024:  # SD 2.x reads OpenCLIP
         found |= {f"cond_stage_model.model.{k}": v for k, v in _open_clip(pipe.text_encoder).items()}
     else:
         found |= {f"cond_stage_model.transformer.{k}": v for k, v in _clip(pipe.text_encoder).items()}
     return found
+
+
+def _marks(scheduler: Any) -> Tensors:
+    """Empty tensors whose names say how SDXL predicts; without them other tools take it for ε."""
+    if scheduler.get("prediction_type") != "v_prediction":
+        return {}
+    names = [PREDICTS_V, *([ZERO_SNR] if scheduler.get("rescale_betas_zero_snr") else [])]
+    return {name: torch.zeros(0) for name in names}
 
 
 def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> Tensors:

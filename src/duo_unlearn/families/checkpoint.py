@@ -12,6 +12,13 @@ from .registry import every_family
 
 DENOISER: Final = "model.diffusion_model."
 """How the names of the denoiser's tensors begin in a whole checkpoint."""
+PREDICTS_V: Final = "v_pred"
+"""A tensor by whose name alone a file of SDXL says that it predicts v: ComfyUI and others look for it."""
+ZERO_SNR: Final = "ztsnr"
+"""The same of a schedule whose last step is pure noise."""
+_FIRST: Final = f"{DENOISER}input_blocks.0.0.weight"
+_CHANNELS: Final = 4
+"""Channels that the UNet of a model from text alone reads: those of inpainting and editing read more."""
 
 
 def checkpoint_family(path: Path) -> Family:
@@ -22,8 +29,12 @@ def checkpoint_family(path: Path) -> Family:
         with safe_open(path, framework="numpy") as handle:
             names = set(handle.keys())
             width = _text_width(handle, names)
+            channels = int(handle.get_slice(_FIRST).get_shape()[1]) if _FIRST in names else _CHANNELS
     except (SafetensorError, OSError) as error:
         raise DuoError(f"{path} is damaged", got=str(error)[:150], hint="download it again") from error
+    if channels != _CHANNELS:
+        got = f"a UNet that reads {channels} channels, not {_CHANNELS}"
+        raise DuoError(f"{path} makes no picture from text alone", got=got, hint="its base, not one for inpainting")
     candidates = [family for family in every_family() if names.intersection(family.checkpoint_names)]
     family = candidates[0] if len(candidates) == 1 else by_text_width(candidates, width)
     if family is not None:
@@ -33,6 +44,18 @@ def checkpoint_family(path: Path) -> Family:
     able = ", ".join(one.title for one in every_family() if one.checkpoint_names)
     hint = f"a whole checkpoint of {able}; other families are loaded from a folder in diffusers' format"
     raise DuoError(f"{path} is no model checkpoint that is supported", got=got, hint=hint)
+
+
+def check_prediction(path: Path, predicted: str) -> None:
+    """Fail for a file that says it predicts v where its configuration says otherwise. predicted: diffusers' word."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as handle:
+        says_v = PREDICTS_V in handle.keys()  # noqa: SIM118
+    if says_v and predicted != "v_prediction":
+        got = f"a tensor {PREDICTS_V} in it, and prediction_type {predicted!r} in its configuration"
+        hint = "--set checkpoint_config=FOLDER whose scheduler_config.json has prediction_type v_prediction"
+        raise DuoError(f"{path} predicts v", got=got, hint=hint)
 
 
 def by_text_width(candidates: Iterable[Family], width: int | None) -> Family | None:

@@ -16,6 +16,7 @@ from ..records import Quantize
 from ..runs.machine import local_index, world_size
 from ..storage.files import read_json
 from ..storage.hub import files_here_alone, why_not_loaded
+from .checkpoint import check_prediction
 from .family import ONE_BY_ONE, Family
 from .identify import families_of_index, family_of
 from .interface import Model
@@ -174,6 +175,7 @@ def load_checkpoint(
         got = f"{type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}"
         hint = "--set checkpoint_config=FOLDER of a diffusers model of its kind (the weights there are not read)"
         raise DuoError(f"cannot load the checkpoint {path}", got=got, hint=hint) from error
+    check_prediction(path, str(pipe.scheduler.config.get("prediction_type")))
     pipe.to(device)
     return _set_up(DiffusersModel(pipe, family, str(path), resolution, [path]), channels_last=channels_last)
 
