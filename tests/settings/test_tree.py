@@ -71,6 +71,8 @@ def test_an_unknown_key_like_no_other_has_no_suggestion() -> None:
         ({"train": 3}, "train", "3"),
         ({"train": {"max_timestep": 5000}}, "train.max_timestep", "5000"),
         ({"pairs": {"scale": float("inf")}}, "pairs.scale", "inf"),
+        ({"pairs": {"steps": 501}}, "pairs.steps", "501"),
+        ({"evaluate": {"steps": 1000}}, "evaluate.steps", "1000"),
         ({"seed": 1 << 40}, "seed", str(1 << 40)),
         ({"model": ""}, "model", "''"),
         ({"evaluate": {"judges": ["a", "a"]}}, "evaluate.judges", "['a', 'a']"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from ..storage.forms import Strict
 from .names import Names, PathName
+
+MOST_STEPS: Final = 500
+"""Sampling steps at most. With more, schedulers that space 1,000 timesteps evenly leave out the noisiest or fail."""
 
 
 class PairSettings(Strict):
@@ -16,7 +21,7 @@ class PairSettings(Strict):
     guidance: float = Field(
         7.5, ge=0, description="Guidance scale for both images; unless given, the family's (authors: 7.5)."
     )
-    steps: int = Field(50, ge=2, description="Sampling steps.")
+    steps: int = Field(50, ge=2, le=MOST_STEPS, description="Sampling steps.")
     strength: float | None = Field(None, gt=0, le=1, description="SDEdit strength; None: the concept's.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
     tries: int = Field(4, ge=1, description="Attempts a pair at most, on average over its kind.")
@@ -39,7 +44,7 @@ class EvaluateSettings(Strict):
     inversion_steps: int = Field(300, ge=1, description="Steps of the quick textual inversion.")
     inversion_batch: int = Field(8, ge=1, description="Images a step of the textual inversion.")
     guidance: float = Field(7.5, ge=0, description="Guidance scale; unless given, the family's.")
-    steps: int = Field(25, ge=2, description="Sampling steps.")
+    steps: int = Field(25, ge=2, le=MOST_STEPS, description="Sampling steps.")
     batch: int = Field(8, ge=1, description="Images sampled at once.")
     fuse_adapters: bool = Field(
         False, description="Adapters are put into the weights where nothing but sampling is done."
