@@ -56,4 +56,4 @@ def hash_of(tensors: Mapping[str, Tensor]) -> str:
     from safetensors.torch import save
 
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
-    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+    return hashlib.sha256(memoryview(content)[8 + int.from_bytes(content[:8], "little") :]).hexdigest()

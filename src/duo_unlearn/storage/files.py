@@ -89,10 +89,10 @@ def printable(path: Path) -> str:
     return text if len(text) <= 300 else f"{text[:200]}…{text[-60:]}"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file of these parts atomically."""
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        handle.writelines(parts)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -183,18 +183,18 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
     # None: the library writes a broken header for no tensors beside an empty dict.
     content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata) if metadata else None)
-    write_bytes(path, _ordered_header(content))
+    write_bytes(path, *_ordered_header(content))
 
 
-def _ordered_header(content: bytes) -> bytes:
-    """A safetensors file with its metadata in order: the library writes them in an order that changes by process."""
+def _ordered_header(content: bytes) -> list[bytes | memoryview]:
+    """A safetensors file in parts, its metadata in order: the library's order changes from process to process."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     if "__metadata__" in header:
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    return [len(text).to_bytes(8, "little"), text, memoryview(content)[end:]]
 
 
 def read_tensors(
