@@ -48,6 +48,8 @@ class Judges(NamedTuple):
 class Session:
     """A run's parts, each loaded when it is first needed."""
 
+    _cached: tuple[str, Cache] | None = None
+
     def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
         self.settings, self.quiet = settings, quiet
         self._asked: dict[str, Detector] = {}
@@ -65,11 +67,9 @@ class Session:
     @cached_property
     def model(self) -> Model:
         """The base model, without an edit."""
-        dtype = DTYPES[self.settings.train.mixed_precision]
-        device = pick_device(self.settings.device)
+        chosen, device = self.settings, pick_device(self.settings.device)
         # On a CPU half-precision weights are slow and coarse; autocast alone is used there (bf16; fp16 needs a GPU).
-        weights = DTYPES["no"] if device.type == "cpu" else dtype
-        chosen = self.settings
+        weights = DTYPES["no" if device.type == "cpu" else chosen.train.mixed_precision]
         source = (chosen.model, device, weights, chosen.resolution, chosen.checkpoint_config, chosen.quantize)
         model = load_model(*source, channels_last=chosen.channels_last)
         if chosen.train.gradient_checkpointing:
@@ -113,8 +113,7 @@ class Session:
     @property
     def held_out_count(self) -> int:
         """How many pairs the run has that no step uses."""
-        there = (self.run.held_out / MANIFEST).exists()
-        return len(read_entries(self.run.held_out).pairs) if there else 0
+        return len(read_entries(self.run.held_out).pairs) if (self.run.held_out / MANIFEST).exists() else 0
 
     @property
     def pairs_digest(self) -> str:
@@ -126,12 +125,15 @@ class Session:
         names = ("unsafe_sha256", "safe_sha256", "unsafe_prompt", "safe_prompt")
         return digest([[pair.get(name) for name in names] for pair in pairs])[:16]
 
-    @cached_property
+    @property
     def cache(self) -> Cache:
-        """Latents and text embeddings of the pairs, by the original model."""
-        with edits_off(self.model):
-            captions = self.settings.train.captions
-            return build_cache(self.model, self.pairs, self.run.pairs, self.run.moments, captions=captions)
+        """Latents and text embeddings of the pairs as they are now, by the original model."""
+        if self._cached is None or self._cached[0] != self.pairs_digest:
+            with edits_off(self.model):
+                captions = self.settings.train.captions
+                made = build_cache(self.model, self.pairs, self.run.pairs, self.run.moments, captions=captions)
+            self._cached = (self.pairs_digest, made)
+        return self._cached[1]
 
     def unload(self) -> None:
         """Let go of model and detectors, which are loaded again when needed: who waits holds no memory of a GPU."""
@@ -139,7 +141,7 @@ class Session:
 
         import torch
 
-        for name in ("model", "cache", "detector", "judges"):
+        for name in ("model", "_cached", "detector", "judges"):
             vars(self).pop(name, None)
         self._asked.clear()
         gc.collect()
@@ -152,8 +154,7 @@ class Session:
     @property
     def benign(self) -> list[str]:
         """Prompts without the concept."""
-        counts = Counts(0, self.settings.evaluate.keep_prompts, 0, 0)
-        keep = prompt_sets(self.concept, counts, self.settings.seed)
+        keep = prompt_sets(self.concept, Counts(0, self.settings.evaluate.keep_prompts, 0, 0), self.settings.seed)
         return [prompt.text for prompt in keep[0].prompts] if keep else ["a picture"]
 
     def system(self, name: str) -> System:

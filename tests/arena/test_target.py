@@ -14,7 +14,7 @@ from duo_unlearn.arena.plans import Plan, attacked_scenarios
 from duo_unlearn.arena.target import base_state, target_of
 from duo_unlearn.attacks.registry import ATTACKS
 from duo_unlearn.attacks.relearning import FewBudget, fine_tune
-from duo_unlearn.pairs.manifest import save_manifest
+from duo_unlearn.pairs.manifest import save_manifest, set_keep
 from duo_unlearn.pairs.own_pairs import import_pairs
 from duo_unlearn.runs.search_state import NO_STATE
 from duo_unlearn.session import Session
@@ -82,6 +82,15 @@ def test_on_the_prompts_of_a_joined_concept_an_attacker_has_its_own_pairs(tmp_pa
         benign = dataclasses.replace(plan, attack=ATTACKS.get("relearning-benign-300"))
         assert GroupWork(session, benign).of is None
     assert GroupWork(with_pairs(tmp_path / "one", "sword"), alone).of is None
+
+
+def test_a_session_that_is_open_while_a_pair_is_dropped_has_the_others_pictures_and_prompts(tmp_path: Path) -> None:
+    session = with_pairs(tmp_path, "sword")
+    before = target_of(session, System(), None).moments()
+    set_keep(session.run.pairs, [session.pairs[0].name], False)  # from another terminal, or on a page of `duo look`
+    target = target_of(session, System(), None)
+    assert len(target.contrast()) == len(target.moments().mean) == 3
+    assert torch.equal(target.moments().mean, before.mean[1:])
 
 
 def test_an_attacker_does_not_draw_the_token_that_a_guard_drew(tmp_path: Path) -> None:
