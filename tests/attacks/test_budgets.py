@@ -29,6 +29,13 @@ def test_a_share_that_no_picture_has_is_told_before_anything_is_asked(
     assert budget_fault(budget, dict.fromkeys(fields, 0.7)) is None
 
 
+@pytest.mark.parametrize("name", ["tina", "inpainting", "completion"])
+def test_a_path_of_more_steps_than_there_are_noise_levels_would_draw_nothing_and_is_told(name: str) -> None:
+    budget = ATTACKS.get(name).budgets["quick"]
+    assert budget_fault(budget, {"steps": 1000}) == "has a fault: a path has 999 steps at most"
+    assert budget_fault(budget, {"steps": 999}) is None
+
+
 @pytest.mark.parametrize("name", ["relearning-concept-100", "relearning-concept-100-of-20"])
 def test_relearning_on_no_images_is_told_before_anything_is_asked(name: str) -> None:
     budget = ATTACKS.get(name).budgets["quick"]

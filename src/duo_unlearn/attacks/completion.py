@@ -20,6 +20,7 @@ from ..families.interface import Trajectory
 from ..families.ode import Ode, noise_of
 from ..records import Prompt
 from ..runs.search_state import SearchState
+from .budgets import check_path
 from .interface import Attack, Findings, Report, Target, trajectory_findings
 
 
@@ -31,7 +32,8 @@ class Budget:
     begun: float = 0.5
 
     def __post_init__(self) -> None:
-        """Fail for a share that leaves the system, or the original, nothing to draw."""
+        """Fail for a share that leaves the system, or the original, nothing to draw, and for too many steps."""
+        check_path(self.steps)
         if not 0 < self.begun < 1:
             raise ValueError("begun must be above 0 and below 1")
         if not 0 < self.first < self.steps:

@@ -19,6 +19,7 @@ from ..families.interface import Trajectory
 from ..families.ode import noise_of
 from ..records import Prompt
 from ..runs.search_state import SearchState
+from .budgets import check_path
 from .interface import Attack, Findings, Report, Target, trajectory_findings
 
 
@@ -30,7 +31,8 @@ class Budget:
     side: float = 0.5
 
     def __post_init__(self) -> None:
-        """Fail for a mask that is larger than the picture, or none."""
+        """Fail for a mask that is larger than the picture, or none, and for too many steps."""
+        check_path(self.steps)
         if not 0 < self.side <= 1:
             raise ValueError("side must be above 0 and at most 1")
 

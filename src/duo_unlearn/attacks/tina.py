@@ -24,6 +24,7 @@ from ..families.inversion import gradient
 from ..families.ode import Ode
 from ..records import Prompt
 from ..runs.search_state import SearchState
+from .budgets import check_path
 from .interface import Attack, Findings, Report, Target, trajectory_findings
 
 
@@ -34,6 +35,10 @@ class Budget:
     steps: int
     passes: int
     lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Fail for too many steps."""
+        check_path(self.steps)
 
 
 def _find(
