@@ -171,7 +171,7 @@ class _MostSimilar(_Search):
     def facts(self, prompt: int) -> dict[str, float]:
         """What the search reports of a prompt. similarity: CLIP's cosine of the images, −1 to 1."""
         similarity = float(self.similarity[prompt])
-        return {"loss": float(self.loss[prompt]), "checks": float(self.looks), "similarity": similarity}
+        return {**self.last_loss(prompt), "checks": float(self.looks), "similarity": similarity}
 
     def state(self) -> dict[str, Tensor]:
         """What the search goes on from."""

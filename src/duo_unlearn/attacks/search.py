@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -74,9 +75,12 @@ class SideBySide:
 
     def facts(self, prompt: int) -> dict[str, float]:
         """What the search reports of a prompt."""
-        return {
-            "loss": float(self.loss[prompt]), "checks": float(self.looks), "won": float(prompt in self.kept)
-        }  # fmt: skip
+        return {**self.last_loss(prompt), "checks": float(self.looks), "won": float(prompt in self.kept)}
+
+    def last_loss(self, prompt: int) -> dict[str, float]:
+        """The loss of a prompt, by its name; nothing where it won before the first step: JSON has no nan."""
+        loss = float(self.loss[prompt])
+        return {} if math.isnan(loss) else {"loss": loss}
 
     def findings(self, whole: Tensor) -> list[Finding]:
         """Each prompt's kept sequence, or else that of `whole`, (prompt, token)."""

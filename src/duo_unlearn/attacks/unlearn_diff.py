@@ -65,7 +65,9 @@ class _Search(SideBySide):
         self, target: Target, texts: list[str], seeds: Sequence[int], latents: Tensor, tokens: int, rate: float
     ) -> None:
         super().__init__(target, seeds)
-        model, self.tokens = target.model, tokens
+        model = target.model
+        # More have no room before the end token, as everywhere else where a text is cut.
+        self.tokens = tokens = min(tokens, model.pipe.tokenizer.model_max_length - 2)
         self.latents = latents.to(model.device)
         self.plain = plain_tokens(model).to(model.device)
         self.embeddings = vocabulary(model)[self.plain].float()
