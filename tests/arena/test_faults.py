@@ -13,6 +13,7 @@ from PIL import Image
 
 import duo_unlearn as duo
 from duo_unlearn.arena.check import check_run
+from duo_unlearn.arena.findings import FindingsFile
 from duo_unlearn.arena.stages import evaluate, judge
 from duo_unlearn.edits.provenance import WEIGHTS
 from duo_unlearn.errors import DuoError
@@ -117,13 +118,23 @@ def _edit_verdict(run: Session) -> Path:
     return path
 
 
+def _edit_tensors(run: Session) -> Path:
+    path = next((run.run.attempts / "duo").rglob("found-*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(DuoError, match="is not what the search found"):  # nor is it replayed on another run
+        FindingsFile(path.with_suffix(".json")).read()
+    return path
+
+
 def _halve_settings(run: Session) -> Path:
     path = run.run.settings
     path.write_text(path.read_text()[: len(path.read_text()) // 2])
     return path
 
 
-@pytest.mark.parametrize("change", [_replace_image, _edit_attempt, _edit_digit, _edit_verdict, _halve_settings])
+@pytest.mark.parametrize(
+    "change", [_replace_image, _edit_attempt, _edit_digit, _edit_verdict, _edit_tensors, _halve_settings]
+)
 def test_a_change_of_a_finished_run_is_noticed(run: Session, change: Callable[[Session], Path]) -> None:
     assert check_run(run.run.folder).faults == []
     path = change(run)

@@ -18,6 +18,7 @@ from ..runs.results import read_results
 from ..runs.rounds import bank_file
 from ..settings.tree import read_settings
 from ..storage.files import read_object, sha256_of
+from .findings import tensors_fault
 
 
 class Checked(NamedTuple):
@@ -64,8 +65,10 @@ def _checks(run: Run) -> Iterator[Callable[[], Any]]:
     for path in sorted(run.folder.glob("train/*/kept/*/")):
         yield partial(edit_hash, path)
     for path in sorted(run.attempts.glob("*/*/*/*.json")):
-        if path.name == "group.json" or path.name.startswith("found-"):
+        if path.name == "group.json":
             yield partial(read_sealed, path)
+        elif path.name.startswith("found-"):
+            yield partial(_check_findings, path)
         else:
             yield partial(_check_part, run, path)
     for path in sorted(run.verdicts.glob("*.json")):
@@ -79,6 +82,12 @@ def _check_rounds(run: Run, path: Path) -> None:
         if one["bank"] is not None and (not bank.is_file() or sha256_of(bank) != one["bank"]):
             got = "its SHA-256 differs" if bank.is_file() else "it is missing"
             raise DuoError(f"{bank} is not the bank that was written", got=got, hint="`duo train` makes it again")
+
+
+def _check_findings(path: Path) -> None:
+    """What a search found, and the tensors that it names."""
+    if (fault := tensors_fault(path, read_sealed(path))) is not None:
+        raise fault
 
 
 def _check_part(run: Run, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,16 +35,15 @@ class FindingsFile:
         content = read_derived(self.path)
         if content is None or content.get("key") != key:
             return None
-        tensors = self.path.with_suffix(".safetensors")
-        if content["tensors"] is not None and (not tensors.exists() or sha256_of(tensors) != content["tensors"]):
-            return None
-        return self.read().findings
+        return None if tensors_fault(self.path, content) is not None else self.read().findings
 
     def read(self) -> FoundPart:
-        """Whatever was found last. A missing or broken file is a DuoError."""
+        """Whatever was found last. A missing or broken file, and tensors that are not those, are a DuoError."""
         content = read_derived(self.path)
         if content is None:
             raise DuoError(f"there is nothing found in {self.path}", hint="duo attack, with the same prompts")
+        if (fault := tensors_fault(self.path, content)) is not None:
+            raise fault
         tensors = self.path.with_suffix(".safetensors")
         found = Findings(
             [Finding(**entry) for entry in content["findings"]],
@@ -73,6 +72,16 @@ class FindingsFile:
     def sha256(self) -> str:
         """The hash of the file."""
         return sha256_of(self.path)
+
+
+def tensors_fault(path: Path, content: Mapping[str, Any]) -> DuoError | None:
+    """What is wrong with the tensors beside findings, or None. path: of the findings; content: of their file."""
+    tensors = path.with_suffix(".safetensors")
+    if content["tensors"] is None or (tensors.is_file() and sha256_of(tensors) == content["tensors"]):
+        return None
+    got = "its SHA-256 differs" if tensors.is_file() else "it is missing"
+    hint = f"delete the folder {path.parent}, and `duo attack` or `duo evaluate` searches again"
+    return DuoError(f"{tensors} is not what the search found", got=got, hint=hint)
 
 
 def _entry(finding: Finding) -> dict[str, Any]:
