@@ -86,6 +86,11 @@ class System:
         """Guard → the version of what is seen so of it."""
         return {guard.name: GUARDS.get(guard.name).aware_version for guard in self.guards}
 
+    @property
+    def refuser(self) -> str:
+        """The guards that look at finished images, by whose word one is refused; "" where there is none."""
+        return "+".join(guard.name for guard in self.guards if GUARDS.get(guard.name).acts_on == "image")
+
     def why_not_aware(self) -> str | None:
         """Why no search can be aware of the guards, or None where it sees some part of one, and where there is none."""
         if not self.guards or any(seen != "nothing" for seen in self.seen.values()):

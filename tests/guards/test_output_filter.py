@@ -25,6 +25,7 @@ from duo_unlearn.mini.world.drawing import draw
 from duo_unlearn.mini.world.scenes import Scene
 from duo_unlearn.runs.attempts import write_group
 from duo_unlearn.session import Session
+from duo_unlearn.system import GuardChoice, System
 
 from ..arena.detectors import Bright, Fussy
 from ..arena.small_run import make_run, reopen, stamps
@@ -171,3 +172,8 @@ def test_what_asks_no_detector_is_described_as_it_always_was(tmp_path: Path, mon
     other = run.system("duo+negative-prompt")
     assert other.as_json()["guards"] == [{**guard, "version": 2}]
     assert other.sha256 != system.sha256
+
+
+def test_a_refusal_names_the_guard_that_looks_at_images_and_no_other() -> None:
+    guards = tuple(GuardChoice(name, {}) for name in ("negative-prompt", "output-filter"))
+    assert (System(guards=guards).refuser, System(guards=guards[:1]).refuser) == ("output-filter", "")

@@ -220,7 +220,7 @@ class GroupWork:
                     facts=finding.facts,
                     file=path.relative_to(run.folder).as_posix() if image is not None else None,
                     sha256=sha256,
-                    refusal="+".join(guard.name for guard in plan.system.guards) if image is None else None,
+                    refusal=plan.system.refuser if image is None else None,
                 )
             )
         write_part(self.folder / f"{name}.json", Part(self.keys[name], attempts, round(seconds, 1)))
