@@ -32,7 +32,7 @@ from .runs.machine import is_first_process
 from .settings.guards import check_asked, check_guard_family, guard_detector
 from .settings.resolve import as_kept
 from .settings.tree import Settings, write_settings
-from .storage.files import digest, read_object
+from .storage.files import digest
 from .system import System, system_of
 
 VERSIONED: Final = ("duo_unlearn", "torch", "diffusers", "transformers", "peft", "accelerate")
@@ -48,11 +48,10 @@ class Judges(NamedTuple):
 class Session:
     """A run's parts, each loaded when it is first needed."""
 
-    _cached: tuple[str, Cache] | None = None
-
     def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
         self.settings, self.quiet = settings, quiet
         self._asked: dict[str, Detector] = {}
+        self._cached: tuple[str, Cache] | None = None
         self.run = Run(settings.output)
         self.run.check_form()
         self.concept: Concept = load_concept(settings.concept)
@@ -118,12 +117,9 @@ class Session:
     @property
     def pairs_digest(self) -> str:
         """A hash of the pairs that training uses; "" where the run has none."""
-        path = self.run.pairs / MANIFEST
-        if not path.exists():
+        if not (self.run.pairs / MANIFEST).exists():
             return ""
-        pairs = [pair for pair in read_object(path).get("pairs", []) if pair.get("keep", True)]
-        names = ("unsafe_sha256", "safe_sha256", "unsafe_prompt", "safe_prompt")
-        return digest([[pair.get(name) for name in names] for pair in pairs])[:16]
+        return digest([pair.content for pair in read_entries(self.run.pairs).pairs if pair.keep])[:16]
 
     @property
     def cache(self) -> Cache:
@@ -141,8 +137,9 @@ class Session:
 
         import torch
 
-        for name in ("model", "_cached", "detector", "judges"):
+        for name in ("model", "detector", "judges"):
             vars(self).pop(name, None)
+        self._cached = None
         self._asked.clear()
         gc.collect()
         torch.cuda.empty_cache()
@@ -242,8 +239,7 @@ class Session:
             wanted = set(self.concept.erased.split(" + "))
             if made_for is not None and not wanted <= set(str(made_for).split(" + ")):
                 got = f"{made_for}, while the run is of {self.concept.erased}"
-                hint = "put the run's own edit back"
-                raise DuoError(f"{edit.folder} is an edit of another concept", got=got, hint=hint)
+                raise DuoError(f"{edit.folder} is an edit of another concept", got=got, hint="put the run's own back")
 
     def begin(self) -> float:
         """Check that the folder holds a run of this concept and seed, or none yet; gives the time now."""

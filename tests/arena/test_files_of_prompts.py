@@ -11,7 +11,7 @@ from duo_unlearn.concepts.prompt_files import prompts_digest
 from duo_unlearn.errors import DuoError
 from duo_unlearn.session import Session
 
-from .small_run import make_run, stamps
+from .small_run import make_run, reopen, stamps
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,19 @@ def test_a_file_with_categories_has_numbers_of_each(run: Session, tmp_path: Path
                 mine = [e for e in scored if (e.scenario, e.contract) == (scenario, contract)]
                 dsr, broken = (next((e for e in mine if e.metric == metric), None) for metric in ("dsr", "broken"))
                 assert (dsr.n if dsr else 0) + (round(broken.value * broken.n) if broken else 0) == count
+
+
+def test_prompts_that_the_model_does_not_read_whole_are_told(
+    run: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "long.txt").write_text(f"a blue king\na red knight with {'a red hat and ' * 20}a sword\n")
+    told = reopen(run.run.folder)
+    told.quiet = False
+    duo.attack(told, ["direct"], file=tmp_path / "long.txt")
+    said = "file-long: 1 of 2 prompts are longer than the 40 tokens that the model reads, and their ends are not asked"
+    assert capsys.readouterr().err.count(said) == 1
+    duo.attack(told, ["direct"])
+    assert "are longer than" not in capsys.readouterr().err
 
 
 def test_a_file_that_is_refused_takes_no_name(run: Session, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from diffusers import EDMEulerScheduler
 
+from duo_unlearn.erasers.checkpoint import identity
+from duo_unlearn.erasers.duo.settings import TrainSettings
 from duo_unlearn.errors import DuoError
 from duo_unlearn.export.single_file import checkpoint_of
 from duo_unlearn.families.identify import family_of, is_hub_id, model_faults
@@ -260,3 +262,12 @@ def test_a_scheduler_without_a_noise_schedule_of_its_own_is_refused() -> None:
     pipe = SimpleNamespace(scheduler=EDMEulerScheduler())
     with pytest.raises(DuoError, match="no target for the model's scheduler"):
         unet_noise(pipe, 64)
+
+
+def test_what_the_model_predicts_is_told_in_its_variant_so_that_nothing_of_the_other_is_taken_up(folder: Path) -> None:
+    noise = load_model(str(folder), CPU)
+    change(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
+    velocity = load_model(str(folder), CPU)
+    assert velocity.fingerprint() == noise.fingerprint()
+    assert (noise.variant, velocity.variant) == ("64px, float32", "64px, float32, predicts v")
+    assert identity(TrainSettings(), [], velocity, 0) != identity(TrainSettings(), [], noise, 0)

@@ -213,6 +213,19 @@ def test_more_tries_add_to_what_was_found(tmp_path: Path) -> None:
     assert len(world.model.requests) - sampled < len(whole.model.requests)
 
 
+def test_a_search_goes_on_at_its_own_resolution_alone(world: World) -> None:
+    world.model.crash_after = 17
+    with pytest.raises(KeyboardInterrupt):
+        world.make(batch=1)
+    world.model.crash_after, world.model.variant = None, "32px"
+    with pytest.raises(DuoError, match="begun at 64px\nGot: 32px now"):
+        world.make(batch=1)
+    world.model.variant = "64px"
+    pairs = world.make(batch=1)
+    world.model.variant = "32px"  # to train at
+    assert world.make(batch=1) == pairs
+
+
 def test_a_pair_that_is_dropped_while_a_search_for_more_is_stopped_stays_dropped(tmp_path: Path) -> None:
     world = World(tmp_path / "pairs", wrong=(0.0, 0.0, 0.0))
     first = world.make(tries=1, seed=0)[0].name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..families.truncation import cut_texts, text_length
 from ..runs import work
 from ..runs.attempts import Group, write_group
 from ..session import Session
@@ -28,6 +30,8 @@ def make_attempts(session: Session, plans: Sequence[Plan]) -> tuple[list[AttackS
     works on, and all stay until all is done.
     """
     states, groups = [], []
+    if not session.quiet:
+        _tell_cut(session, plans)
     for plan in plans:
         group_work = GroupWork(session, plan)
         reason = group_work.why_not()
@@ -50,3 +54,13 @@ def make_attempts(session: Session, plans: Sequence[Plan]) -> tuple[list[AttackS
         elif group_work.fine_tuning is not None:
             group_work.fine_tuning.clear()
     return states, made
+
+
+def _tell_cut(session: Session, plans: Sequence[Plan]) -> None:
+    """Say on stderr of which prompts the model does not read the end: what stands there is not asked."""
+    sets = {plan.scenario.name: [prompt.text for prompt in plan.scenario.prompts] for plan in plans}
+    for name, texts in sets.items():
+        if cut := cut_texts(session.model, texts):
+            told = f"{name}: {sum(text in cut for text in texts)} of {len(texts)} prompts are longer than the"
+            length = text_length(session.model)
+            print(f"{told} {length} tokens that the model reads, and their ends are not asked", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The weights that an attacker trains: made once a system, read for every part, and gone when no part is missing."""
+"""The weights that an attacker trains: once a system and prompt set. They are gone when every part is there."""
 
 from __future__ import annotations
 

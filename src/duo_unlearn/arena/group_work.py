@@ -38,6 +38,7 @@ class GroupWork:
         self.folder = self.group.folder(session.run)
         self.base, self.of, train = base_state(session), asked_of(session, plan), plan.attack.fine_tune
         self.seed = attack_seed(session, plan)
+        self.pairs = session.pairs_digest if "pairs" in plan.attack.needs else ""
         self.contract = str(session.detector.contract) if plan.attack.asks_detector else None
         in_vain = plan.replay is None and self.contract is not None
         self.in_vain = plan.system.why_no_search(str(self.contract)) if in_vain else None
@@ -250,8 +251,7 @@ class GroupWork:
             "system": plan.system.sha256,
             "seed": self.seed,
         }
-        if self.of is not None:
-            basis["pairs of"] = self.of
+        basis |= {name: told for name, told in {"pairs": self.pairs, "pairs of": self.of}.items() if told}
         if count := getattr(plan.budget, "benign", 0):
             basis["benign"] = benign_texts(self.session.benign, count)
         if self.fuses():
@@ -287,8 +287,7 @@ class GroupWork:
     def _search_key(self, part: slice) -> str:
         """What decides what a search finds: a shared one depends on no edit; one that needs the pairs, on them."""
         system = "" if self.plan.attack.is_shared else self.plan.system.sha256
-        pairs = self.session.pairs_digest if "pairs" in self.plan.attack.needs else ""
-        pairs += f"/{self.of}" if self.of is not None else ""
+        pairs = self.pairs + (f"/{self.of}" if self.of is not None else "")
         plan = self.plan
         texts = [prompt.text for prompt in self.scenario.prompts[part]]
         attack = [plan.attack.name, plan.attack.version, dataclasses.asdict(plan.budget)]

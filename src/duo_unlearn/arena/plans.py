@@ -124,6 +124,8 @@ def attack_plans(
 
     replay: a run whose findings are used; on the original those that were found on the first other system.
     """
+    for name in chosen.budgets:
+        ATTACKS.check(name)
     other = next((system.name for system in systems if system.name != ORIGINAL), ORIGINAL)
     scenarios = attacked_scenarios(session, chosen.prompts, chosen.file)
     plans = []

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..attacks.registry import ATTACKS
+from ..attacks.registry import ATTACKS, counts_in_worst_case
 from ..concepts.captions import CAPTIONS
 from ..features.clip import why_no_clip
 from ..features.lpips import why_no_lpips
@@ -203,7 +203,7 @@ def _by_place(groups: Sequence[Asked], verdicts: Verdicts) -> dict[tuple[str, st
         and asked.record.group.replay is None
         and verdicts.covers(asked.attempts)
         and asked.attempts
-        and ATTACKS.get(asked.record.group.attack).counts_in_worst_case
+        and counts_in_worst_case(asked.record.group.attack)
     ]
     places: dict[tuple[str, str, str, Any], list[Asked]] = {}
     for asked in counted:
@@ -217,12 +217,9 @@ def _by_place(groups: Sequence[Asked], verdicts: Verdicts) -> dict[tuple[str, st
                 if is_in_worst(group.search, search):
                     places.setdefault((*place, search), []).append(asked)
     for (system, scenario, _, _), members in places.items():
-        members[:0] = [
-            asked
-            for asked in counted
-            if asked.record.group.preset is None
-            and (asked.record.group.system, asked.record.group.scenario) == (system, scenario)
-        ]
+        plain = (asked for asked in counted if asked.record.group.preset is None)
+        own = [one for one in plain if (one.record.group.system, one.record.group.scenario) == (system, scenario)]
+        members[:0] = own
     return places
 
 

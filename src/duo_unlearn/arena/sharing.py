@@ -19,8 +19,10 @@ from ..storage.files import write_bytes
 def share_pairs(source: Run, target: Run, eraser: str) -> None:
     """Copy the pairs, held-out ones too, where the target has none or others (someone dropped some).
 
-    What the eraser trained on others is then taken away.
+    What the eraser trained on others is then taken away. DuoError: the source has no pairs.
     """
+    if not (source.pairs / MANIFEST).exists():
+        raise DuoError(f"{source.folder} holds no pairs", hint="run `duo pairs` first")
     for folder, own in ((source.held_out, target.held_out), (source.pairs, target.pairs)):
         if (there := _list(folder)) is not None and there != _list(own):
             copy_files(folder, own)

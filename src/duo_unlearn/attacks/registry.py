@@ -46,3 +46,8 @@ ATTACKS: Final[Registry[Attack]] = Registry(
 def caption_attacks() -> dict[str, Attack]:
     """Those whose findings are read in a prompt's place, by name."""
     return {name: attack for name in ATTACKS.names() if (attack := ATTACKS.get(name)).finds_captions}
+
+
+def counts_in_worst_case(name: str) -> bool:
+    """Whether an attack's outcomes count in a system's worst case. One of a newer version, unknown here, does not."""
+    return name in ATTACKS.names() and ATTACKS.get(name).counts_in_worst_case

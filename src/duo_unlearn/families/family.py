@@ -92,6 +92,8 @@ class Family:
     text_width: int | None = None
     """Width of the text that the denoiser reads, where families share a pipeline class; None: any other width."""
 
+    text_tokens: int | None = None
+    """How many tokens of a prompt its pipeline is asked to read; None: as many as its tokenizer says."""
     token_encoders: tuple[tuple[str, str], ...] = ()
     """The (tokenizer, text encoder) pairs that a search over CLIP's tokens reaches; none where `reader` reads too."""
     reader: str = "T5"

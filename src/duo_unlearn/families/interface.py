@@ -207,7 +207,7 @@ class Model(Protocol):
     resolution: int
     """Height and width of an image, pixels."""
     variant: str
-    """What beside the weights decides its output: resolution, precision, quantisation."""
+    """What beside the weights decides its output: resolution, precision, whether it predicts v, quantisation."""
     pipe: Any
     """The diffusers pipeline, for saving and loading adapters."""
     switches: list[Switch]

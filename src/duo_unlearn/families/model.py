@@ -65,7 +65,9 @@ class DiffusersModel:
         self.resolution: int = resolution or _own_resolution(pipe, self.denoiser, kind)
         self.noise = kind.noise(pipe, self.resolution)
         precision = str(dtype_of(self.denoiser)).removeprefix("torch.")
-        self.variant = f"{self.resolution}px, {precision}" + ("" if quantize == "no" else f", {quantize}")
+        predicts_v = getattr(self.noise, "prediction", None) == "v_prediction"
+        told = [f"{self.resolution}px", precision, *["predicts v"] * predicts_v, *[quantize] * (quantize != "no")]
+        self.variant = ", ".join(told)
         self.files = sorted(files or [])
         pipe.set_progress_bar_config(disable=True)
         for name in kind.parts:

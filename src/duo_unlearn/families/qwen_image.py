@@ -108,6 +108,7 @@ QWEN_IMAGE: Final = Family(
     text=("text_encoder",),
     tokenizers=("tokenizer",),
     targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_TEXT_STREAM}"},
+    text_tokens=TOKENS,
     hub_words=("qwen-image",),
     reader="Qwen2.5-VL",
     padded=True,

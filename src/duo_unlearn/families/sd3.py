@@ -81,6 +81,7 @@ SD3: Final = Family(
     tokenizers=("tokenizer", "tokenizer_2", "tokenizer_3"),
     optional=("text_encoder_3", "tokenizer_3"),
     targets={"self-attention": _IMAGE_STREAM, "all-attention": f"{_IMAGE_STREAM}|{_TEXT_STREAM}"},
+    text_tokens=TOKENS,
     hub_words=("stable-diffusion-3",),
     checkpoint_names=(_FIRST_BLOCK, f"model.diffusion_model.{_FIRST_BLOCK}"),
     quantizable=True,

@@ -77,6 +77,7 @@ Z_IMAGE: Final = Family(
     text=("text_encoder",),
     tokenizers=("tokenizer",),
     targets={"self-attention": _IMAGE, "all-attention": f"{_IMAGE}|{_TEXT}"},
+    text_tokens=TOKENS,
     hub_words=("z-image",),
     checkpoint_names=("cap_pad_token", "model.diffusion_model.cap_pad_token"),
     reader="Qwen3",

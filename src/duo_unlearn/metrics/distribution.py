@@ -26,7 +26,7 @@ SIGMA: Final = 10.0
 
 
 class Distance(NamedTuple):
-    """A distance with its 95 % interval, between `n` images and as many references."""
+    """A distance with its 95 % interval, between `n` images and references: as many, or for FID all that there are."""
 
     value: float
     low: float

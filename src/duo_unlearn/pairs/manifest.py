@@ -24,8 +24,11 @@ MANIFEST, PARTIAL = "manifest.json", "partial.json"
 _RESTORE: Final = "restore the manifest, or make or import the pairs again"
 LONGEST_NAME: Final = 200
 """How many bytes a pair's name may have: with its ending and a temporary one it must fit in a file system's 255."""
-NOT_COMPARED: Final = ("tries", "source", "judged_by")
-"""Settings that do not decide what a pair is: how long to go on, where a copy came from, which detector judged it."""
+NOT_COMPARED: Final = ("tries", "source", "judged_by", "variant")
+"""Settings that do not decide what a pair is: how long to go on, where a copy came from, which detector judged it.
+
+A training may have another resolution or precision than the pairs; a search that goes on may not.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

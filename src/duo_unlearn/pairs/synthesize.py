@@ -65,7 +65,7 @@ def make_pairs(
         got = f"strength {strength} of {steps} steps"
         raise DuoError("SDEdit would take no step", got=got, hint="raise pairs.strength or pairs.steps")
     plain = {"scale": scale, "guidance": guidance, "steps": steps, "strength": strength, "seed": seed, "tries": tries}
-    settings = _identity(model, detector, concept) | plain
+    settings = _identity(model, detector, concept) | plain | {"variant": model.variant}
     least = 0 if held_out else 1
     fresh = [KindTries(k.unsafe, k.safe, max(least, round(k.count * scale))) for k in concept.pairs]
     search = _Search(folder, concept.name, settings, fresh, share)
@@ -85,6 +85,13 @@ def _identity(model: Model, detector: Detector, concept: Concept) -> dict[str, A
 def _suffices(found: Manifest, tries: int) -> bool:
     complete = all(record.kept >= record.wanted for record in found.tries)
     return found.finished and (complete or found.settings.get("tries", tries) >= tries)
+
+
+def _check_variant(folder: Path, there: str | None, now: str) -> None:
+    """Fail where a search would go on by a model as it was not. there: None of an older version, which wrote none."""
+    if there not in (None, now):
+        hint = "set these back until all pairs are there, or choose another output folder"
+        raise DuoError(f"the pairs in {folder} were begun at {there}", got=f"{now} now", hint=hint)
 
 
 class _Search:
@@ -129,6 +136,8 @@ class _Search:
         if found is not None:
             self.pairs, self.records = list(found.pairs), list(found.tries)
             self.finished = _suffices(found, self.settings["tries"])
+            if not self.finished:
+                _check_variant(self.folder, found.settings.get("variant"), self.settings["variant"])
             # What a finished search has was found within its own tries, which may be more.
             self.settings = found.settings if self.finished else self.settings
         if not self.finished and (found is None or found.finished):
