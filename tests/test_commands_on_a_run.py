@@ -13,10 +13,13 @@ from PIL import Image
 import duo_unlearn as duo
 from duo_unlearn.arena.bank import fill_bank
 from duo_unlearn.cli.main import main, run_command
+from duo_unlearn.cli.options import system_names
 from duo_unlearn.errors import DuoError
 from duo_unlearn.pairs.manifest import load_pairs, save_manifest
 from duo_unlearn.records import Pair
 from duo_unlearn.runs.folder import Run
+from duo_unlearn.runs.results import Results
+from duo_unlearn.session import Session
 from duo_unlearn.settings.resolve import resolve_settings
 from duo_unlearn.settings.tree import write_settings
 from duo_unlearn.storage.files import write_json
@@ -108,3 +111,22 @@ def test_files_of_another_kind_than_is_written_are_refused(folder: Path) -> None
     with pytest.raises(DuoError, match="as one PNG"):
         run_command(["mini", "scenes", "-o", str(folder / "scenes.jpg"), "--count", "1"])
     assert {"b.pt", "bank", "scenes.jpg"}.isdisjoint(path.name for path in folder.iterdir())
+
+
+def test_a_guard_is_put_behind_the_systems_that_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str] | None] = []
+
+    def evaluate(_run: Session, names: list[str] | None, _say: object) -> Results:
+        asked.append(names)
+        return Results("sword", "mini", 0, quick=False, systems=[], estimates=[], absent=[])
+
+    monkeypatch.setattr("duo_unlearn.pipeline.evaluate", evaluate)
+    command = ["evaluate", "-o", str(folder), "--guard", "sld"]
+    run_command([*command, "--system", "duo", "--system", "uce"])
+    run_command(command)
+    assert asked == [["duo+sld", "uce+sld"], None]
+
+
+def test_a_guard_of_a_run_on_a_floor_is_behind_both(tmp_path: Path) -> None:
+    run = Session(resolve_settings({"concept": "sword", "recipe": "robust", "output": str(tmp_path)}))
+    assert system_names(run, None, ["sld"], {}) == ["uce+robust-duo+sld"]

@@ -243,6 +243,8 @@ def system_names(
 
     sources: where an edit of others lies. It is taken over first, under the name of --system or of its file.
     """
+    from ..erasers.wraps import whole_name
+
     names = list(systems or [])
     if any(sources.values()):
         from ..pipeline import add_edit
@@ -253,5 +255,6 @@ def system_names(
         name = names[0] if names else source.resolve().stem.replace("+", "-")
         names = [add_edit(run, name, **sources)]
     if guards:
-        names = [f"{name}+{'+'.join(guards)}" for name in names or [run.settings.edit]]
+        own = whole_name(run.settings.edit, run.settings.floor)
+        names = [f"{name}+{'+'.join(guards)}" for name in names or [own]]
     return names or None

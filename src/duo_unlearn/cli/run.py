@@ -145,8 +145,10 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
     taken = [take_step(run, step_number(more["step"]), say)] if more["step"] is not None else []
     share(more["workers"], {run.run.folder: ["images"]}, sys.argv[1:], device=run.settings.device)
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
-    names = [*(names or []), *taken] or None
-    estimates_table(evaluate(run, names, say).estimates)
+    named = [*(names or []), *taken]
+    if values.get("guard"):  # beside a name it is of what is named; else the settings' systems have it
+        named = ["+".join([name, *run.settings.guard]) for name in named]
+    estimates_table(evaluate(run, named or None, say).estimates)
 
 
 def _check(values: dict[str, Any], config: Path | None, more: dict[str, Any]) -> None:
