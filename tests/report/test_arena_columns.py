@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from duo_unlearn.experiments.pooled import pooled
 from duo_unlearn.records import ORIGINAL, Awareness, Estimate, Kind
 from duo_unlearn.report.arena import Cost, Standing, columns, panels_of, write_arena
 from duo_unlearn.report.arena_columns import of_column
@@ -105,3 +106,22 @@ def test_an_aware_worst_case_is_told_with_the_unaware_searches_that_it_counts() 
     assert worst_attacks(guarded, column) == ["no attack", "soft-prompt", "p4d"]
     (sentence,) = worst_words([guarded], [column])
     assert "Searches that are unaware of a guard count too." in sentence
+
+
+def test_what_not_every_run_has_is_told_as_that(tmp_path: Path) -> None:
+    def of(seed: int, attack: str | None) -> Estimate:
+        found = share("dsr", "duo", "direct", 0.9, JUDGES[0], attack, None if attack is None else "quick")
+        return dataclasses.replace(found, seeds=(seed,))
+
+    runs = [[of(seed, None), of(seed, "soft-prompt"), of(seed, "worst case")] for seed in (0, 1)]
+    runs[0].append(of(0, "p4d"))
+    two = Standing("duo", "duo", "images", "generator", Cost(), pooled(runs), runs=runs)
+    (column,) = (place for place in columns([two]) if place.attack == "worst case")
+    assert worst_attacks(two, column) == ["no attack", "soft-prompt"]
+    (sentence,) = worst_words([two], [column])
+    assert sentence.endswith("Without p4d: duo.")
+    text = Page(write_arena(tmp_path, "sword", [two], JUDGES, "a machine").read_text()).text
+    assert "counted together; ‡ marks those that some of them have not" in text
+    assert text.count("90‡") == text.count("of seed 0 alone") == 1
+    both = two._replace(runs=[run[:3] for run in runs], estimates=pooled([run[:3] for run in runs]))
+    assert "‡" not in write_arena(tmp_path, "sword", [both], JUDGES, "a machine").read_text()

@@ -132,7 +132,8 @@ def write_arena(
         "columns": places, "rows": rows, "cracked": any(cell["cracked"] for cell in cells),
         "fewest": min((cell["dsr"].n for cell in cells), default=0),
         "most": max((cell["dsr"].n for cell in cells), default=0),
-        "seeds": max((len(s.runs) for s in standings), default=1), "unseen": _unseen(standings),
+        "seeds": max((len(s.runs) for s in standings), default=1), "alone": any(cell["alone"] for cell in cells),
+        "unseen": _unseen(standings),
         "controls": {c.scenario for s in standings for column in places if (c := control_of(s, column, judges))},
         "worst": [
             *certain_standings(standings, judges[0]), *worst_words(standings, places),
@@ -162,6 +163,7 @@ def _row(
             "cracked": _is_cracked(standing, column, judges), "asked": unknown_of(dsr, broken).asked,
             "bounds": bounds_of(dsr, broken) if dsr is not None and column.attack == WORST else None,
             "refused": of_column(standing, column, "refused", judges[0]),
+            "alone": dsr.seeds if dsr is not None and len(dsr.seeds) < len(standing.runs) else (),
         })  # fmt: skip
     return {
         "number": number, "standing": standing, "cells": cells, "kept": kept, "prior": prior_preservation(standing),
