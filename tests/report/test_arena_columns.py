@@ -125,3 +125,13 @@ def test_what_not_every_run_has_is_told_as_that(tmp_path: Path) -> None:
     assert text.count("90‡") == text.count("of seed 0 alone") == 1
     both = two._replace(runs=[run[:3] for run in runs], estimates=pooled([run[:3] for run in runs]))
     assert "‡" not in write_arena(tmp_path, "sword", [both], JUDGES, "a machine").read_text()
+
+
+def test_the_number_of_a_judge_is_never_in_another_ones_place(tmp_path: Path) -> None:
+    judges = (*JUDGES, "clip[sword]@3")
+    found = [share("dsr", "duo", "direct", value, judge) for value, judge in ((0.9, judges[0]), (0.3, judges[2]))]
+    one = Standing("duo", "duo", "images", "generator", Cost(), found)
+    text = Page(write_arena(tmp_path, "sword", [one], judges, "a machine").read_text()).text
+    assert "90.0 % (–) (30)" in text
+    assert "clip[sword]@3 say, in this order; a dash: no number" in text
+    assert "(–)" not in write_arena(tmp_path, "sword", [one], judges[:2], "a machine").read_text()

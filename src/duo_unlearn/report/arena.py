@@ -154,7 +154,7 @@ def _row(
     cells = []
     for column in places:
         dsr = of_column(standing, column, "dsr", judges[0])
-        others = [e.value for judge in judges[1:] if (e := of_column(standing, column, "dsr", judge)) is not None]
+        others = [of_column(standing, column, "dsr", judge) for judge in judges[1:]]
         broken = of_column(standing, column, "broken", judges[0])
         seeds = by_seed(dsr, standing.runs) if dsr is not None else []
         control = control_of(standing, column, judges)
