@@ -114,10 +114,13 @@ def test_a_page_to_share_names_no_folder_of_a_judges_model(run: Run) -> None:
     scores = [dataclasses.replace(e, sha256={"original": "0", "duo": "d"}[e.system]) for e in scores]
     absent = [absence(f"not judged under {contract}: duo judge RUN")]
     write(run, [*scores, seen], entries=entries, absent=absent)
-    write_settings(run.settings, Settings(output=run.folder, guards={"output-filter": {"labels": [f"model={place}"]}}))
+    guards: dict[str, Any] = {"output-filter": {"labels": [f"model={place}"]}}
+    joined = f"sword+{place}/umbrella.yaml"
+    write_settings(run.settings, Settings(output=run.folder, concept=joined, guards=guards))
     assert place in write_report(run).read_text()
     page = write_report(run, images=False).read_text()
     assert "secret place" not in page
+    assert "sword+umbrella.yaml" in page
     assert "classifier[model=nsfw|unsafe=sword&gt;=0.5]@1a2b3c4d" in page
     assert "its guard output-filter refuses every image in which that judge sees the concept" in page
     assert "q16[model=google/vit&gt;=0.5]@2" in page

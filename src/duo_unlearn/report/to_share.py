@@ -13,6 +13,8 @@ _FOLDERS: Final = re.compile(r"(?<![^\s(\"'])(?:~|[A-Za-z]:)?[/\\](?:\S*[/\\])?"
 """The folders of a path in a text, before its last name."""
 _MODEL: Final = re.compile(r"(?<=\bmodel=)[^|]+?(?=\||>=|, |$)")
 """What a detector's label says of where its model lies, in a contract or in a list of labels."""
+_JOINED: Final = re.compile(r"(\+|, )(?=(?:[A-Za-z]:)?[/\\.~])")
+"""Where a path begins behind others, as in the concept "sword+/home/me/umbrella.yaml"."""
 
 
 def to_share(contents: Contents) -> Contents:
@@ -41,6 +43,11 @@ def _reason(text: str) -> str:
 
 
 def _file_name(text: str) -> str:
+    """A text without the folders of the paths that it begins with or joins."""
+    return "".join(part if i % 2 else _last_name(part) for i, part in enumerate(_JOINED.split(text)))
+
+
+def _last_name(text: str) -> str:
     is_path = re.match(r"([A-Za-z]:)?[/\\.~]", text)
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if is_path else text
 
