@@ -18,7 +18,7 @@ from duo_unlearn.errors import DuoError
 from duo_unlearn.experiments.sweep import SweepResult, as_text, choose, sweep
 from duo_unlearn.experiments.swept import identity_of, member_folder, with_known
 from duo_unlearn.pairs.manifest import set_keep
-from duo_unlearn.report.frontier import Point, frontier_plot
+from duo_unlearn.report.frontier import Point, frontier_plot, frontier_plots
 from duo_unlearn.report.read import read_contents
 from duo_unlearn.runs.attempts import Group, read_part
 from duo_unlearn.runs.folder import Run
@@ -37,6 +37,13 @@ def point(at: float, kept: float, *dsr: float) -> Point:
 def images(folder: Path) -> dict[str, int]:
     """When every image of the members was written."""
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted((folder / "sweep").glob("*/*/**/*.png"))}
+
+
+def test_the_dsr_that_is_wanted_is_told_as_it_is() -> None:
+    told = json.loads(json.dumps([point(5, 0.9, 0.99)._asdict()]))
+    for want, words in ((0.95, "a DSR of 95% in"), (0.999, "a DSR of 99.9% in"), (0.07, "a DSR of 7% in")):
+        (plot,) = frontier_plots({"beta": {"points": told, "ship": None, "want_dsr": want}})
+        assert words in plot.caption
 
 
 def test_the_frontier_and_what_to_ship() -> None:

@@ -160,7 +160,7 @@ def sweep(
     result = run_sweep(session, kind, values, attacks=attacks, want_dsr=want_dsr, say=say)
     say(f"on the frontier: {kind} {', '.join(map(as_name, result.frontier))}")
     ship = f"ship {kind} {as_name(result.ship)}" if result.ship is not None else f"no {kind} reaches it"
-    say(f"for a DSR of {want_dsr:.0%} in the weakest scenario or attack: {ship}")
+    say(f"for a DSR of {100 * want_dsr:g}% in the weakest scenario or attack: {ship}")
     say(f"figure → {run / 'sweep' / f'{kind}.svg'}, numbers → {run / 'sweep' / f'{kind}.json'}")
 
 

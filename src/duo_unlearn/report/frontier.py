@@ -63,7 +63,7 @@ def frontier_plots(sweeps: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
         chosen = f"{word} {ship:g} preserves most of those" if ship is not None else f"no {word} of these does"
         caption = (
             f"What is defended (DSR, up) against what is preserved (prior preservation on keep prompts, right), each "
-            f"point a {word}, with 95\u00a0% intervals. For a DSR of {want:.0%} in every panel that all "
+            f"point a {word}, with 95\u00a0% intervals. For a DSR of {100 * want:g}% in every panel that all "
             f"points have, by values and not by their intervals: {chosen}."
         )
         plots.append(Plot(svg, caption))
