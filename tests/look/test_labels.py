@@ -45,6 +45,13 @@ def test_a_label_is_written_with_the_stratum_it_was_drawn_by(asked: Run) -> None
     assert len({label.sha256 for label in read_labels(asked)}) == 4
 
 
+def test_a_label_of_a_picture_that_no_dsr_is_of_now_is_not_counted_among_them(asked: Run) -> None:
+    append_label(asked, Label("0" * 64, "yes", "anna"))
+    client = opened(asked)
+    say(client, next_of(client, "anna"), "no")
+    assert f"1 labelled by anna, of {len(Records(asked).pool())}." in client.get("/labels?labeller=anna").text
+
+
 def test_what_is_shown_tells_neither_system_nor_verdict_nor_prompt(asked: Run) -> None:
     client = opened(asked)
     entries = Records(asked).pool()

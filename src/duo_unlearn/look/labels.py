@@ -94,7 +94,7 @@ class _Room:
             ahead=wanted[1] if len(wanted) > 1 else None,
             before=before if before in known and before != again else "",
             said=mine.get(again, ""),
-            count=len(mine),
+            count=len(mine.keys() & known),  # not those of an edit that was made anew
             aim=min(AIM, len(drawn)),
             total=len(drawn),
             skipped=len(seen - {*mine}),
