@@ -12,6 +12,7 @@ from benchmarks.schemas import DOCS, text
 from duo_unlearn.errors import DuoError
 from duo_unlearn.reproduction.page import as_text, verdict_line
 from duo_unlearn.reproduction.protocol import Protocol, Published, load_protocol, protocol_names
+from duo_unlearn.reproduction.reproduce import RESULTS, _known
 from duo_unlearn.reproduction.results import (
     Measured,
     Number,
@@ -216,6 +217,19 @@ def test_an_unknown_protocol() -> None:
     with pytest.raises(DuoError, match="unknown protocol") as caught:
         load_protocol("sd9")
     assert "mini-sword" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": 0}', '{"version": 1, "protocol": {}}'])
+def test_a_broken_file_of_an_earlier_call_is_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    """It is derived: a command that has measured everything must not end on it."""
+    path = tmp_path / RESULTS
+    assert _known(path) is None
+    path.write_text(content)
+    assert _known(path) is None
+    assert not path.exists()
+    assert "is set aside as" in capsys.readouterr().err
 
 
 def test_the_schema_in_the_docs_is_that_of_the_form() -> None:

@@ -20,6 +20,7 @@ from ..experiments.swept import member_folder
 from ..families.load import pick_device
 from ..pipeline import Say, silent
 from ..records import ORIGINAL, Stage
+from ..runs.attempts import set_broken_aside
 from ..runs.folder import Run
 from ..runs.results import read_results
 from ..session import VERSIONED, Session, machine
@@ -168,7 +169,7 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
     if protocol.captions is not None and not asked:
         absent.append("captions: no --captions")
     path = brought.output / RESULTS
-    known = read_reproduction(path) if path.exists() else None
+    known = _known(path)
     whole = Reproduction(
         version=1,
         protocol=protocol,
@@ -195,6 +196,17 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
     write_reproduction(path, whole)
     write_page(brought.output, whole)
     return whole
+
+
+def _known(path: Path) -> Reproduction | None:
+    """What was written before; None where there is nothing, or where it was broken or of another form: set aside."""
+    if not path.exists():
+        return None
+    try:
+        return read_reproduction(path)
+    except DuoError as error:
+        set_broken_aside(path, error.got or error.problem)
+        return None
 
 
 def _measured(places: Sequence[_Place]) -> tuple[list[Measured], list[str]]:
