@@ -101,7 +101,7 @@ def test_grids_show_the_first_24_and_frame_what_the_detector_saw(page: Page) -> 
 
 def test_pairs_show_dropped_ones_with_their_reason(page: Page) -> None:
     assert page.text.count("Dropped: the sword is still seen") == 4
-    assert "26 pairs were used for training, 4 were dropped" in page.text
+    assert "26 pairs are kept for training, 4 are dropped" in page.text
 
 
 def test_pictures_are_hidden_unless_the_run_says_they_are_harmless(tmp_path: Path, page: Page) -> None:
