@@ -94,6 +94,14 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
             ["sweep", "run", "--beta", "9", "--preset", "paper"],
             ["a sweep attacks with what is named alone", "without --attack", "name an attack: --attack"],
         ),
+        (
+            ["arena", "run", "--preset", "paper", "--count", "0"],
+            ["without a prompt nothing is attacked", "--preset with --count 0", "a --count above 0"],
+        ),
+        (
+            ["compose", "run", "run", "-o", "both", "--no-measure", "--prompts", "7"],
+            ["nothing is measured", "--prompts 7 with --no-measure", "name one of them"],
+        ),
         (["verify", "run", "--seed", "3"], ["--seed is for --remeasure alone", "no --remeasure", "--remeasure 20"]),
         (
             [*ERASE, "--set", "evaluate.judges=[mini-judge-b,mini-judge-b]"],
@@ -113,6 +121,8 @@ NOTICES = ("family ", "run: ", "locks are ", "DUO_LOCKS=")
         "no prompt",
         "aware",
         "sweep",
+        "budget",
+        "compose",
         "verify",
         "judges",
     ],

@@ -23,3 +23,5 @@ def test_a_folder_that_is_no_run_and_an_address_that_others_reach(tmp_path: Path
     (tmp_path / "pairs").mkdir()
     with pytest.raises(DuoError, match="other machines could reach"):
         look(tmp_path, host="0.0.0.0")
+    with pytest.raises(DuoError, match="other machines cannot reach this address"):
+        look(tmp_path, allow_remote=True)

@@ -253,3 +253,11 @@ def test_pictures_are_blurred_unless_the_run_says_that_it_needs_none_of_it(small
     page = client.get("/pairs").text
     assert "sensitive" not in page
     assert 'id="reveal"' not in page
+
+
+def test_settings_that_were_changed_by_hand_leave_the_first_page_its_rooms(small: Run) -> None:
+    small.settings.write_text("evaluate: {steps: many")
+    answer = opened(small).get("/")
+    assert answer.status_code == 200
+    assert 'href="/pairs"' in answer.text
+    assert "settings.yaml" in answer.text

@@ -78,7 +78,7 @@ def arena(
 
     for name in names or []:
         ATTACKS.check(name)
-    _check_heard(system or [], attacks=bool(names), count=count, aware=aware)
+    _check_heard(system or [], attacks=bool(names), preset=preset, count=count, aware=aware)
     plan = AttackPlan(names or ATTACKS.names(), checked_preset(preset), count)
     plans = [plan, *([plan._replace(aware=True)] if aware else [])] if count else []
     sessions = [reopen_run(run) for run in runs]
@@ -96,12 +96,12 @@ def arena(
     )
 
 
-def _check_heard(systems: list[str], *, attacks: bool, count: int, aware: bool) -> None:
+def _check_heard(systems: list[str], *, attacks: bool, preset: str, count: int, aware: bool) -> None:
     """Fail for options of the arena's attacks that would do nothing."""
     from ..system import check_aware
 
-    if not count and (attacks or aware):
-        got = f"{'--attack' if attacks else '--aware'} with --count 0"
+    if not count and (attacks or aware or preset != "quick"):
+        got = f"{'--attack' if attacks else '--aware' if aware else '--preset'} with --count 0"
         raise DuoError(
             "without a prompt nothing is attacked", got=got, hint="a --count above 0; or leave the other out"
         )
@@ -221,6 +221,8 @@ def compose(
     from ..runs.folder import Run
     from ..several import compose as add_up
 
+    if not measure and prompts != 100:
+        raise DuoError("nothing is measured", got=f"--prompts {prompts} with --no-measure", hint="name one of them")
     rows = add_up(sources, output, weights=weight or [], prompts=prompts if measure else None)
     say(f"compose: {len(sources)} adapters → {output}")
     names = str(read_provenance(Run(output).edit(COMPOSED))["concept"]).split(" + ")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DuoError
-from ..storage.files import read_json, sha256_of
+from ..storage.files import digest, read_json, sha256_of
 
 WEIGHTS: Final = "pytorch_lora_weights.safetensors"
 CHANGES: Final = "weight_changes.safetensors"
@@ -41,6 +42,11 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 def hashes_below(folder: Path) -> dict[str, str]:
     """The names of the edits that an edit of a run was made on top of, in order, with their SHA-256."""
     return {str(one["name"]): str(one["sha256"]) for one in read_provenance(folder).get("on", [])}
+
+
+def seen_digest(pairs: Iterable[Sequence[str | None]]) -> str:
+    """A hash of the pairs that a training saw, in whatever order: of each the hashes of both images."""
+    return digest(sorted(list(pair) for pair in pairs))[:16]
 
 
 def edit_hash(source: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ..edits.provenance import edit_hash
+from ..edits.provenance import edit_hash, seen_digest
 from ..errors import DuoError
 from ..report.frontier import Kind, Point
 from ..runs.attempts import set_broken_aside
@@ -40,8 +40,8 @@ def own_options(first: Session) -> list[str]:
 def identity_of(first: Session, kind: Kind) -> dict[str, str]:
     """What a sweep's file says that all its points have in common.
 
-    of: a hash of it; points of another one say nothing beside them. edit, sha256: of strengths alone; by these a page
-    knows whether they are of the edit that is there.
+    of: a hash of it; points of another one say nothing beside them. By the others a page knows whether they are of the
+    edit that is there: its name; of strengths its sha256, of β the pairs that each training saw.
     """
     settings, edit = first.settings, dict[str, str]()
     names = {*SAMPLED, *(TRAINED if kind == "beta" else ())}
@@ -50,6 +50,8 @@ def identity_of(first: Session, kind: Kind) -> dict[str, str]:
     if kind == "strength":
         edit = {"edit": settings.edit, "sha256": edit_hash(first.run.edit(settings.edit))}
     concept = first.concept.model_dump(mode="json", exclude={"summary", "recommended", "robust", "paper"})
+    if kind == "beta":
+        edit = {"edit": settings.edit, "pairs": seen_digest(pair.content[:2] for pair in first.pairs)}
     basis = [known, concept, first.model.fingerprint(), first.model.variant, first.pairs_digest]
     return {"of": digest([*basis, edit.get("sha256", "")])[:16], **edit}
 

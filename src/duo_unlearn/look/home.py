@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from ..errors import DuoError
 from ..records import Pair
+from ..report.status import Status
 from ..runs.labels import read_labels
 from .pages import Pages
 
@@ -40,4 +41,9 @@ class _Home:
             "judges": len(records.verdicts()),
             "labelled": labelled,
         }
-        return self.pages("home.html.j2", stand=records.stand(), counts=counts, faults=faults)
+        stand: Status | None = None
+        try:
+            stand = records.stand()
+        except DuoError as error:
+            faults.append(error)
+        return self.pages("home.html.j2", stand=stand, counts=counts, faults=faults)

@@ -81,8 +81,12 @@ def check_run(run: Run) -> None:
 
 
 def check_host(host: str, *, remote: bool) -> None:
-    """Fail for an address that other machines reach, unless that was asked for."""
-    if remote or host in LOOPBACK or _is_loopback(host):
+    """Fail for an address that other machines reach, unless that was asked for; and where they do not, if it was."""
+    is_alone = host in LOOPBACK or _is_loopback(host)
+    if remote and is_alone:
+        hint = "--host 0.0.0.0, or this machine's own address"
+        raise DuoError("other machines cannot reach this address", got=f"--allow-remote, --host {host}", hint=hint)
+    if remote or is_alone:
         return
     hint = "leave --host out, and use `ssh -L` from another machine; or add --allow-remote"
     raise DuoError("other machines could reach this page, and see every picture", got=f"--host {host}", hint=hint)

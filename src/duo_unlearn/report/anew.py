@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
-from ..edits.provenance import read_provenance
+from ..edits.provenance import read_provenance, seen_digest
 from ..errors import DuoError
 from ..runs.folder import Run
 from ..runs.results import Results
@@ -20,14 +21,25 @@ def changed_systems(run: Run, results: Results | None) -> set[str]:
 
 
 def current_sweeps(run: Run) -> dict[str, dict[str, Any]]:
-    """What `duo sweep` wrote, but for strengths of an edit that was made anew since."""
+    """What `duo sweep` wrote, but for strengths of an edit that was made anew since, and β on other pairs than its."""
     found = {}
     for kind in ("beta", "strength"):
         if (path := run.sweep / f"{kind}.json").exists():
             content = read_object(path, "duo sweep")
-            if "edit" not in content or not _is_anew(run, str(content["edit"]), content.get("sha256")):
+            if not _is_of_another(run, content):
                 found[kind] = content
     return found
+
+
+def _is_of_another(run: Run, sweep: Mapping[str, Any]) -> bool:
+    """Whether a sweep says nothing of the run's edit as it is now. An older version's says not what it is of."""
+    name = str(sweep.get("edit"))
+    if "sha256" in sweep:
+        return _is_anew(run, name, sweep["sha256"])
+    with contextlib.suppress(DuoError):
+        saw = read_provenance(run.edit(name)).get("pairs")
+        return "pairs" in sweep and saw is not None and seen_digest(saw) != sweep["pairs"]
+    return False
 
 
 def _is_anew(run: Run, name: str, sha256: object) -> bool:

@@ -5,6 +5,7 @@ It reads the folder alone, changes nothing, and takes no lock. Torch is not impo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..edits.provenance import edit_names
 from ..erasers.duo.settings import ObjectiveSettings
 from ..erasers.wraps import edit_name, is_round, round_name, whole_name
 from ..errors import DuoError
-from ..pairs.manifest import MANIFEST, PARTIAL
+from ..pairs.manifest import MANIFEST, PARTIAL, Manifest, read_entries
 from ..records import ORIGINAL
 from ..runs.folder import Run
 from ..runs.holders import Holder, holders
@@ -140,14 +141,21 @@ def _then(folder: _Folder, stages: Sequence[Work], attacks: Sequence[Work]) -> s
 
 
 def _pairs(folder: _Folder) -> Work:
-    over = object_or_empty(folder.run.pairs / MANIFEST)  # a broken one is none
-    content = over or object_or_empty(folder.run.pairs / PARTIAL)
-    pairs, tries = content.get("pairs", []), content.get("tries", [])
-    wanted = sum(int(kind["wanted"]) for kind in tries) if tries else None
-    kept = sum(pair.get("keep", True) for pair in pairs)
-    note = f"{len(pairs) - kept} dropped" if kept < len(pairs) else ""
+    over = _manifest(folder.run, MANIFEST)
+    content = over or _manifest(folder.run, PARTIAL)
+    pairs, tries = (content.pairs, content.tries) if content is not None else ([], [])
+    wanted = sum(kind.wanted for kind in tries) if tries else None
+    dropped = sum(not pair.keep for pair in pairs)
+    note = f"{dropped} dropped" if dropped else ""
     state: State = "done" if over else "begun" if content else "not begun"
     return Work("pairs", state, len(pairs), wanted if not over else len(pairs), "pairs", note=note)
+
+
+def _manifest(run: Run, name: str) -> Manifest | None:
+    """A list of pairs; a broken one is none."""
+    with contextlib.suppress(DuoError):
+        return read_entries(run.pairs, name)
+    return None
 
 
 def _train(folder: _Folder) -> Work:
@@ -257,7 +265,7 @@ def _judged(folder: _Folder) -> Work:
     """The pictures that the judge with the fewest verdicts has judged."""
     pictures = {sha for one in folder.asked for sha in one.pictures}
     told = [object_or_empty(path) for path in sorted(folder.run.verdicts.glob("*.json"))]
-    counts = [len(pictures & {*one.get("verdicts", {}), *one.get("faults", {})}) for one in told]
+    counts = [len(pictures & {*(one.get("verdicts") or {}), *(one.get("faults") or {})}) for one in told]
     done = min(counts, default=0)
     state: State = "not begun" if not done else "done" if done == len(pictures) else "begun"
     note = f"by {len(told)} judges" if len(told) > 1 else ""
