@@ -194,6 +194,22 @@ def test_with_pairs_the_target_leads_from_the_safe_prompt(model: Model, tmp_path
             assert float(loss.terms(0)[0]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_share_of_one_prompt_is_a_share_of_the_steps(model: Model, tmp_path: Path) -> None:
+    context = context_on(model, tmp_path, "advunlearn", warm_up=0, attack_steps=1, plain_share=0.6)
+    with begun(context) as (loss, _):
+        assert 15 <= sum(loss.adversarial(step)[1] is None for step in range(40)) <= 33
+        assert {loss._part(0.5, 4, "plain", step) for step in range(20)} == {2}
+    assert ADV_UNLEARN.facts(context) == {"shares": "drawn"}
+
+
+def test_steps_that_end_before_the_search_begins_are_told() -> None:
+    def fault(**options: object) -> str | None:
+        return ADV_UNLEARN.why_not_options(FAMILIES.get("sd1"), ADV_UNLEARN.settings.model_validate(options))
+
+    assert "warm_up is 200" in str(fault(steps=200))
+    assert fault() is fault(steps=201) is fault(steps=9, warm_up=9) is fault(steps=9, plain_share=1) is None
+
+
 def test_a_share_of_prompts_stays_plain_and_is_erased_all_the_same(model: Model, tmp_path: Path) -> None:
     options = {"warm_up": 0, "batch": 4, "attack_steps": 1, "attack_tokens": 2}
     with begun(context_on(model, tmp_path, "advunlearn", **options, plain_share=0.5)) as (loss, _):

@@ -22,8 +22,9 @@ are against that.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import torch
 from pydantic import Field
@@ -46,6 +47,7 @@ from .words import Wordings, contrasts, kept_texts
 if TYPE_CHECKING:
     from ..families.family import Family
 
+NAME: Final = "advunlearn"
 KEEP: Final = 96
 """How many of the concept's `keep` prompts there are to draw from."""
 AHEAD: Final = 10
@@ -142,7 +144,7 @@ class AdvUnlearnLoss:
             given = joined([self.read(prompts), base, self.read(kept)])
             found = self._predict(torch.cat([noisy, noisy, safe]), torch.cat([t, t, u]), given)
             concept, without, wanted = torch.split(found, [n, n, m])
-        behind = round(settings.retain_behind * m)
+        behind = self._part(settings.retain_behind, m, "behind", step)
         given = joined([self.behind(prompts, rows), self.behind(kept, self._tokens(behind, generator))])
         erased, now = torch.split(self._predict(torch.cat([noisy, safe]), torch.cat([t, u]), given), [n, m])
         target = without - settings.eta * (concept - without)
@@ -157,7 +159,7 @@ class AdvUnlearnLoss:
         since = after % self.settings.renew_every if after >= 0 else 0
         generator = generator_of(self.seed, "advunlearn", "search", step - since)
         prompts = _draw(self.texts, self.settings.batch, generator)
-        plain = round(self.settings.plain_share * len(prompts))
+        plain = self._part(self.settings.plain_share, len(prompts), "plain", step - since)
         if after < 0 or plain == len(prompts):
             return prompts, None
         if since == 0:
@@ -205,6 +207,10 @@ class AdvUnlearnLoss:
         parts = [(prompts[:count], None), (prompts[count:], rows)]
         return joined([self.read(some, before) for some, before in parts if some])
 
+    def _part(self, share: float, count: int, what: str, step: int) -> int:
+        """How many of `count` a share is at a step: what is no whole number is rounded by chance, right on average."""
+        return math.floor(share * count + float(torch.rand((), generator=generator_of(self.seed, NAME, what, step))))
+
     def _tokens(self, count: int, generator: torch.Generator) -> Tensor:
         """The input rows of k random tokens for each of some prompts, (prompt, k, width)."""
         plain = plain_tokens(self.model)
@@ -231,7 +237,22 @@ def _why_not(family: Family) -> str | None:
     return f"it trains CLIP's text encoders, and {family.title} reads {family.reader}'s words"
 
 
+def _why_not_options(_family: Family, options: AdvUnlearnSettings) -> str | None:
+    # Who gives a warm-up that long, or no prompt a δ, wants plain ESD.
+    asked = options.plain_share == 1 or "warm_up" in options.model_fields_set
+    if asked or options.warm_up < options.steps:
+        return None
+    return f"its {options.steps} steps end before its search begins: warm_up is {options.warm_up} where none is given"
+
+
+def _facts(context: EraserContext) -> Mapping[str, Any]:
+    """That shares of prompts are drawn, where they are no whole numbers: at first these were rounded the same way."""
+    options: AdvUnlearnSettings = context.options
+    parts = (options.plain_share * options.batch, options.retain_behind * options.retain_batch)
+    return {} if all(part.is_integer() for part in parts) else {"shares": "drawn"}
+
+
 ADV_UNLEARN: Final = course_eraser(
-    "advunlearn", "AdvUnlearn: adversarial training of the text encoder", AdvUnlearnSettings, "images and prompts",
-    _why_not, _course, level="encoder", keeps=True,
-)  # fmt: skip
+    NAME, "AdvUnlearn: adversarial training of the text encoder", AdvUnlearnSettings, "images and prompts",
+    _why_not, _course, level="encoder", keeps=True, facts=_facts,
+)._replace(why_not_options=_why_not_options)  # fmt: skip

@@ -146,9 +146,10 @@ def check_family(settings: Settings, family: str) -> None:
     for name in filter(None, (settings.eraser, settings.floor)):
         if (reason := ERASERS.get(name).why_not(kind)) is not None:
             raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
-    if (reason := eraser.why_not_options(kind, checked_options(eraser, settings.own))) is not None:
-        hint = f"other options under {place_of(eraser.name)}"
-        raise DuoError(f"the eraser {eraser.name} cannot be used so", got=reason, hint=hint)
+        one, own = ERASERS.get(name), settings.own if name == settings.eraser else settings.erasers.get(name, {})
+        if (reason := one.why_not_options(kind, checked_options(one, own))) is not None:
+            hint = f"other options under {place_of(name)}"
+            raise DuoError(f"the eraser {name} cannot be used so", got=reason, hint=hint)
     if settings.floor is not None and (reason := why_no_floor(ERASERS.get(settings.floor), eraser)) is not None:
         hint = "another --floor, or none: --set floor=null"
         raise DuoError(f"{settings.floor} cannot lie below {settings.eraser}", got=reason, hint=hint)
