@@ -255,3 +255,17 @@ def test_a_bank_that_cannot_be_read_is_found_before_pairs_are_made(
     with pytest.raises(DuoError, match=said):
         duo.erase(run)
     assert not run.run.pairs.exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"erasers": {"esd-u": {"sampling_steps": 501}}},
+        {"erasers": {"stereo": {"sampling_steps": 1000}}},
+        {"erasers": {"robust-duo": {"keep_steps": 501}}},
+        {"wraps": {"meta-unlearning": {"sampling_steps": 501}}},
+    ],
+)
+def test_more_sampling_steps_than_a_schedule_has_are_a_fault(given: dict[str, Any]) -> None:
+    with pytest.raises(DuoError, match="less than or equal to 500"):
+        resolve(given)

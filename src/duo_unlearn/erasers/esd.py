@@ -60,7 +60,7 @@ class EsdSettings(Strict):
         "with noise, which need no sampling. None: sampled where DDIM can, on diffusions.",
     )
     guidance: float = Field(3.0, ge=1, description="Of the sampled path (published: 3).")
-    sampling_steps: int = Field(50, ge=2, description="Of the sampled path (published: 50).")
+    sampling_steps: int = Field(50, ge=2, le=500, description="Of the sampled path (published: 50).")
     wordings: Wordings = Field(
         "direct", description="direct: the pairs' prompts; all: every wording of the concept; of attribute and pair."
     )

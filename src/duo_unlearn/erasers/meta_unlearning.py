@@ -116,7 +116,7 @@ class MetaUnlearningSettings(Strict):
         1.0, gt=0, description="Clipping of the whole gradient, where the eraser has none of its own (published: 1)."
     )
     unrelated: int = Field(64, ge=1, description="How many unrelated pictures are sampled.")
-    sampling_steps: int = Field(50, ge=2, description="Steps of these.")
+    sampling_steps: int = Field(50, ge=2, le=500, description="Steps of these.")
     guidance: float = Field(7.5, ge=0, description="Guidance scale of these.")
 
     @model_validator(mode="after")
