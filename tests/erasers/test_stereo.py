@@ -129,6 +129,7 @@ def test_a_token_stands_before_a_scene_whose_prompt_has_not_the_word(model: Mode
     # A longer word that has it inside is another word.
     assert loss._filled(Contrast("a knight with a swordfish", "a knight")) == f"{PLACEHOLDER} a knight"
     assert loss._filled(Contrast("a sword, held high", "a hand")) == f"a {PLACEHOLDER}, held high"
+    assert loss._filled(Contrast("a sword and a sword", "two hands")) == f"{PLACEHOLDER} two hands"
 
 
 def test_all_but_cross_attention_is_trained(model: Model) -> None:

@@ -74,7 +74,7 @@ class StereoSettings(Strict):
         description="word: a phrase stands alone (published) or in the inversion's templates, and the anchors are the "
         "pairs' unsafe prompts. scenes: the word is in a pair's unsafe prompt, a token before its safe one, and that "
         "one stands for ε_∅ and for the anchors. places: the same, and a token stands in the word's place in the "
-        "unsafe prompt, where that has the word.",
+        "unsafe prompt, where that has the word once.",
     )
     word: str | None = Field(None, min_length=1, description="The concept's word; None: its name.")
     latents: Origin = Field(
@@ -163,7 +163,7 @@ class StereoLoss:
         """A scene's prompt with the placeholder: in the word's place, or before what has no concept."""
         if self.settings.prompts == "places":
             put, count = re.subn(rf"\b{re.escape(self.word)}\b", PLACEHOLDER, scene.unsafe)
-            if count:
+            if count == 1:  # one vector stands in one place
                 return put
         return f"{PLACEHOLDER} {scene.safe}"
 
