@@ -188,3 +188,14 @@ def test_an_evaluation_inverts_a_token_for_each(tmp_path: Path) -> None:
     assert [(one.name, len(one.prompts)) for one in inverted if one.kind == "attack"] == [
         ("sword-direct", 2), ("balloon-direct", 2),
     ]  # fmt: skip
+
+
+def test_names_that_clash_or_are_too_long_together_are_told() -> None:
+    sword = load_concept("sword")
+    one = sword.model_copy(update={"name": "a", "attacks": {"b-direct": sword.attacks["direct"]}})
+    other = load_concept("balloon").model_copy(update={"name": "a-b", "attacks": {"direct": sword.attacks["direct"]}})
+    with pytest.raises(DuoError, match="two prompt sets have one name") as raised:
+        join([one, other])
+    assert raised.value.got == "a-b-direct"
+    with pytest.raises(DuoError, match="a name is too long"):
+        join([one.model_copy(update={"name": "a" * 60}), other.model_copy(update={"name": "b" * 60})])

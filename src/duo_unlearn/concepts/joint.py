@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import DuoError
-from .spec import Concept, DetectorSpec, PairKind, Recommended, Templates, Values
+from .spec import LONGEST_NAME, Concept, DetectorSpec, PairKind, Recommended, Templates, Values
 
 EACH: Final = ("mini-judge", "mini-judge-b")
 """Detectors that look for each of their labels by itself. Others weigh labels against one another."""
@@ -34,6 +34,12 @@ def join(concepts: Sequence[Concept]) -> Concept:
             "the concepts cannot be joined: one has no pairs left", got=got, hint="other safe prompts for it"
         )
     negatives = [concept.negative_prompt for concept in concepts]
+    sets = [f"{concept.name}-{name}" for concept in concepts for name in concept.attacks]
+    if alike := [name for name in sets if sets.count(name) > 1]:
+        raise DuoError("the concepts cannot be joined: two prompt sets have one name", got=alike[0], hint="rename one")
+    if long := [name for name in ("-and-".join(names), *sets) if len(name) > LONGEST_NAME]:
+        hint = f"shorter names in the concept files: {LONGEST_NAME} letters together"
+        raise DuoError("the concepts cannot be joined: a name is too long", got=long[0], hint=hint)
     return Concept(
         name="-and-".join(names),
         joins=names,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -24,7 +24,8 @@ Text = Annotated[str, AfterValidator(_check_words)]
 Values = Annotated[list[Text], Field(min_length=1)]
 Phrases = Annotated[dict[str, Values], Field(min_length=1)]
 """Label: the words that say it."""
-SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
+LONGEST_NAME: Final = 100
+SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=LONGEST_NAME)]
 """A prompt set's name, which is also a folder's."""
 
 
