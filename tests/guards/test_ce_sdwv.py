@@ -14,7 +14,7 @@ from duo_unlearn.families.denoising import predict_noised
 from duo_unlearn.families.interface import Conditioning, Guidance, Model
 from duo_unlearn.families.load import load_model
 from duo_unlearn.families.ode import noise_of
-from duo_unlearn.guards.ce_sdwv import Subspace, _subspaces
+from duo_unlearn.guards.ce_sdwv import Subspace, _read, _subspaces
 from duo_unlearn.guards.registry import GUARDS
 
 from ..families import small_models
@@ -173,3 +173,20 @@ def test_what_stands_beside_padding_is_no_part_of_the_concept() -> None:
     assert pooled is None
     torch.testing.assert_close(words.basis.abs(), concept.unsqueeze(1))
     torch.testing.assert_close(words.difference, 0.1 * concept)
+
+
+def test_words_are_held_against_what_sdxls_encoders_read_of_no_words(tmp_path: Path) -> None:
+    """Its empty prompt is zeros: beside these the start token's row, which all prompts share, was the concept."""
+    model = load_model(str(small_models.sdxl(tmp_path / "model")), torch.device("cpu"))
+    assert not model.condition([""]).text.any()
+    read = _read(model, ["a sword", "", "a blade"])
+    torch.testing.assert_close(read.text[1, 0], read.text[0, 0])
+    assert read.pooled is not None
+    assert read.text[1].any(dim=-1).all()
+    assert read.pooled[1].any()
+    named = model.condition(["a sword", "", "a blade"])
+    assert torch.equal(read.text[[0, 2]], named.text[[0, 2]])
+    words, pooled = _subspaces(model, [("a sword", ""), ("a blade", "")], 0.95)
+    assert pooled is not None
+    assert words.safe.any()
+    assert pooled.safe.any()

@@ -170,7 +170,7 @@ def _subspaces(model: Model, pairs: Sequence[tuple[str, str]], energy: float) ->
     """The concept among text rows, and among pooled vectors where there are any."""
     from ..families.llm import is_token
 
-    unsafe, safe = (model.condition([pair[side] for pair in pairs]) for side in (0, 1))
+    unsafe, safe = (_read(model, [pair[side] for pair in pairs]) for side in (0, 1))
     asked, without = unsafe.text.flatten(0, 1), safe.text.flatten(0, 1)
     if model.kind.padded:  # beside padding stands what the longer prompt has more, and that is no difference in meaning
         both = (is_token(unsafe.text) & is_token(safe.text)).flatten()
@@ -179,6 +179,24 @@ def _subspaces(model: Model, pairs: Sequence[tuple[str, str]], energy: float) ->
     if unsafe.pooled is None or safe.pooled is None:
         return words, None
     return words, Subspace.of(unsafe.pooled, safe.pooled, energy)
+
+
+def _read(model: Model, texts: Sequence[str]) -> Conditioning:
+    """Texts as the encoders read them, the empty one too.
+
+    SDXL has zeros in its place, beside which all that every text shares would pass for the concept.
+    """
+    import torch
+
+    from ..families.interface import Tokens
+    from ..families.tokens import sequence
+
+    found = model.condition(texts)
+    if all(texts) or model.condition([""]).text.any():
+        return found
+    empty = model.condition(Tokens(torch.tensor([sequence(model, [])])))
+    named = torch.tensor([bool(text) for text in texts], device=found.text.device)
+    return found.where(named, empty.map(lambda rows: rows.to(found.text)).repeat(len(texts)))
 
 
 class _Adaptation:
@@ -197,7 +215,7 @@ class _Adaptation:
         self.noise = noise_of(self.model, [context.seed])
         chosen = pairs[:: max(1, len(pairs) // PREDICTIONS)]
         with torch.no_grad():
-            unsafe, safe = (self._predict(self.model.condition([pair[side] for pair in chosen])) for side in (0, 1))
+            unsafe, safe = (self._predict(_read(self.model, [pair[side] for pair in chosen])) for side in (0, 1))
         self.concept: Tensor = torch.linalg.qr((unsafe - safe).T).Q
 
     def __call__(self, before: Conditioning, after: Conditioning) -> Tensor:
