@@ -16,7 +16,7 @@ from duo_unlearn.errors import DuoError
 from duo_unlearn.mini.model.bundle import weights_folder
 from duo_unlearn.pairs.manifest import save_manifest
 from duo_unlearn.runs.folder import Run
-from duo_unlearn.settings.check import check_family, check_wrap_weights, find_faults
+from duo_unlearn.settings.check import check_family, check_whole_weights, check_wrap_weights, find_faults
 from duo_unlearn.settings.tree import resolve, write_settings
 from duo_unlearn.storage.files import read_tensors, write_tensors
 
@@ -269,3 +269,13 @@ def test_a_bank_that_cannot_be_read_is_found_before_pairs_are_made(
 def test_more_sampling_steps_than_a_schedule_has_are_a_fault(given: dict[str, Any]) -> None:
     with pytest.raises(DuoError, match="less than or equal to 500"):
         resolve(given)
+
+
+@pytest.mark.parametrize("given", [{"eraser": "esd-u"}, {"eraser": "robust-duo", "floor": "advunlearn"}])
+def test_whole_weights_in_half_precision_are_told_before_pairs_are_made(given: dict[str, Any]) -> None:
+    settings = resolve({**given, "train": {"mixed_precision": "bf16"}})
+    check_whole_weights(settings, torch.device("cpu"))
+    check_whole_weights(resolve({"eraser": "robust-duo", "floor": "uce"}), torch.device("cuda"))
+    with pytest.raises(DuoError, match="trains whole weights") as raised:
+        check_whole_weights(settings, torch.device("cuda"))
+    assert raised.value.got == "bf16"

@@ -184,7 +184,24 @@ def check_device(settings: Settings) -> None:
     if ERASERS.get(settings.eraser).trains:
         for precision in {settings.train.mixed_precision, settings.own.get("mixed_precision", "no")}:
             check_precision(precision, device)
+    check_whole_weights(settings, device)
     check_wrap_weights(settings, device)
+
+
+def check_whole_weights(settings: Settings, device: torch.device) -> None:
+    """Fail for an eraser, or a floor, that trains whole weights where a device has them in half precision."""
+    for name in filter(None, (settings.eraser, settings.floor)):
+        eraser = ERASERS.get(name)
+        if eraser.course is not None and eraser.makes == "weights" and (kinds := _coarse(settings, device)):
+            hint = "mixed_precision no and quantize no, or an eraser that trains an adapter"
+            raise DuoError(f"{name} trains whole weights, in full precision", got=", ".join(kinds), hint=hint)
+
+
+def _coarse(settings: Settings, device: torch.device) -> list[str]:
+    """In which ways weights are coarser than float32. A CPU has them in it whatever the precision of passes is."""
+    kinds: list[str] = [settings.quantize] if settings.quantize != "no" else []
+    half = settings.train.mixed_precision != "no" and device.type != "cpu"
+    return [*kinds, *([settings.train.mixed_precision] if half else [])]
 
 
 def check_wrap_weights(settings: Settings, device: torch.device) -> None:
@@ -194,10 +211,7 @@ def check_wrap_weights(settings: Settings, device: torch.device) -> None:
     wrap = WRAPS.get(settings.wrap)
     if not wrap.needs_float32(wrap.settings.model_validate(settings.wraps.get(wrap.name, {}))):
         return
-    kinds: list[str] = [settings.quantize] if settings.quantize != "no" else []
-    if settings.train.mixed_precision != "no" and device.type != "cpu":  # a CPU has the weights in float32
-        kinds.append(settings.train.mixed_precision)
-    if kinds:
+    if kinds := _coarse(settings, device):
         hint = f"mixed_precision no and quantize no, or other options under wraps.{wrap.name}"
         raise DuoError(f"{wrap.name} moves weights, so it needs them in float32", got=", ".join(kinds), hint=hint)
 
