@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -280,3 +281,18 @@ def test_processes_share_the_attacks_and_come_to_the_same_bytes(whole: Path, run
     assert [process.wait() for process in processes] == [0, 0]
     for file in (f"edits/robust-duo/{WEIGHTS}", "rounds/robust-duo.json"):
         assert (folder / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+def test_what_attacks_found_on_images_of_another_sampling_is_not_done(run: Run) -> None:
+    asked = rounds_of(RobustSettings(rounds=2))
+    assert asked is not None
+
+    def key(**evaluate: float) -> str:
+        there: Any = SimpleNamespace(
+            run=run, settings=resolve({"evaluate": evaluate}), detector=SimpleNamespace(contract="a judge")
+        )
+        system: Any = SimpleNamespace(sha256="of the round")
+        return rounds._Attacked(there, "robust-duo", 1, "robust-duo-round-1", system, asked, None, is_last=False).key
+
+    assert len({key(), key(steps=20), key(guidance=3)}) == 3
+    assert key(prompts=7) == key()

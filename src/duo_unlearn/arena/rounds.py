@@ -23,6 +23,7 @@ from ..runs.results import WORST
 from ..runs.rounds import Round, bank_file, read_rounds, write_rounds
 from ..runs.verdicts import read_verdicts
 from ..session import Session
+from ..settings.sampling import sampling_of
 from ..storage.files import digest, sha256_of
 from ..system import System
 from .bank import Searched, no_caption, search, training_prompts
@@ -92,12 +93,13 @@ class _Attacked:
 
     @functools.cached_property
     def key(self) -> str:
-        """What decides it: the system, the attacks, earlier captions, and who judges."""
+        """What decides it: the system, the attacks, earlier captions, who judges, and how images are sampled."""
         rounds = self.rounds
         asked = [list(rounds.attacks), rounds.prompts, {name: dict(f) for name, f in rounds.budgets.items()}]
         before = None if self.before is None else sha256_of(self.before)
         contract, seed = str(self.session.detector.contract), self.session.settings.seed
-        return digest([self.system.sha256, asked, before, contract, seed, self.is_last])[:16]
+        sampled = sampling_of(self.session.settings)
+        return digest([self.system.sha256, asked, before, contract, seed, self.is_last, sampled])[:16]
 
     def record(self) -> Round | None:
         """The round as it is told already, under the same key and with the same captions; else None."""
