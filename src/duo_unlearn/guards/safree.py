@@ -57,7 +57,9 @@ class SafreeSettings(Strict):
         None, min_length=1, description="What is unsafe (published: 17 phrases of nudity); None: the concept's name."
     )
     alpha: float = Field(0.01, ge=0, description="α, how much a trigger's distance is above the others' (published).")
-    steps: int = Field(10, ge=0, lt=STEPS, description="The most steps of 50 that are filtered (published: 10).")
+    steps: int = Field(
+        10, ge=0, lt=STEPS, description="t at most, the last step of 50, from 0, that is filtered (published: 10)."
+    )
     slope: float = Field(2.5, gt=0, description="k (published: 2.5).")
     middle: float = Field(5.333, description="m (published: 5.333).")
 
