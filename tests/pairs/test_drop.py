@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from duo_unlearn.cli.run import drop as command
@@ -12,6 +14,7 @@ from duo_unlearn.runs.folder import Run
 from duo_unlearn.storage.files import write_json
 
 from ..report.make_run import add_pairs
+from .drawn_world import World
 
 
 def test_a_pair_whose_picture_is_broken_can_be_dropped(run: Run) -> None:
@@ -70,3 +73,17 @@ def test_each_edit_of_other_pairs_is_told_with_what_makes_it_anew(run: Run, caps
         "duo-300": "the command that made it",
         "esd-all": f"delete {run.checkpoint('esd-all').parent}, then the command that made it",
     }
+
+
+def test_a_pair_that_is_dropped_while_a_search_for_more_is_stopped_stays_dropped(tmp_path: Path) -> None:
+    world = World(tmp_path / "pairs", wrong=(0.0, 0.0, 0.0))
+    first = world.make(tries=1, seed=0)[0].name
+    world.model.crash_after = len(world.model.requests) + 1
+    with pytest.raises(KeyboardInterrupt):
+        world.make(tries=8, seed=0)
+    assert (world.folder / "partial.json").exists()
+    set_keep(world.folder, [first], False, "the hand is cut off")
+    world.model.crash_after = None
+    pairs = world.make(tries=8, seed=0)
+    assert len(pairs) == 13
+    assert [(p.name, p.reason) for p in pairs if not p.keep] == [(first, "the hand is cut off")]

@@ -226,20 +226,6 @@ def test_a_search_goes_on_at_its_own_resolution_alone(world: World) -> None:
     assert world.make(batch=1) == pairs
 
 
-def test_a_pair_that_is_dropped_while_a_search_for_more_is_stopped_stays_dropped(tmp_path: Path) -> None:
-    world = World(tmp_path / "pairs", wrong=(0.0, 0.0, 0.0))
-    first = world.make(tries=1, seed=0)[0].name
-    world.model.crash_after = len(world.model.requests) + 1
-    with pytest.raises(KeyboardInterrupt):
-        world.make(tries=8, seed=0)
-    assert (world.folder / "partial.json").exists()
-    set_keep(world.folder, [first], False, "the hand is cut off")
-    world.model.crash_after = None
-    pairs = world.make(tries=8, seed=0)
-    assert len(pairs) == 13
-    assert [(p.name, p.reason) for p in pairs if not p.keep] == [(first, "the hand is cut off")]
-
-
 def test_scale_multiplies_the_counts(world: World) -> None:
     world.make(scale=0.1)
     assert [r.wanted for r in read_manifest(world.folder).tries] == [1, 1, 1]

@@ -196,13 +196,14 @@ def _search(context: EraserContext, names: Sequence[str]) -> tuple[list[Tensor],
     run, key = context.run, _search_key(context)
     # Named by what decides the search: two entrants of one run may search apart.
     path = run.checkpoint(f"{NAME}-search-{key[:12]}").with_name("tokens.safetensors")
-    tokens, passes = _read_tokens(path)
-    rounds = [f"{NAME}-search-{key[:12]}/round-{number + 1}" for number in range(context.options.rounds)]
-    if len(tokens) < len(rounds):
-        passes = _run_rounds(context, names, rounds, tokens, path, key)
-    for name in rounds:
-        run.checkpoint(name).unlink(missing_ok=True)  # as large as three models each
-    return tokens, passes
+    with run.claim(f"{NAME}-search-{key[:12]}", wait=True):  # what one entrant found another one reads
+        tokens, passes = _read_tokens(path)
+        rounds = [f"{NAME}-search-{key[:12]}/round-{number + 1}" for number in range(context.options.rounds)]
+        if len(tokens) < len(rounds):
+            passes = _run_rounds(context, names, rounds, tokens, path, key)
+        for name in rounds:
+            run.checkpoint(name).unlink(missing_ok=True)  # as large as three models each
+        return tokens, passes
 
 
 def _run_rounds(
