@@ -11,14 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 MOST_TOKENS: Final = 75
 """Of CLIP's 77 two are the start and the end."""
-MOST_STEPS: Final = 999
+LONGEST_PATH: Final = 999
 """Of a path: models have 1000 noise levels, and between more steps than that nothing would be drawn."""
 
 
 def check_path(steps: int) -> None:
     """Fail for a path that no model has. ValueError, for `__post_init__` of a budget."""
-    if steps > MOST_STEPS:
-        raise ValueError(f"a path has {MOST_STEPS} steps at most")
+    if steps > LONGEST_PATH:
+        raise ValueError(f"a path has {LONGEST_PATH} steps at most")
 
 
 def budget_fault(budget: Any, fields: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DuoError
+from ..families.family import MOST_STEPS
 from .options import AsJson, Device, Model, say
 from .tables import print_error
 
@@ -133,7 +134,7 @@ def sample(
     compare: Annotated[bool, typer.Option("--compare", help="The base above, the system below.")] = False,
     count: Annotated[int, typer.Option("--count", min=1, help="How many images a prompt.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, max=(1 << 32) - 1, help="The seed of the noise.")] = 0,
-    steps: Annotated[int, typer.Option("--steps", min=2, max=500, help="How many sampling steps.")] = 25,
+    steps: Annotated[int, typer.Option("--steps", min=2, max=MOST_STEPS, help="How many sampling steps.")] = 25,
     guidance: Annotated[float, typer.Option("--guidance", min=0, help="The guidance scale.")] = 5.0,
     device: Device = "auto",
     output: Annotated[Path, typer.Option("--output", "-o", help="A PNG: a row a prompt.")] = Path("sample.png"),

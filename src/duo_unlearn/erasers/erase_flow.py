@@ -33,6 +33,7 @@ from torch import Tensor
 from ..edits.files import save_adapter
 from ..families.ddim import Ddim, ddim_of, pure_noise, walk
 from ..families.denoising import guided
+from ..families.family import MOST_STEPS
 from ..families.interface import Conditioning, joined
 from ..storage.forms import Strict
 from .course import Course, course_eraser
@@ -57,7 +58,7 @@ class EraseFlowSettings(Strict):
     clip: float = Field(1.0, gt=0, description="Gradient clipping (published: 1).")
     rank: int = Field(4, ge=1, description="LoRA rank; alpha is the same (published: 4).")
     guidance: float = Field(5.0, ge=1, description="Of the path, and of the target on it (published: 5).")
-    sampling_steps: int = Field(50, ge=2, le=500, description="DDIM steps of a path (published: 50).")
+    sampling_steps: int = Field(50, ge=2, le=MOST_STEPS, description="DDIM steps of a path (published: 50).")
     early: int = Field(
         10, ge=0, description="How many steps before the last are used, drawn anew (published: 10 of 40)."
     )

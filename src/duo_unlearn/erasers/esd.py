@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..edits.files import write_changes
 from ..families.denoising import predict_noised
+from ..families.family import MOST_STEPS
 from ..families.interface import Conditioning, joined
 from ..storage.forms import Strict
 from .course import Course, course_eraser
@@ -60,7 +61,7 @@ class EsdSettings(Strict):
         "with noise, which need no sampling. None: sampled where DDIM can, on diffusions.",
     )
     guidance: float = Field(3.0, ge=1, description="Of the sampled path (published: 3).")
-    sampling_steps: int = Field(50, ge=2, le=500, description="Of the sampled path (published: 50).")
+    sampling_steps: int = Field(50, ge=2, le=MOST_STEPS, description="Of the sampled path (published: 50).")
     wordings: Wordings = Field(
         "direct", description="direct: the pairs' prompts; all: every wording of the concept; of attribute and pair."
     )

@@ -47,6 +47,7 @@ from ..attacks.fine_tuning import Lesson, gradients, read_anew
 from ..attacks.fresh_adapter import FASTER, adapter_rate
 from ..attacks.relearning import Budget
 from ..families.denoising import predict_noised
+from ..families.family import MOST_STEPS
 from ..families.interface import Conditioning, joined
 from ..storage.forms import LATER, Strict
 from .captioned import Captioned, both_sides, kept_pictures
@@ -116,7 +117,7 @@ class MetaUnlearningSettings(Strict):
         1.0, gt=0, description="Clipping of the whole gradient, where the eraser has none of its own (published: 1)."
     )
     unrelated: int = Field(64, ge=1, description="How many unrelated pictures are sampled.")
-    sampling_steps: int = Field(50, ge=2, le=500, description="Steps of these.")
+    sampling_steps: int = Field(50, ge=2, le=MOST_STEPS, description="Steps of these.")
     guidance: float = Field(7.5, ge=0, description="Guidance scale of these.")
 
     @model_validator(mode="after")

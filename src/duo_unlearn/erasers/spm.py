@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ..edits.files import save_adapter
 from ..edits.lora import adapters_off
 from ..families.denoising import predict_noised
+from ..families.family import MOST_STEPS
 from ..families.interface import Conditioning, Model, joined
 from ..records import Decay
 from ..storage.forms import Strict
@@ -65,7 +66,7 @@ class SpmSettings(Strict):
         "with noise, which need no sampling. None: sampled where DDIM can, on diffusions.",
     )
     guidance: float = Field(3.0, ge=1, description="Of the sampled path (published: 3).")
-    sampling_steps: int = Field(30, ge=2, le=500, description="Of the sampled path (published: 30).")
+    sampling_steps: int = Field(30, ge=2, le=MOST_STEPS, description="Of the sampled path (published: 30).")
     wordings: Wordings = Field("direct", description="direct: the pairs' prompts; all: every wording of the concept.")
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .noise import NoiseProcess
 
 
+MOST_STEPS: Final = 500
+"""Sampling steps at most. With more, schedulers that space 1,000 timesteps evenly leave out the noisiest or fail."""
 ONE_BY_ONE: Final = 256
 """Pictures with more pixels of a side go through the VAE one at a time."""
 

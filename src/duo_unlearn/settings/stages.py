@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from pydantic import Field
 
+from ..families.family import MOST_STEPS
 from ..storage.forms import Strict
 from .names import Names, PathName
-
-MOST_STEPS: Final = 500
-"""Sampling steps at most. With more, schedulers that space 1,000 timesteps evenly leave out the noisiest or fail."""
 
 
 class PairSettings(Strict):

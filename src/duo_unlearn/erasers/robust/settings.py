@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ...families.family import MOST_STEPS
 from ...storage.forms import ASIDE, LATER, Strict
 from ..duo.settings import ObjectiveSettings
 
@@ -105,7 +106,7 @@ class RobustSettings(ObjectiveSettings):
     neighbours: Annotated[int, LATER] = Field(
         0, ge=0, description="Pictures of the concept's neighbours that must stay too."
     )
-    keep_steps: int = Field(20, ge=2, le=500, description="Sampling steps of these.")
+    keep_steps: int = Field(20, ge=2, le=MOST_STEPS, description="Sampling steps of these.")
     keep_guidance: float = Field(5.0, ge=0, description="Guidance of these.")
     rounds: Annotated[int, ASIDE] = Field(
         1,
