@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from duo_unlearn.cli.outlook import EVERY, Outlook, few_parts
 from duo_unlearn.pairs.manifest import MANIFEST, PARTIAL, KindTries, save_manifest
-from duo_unlearn.records import Attempt, Stage
+from duo_unlearn.records import Attempt, Pair, Stage
 from duo_unlearn.runs.attempts import Group, GroupRecord, Part, write_group, write_part
 from duo_unlearn.runs.folder import Run
 from duo_unlearn.settings.tree import Settings, write_settings
@@ -38,12 +37,9 @@ class Screen:
 
 def found(run: Run, kept: int, *, over: bool = False) -> None:
     tries = [KindTries("a", "b", wanted=8, kept=kept, tries=2 * kept)]
+    pairs = [Pair(f"{i:04}", f"unsafe/{i:04}.png", f"safe/{i:04}.png", "a" * 64, "b" * 64) for i in range(kept)]
     name = MANIFEST if over else PARTIAL
-    save_manifest(run.pairs, concept="sword", settings={}, pairs=[], tries=tries, name=name)
-    path = run.pairs / name
-    written = json.loads(path.read_text())
-    written["pairs"] = [{"keep": True}] * kept
-    path.write_text(json.dumps(written))
+    save_manifest(run.pairs, concept="sword", settings={}, pairs=pairs, tries=tries, name=name)
 
 
 def ask(run: Run, group: Group, done: int, size: int) -> None:
