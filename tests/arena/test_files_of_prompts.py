@@ -56,7 +56,7 @@ def test_prompts_that_the_model_does_not_read_whole_are_told(
     duo.attack(told, ["direct"], file=tmp_path / "long.txt")
     said = "file-long: 1 of 2 prompts are longer than the 40 tokens that the model reads, and their ends are not asked"
     assert capsys.readouterr().err.count(said) == 1
-    duo.attack(told, ["direct"])
+    duo.attack(told, ["direct"], prompts=1)
     assert "are longer than" not in capsys.readouterr().err
 
 
