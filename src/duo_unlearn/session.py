@@ -124,11 +124,12 @@ class Session:
     @property
     def cache(self) -> Cache:
         """Latents and text embeddings of the pairs as they are now, by the original model."""
-        if self._cached is None or self._cached[0] != self.pairs_digest:
+        now = self.pairs_digest
+        if self._cached is None or self._cached[0] != now:
             with edits_off(self.model):
                 captions = self.settings.train.captions
                 made = build_cache(self.model, self.pairs, self.run.pairs, self.run.moments, captions=captions)
-            self._cached = (self.pairs_digest, made)
+            self._cached = (now, made)
         return self._cached[1]
 
     def unload(self) -> None:

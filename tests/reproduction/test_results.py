@@ -12,7 +12,7 @@ from benchmarks.schemas import DOCS, text
 from duo_unlearn.errors import DuoError
 from duo_unlearn.reproduction.page import as_text, verdict_line
 from duo_unlearn.reproduction.protocol import Protocol, Published, load_protocol, protocol_names
-from duo_unlearn.reproduction.reproduce import RESULTS, _known
+from duo_unlearn.reproduction.reproduce import RESULTS, _earlier
 from duo_unlearn.reproduction.results import (
     Measured,
     Number,
@@ -225,9 +225,9 @@ def test_a_broken_file_of_an_earlier_call_is_made_again(
 ) -> None:
     """It is derived: a command that has measured everything must not end on it."""
     path = tmp_path / RESULTS
-    assert _known(path) is None
+    assert _earlier(path) is None
     path.write_text(content)
-    assert _known(path) is None
+    assert _earlier(path) is None
     assert not path.exists()
     assert "is set aside as" in capsys.readouterr().err
 

@@ -35,7 +35,7 @@ class FindingsFile:
         content = read_derived(self.path)
         if content is None or content.get("key") != key:
             return None
-        return None if tensors_fault(self.path, content) is not None else self.read().findings
+        return None if tensors_fault(self.path, content) is not None else self._findings(content)
 
     def read(self) -> FoundPart:
         """Whatever was found last. A missing or broken file, and tensors that are not those, are a DuoError."""
@@ -44,12 +44,15 @@ class FindingsFile:
             raise DuoError(f"there is nothing found in {self.path}", hint="duo attack, with the same prompts")
         if (fault := tensors_fault(self.path, content)) is not None:
             raise fault
+        return FoundPart(self._findings(content), content["texts"], content["family"])
+
+    def _findings(self, content: Mapping[str, Any]) -> Findings:
+        """What the file has, whose tensors are those that it names."""
         tensors = self.path.with_suffix(".safetensors")
-        found = Findings(
+        return Findings(
             [Finding(**entry) for entry in content["findings"]],
             read_tensors(tensors)[0] if content["tensors"] is not None else {},
         )
-        return FoundPart(found, content["texts"], content["family"])
 
     def write(self, found: Findings, key: str, family: str, texts: Sequence[str]) -> None:
         """Write findings under a key, with a hash over all of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -256,5 +256,10 @@ def system_names(
         names = [add_edit(run, name, **sources)]
     if guards:
         own = whole_name(run.settings.edit, run.settings.floor)
-        names = [f"{name}+{'+'.join(guards)}" for name in names or [own]]
+        names = behind(names or [own], guards)
     return names or None
+
+
+def behind(names: Sequence[str], guards: Sequence[str]) -> list[str]:
+    """The names of systems behind guards."""
+    return ["+".join([name, *guards]) for name in names]

@@ -24,6 +24,7 @@ from .options import (
     TextEncoder,
     Unet,
     Workers,
+    behind,
     flag_settings,
     one_folder,
     opened,
@@ -145,9 +146,8 @@ def _evaluate(values: dict[str, Any], config: Path | None, more: dict[str, Any])
     taken = [take_step(run, step_number(more["step"]), say)] if more["step"] is not None else []
     share(more["workers"], {run.run.folder: ["images"]}, sys.argv[1:], device=run.settings.device)
     names = system_names(run, more["system"], None, {source: more[source] for source in SOURCES})
-    named = [*(names or []), *taken]
-    if values.get("guard"):  # beside a name it is of what is named; else the settings' systems have it
-        named = ["+".join([name, *run.settings.guard]) for name in named]
+    # Beside a name a guard is of what is named; else the settings' systems have it.
+    named = behind([*(names or []), *taken], run.settings.guard if values.get("guard") else [])
     estimates_table(evaluate(run, named or None, say).estimates)
 
 
@@ -250,7 +250,7 @@ def drop(
 
     duo drop runs/sword 0003 0017 --reason "the hand is cut off"
     """
-    from ..edits.provenance import edit_names, read_provenance
+    from ..edits.provenance import edit_names, read_provenance, seen_digest
     from ..erasers.wraps import edit_name, is_round
     from ..pairs.drop import drop as drop_pairs
     from ..runs.folder import Run
@@ -263,11 +263,11 @@ def drop(
     own = edit_name(known["eraser"], known["wrap"])
     pairs = drop_pairs(folder, names, reason, undo=undo)
     say(f"pairs: {sum(pair.keep for pair in pairs)} of {len(pairs)} kept")
-    kept = sorted([pair.unsafe_sha256, pair.safe_sha256] for pair in pairs if pair.keep)
+    kept = seen_digest(pair.content[:2] for pair in pairs if pair.keep)
     for name in edit_names(folder.edits):
         provenance = read_provenance(folder.edit(name))
         saw = provenance.get("pairs")
-        if (saw is None and "eraser" not in provenance) or sorted(saw or [[]]) == kept:
+        if (saw is None and "eraser" not in provenance) or (saw and seen_digest(saw) == kept):
             continue  # it is of others, who had no pair of this run, or of these pairs
         is_trained = name in (own, known["floor"]) or is_round(name, own)
         again = f"`duo train -o {folder.argument}`" if is_trained else "the command that made it"

@@ -51,7 +51,7 @@ def check_prediction(path: Path, predicted: str) -> None:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as handle:
-        says_v = PREDICTS_V in handle.keys()  # noqa: SIM118
+        says_v = PREDICTS_V in set(handle.keys())
     if says_v and predicted != "v_prediction":
         got = f"a tensor {PREDICTS_V} in it, and prediction_type {predicted!r} in its configuration"
         hint = "--set checkpoint_config=FOLDER whose scheduler_config.json has prediction_type v_prediction"

@@ -169,7 +169,7 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
     if protocol.captions is not None and not asked:
         absent.append("captions: no --captions")
     path = brought.output / RESULTS
-    known = _known(path)
+    known = _earlier(path)
     whole = Reproduction(
         version=1,
         protocol=protocol,
@@ -198,7 +198,7 @@ def _written(protocol: Protocol, brought: Brought, firsts: Sequence[Session], pl
     return whole
 
 
-def _known(path: Path) -> Reproduction | None:
+def _earlier(path: Path) -> Reproduction | None:
     """What was written before; None where there is nothing, or where it was broken or of another form: set aside."""
     if not path.exists():
         return None

@@ -144,9 +144,9 @@ def check_family(settings: Settings, family: str) -> None:
     """Fail for an eraser or a guard that a family cannot have, and for a wrap or floor that the eraser cannot have."""
     kind, eraser = FAMILIES.get(family), ERASERS.get(settings.eraser)
     for name in filter(None, (settings.eraser, settings.floor)):
-        if (reason := ERASERS.get(name).why_not(kind)) is not None:
-            raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
         one, own = ERASERS.get(name), settings.own if name == settings.eraser else settings.erasers.get(name, {})
+        if (reason := one.why_not(kind)) is not None:
+            raise DuoError(f"the eraser {name} cannot be used here", got=reason, hint="duo erasers")
         if (reason := one.why_not_options(kind, checked_options(one, own))) is not None:
             hint = f"other options under {place_of(name)}"
             raise DuoError(f"the eraser {name} cannot be used so", got=reason, hint=hint)
